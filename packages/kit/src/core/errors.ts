@@ -1,0 +1,41 @@
+/** What may have happened when a call failed: `none` is safe to retry, `unknown` may still take effect later. */
+export type Outcome = "none" | "unknown";
+
+/** Everything a {@link KlatschError} carries beside its message. */
+export interface KlatschErrorInit {
+  readonly code: string;
+  /** Default `none`. */
+  readonly outcome?: Outcome | undefined;
+  /** Whether the same call may succeed later. Default `false`. */
+  readonly retryable?: boolean | undefined;
+  readonly cause?: unknown;
+}
+
+/** Base of every public failure. Branch on `code`; `message` is for people. */
+export class KlatschError extends Error {
+  override readonly name: string = "KlatschError";
+  readonly code: string;
+  readonly outcome: Outcome;
+  readonly retryable: boolean;
+
+  constructor(message: string, init: KlatschErrorInit) {
+    super(message, init.cause === undefined ? undefined : { cause: init.cause });
+    this.code = init.code;
+    this.outcome = init.outcome ?? "none";
+    this.retryable = init.retryable ?? false;
+  }
+}
+
+/** Thrown where a local invariant is broken: a bug of ours, never a peer's bytes. */
+export class InvariantError extends KlatschError {
+  override readonly name: string = "InvariantError";
+
+  constructor(message: string) {
+    super(message, { code: "INVARIANT_BROKEN", outcome: "unknown" });
+  }
+}
+
+/** Stops at a broken invariant: going on would spread the damage. Throws {@link InvariantError}. */
+export function assert(condition: boolean, message: string): asserts condition {
+  if (!condition) throw new InvariantError(message);
+}

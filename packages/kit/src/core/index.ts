@@ -1,0 +1,7 @@
+export type { Clock, Instant } from "./clock.ts";
+export { EffectRunner } from "./effect-runner.ts";
+export type { Core, EffectPhase, EffectRunnerPorts } from "./effect-runner.ts";
+export { assert, InvariantError, KlatschError } from "./errors.ts";
+export type { KlatschErrorInit, Outcome } from "./errors.ts";
+export { randomBelow, randomHex, SeededRandom } from "./random.ts";
+export type { Random } from "./random.ts";

@@ -1,0 +1,95 @@
+import { z } from "zod";
+import { StoreError } from "./store/errors.ts";
+import { openJournalStore } from "./store/open.ts";
+import type { CommitDone, StoreOperation } from "./store/record.ts";
+
+export { quarantineStore } from "./store/directory.ts";
+export { StoreError } from "./store/errors.ts";
+export type { StoreErrorCode, StoreErrorInit } from "./store/errors.ts";
+export type { CommitDone, StoreOperation } from "./store/record.ts";
+
+/** Where a store is. */
+export interface StoreOptions {
+  /** Directory of its own, created with mode 0700 if it does not exist. */
+  readonly directory: string;
+}
+
+/**
+ * Keys and values on one disk, with every commit synced before it is confirmed. All batches form a
+ * hash chain that is checked at open, because LevelDB alone opens a damaged log without a word.
+ *
+ * A failed write or sync ends the store: every later call rejects with `STORE_FAILED` until it is
+ * opened again. Errors are {@link StoreError}.
+ */
+export interface Store extends AsyncDisposable {
+  /** 32 hexadecimal digits: 128 random bits, made when the directory was created. */
+  readonly storeId: string;
+  /** Counts the opens of this directory, from 1. Synced before `openStore` resolved. */
+  readonly boot: number;
+  /**
+   * Number of the last synced batch. It grows by one per batch and per open, and is all that tells
+   * a lost tail: remember it elsewhere; a store that comes back with less has lost what lies between.
+   */
+  readonly batchNo: number;
+
+  /**
+   * Writes all of `operations` or none and resolves with the number of the batch once it is synced.
+   * Commits take effect in call order, and reads see them from the call on, before the sync. A commit starts
+   * when the previous sync returns; those that wait meanwhile share the next one, and its number.
+   * At most 8 MiB. Later operations on the same key win.
+   *
+   * Rejects with `STORE_LIMIT` or `STORE_KEY` (bad arguments), `STORE_BUSY` (64 MiB wait already),
+   * `STORE_CLOSED`, or `STORE_FAILED`, whose `outcome` is `unknown` if the write had begun.
+   */
+  commit(operations: readonly StoreOperation[]): Promise<number>;
+
+  /**
+   * `commit` without a promise: calls `done` once, never before returning. Throws `STORE_LIMIT` and
+   * `STORE_KEY` at once; everything else goes to `done`. An exception of `done` is rethrown in a
+   * microtask of its own.
+   */
+  commitWith(operations: readonly StoreOperation[], done: CommitDone): void;
+
+  /**
+   * The newest value of `key` if it is still in memory. `undefined` says nothing: the key may be
+   * deleted, absent, or older than the last few thousand batches. Do not change the bytes.
+   * Throws `STORE_CLOSED` or `STORE_FAILED`.
+   */
+  peek(key: string): Uint8Array | undefined;
+
+  /**
+   * The newest value of `key`, or `undefined` if there is none. Do not change the bytes.
+   * Rejects with `STORE_DAMAGED` where the stored CRC does not fit, `STORE_IO`, `STORE_CLOSED` or
+   * `STORE_FAILED`.
+   */
+  get(key: string): Promise<Uint8Array | undefined>;
+
+  /**
+   * Every key that begins with `prefix` (empty: all) and its value, in key order, as of the first
+   * `next()`; later commits do not show. Ends with the errors of {@link Store.get}. Keeps a few
+   * hundred entries in memory beside the recent ones; breaking out of the loop frees them.
+   */
+  scan(prefix: string): AsyncIterable<readonly [key: string, value: Uint8Array]>;
+
+  /** Waits for the commits under way and frees the directory. May be called twice. */
+  close(): Promise<void>;
+}
+
+const schema: z.ZodType<StoreOptions> = z.strictObject({ directory: z.string().min(1) });
+
+/**
+ * Opens the store in `options.directory`, or creates it. The hash chain is checked first and
+ * nothing is written if it is broken.
+ *
+ * Rejects with {@link StoreError}: `STORE_OPTIONS`, `STORE_LOCKED`, `STORE_CORRUPT`, `STORE_FORMAT`,
+ * `STORE_DAMAGED`, `STORE_IO`, `STORE_FAILED`.
+ */
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const parsed = schema.safeParse(options);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    const field = issue?.path.join(".") || "options";
+    throw new StoreError("STORE_OPTIONS", `${field}: ${issue?.message ?? "invalid"}`, { cause: parsed.error });
+  }
+  return await openJournalStore(parsed.data.directory);
+}

@@ -1,0 +1,36 @@
+/** A native change; keys are ASCII. Bytes are copied before the call returns. */
+export type DiskOperation =
+  | { readonly type: "put"; readonly key: string; readonly value: Uint8Array }
+  | { readonly type: "del"; readonly key: string };
+
+/** Keys from `first` up to, not including, `end`. */
+export interface DiskRange {
+  readonly first: string;
+  readonly end: string;
+}
+
+/** Entries of a range in key order, a few hundred at a time. */
+export type DiskPage = readonly (readonly [key: string, value: Uint8Array])[];
+
+/**
+ * Port: what the store needs from LevelDB, so that tests can lose tails, fail writes and delay syncs.
+ * Batches are atomic and reach the log in call order; a synced one carries all earlier ones with it.
+ */
+export interface Disk {
+  write(operations: readonly DiskOperation[], sync: boolean): Promise<void>;
+  get(key: string): Promise<Uint8Array | undefined>;
+  /** The range as it is at the moment of this call, whatever is written later. */
+  pages(range: DiskRange): AsyncIterable<DiskPage>;
+  /** After it the directory may be opened again. */
+  close(): Promise<void>;
+}
+
+/** Opens the database in `location`, or fails with a `StoreError`. */
+export type OpenDisk = (location: string, createIfMissing: boolean) => Promise<Disk>;
+
+/** The range of all keys beginning with `prefix`, which must not end in `0x7f`. */
+export function prefixRange(prefix: string): DiskRange {
+  const last = prefix.length - 1;
+  const end = prefix.slice(0, last) + String.fromCharCode(prefix.charCodeAt(last) + 1);
+  return { first: prefix, end };
+}

@@ -1,0 +1,344 @@
+import type { Disk, DiskOperation } from "./disk.ts";
+import { prefixRange } from "./disk.ts";
+import { StoreError } from "./errors.ts";
+import type { StoreLimits } from "./limits.ts";
+import { BASE_RECORDS_KEPT, OPERATION_OVERHEAD_BYTES } from "./limits.ts";
+import type { OverlayEntry } from "./overlay.ts";
+import { entryValue, Overlay } from "./overlay.ts";
+import type { CommitDone, StoreOperation } from "./record.ts";
+import { encodedBytes, JournalBatch } from "./record.ts";
+import type { RecoveredChain } from "./recovery.ts";
+import type { Base } from "./table.ts";
+import { baseKey, baseOperation, DATA_PREFIX, guarded, journalKey, tableValue } from "./table.ts";
+
+/** What a store is made from once its directory has been read and found intact. */
+export interface JournalStoreInit {
+  readonly disk: Disk;
+  readonly storeId: string;
+  readonly chain: RecoveredChain;
+  readonly limits: StoreLimits;
+  /** Called once the disk is closed. */
+  readonly onClosed: () => void;
+}
+
+/** Room a new batch starts with, in bytes. */
+const BATCH_BYTES_MIN = 1_024;
+
+/**
+ * The store at work: commits become journal records one after the other, and the oldest records
+ * are folded into the table behind them.
+ */
+export class JournalStore {
+  readonly storeId: string;
+  readonly boot: number;
+  readonly #disk: Disk;
+  readonly #limits: StoreLimits;
+  readonly #onClosed: () => void;
+  readonly #overlay = new Overlay();
+  /** Batches that wait for the disk; only the last may still grow. */
+  readonly #waiting: JournalBatch[] = [];
+  /** Synced batches that are not in the table yet, oldest first. */
+  #journal: JournalBatch[];
+  #journalBytes = 0;
+  #waitingBytes = 0;
+  #writing: JournalBatch | undefined;
+  #slice: Promise<void> | undefined;
+  #last: JournalBatch;
+  #base: Base;
+  #state: "open" | "closing" | "closed" | "failed" = "open";
+  #failure: StoreError | undefined;
+  #closing: Promise<void> | undefined;
+  #onDrained: (() => void) | undefined;
+
+  constructor(init: JournalStoreInit) {
+    const { chain } = init;
+    const last = chain.batches.at(-1);
+    if (last === undefined) throw new StoreError("STORE_DAMAGED", "a chain has no batch", init);
+    this.storeId = init.storeId;
+    this.boot = last.boot + 1;
+    this.#disk = init.disk;
+    this.#limits = init.limits;
+    this.#onClosed = init.onClosed;
+    this.#base = chain.base;
+    this.#last = last;
+    this.#journal = [...chain.batches];
+    for (const batch of chain.batches) {
+      this.#overlay.replay(batch);
+      this.#journalBytes += cost(batch);
+    }
+  }
+
+  get batchNo(): number {
+    return this.#last.no;
+  }
+
+  commit(operations: readonly StoreOperation[]): Promise<number> {
+    return new Promise((resolve, reject) => {
+      this.commitWith(operations, (error, batchNo) => (error ? reject(error) : resolve(batchNo)));
+    });
+  }
+
+  commitWith(operations: readonly StoreOperation[], done: CommitDone): void {
+    const byteCount = encodedBytes(operations);
+    const refusal = this.#refusal(byteCount);
+    if (refusal !== undefined) {
+      queueMicrotask(() => done(refusal, 0));
+      return;
+    }
+    const batch = this.#openBatch(byteCount);
+    const before = batch.length;
+    this.#overlay.apply(batch, operations, batch.append(operations, byteCount));
+    this.#waitingBytes += batch.length - before;
+    batch.waiters.push(done);
+    this.#pump();
+  }
+
+  peek(key: string): Uint8Array | undefined {
+    this.#assertReadable();
+    return this.#overlay.recent(key)?.value;
+  }
+
+  async get(key: string): Promise<Uint8Array | undefined> {
+    this.#assertReadable();
+    const recent = this.#overlay.recent(key);
+    if (recent !== undefined) return recent.value;
+    const diskKey = DATA_PREFIX + key;
+    const stored = await this.#reading(this.#disk.get(diskKey));
+    return stored && tableValue(diskKey, stored, this.storeId);
+  }
+
+  async *scan(prefix: string): AsyncGenerator<readonly [key: string, value: Uint8Array]> {
+    this.#assertReadable();
+    // Both in the same turn: together they are the state at this moment, whatever a slice moves.
+    const recent = this.#overlay.snapshot(prefix);
+    const pages = this.#disk.pages(prefixRange(DATA_PREFIX + prefix))[Symbol.asyncIterator]();
+    let at = 0;
+    try {
+      for (;;) {
+        const page = await this.#reading(pages.next());
+        if (page.done === true) break;
+        for (const [diskKey, stored] of page.value) {
+          const key = diskKey.slice(DATA_PREFIX.length);
+          for (let next = recent[at]; next !== undefined && next[0] < key; next = recent[(at += 1)]) {
+            yield* live(next);
+          }
+          const newer = recent[at];
+          if (newer?.[0] !== key) {
+            yield [key, tableValue(diskKey, stored, this.storeId)];
+            continue;
+          }
+          at += 1;
+          yield* live(newer);
+        }
+      }
+      for (let next = recent[at]; next !== undefined; next = recent[(at += 1)]) yield* live(next);
+    } finally {
+      await pages.return?.();
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #close(): Promise<void> {
+    if (this.#state === "open") this.#state = "closing";
+    if (this.#writing !== undefined || this.#waiting.length > 0) {
+      await new Promise<void>((resolve) => (this.#onDrained = resolve));
+    }
+    await this.#slice;
+    if (this.#state === "closing") this.#state = "closed";
+    this.#overlay.clear();
+    this.#journal = [];
+    await this.#disk.close();
+    this.#onClosed();
+  }
+
+  /** Why a commit of `byteCount` bytes cannot be taken now. */
+  #refusal(byteCount: number): StoreError | undefined {
+    if (this.#state !== "open") return this.#unusable();
+    if (this.#waitingBytes === 0 || this.#waitingBytes + byteCount <= this.#limits.pendingBytesMax) return undefined;
+    return new StoreError("STORE_BUSY", `${this.#waitingBytes} bytes wait for the disk already; wait for their commits`);
+  }
+
+  /** The batch that commits of `byteCount` bytes join: the last one waiting, or a new one. */
+  #openBatch(byteCount: number): JournalBatch {
+    const tail = this.#waiting.at(-1);
+    if (tail !== undefined && tail.length + byteCount <= this.#limits.groupBytesMax) return tail;
+    const no = (tail ?? this.#writing ?? this.#last).no + 1;
+    const batch = JournalBatch.create(no, Math.max(byteCount, BATCH_BYTES_MIN));
+    this.#waiting.push(batch);
+    return batch;
+  }
+
+  /** Starts the next write unless one runs, nothing waits, or the table is too far behind. */
+  #pump(): void {
+    if (this.#writing !== undefined || this.#state === "failed") return;
+    if (this.#waiting.length > 0 && this.#isJournalFull()) {
+      this.#materialise();
+      return;
+    }
+    const batch = this.#waiting.shift();
+    if (batch === undefined) {
+      this.#onDrained?.();
+      return;
+    }
+    this.#writing = batch;
+    this.#waitingBytes -= batch.operationBytes;
+    const value = batch.seal(this.#last.hash, this.boot);
+    this.#disk.write([{ type: "put", key: journalKey(batch.no), value }], true).then(
+      () => this.#written(batch),
+      (error: unknown) => this.#fail(error),
+    );
+  }
+
+  #written(batch: JournalBatch): void {
+    if (this.#state === "failed") return;
+    this.#last = batch;
+    this.#journal.push(batch);
+    this.#journalBytes += cost(batch);
+    this.#writing = undefined;
+    this.#pump();
+    settle(batch, undefined);
+    this.#materialise();
+  }
+
+  #isJournalFull(): boolean {
+    const { journalBatchesMax, journalBytesMax } = this.#limits;
+    // The newest batch cannot be folded away, so one large batch alone must not stop the next.
+    if (this.#journal.length < 2) return false;
+    return this.#journal.length >= journalBatchesMax || this.#journalBytes >= journalBytesMax;
+  }
+
+  /** Slices begin at half of the limits, so that commits seldom meet the whole ones. */
+  #isSliceDue(): boolean {
+    const { journalBatchesMax, journalBytesMax } = this.#limits;
+    return this.#journal.length * 2 >= journalBatchesMax || this.#journalBytes * 2 >= journalBytesMax;
+  }
+
+  #materialise(): void {
+    if (this.#slice !== undefined || (this.#state !== "open" && this.#state !== "closing")) return;
+    if (!this.#isSliceDue() || this.#journal.length < 2) return;
+    this.#slice = this.#materialiseSlice().then(
+      () => {
+        this.#slice = undefined;
+        this.#pump();
+        this.#materialise();
+      },
+      (error: unknown) => {
+        this.#slice = undefined;
+        this.#fail(error);
+      },
+    );
+  }
+
+  /**
+   * Folds the oldest batches into the table: one atomic, unsynced write that puts their net effect,
+   * deletes their records and moves the base. If it is lost, the records are still there.
+   */
+  async #materialiseSlice(): Promise<void> {
+    const count = this.#sliceLength();
+    const batches = this.#journal.slice(0, count);
+    const last = batches[count - 1];
+    if (last === undefined) return;
+    const settled = [...this.#overlay.settledUpTo(last.no)];
+    const base: Base = { sliceNo: this.#base.sliceNo + 1, no: last.no, hash: last.hash, boot: last.boot };
+    const operations: DiskOperation[] = [];
+    for (const pair of settled) operations.push(tableOperation(pair));
+    for (const batch of batches) operations.push({ type: "del", key: journalKey(batch.no) });
+    operations.push(baseOperation(base));
+    const expired = base.sliceNo - BASE_RECORDS_KEPT;
+    if (expired >= 0) operations.push({ type: "del", key: baseKey(expired) });
+    await this.#disk.write(operations, false);
+    this.#base = base;
+    for (const [key, entry] of settled) this.#overlay.forget(key, entry);
+    for (const batch of batches) this.#journalBytes -= cost(batch);
+    this.#journal.splice(0, count);
+  }
+
+  /** How many of the oldest batches make a slice; the newest batch always stays. */
+  #sliceLength(): number {
+    const { sliceOperations, sliceBytes } = this.#limits;
+    let operations = 0;
+    let bytes = 0;
+    let count = 0;
+    while (count < this.#journal.length - 1 && operations < sliceOperations && bytes < sliceBytes) {
+      const batch = this.#journal[count];
+      operations += batch?.operationCount ?? 0;
+      bytes += batch?.length ?? 0;
+      count += 1;
+    }
+    return count;
+  }
+
+  #fail(cause: unknown): void {
+    if (this.#state === "failed") return;
+    this.#state = "failed";
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const message = `store ${this.storeId} failed and must be opened again: ${reason}`;
+    const init = { storeId: this.storeId, cause };
+    this.#failure = new StoreError("STORE_FAILED", message, init);
+    this.#overlay.clear();
+    const started = this.#writing;
+    this.#writing = undefined;
+    if (started) settle(started, new StoreError("STORE_FAILED", message, { ...init, outcome: "unknown" }));
+    for (const batch of this.#waiting.splice(0)) settle(batch, this.#failure);
+    this.#onDrained?.();
+  }
+
+  #assertReadable(): void {
+    if (this.#state !== "open" && this.#state !== "closing") throw this.#unusable();
+  }
+
+  #unusable(): StoreError {
+    if (this.#failure !== undefined) return this.#failure;
+    return new StoreError("STORE_CLOSED", `store ${this.storeId} is closed`, { storeId: this.storeId });
+  }
+
+  async #reading<Value>(read: Promise<Value>): Promise<Value> {
+    try {
+      return await read;
+    } catch (cause) {
+      this.#assertReadable();
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      const code = /corrupt|missing|no such file/i.test(reason) ? "STORE_DAMAGED" : "STORE_IO";
+      throw new StoreError(code, `cannot read store ${this.storeId}: ${reason}`, { storeId: this.storeId, cause });
+    }
+  }
+}
+
+function cost(batch: JournalBatch): number {
+  return batch.length + batch.operationCount * OPERATION_OVERHEAD_BYTES;
+}
+
+function tableOperation([key, entry]: readonly [string, OverlayEntry]): DiskOperation {
+  const value = entryValue(entry);
+  const diskKey = DATA_PREFIX + key;
+  // A delete always reaches LevelDB: that no older version lies in the table cannot be known without
+  // reading, and a delete too many costs a microsecond while one too few brings a message back.
+  if (value === undefined) return { type: "del", key: diskKey };
+  return { type: "put", key: diskKey, value: guarded(diskKey, value) };
+}
+
+function* live([key, entry]: readonly [string, OverlayEntry]): Generator<readonly [string, Uint8Array]> {
+  const value = entryValue(entry);
+  if (value !== undefined) yield [key, value];
+}
+
+function settle(batch: JournalBatch, error: StoreError | undefined): void {
+  for (const done of batch.waiters.splice(0)) {
+    try {
+      done(error, error === undefined ? batch.no : 0);
+    } catch (thrown) {
+      // The caller's mistake must neither stop the other callers nor go unseen.
+      queueMicrotask(() => {
+        throw thrown;
+      });
+    }
+  }
+}

@@ -1,0 +1,40 @@
+/** What one open store may hold in memory. Tests pass tiny ones; applications cannot change them. */
+export interface StoreLimits {
+  /** Batches in the journal, and so `c/` records to verify at open. Commits wait at this number. */
+  readonly journalBatchesMax: number;
+  /** Journal size in bytes, counting {@link OPERATION_OVERHEAD_BYTES} for each operation. Commits wait here too. */
+  readonly journalBytesMax: number;
+  /** Operations after which a slice of the journal is long enough to be materialised. */
+  readonly sliceOperations: number;
+  /** Bytes after which it is. */
+  readonly sliceBytes: number;
+  /** Commits that wait for the disk are merged up to this many bytes. */
+  readonly groupBytesMax: number;
+  /** Bytes that may wait for the disk before `commit` is refused with `STORE_BUSY`. */
+  readonly pendingBytesMax: number;
+}
+
+/** Roughly what the overlay keeps in memory for an operation beside its encoded bytes. */
+export const OPERATION_OVERHEAD_BYTES: number = 128;
+
+/** Longest key, in characters (keys are ASCII, so bytes as well). */
+export const KEY_CHARS_MAX: number = 1024;
+
+/** Largest single commit, in encoded bytes. */
+export const COMMIT_BYTES_MAX: number = 8 * 1024 * 1024;
+
+/**
+ * Materialisation records kept for the check at open. They must outlast LevelDB's own log (4 MiB,
+ * two files at most): only while a slice is in that log can it get lost without its neighbours.
+ */
+export const BASE_RECORDS_KEPT: number = 256;
+
+/** The limits of every store that is not under test. */
+export const DEFAULT_LIMITS: StoreLimits = {
+  journalBatchesMax: 4_096,
+  journalBytesMax: 32 * 1024 * 1024,
+  sliceOperations: 1_024,
+  sliceBytes: 1024 * 1024,
+  groupBytesMax: 1024 * 1024,
+  pendingBytesMax: 64 * 1024 * 1024,
+};

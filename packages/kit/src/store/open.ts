@@ -1,0 +1,91 @@
+import { randomBytes } from "node:crypto";
+import type { Disk, OpenDisk } from "./disk.ts";
+import { prefixRange } from "./disk.ts";
+import { claimDirectory, levelLocation, readIdentity, writeIdentity } from "./directory.ts";
+import { StoreError } from "./errors.ts";
+import { JournalStore } from "./journal-store.ts";
+import { openLevelDisk } from "./level-disk.ts";
+import type { StoreLimits } from "./limits.ts";
+import { DEFAULT_LIMITS } from "./limits.ts";
+import { JournalBatch } from "./record.ts";
+import { genesis, readStoreId, recoverChain, storeIdRecord } from "./recovery.ts";
+import { baseKey, baseOperation, DATA_PREFIX, journalKey, STORE_ID_KEY } from "./table.ts";
+
+/** What only tests replace. */
+export interface StoreInternals {
+  readonly limits?: Partial<StoreLimits> | undefined;
+  readonly openDisk?: OpenDisk | undefined;
+}
+
+/** Opens or creates the store in `directory`; see `openStore`. */
+export async function openJournalStore(directory: string, internals: StoreInternals = {}): Promise<JournalStore> {
+  const release = claimDirectory(directory);
+  try {
+    return await open(directory, internals, release);
+  } catch (error) {
+    release();
+    if (error instanceof StoreError) throw error;
+    throw new StoreError("STORE_IO", `cannot open the store in ${directory}`, { cause: error });
+  }
+}
+
+async function open(directory: string, internals: StoreInternals, release: () => void): Promise<JournalStore> {
+  const known = await readIdentity(directory);
+  const openDisk = internals.openDisk ?? openLevelDisk;
+  const disk = await openDisk(levelLocation(directory), known === undefined).catch((error: unknown) => {
+    throw withStoreId(error, known);
+  });
+  try {
+    // Read again: another process may have created the store before this one got the lock.
+    const identity = known ?? (await readIdentity(directory));
+    const storeId = identity ?? (await createChain(disk));
+    const chain = await recoverChain(disk, storeId);
+    const limits = { ...DEFAULT_LIMITS, ...internals.limits };
+    const store = new JournalStore({ disk, storeId, chain, limits, onClosed: release });
+    await store.commit([]);
+    if (identity === undefined) await writeIdentity(directory, storeId);
+    return store;
+  } catch (error) {
+    await disk.close();
+    throw error;
+  }
+}
+
+/** Fills a database that holds nothing acknowledged with the beginning of a chain. */
+async function createChain(disk: Disk): Promise<string> {
+  await assertNeverUsed(disk);
+  const storeId = randomBytes(16).toString("hex");
+  const base = genesis(storeId);
+  const first = JournalBatch.create(1, 0);
+  await disk.write(
+    [
+      { type: "put", key: STORE_ID_KEY, value: storeIdRecord(storeId) },
+      baseOperation(base),
+      { type: "put", key: journalKey(1), value: first.seal(base.hash, 0) },
+      { type: "del", key: journalKey(2) },
+    ],
+    true,
+  );
+  return storeId;
+}
+
+/**
+ * A database without an identity file is what a creation that was cut short leaves behind, or a
+ * store whose file was removed. Only the former may be begun anew.
+ */
+async function assertNeverUsed(disk: Disk): Promise<void> {
+  const traces = [prefixRange(DATA_PREFIX), { first: journalKey(3), end: journalKey(3) + "~" }, { first: baseKey(1), end: baseKey(1) + "~" }];
+  for (const trace of traces) {
+    for await (const page of disk.pages(trace)) {
+      const storeId = await readStoreId(disk);
+      const message = `the identity file is missing beside a database in use (it holds ${String(page[0]?.[0])})`;
+      throw new StoreError("STORE_DAMAGED", message, { storeId });
+    }
+  }
+}
+
+/** Names the store in an error raised before its database could be asked. */
+function withStoreId(error: unknown, storeId: string | undefined): unknown {
+  if (!(error instanceof StoreError) || storeId === undefined) return error;
+  return new StoreError(error.code, error.message, { storeId, outcome: error.outcome, cause: error.cause });
+}

@@ -1,0 +1,85 @@
+import type { StoreOperation } from "./record.ts";
+import { valueOffset } from "./record.ts";
+import type { JournalBatch } from "./record.ts";
+
+/** The newest version of a key that the table does not hold yet. */
+export interface OverlayEntry {
+  readonly batch: JournalBatch;
+  readonly offset: number;
+  /** Bytes of the value, −1 for a delete. */
+  readonly length: number;
+}
+
+/** A recent value, or `undefined` in `value` where the newest version is a delete. */
+export interface RecentValue {
+  readonly value: Uint8Array | undefined;
+}
+
+/**
+ * Everything the journal holds, by key. Bounded by the journal's limits. Entries are ordered by
+ * their last change, so what a slice of the oldest batches left behind is always a prefix.
+ */
+export class Overlay {
+  readonly #entries = new Map<string, OverlayEntry>();
+
+  get size(): number {
+    return this.#entries.size;
+  }
+
+  /** The newest version of `key`, or `undefined` if only the table can tell. */
+  recent(key: string): RecentValue | undefined {
+    const entry = this.#entries.get(key);
+    return entry && { value: entryValue(entry) };
+  }
+
+  /** Enters operations that `batch` holds from offset `start` on. */
+  apply(batch: JournalBatch, operations: readonly StoreOperation[], start: number): void {
+    let at = start;
+    for (const { key, value } of operations) {
+      const offset = valueOffset(at, key);
+      const length = value === undefined ? -1 : value.length;
+      this.#set(key, { batch, offset, length });
+      at = offset + Math.max(length, 0);
+    }
+  }
+
+  /** Enters everything a batch read back from disk holds. */
+  replay(batch: JournalBatch): void {
+    batch.visit((key, offset, length) => this.#set(key, { batch, offset, length }));
+  }
+
+  /** Entries whose last change is in batch `lastNo` or before: what those batches amount to. */
+  *settledUpTo(lastNo: number): Generator<readonly [string, OverlayEntry]> {
+    for (const pair of this.#entries) {
+      if (pair[1].batch.no > lastNo) return;
+      yield pair;
+    }
+  }
+
+  /** Drops an entry that reached the table, unless the key has changed since. */
+  forget(key: string, entry: OverlayEntry): void {
+    if (this.#entries.get(key) === entry) this.#entries.delete(key);
+  }
+
+  /** The entries with that prefix as they are now, in key order. */
+  snapshot(prefix: string): (readonly [key: string, entry: OverlayEntry])[] {
+    const found: (readonly [string, OverlayEntry])[] = [];
+    for (const pair of this.#entries) if (pair[0].startsWith(prefix)) found.push(pair);
+    return found.sort(([a], [b]) => (a < b ? -1 : 1));
+  }
+
+  clear(): void {
+    this.#entries.clear();
+  }
+
+  #set(key: string, entry: OverlayEntry): void {
+    // Map.set alone would keep the place of the older version.
+    this.#entries.delete(key);
+    this.#entries.set(key, entry);
+  }
+}
+
+/** The value an entry stands for, `undefined` for a delete. */
+export function entryValue(entry: OverlayEntry): Uint8Array | undefined {
+  return entry.length < 0 ? undefined : entry.batch.value(entry.offset, entry.length);
+}

@@ -1,0 +1,242 @@
+import { Buffer } from "node:buffer";
+import { createHash } from "node:crypto";
+import { crc32 } from "node:zlib";
+import { StoreError } from "./errors.ts";
+import { COMMIT_BYTES_MAX, KEY_CHARS_MAX } from "./limits.ts";
+
+/** One change of one key. */
+export interface StoreOperation {
+  /** 1 to 1,024 printable ASCII characters; keys sort by code. */
+  readonly key: string;
+  /** New value, copied during the call; `undefined` deletes the key. */
+  readonly value: Uint8Array | undefined;
+}
+
+/** Told once what became of a commit: no error and the batch number, or the error and 0. */
+export type CommitDone = (error: StoreError | undefined, batchNo: number) => void;
+
+/*
+ * Layout of a journal record, little-endian:
+ *   0  u32      CRC-32 of all that follows
+ *   4  32 bytes chain hash
+ *  36  u64      batch number
+ *  44  u32      boot
+ *  48  u32      number of operations
+ *  52  …        operations: u16 key length, u32 value length (0xffffffff: delete), key, value
+ *
+ * The chain hash is SHA-256 over bytes 4… with the *previous* hash in its place, so each record
+ * vouches for all earlier ones. The CRC adds no safety to that; it tells an altered record from a
+ * record of another history, which is what a person at a broken disk needs to know. It is CRC-32
+ * (IEEE), not CRC-32C, because that is the one Node computes natively.
+ */
+const HASH_AT = 4;
+const NO_AT = 36;
+const BOOT_AT = 44;
+const COUNT_AT = 48;
+const HEADER_BYTES = 52;
+const OPERATION_HEADER_BYTES = 6;
+const DELETED = 0xffffffff;
+/** Bytes of a chain hash. */
+export const HASH_BYTES: number = 32;
+
+/** Called for each operation of a record; `length` is −1 for a delete. */
+export type OperationVisitor = (key: string, offset: number, length: number) => void;
+
+/** Why a record is not the one the chain expects. */
+export type RecordFault = "too short" | "CRC mismatch" | "wrong number" | "hash mismatch" | "malformed";
+
+/**
+ * One link of the chain: filled while it waits for the disk, then sealed and immutable. Its bytes
+ * are at once the record LevelDB gets and the memory recent values are read from.
+ */
+export class JournalBatch {
+  readonly no: number;
+  /** Called in this order once the batch is on disk, or lost. */
+  readonly waiters: CommitDone[] = [];
+  #bytes: Buffer;
+  #length: number;
+  #operationCount: number;
+
+  private constructor(no: number, bytes: Buffer, length: number, operationCount: number) {
+    this.no = no;
+    this.#bytes = bytes;
+    this.#length = length;
+    this.#operationCount = operationCount;
+  }
+
+  /** An empty batch with room for `operationBytes`; it grows as needed. */
+  static create(no: number, operationBytes: number): JournalBatch {
+    const bytes = Buffer.allocUnsafeSlow(HEADER_BYTES + operationBytes);
+    return new JournalBatch(no, bytes, HEADER_BYTES, 0);
+  }
+
+  /** Reads a record back; returns the fault where it is not batch `no` after `previousHash`. */
+  static read(record: Uint8Array, no: number, previousHash: Uint8Array): JournalBatch | RecordFault {
+    const bytes = Buffer.from(record);
+    if (bytes.length < HEADER_BYTES) return "too short";
+    if (crc32(bytes.subarray(HASH_AT)) !== bytes.readUInt32LE(0)) return "CRC mismatch";
+    if (readUint64(bytes, NO_AT) !== no) return "wrong number";
+    const hash = Buffer.from(bytes.subarray(HASH_AT, HASH_AT + HASH_BYTES));
+    bytes.set(previousHash, HASH_AT);
+    const expected = sha256(bytes.subarray(HASH_AT));
+    bytes.set(hash, HASH_AT);
+    if (!expected.equals(hash)) return "hash mismatch";
+    const batch = new JournalBatch(no, bytes, bytes.length, bytes.readUInt32LE(COUNT_AT));
+    return batch.#isWellFormed() ? batch : "malformed";
+  }
+
+  /** Encoded size so far, in bytes. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Encoded size of the operations alone, in bytes. */
+  get operationBytes(): number {
+    return this.#length - HEADER_BYTES;
+  }
+
+  get operationCount(): number {
+    return this.#operationCount;
+  }
+
+  /** The chain hash; meaningful once sealed. */
+  get hash(): Uint8Array {
+    return this.#bytes.subarray(HASH_AT, HASH_AT + HASH_BYTES);
+  }
+
+  /** Number of the boot that wrote the batch; meaningful once sealed. */
+  get boot(): number {
+    return this.#bytes.readUInt32LE(BOOT_AT);
+  }
+
+  /** A view of a value inside the record; keep it unchanged. */
+  value(offset: number, length: number): Uint8Array {
+    return this.#bytes.subarray(offset, offset + length);
+  }
+
+  /**
+   * Encodes `operations`, whose {@link encodedBytes} is `byteCount`; all or none. Returns the offset
+   * of the first. Throws {@link StoreError} `STORE_KEY`.
+   */
+  append(operations: readonly StoreOperation[], byteCount: number): number {
+    this.#reserve(byteCount);
+    const start = this.#length;
+    const bytes = this.#bytes;
+    let at = start;
+    for (const { key, value } of operations) {
+      at = writeOperationHeader(bytes, at, key.length, value === undefined ? DELETED : value.length);
+      let codes = 0;
+      for (let index = 0; index < key.length; index += 1) {
+        const code = key.charCodeAt(index);
+        // Either difference is negative outside 0x20 to 0x7e: one test for the whole key.
+        codes |= (0x7e - code) | (code - 0x20);
+        bytes[at] = code;
+        at += 1;
+      }
+      if (codes < 0) throw badKey(key);
+      if (value !== undefined) {
+        bytes.set(value, at);
+        at += value.length;
+      }
+    }
+    this.#length = at;
+    this.#operationCount += operations.length;
+    return start;
+  }
+
+  /** Fixes the batch as the successor of `previousHash` and returns the record to write. */
+  seal(previousHash: Uint8Array, boot: number): Uint8Array {
+    const trimmed = Buffer.allocUnsafeSlow(this.#length);
+    trimmed.set(this.#bytes.subarray(0, this.#length));
+    this.#bytes = trimmed;
+    writeUint64(trimmed, NO_AT, this.no);
+    trimmed.writeUInt32LE(boot, BOOT_AT);
+    trimmed.writeUInt32LE(this.#operationCount, COUNT_AT);
+    trimmed.set(previousHash, HASH_AT);
+    trimmed.set(sha256(trimmed.subarray(HASH_AT)), HASH_AT);
+    trimmed.writeUInt32LE(crc32(trimmed.subarray(HASH_AT)), 0);
+    return trimmed;
+  }
+
+  /** Every operation in order. */
+  visit(visitor: OperationVisitor): void {
+    const bytes = this.#bytes;
+    let at = HEADER_BYTES;
+    for (let index = 0; index < this.#operationCount; index += 1) {
+      const keyEnd = at + OPERATION_HEADER_BYTES + bytes.readUInt16LE(at);
+      const stored = bytes.readUInt32LE(at + 2);
+      const length = stored === DELETED ? -1 : stored;
+      visitor(bytes.toString("latin1", at + OPERATION_HEADER_BYTES, keyEnd), keyEnd, length);
+      at = keyEnd + Math.max(length, 0);
+    }
+  }
+
+  #isWellFormed(): boolean {
+    let at = HEADER_BYTES;
+    for (let index = 0; index < this.#operationCount; index += 1) {
+      if (at + OPERATION_HEADER_BYTES > this.#length) return false;
+      const length = this.#bytes.readUInt32LE(at + 2);
+      at += OPERATION_HEADER_BYTES + this.#bytes.readUInt16LE(at) + (length === DELETED ? 0 : length);
+    }
+    return at === this.#length;
+  }
+
+  #reserve(byteCount: number): void {
+    const needed = this.#length + byteCount;
+    if (needed <= this.#bytes.length) return;
+    const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.#bytes.length * 2));
+    grown.set(this.#bytes.subarray(0, this.#length));
+    this.#bytes = grown;
+  }
+}
+
+/** Bytes of one operation beside key and value: what a value's offset is computed with. */
+export function valueOffset(operationAt: number, key: string): number {
+  return operationAt + OPERATION_HEADER_BYTES + key.length;
+}
+
+/** Size of `operations` in a record, in bytes. Throws {@link StoreError} `STORE_LIMIT` or `STORE_KEY`. */
+export function encodedBytes(operations: readonly StoreOperation[]): number {
+  let byteCount = 0;
+  for (const { key, value } of operations) {
+    if (key.length === 0) throw badKey(key);
+    if (key.length > KEY_CHARS_MAX) {
+      throw new StoreError("STORE_LIMIT", `a key has ${key.length} characters, ${KEY_CHARS_MAX} are allowed`);
+    }
+    byteCount += OPERATION_HEADER_BYTES + key.length + (value === undefined ? 0 : value.length);
+  }
+  if (byteCount > COMMIT_BYTES_MAX) {
+    throw new StoreError("STORE_LIMIT", `a commit of ${byteCount} bytes exceeds ${COMMIT_BYTES_MAX}; split it`);
+  }
+  return byteCount;
+}
+
+/** SHA-256 of `bytes`. */
+export function sha256(bytes: Uint8Array): Buffer {
+  return createHash("sha256").update(bytes).digest();
+}
+
+/** Writes a whole number up to 2⁵³ − 1. */
+export function writeUint64(bytes: Buffer, at: number, value: number): void {
+  bytes.writeBigUInt64LE(BigInt(value), at);
+}
+
+/** Reads what {@link writeUint64} wrote; anything larger loses precision and so matches nothing. */
+export function readUint64(bytes: Buffer, at: number): number {
+  return Number(bytes.readBigUInt64LE(at));
+}
+
+function writeOperationHeader(bytes: Buffer, at: number, keyLength: number, valueLength: number): number {
+  bytes[at] = keyLength;
+  bytes[at + 1] = keyLength >>> 8;
+  bytes[at + 2] = valueLength;
+  bytes[at + 3] = valueLength >>> 8;
+  bytes[at + 4] = valueLength >>> 16;
+  bytes[at + 5] = valueLength >>> 24;
+  return at + OPERATION_HEADER_BYTES;
+}
+
+function badKey(key: string): StoreError {
+  const shown = JSON.stringify(key.slice(0, 80));
+  return new StoreError("STORE_KEY", `key ${shown} must be 1 to ${KEY_CHARS_MAX} printable ASCII characters`);
+}

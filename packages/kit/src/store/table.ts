@@ -1,0 +1,87 @@
+import { Buffer } from "node:buffer";
+import { crc32 } from "node:zlib";
+import type { DiskOperation } from "./disk.ts";
+import { StoreError } from "./errors.ts";
+import { HASH_BYTES, readUint64, writeUint64 } from "./record.ts";
+
+/*
+ * Keys inside LevelDB:
+ *   s       storeId, written at creation
+ *   c/<n>   journal record n
+ *   b/<k>   base record k: up to where the journal was folded into d/ by slice k
+ *   d/<key> CRC-32 over key ‖ value, then the value
+ */
+export const STORE_ID_KEY: string = "s";
+export const JOURNAL_PREFIX: string = "c/";
+export const BASE_PREFIX: string = "b/";
+export const DATA_PREFIX: string = "d/";
+
+const CRC_BYTES = 4;
+
+/** LevelDB key of journal record `no`. */
+export function journalKey(no: number): string {
+  return JOURNAL_PREFIX + String(no).padStart(16, "0");
+}
+
+/** LevelDB key of base record `sliceNo`. */
+export function baseKey(sliceNo: number): string {
+  return BASE_PREFIX + String(sliceNo).padStart(16, "0");
+}
+
+/** Where the journal begins: everything up to batch `no` is in the table. */
+export interface Base {
+  /** Count of slices materialised so far. Base records are numbered without a gap. */
+  readonly sliceNo: number;
+  readonly no: number;
+  readonly hash: Uint8Array;
+  readonly boot: number;
+}
+
+const BASE_BYTES = 3 * 8 + HASH_BYTES;
+
+/** The put that records `base`. */
+export function baseOperation(base: Base): DiskOperation {
+  const value = Buffer.alloc(BASE_BYTES);
+  writeUint64(value, 0, base.sliceNo);
+  writeUint64(value, 8, base.no);
+  writeUint64(value, 16, base.boot);
+  value.set(base.hash, 24);
+  const key = baseKey(base.sliceNo);
+  return { type: "put", key, value: guarded(key, value) };
+}
+
+/** Reads a base record; `undefined` if its CRC or size is wrong. */
+export function readBase(key: string, stored: Uint8Array): Base | undefined {
+  const value = unguarded(key, stored);
+  if (value?.length !== BASE_BYTES) return undefined;
+  return {
+    sliceNo: readUint64(value, 0),
+    no: readUint64(value, 8),
+    boot: readUint64(value, 16),
+    hash: value.subarray(24),
+  };
+}
+
+/** `value` with a CRC over `key ‖ value` in front: LevelDB hands out renamed and flipped values. */
+export function guarded(key: string, value: Uint8Array): Buffer {
+  const stored = Buffer.allocUnsafe(CRC_BYTES + value.length);
+  stored.writeUInt32LE(crc32(value, crc32(key)), 0);
+  stored.set(value, CRC_BYTES);
+  return stored;
+}
+
+/** Undoes {@link guarded}; `undefined` if the CRC is wrong. */
+export function unguarded(key: string, stored: Uint8Array): Buffer | undefined {
+  const bytes = Buffer.from(stored.buffer, stored.byteOffset, stored.byteLength);
+  if (bytes.length < CRC_BYTES) return undefined;
+  const value = bytes.subarray(CRC_BYTES);
+  return crc32(value, crc32(key)) === bytes.readUInt32LE(0) ? value : undefined;
+}
+
+/** The value of table key `diskKey`. Throws {@link StoreError} `STORE_DAMAGED`. */
+export function tableValue(diskKey: string, stored: Uint8Array, storeId: string): Uint8Array {
+  const value = unguarded(diskKey, stored);
+  if (value !== undefined) return value;
+  const key = diskKey.slice(DATA_PREFIX.length);
+  throw new StoreError("STORE_DAMAGED", `the value of ${key} in store ${storeId} has a wrong CRC`, { storeId });
+}
