@@ -85,10 +85,12 @@ export class JournalStore {
       queueMicrotask(() => done(refusal, 0));
       return;
     }
-    const batch = this.#openBatch(byteCount);
-    const before = batch.length;
-    this.#overlay.apply(batch, operations, batch.append(operations, byteCount));
-    this.#waitingBytes += batch.length - before;
+    const joined = this.#joinable(byteCount);
+    const batch = joined ?? this.#newBatch(byteCount);
+    const start = batch.append(operations, byteCount); // Throws for a bad key: nothing has changed yet.
+    if (joined === undefined) this.#waiting.push(batch);
+    this.#overlay.apply(batch, operations, start);
+    this.#waitingBytes += byteCount;
     batch.waiters.push(done);
     this.#pump();
   }
@@ -166,14 +168,15 @@ export class JournalStore {
     return new StoreError("STORE_BUSY", `${this.#waitingBytes} bytes wait for the disk already; wait for their commits`);
   }
 
-  /** The batch that commits of `byteCount` bytes join: the last one waiting, or a new one. */
-  #openBatch(byteCount: number): JournalBatch {
+  /** The last batch that waits, if `byteCount` more bytes may join it. */
+  #joinable(byteCount: number): JournalBatch | undefined {
     const tail = this.#waiting.at(-1);
-    if (tail !== undefined && tail.length + byteCount <= this.#limits.groupBytesMax) return tail;
-    const no = (tail ?? this.#writing ?? this.#last).no + 1;
-    const batch = JournalBatch.create(no, Math.max(byteCount, BATCH_BYTES_MIN));
-    this.#waiting.push(batch);
-    return batch;
+    return tail !== undefined && tail.length + byteCount <= this.#limits.groupBytesMax ? tail : undefined;
+  }
+
+  #newBatch(byteCount: number): JournalBatch {
+    const before = this.#waiting.at(-1) ?? this.#writing ?? this.#last;
+    return JournalBatch.create(before.no + 1, Math.max(byteCount, BATCH_BYTES_MIN));
   }
 
   /** Starts the next write unless one runs, nothing waits, or the table is too far behind. */

@@ -23,11 +23,15 @@ export const KEY_CHARS_MAX: number = 1024;
 /** Largest single commit, in encoded bytes. */
 export const COMMIT_BYTES_MAX: number = 8 * 1024 * 1024;
 
+/** LevelDB's own log, in bytes, before it goes into a table; two such logs may exist at once. */
+export const LEVEL_LOG_BYTES: number = 8 * 1024 * 1024;
+
 /**
- * Materialisation records kept for the check at open. They must outlast LevelDB's own log (4 MiB,
- * two files at most): only while a slice is in that log can it get lost without its neighbours.
+ * Base records kept for the check at open. Together their slices must be longer than both of
+ * LevelDB's logs: only while a slice is in a log can it get lost without its neighbours. A slice
+ * takes 20 KB there at the very least, so these cover 20 MB.
  */
-export const BASE_RECORDS_KEPT: number = 256;
+export const BASE_RECORDS_KEPT: number = 1_024;
 
 /** The limits of every store that is not under test. */
 export const DEFAULT_LIMITS: StoreLimits = {

@@ -1,0 +1,270 @@
+import { describe, expect, it } from "vitest";
+import type { JournalStore } from "../../src/store/journal-store.ts";
+import type { StoreLimits } from "../../src/store/limits.ts";
+import { openJournalStore } from "../../src/store/open.ts";
+import { MemoryLevel } from "../support/memory-level.ts";
+import { codeOf, contentOf, del, put, TINY_LIMITS, withDirectory } from "../support/store-kit.ts";
+
+interface Bench {
+  readonly level: MemoryLevel;
+  readonly store: JournalStore;
+  readonly directory: string;
+}
+
+function withStore(use: (bench: Bench) => Promise<void>, limits: Partial<StoreLimits> = {}): Promise<void> {
+  return withDirectory(async (directory) => {
+    const level = new MemoryLevel();
+    const store = await openJournalStore(directory, { limits, openDisk: level.open });
+    level.writes.length = 0;
+    await use({ level, store, directory });
+    await store.close();
+  });
+}
+
+/** Holds back the disk until `release`, or `fail`. */
+function holdWrites(level: MemoryLevel): { release(): void; fail(error: Error): void } {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  level.beforeWrite = () => promise;
+  return { release: resolve, fail: reject };
+}
+
+describe("commit", () => {
+  it("resolves with consecutive numbers", () =>
+    withStore(async ({ store }) => {
+      const first = await store.commit([put("a", "1")]);
+      expect(await store.commit([put("b", "2")])).toBe(first + 1);
+      expect(store.batchNo).toBe(first + 1);
+    }));
+
+  it("writes one synced record however many operations it has", () =>
+    withStore(async ({ level, store }) => {
+      await store.commit([put("a", "1"), put("b", "2"), del("a")]);
+      expect(level.writes).toEqual([{ keys: [expect.stringMatching(/^c\//)], sync: true }]);
+    }));
+
+  it("merges what arrives while a sync runs into the next one", () =>
+    withStore(async ({ level, store }) => {
+      const held = holdWrites(level);
+      const numbers = [store.commit([put("a", "1")]), store.commit([put("b", "2")]), store.commit([del("a")])];
+      held.release();
+      const [first = 0, ...rest] = await Promise.all(numbers);
+      expect(rest).toEqual([first + 1, first + 1]);
+      expect(level.writes).toHaveLength(2);
+      expect(await contentOf(store)).toEqual([["b", "2"]]);
+    }));
+
+  it("cuts the merged write at its limit and keeps the order", () =>
+    withStore(
+      async ({ level, store }) => {
+        const held = holdWrites(level);
+        const settled: string[] = [];
+        const commits = ["a", "b", "c", "d"].map((key) =>
+          store.commit([put(key, "x".repeat(40))]).then(() => settled.push(key)),
+        );
+        held.release();
+        await Promise.all(commits);
+        expect(settled).toEqual(["a", "b", "c", "d"]);
+        expect(level.writes.length).toBe(3);
+      },
+      { groupBytesMax: 160 },
+    ));
+
+  it("never calls back before it returns", () =>
+    withStore(async ({ store }) => {
+      const order: string[] = [];
+      const done = new Promise<void>((resolve) => {
+        store.commitWith([put("a", "1")], () => {
+          order.push("done");
+          resolve();
+        });
+      });
+      order.push("returned");
+      await done;
+      expect(order).toEqual(["returned", "done"]);
+    }));
+
+  it("copies the values it is given", () =>
+    withStore(async ({ store }) => {
+      const value = Buffer.from("before");
+      const commit = store.commit([{ key: "a", value }]);
+      value.write("after!");
+      await commit;
+      expect(Buffer.from((await store.get("a")) ?? []).toString()).toBe("before");
+    }));
+
+  it("refuses more than may wait for the disk, and recovers", () =>
+    withStore(
+      async ({ level, store }) => {
+        const held = holdWrites(level);
+        const accepted = [store.commit([put("a", "1")]), store.commit([put("b", "x".repeat(90))])];
+        const refused = store.commit([put("c", "x".repeat(90))]);
+        expect(await codeOf(refused)).toBe("STORE_BUSY");
+        held.release();
+        await Promise.all(accepted);
+        expect(await contentOf(store, "c")).toEqual([]);
+        await store.commit([put("c", "3")]);
+      },
+      { pendingBytesMax: 150 },
+    ));
+
+  it("throws for a bad key and changes nothing", () =>
+    withStore(async ({ level, store }) => {
+      expect(await codeOf(store.commit([put("ok", "1"), put("ümlaut", "2")]))).toBe("STORE_KEY");
+      expect(store.peek("ok")).toBeUndefined();
+      expect(level.writes).toEqual([]);
+    }));
+});
+
+describe("reading", () => {
+  it("sees a commit at once, before its sync", () =>
+    withStore(async ({ level, store }) => {
+      const held = holdWrites(level);
+      const commit = store.commit([put("a", "1")]);
+      expect(store.peek("a")).toEqual(Buffer.from("1"));
+      expect(await contentOf(store)).toEqual([["a", "1"]]);
+      held.release();
+      await commit;
+    }));
+
+  it("knows a recent delete from an old value", () =>
+    withStore(async ({ store }) => {
+      for (let index = 0; index < 20; index += 1) await store.commit([put(`k${index}`, "old")]);
+      expect(store.peek("k0")).toBeUndefined();
+      expect(await store.get("k0")).toEqual(Buffer.from("old"));
+      await store.commit([del("k0")]);
+      expect(await store.get("k0")).toBeUndefined();
+      expect((await contentOf(store, "k0")).length).toBe(0);
+    }, TINY_LIMITS));
+
+  it("scans the state of one moment in key order", () =>
+    withStore(async ({ store }) => {
+      const keys = Array.from({ length: 12 }, (_, index) => `k${String.fromCharCode(97 + ((index * 5) % 12))}`);
+      for (const key of keys) await store.commit([put(key, "1"), put(`other/${key}`, "2")]);
+      const found: string[] = [];
+      for await (const [key] of store.scan("k")) {
+        found.push(key);
+        await store.commit([put(key, "changed"), put(`${key}+`, "new"), del("kl")]);
+      }
+      expect(found).toEqual(keys.toSorted());
+    }, TINY_LIMITS));
+
+  it("reports a table value that does not fit its CRC", () =>
+    withStore(async ({ level, store }) => {
+      for (let index = 0; index < 20; index += 1) await store.commit([put(`k${index}`, "value")]);
+      const stored = level.content().get("d/k0");
+      if (stored === undefined) throw new Error("k0 is not in the table");
+      level.tamper([{ type: "put", key: "d/k1", value: stored }]);
+      expect(await codeOf(store.get("k1"))).toBe("STORE_DAMAGED");
+      expect(await codeOf(contentOf(store, "k"))).toBe("STORE_DAMAGED");
+      expect(await store.get("k0")).toEqual(Buffer.from("value"));
+    }, TINY_LIMITS));
+});
+
+describe("materialisation", () => {
+  it("keeps the journal within its limits", () =>
+    withStore(async ({ level, store }) => {
+      const commits = Array.from({ length: 50 }, (_, index) => store.commit([put(`k${index % 7}`, `${index}`)]));
+      await Promise.all(commits);
+      const journal = [...level.content().keys()].filter((key) => key.startsWith("c/"));
+      expect(journal.length).toBeLessThanOrEqual(TINY_LIMITS.journalBatchesMax);
+    }, TINY_LIMITS));
+
+  it("writes the net effect only", () =>
+    withStore(async ({ level, store }) => {
+      for (let index = 0; index < 30; index += 1) await store.commit([put("again", `${index}`), put("x", ""), del("x")]);
+      const puts = [...level.content().keys()].filter((key) => key.startsWith("d/"));
+      expect(puts).not.toContain("d/x");
+      const rewrites = level.writes.flatMap(({ keys }) => keys).filter((key) => key === "d/again");
+      expect(rewrites.length).toBeLessThan(10);
+    }, TINY_LIMITS));
+
+  it("makes commits wait when it cannot keep up", () =>
+    withStore(async ({ level, store }) => {
+      const slices = Promise.withResolvers<void>();
+      level.beforeWrite = (_operations, sync) => (sync ? undefined : slices.promise);
+      let done = 0;
+      const commits = Array.from({ length: 30 }, async (_, index) => {
+        // Larger than a merged write may be, so that each stays a batch of its own.
+        await store.commit([put(`k${index}`, "x".repeat(200))]);
+        done += 1;
+      });
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(done).toBeLessThan(TINY_LIMITS.journalBatchesMax);
+      slices.resolve();
+      await Promise.all(commits);
+      expect((await contentOf(store)).length).toBe(30);
+    }, TINY_LIMITS));
+
+  it("is not stopped by one batch larger than the journal may be", () =>
+    withStore(async ({ store }) => {
+      for (const key of ["a", "b", "c"]) await store.commit([put(key, "x".repeat(9_000))]);
+      expect((await contentOf(store)).map(([key]) => key)).toEqual(["a", "b", "c"]);
+    }, TINY_LIMITS));
+});
+
+describe("failure", () => {
+  it("answers nothing after a failed sync, and says what may have happened", () =>
+    withStore(async ({ level, store }) => {
+      const held = holdWrites(level);
+      const started = store.commit([put("a", "1")]);
+      const waiting = store.commit([put("b", "2")]);
+      held.fail(new Error("disk on fire"));
+      await expect(started).rejects.toMatchObject({ code: "STORE_FAILED", outcome: "unknown", storeId: store.storeId });
+      await expect(waiting).rejects.toMatchObject({ code: "STORE_FAILED", outcome: "none" });
+      expect(await codeOf(store.commit([put("c", "3")]))).toBe("STORE_FAILED");
+      expect(await codeOf(store.get("a"))).toBe("STORE_FAILED");
+      expect(await codeOf(contentOf(store))).toBe("STORE_FAILED");
+      expect(() => store.peek("a")).toThrow(expect.objectContaining({ code: "STORE_FAILED" }));
+      expect(level.writes).toHaveLength(1);
+    }));
+
+  it("follows a failed slice as well", () =>
+    withStore(async ({ level, store }) => {
+      level.beforeWrite = (_operations, sync) => (sync ? undefined : Promise.reject(new Error("no space left")));
+      const codes = new Set<unknown>();
+      for (let index = 0; index < 12; index += 1) codes.add(await codeOf(store.commit([put(`k${index}`, "1")])));
+      expect([...codes]).toEqual(["resolved", "STORE_FAILED"]);
+    }, TINY_LIMITS));
+
+  it("loses nothing acknowledged when the store is opened again", () =>
+    withDirectory(async (directory) => {
+      const level = new MemoryLevel();
+      const broken = await openJournalStore(directory, { openDisk: level.open });
+      await broken.commit([put("a", "1")]);
+      level.beforeWrite = () => Promise.reject(new Error("disk on fire"));
+      expect(await codeOf(broken.commit([put("b", "2")]))).toBe("STORE_FAILED");
+      await broken.close();
+      level.beforeWrite = () => undefined;
+      const store = await openJournalStore(directory, { openDisk: level.open });
+      expect(await contentOf(store)).toEqual([["a", "1"]]);
+      await store.close();
+    }));
+
+  it("gives an exception of one callback to nobody else", () =>
+    withStore(async ({ store }) => {
+      const thrown = new Promise<unknown>((resolve) => process.once("uncaughtException", resolve));
+      const listeners = process.listeners("uncaughtException").filter((listener) => listener !== process.listeners("uncaughtException").at(-1));
+      for (const listener of listeners) process.removeListener("uncaughtException", listener);
+      store.commitWith([put("a", "1")], () => {
+        throw new Error("mine");
+      });
+      const other = store.commit([put("b", "2")]);
+      expect(await other).toBe(store.batchNo);
+      expect(await thrown).toMatchObject({ message: "mine" });
+      for (const listener of listeners) process.on("uncaughtException", listener);
+    }));
+});
+
+describe("close", () => {
+  it("waits for commits under way, refuses later ones and may be called twice", () =>
+    withStore(async ({ level, store }) => {
+      const held = holdWrites(level);
+      const commits = [store.commit([put("a", "1")]), store.commit([put("b", "2")])];
+      const closed = [store.close(), store.close()];
+      expect(await codeOf(store.commit([put("c", "3")]))).toBe("STORE_CLOSED");
+      held.release();
+      expect(await Promise.all(commits)).toHaveLength(2);
+      await Promise.all(closed);
+      expect(await codeOf(store.get("a"))).toBe("STORE_CLOSED");
+    }));
+});

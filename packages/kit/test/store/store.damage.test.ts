@@ -1,0 +1,149 @@
+import { cp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { ClassicLevel } from "classic-level";
+import { describe, expect, it } from "vitest";
+import { randomBelow, SeededRandom } from "@klatsch/kit/core";
+import type { StoreOperation } from "../../src/store.ts";
+import { openJournalStore } from "../../src/store/open.ts";
+import { applied, contentOf, del, put, sorted, TINY_LIMITS, withDirectory } from "../support/store-kit.ts";
+
+type Content = ReadonlyMap<string, string>;
+type Verdict = "intact" | "damage detected" | "tail lost";
+
+const COMMITS = 160;
+const LIMITS = { ...TINY_LIMITS, journalBatchesMax: 24, sliceOperations: 10 };
+const DETECTED: readonly unknown[] = ["STORE_DAMAGED", "STORE_CORRUPT", "STORE_IO"];
+
+/** A closed store, with what it held after each batch number. */
+interface Sample {
+  readonly directory: string;
+  readonly after: ReadonlyMap<number, Content>;
+  readonly lastNo: number;
+}
+
+async function makeSample(directory: string): Promise<Sample> {
+  const random = new SeededRandom(11);
+  const store = await openJournalStore(directory, { limits: LIMITS });
+  let content: Content = new Map();
+  const after = new Map<number, Content>([[store.batchNo, content]]);
+  for (let count = 0; count < COMMITS; count += 1) {
+    const operations = randomOperations(random, count);
+    content = applied(content, operations);
+    after.set(await store.commit(operations), content);
+  }
+  await store.close();
+  return { directory, after, lastNo: store.batchNo };
+}
+
+function randomOperations(random: SeededRandom, count: number): StoreOperation[] {
+  return Array.from({ length: 1 + randomBelow(random, 4) }, () => {
+    const key = `k/${randomBelow(random, 40)}`;
+    return randomBelow(random, 4) === 0 ? del(key) : put(key, `${count} ${"x".repeat(randomBelow(random, 300))}`);
+  });
+}
+
+/** Opens a damaged copy and says what a caller would learn; throws where it would learn something false. */
+async function judge(sample: Sample, directory: string): Promise<Verdict> {
+  try {
+    await using store = await openJournalStore(directory, { limits: LIMITS });
+    const no = store.batchNo - 1; // The last one before this open.
+    const content = await contentOf(store);
+    expect(content, `content after batch ${no}`).toEqual(sorted(sample.after.get(no) ?? new Map([["no such batch", ""]])));
+    return no === sample.lastNo ? "intact" : "tail lost";
+  } catch (error) {
+    if (error instanceof Error && "code" in error && DETECTED.includes(error.code)) return "damage detected";
+    throw error;
+  }
+}
+
+async function fileOf(directory: string, extension: string): Promise<string> {
+  const level = join(directory, "level");
+  const names = (await readdir(level)).filter((name) => name.endsWith(extension) || name.startsWith(extension));
+  const sized = await Promise.all(names.map(async (name) => ({ name, size: (await readFile(join(level, name))).length })));
+  const largest = sized.toSorted((a, b) => b.size - a.size)[0];
+  if (largest === undefined) throw new Error(`no ${extension} file`);
+  return join("level", largest.name);
+}
+
+/** Applies `harm` to one copy after the other and counts the verdicts. */
+async function tally(
+  sample: Sample,
+  harms: readonly ((copy: string) => Promise<void>)[],
+): Promise<Record<Verdict, number>> {
+  const counts: Record<Verdict, number> = { intact: 0, "damage detected": 0, "tail lost": 0 };
+  const copy = `${sample.directory}-copy`;
+  for (const harm of harms) {
+    await cp(sample.directory, copy, { recursive: true });
+    await harm(copy);
+    counts[await judge(sample, copy)] += 1;
+    await rm(copy, { recursive: true });
+  }
+  return counts;
+}
+
+async function flips(directory: string, file: string, count: number): Promise<((copy: string) => Promise<void>)[]> {
+  const bytes = await readFile(join(directory, file));
+  const stride = Math.max(1, Math.floor(bytes.length / count));
+  const offsets = Array.from({ length: Math.floor(bytes.length / stride) }, (_, index) => index * stride);
+  return offsets.map((offset) => async (copy) => {
+    const damaged = Buffer.from(bytes);
+    damaged[offset]! ^= 1 << (offset % 8);
+    await writeFile(join(copy, file), damaged);
+  });
+}
+
+describe("damage to LevelDB's log", () => {
+  it("is harmless, detected, or costs a pure tail: never a hole, wherever a bit flips", () =>
+    withDirectory(async (directory) => {
+      const sample = await makeSample(directory);
+      const counts = await tally(sample, await flips(directory, await fileOf(directory, ".log"), 250));
+      expect(counts["damage detected"]).toBeGreaterThan(50);
+      expect(counts["tail lost"]).toBeGreaterThan(10);
+    }));
+
+  it("goes unnoticed by LevelDB itself, which is why there is a chain", () =>
+    withDirectory(async (directory) => {
+      await makeSample(directory);
+      const file = join(directory, await fileOf(directory, ".log"));
+      const bytes = await readFile(file);
+      bytes[Math.floor(bytes.length / 3)]! ^= 1;
+      await writeFile(file, bytes);
+      await using database = new ClassicLevel(join(directory, "level"));
+      await database.open();
+      expect(await database.get("s")).toBeDefined();
+    }));
+
+  it("by truncation costs a pure tail or is detected", () =>
+    withDirectory(async (directory) => {
+      const sample = await makeSample(directory);
+      const file = await fileOf(directory, ".log");
+      const { length } = await readFile(join(directory, file));
+      const harms = Array.from({ length: 60 }, (_, index) => async (copy: string) => {
+        await truncate(join(copy, file), Math.floor((length * index) / 60));
+      });
+      const counts = await tally(sample, harms);
+      expect(counts["tail lost"]).toBeGreaterThan(40);
+    }));
+
+  it("by a zeroed sector is harmless, detected, or costs a pure tail", () =>
+    withDirectory(async (directory) => {
+      const sample = await makeSample(directory);
+      const file = await fileOf(directory, ".log");
+      const bytes = await readFile(join(directory, file));
+      const harms = Array.from({ length: Math.floor(bytes.length / 512) }, (_, index) => async (copy: string) => {
+        const damaged = Buffer.from(bytes);
+        damaged.fill(0, index * 512, (index + 1) * 512);
+        await writeFile(join(copy, file), damaged);
+      });
+      const counts = await tally(sample, harms);
+      expect(counts["damage detected"]).toBeGreaterThan(20);
+    }));
+});
+
+describe("damage to LevelDB's other files", () => {
+  it("in the manifest is harmless, detected, or costs a pure tail", () =>
+    withDirectory(async (directory) => {
+      const sample = await makeSample(directory);
+      await tally(sample, await flips(directory, await fileOf(directory, "MANIFEST"), 60));
+    }));
+});

@@ -1,0 +1,156 @@
+import { rename } from "node:fs/promises";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { SeededRandom, randomBelow } from "@klatsch/kit/core";
+import type { JournalStore } from "../../src/store/journal-store.ts";
+import { openJournalStore } from "../../src/store/open.ts";
+import type { StoreOperation } from "../../src/store.ts";
+import { MemoryLevel } from "../support/memory-level.ts";
+import { applied, contentOf, sorted, TINY_LIMITS, withDirectory } from "../support/store-kit.ts";
+
+type Content = ReadonlyMap<string, string>;
+type Step =
+  | { readonly type: "commit"; readonly operations: readonly StoreOperation[] }
+  | { readonly type: "settle" | "read" | "reopen" }
+  | { readonly type: "crash"; readonly keep: number };
+
+const keys = fc.constantFrom("a", "a/1", "a/2", "b", "b/1", "c");
+const operation: fc.Arbitrary<StoreOperation> = fc.record({
+  key: keys,
+  value: fc.option(fc.string({ maxLength: 30 }).map((text) => Buffer.from(text)), { nil: undefined }),
+});
+const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 12, arbitrary: fc.record({ type: fc.constant("commit" as const), operations: fc.array(operation, { maxLength: 5 }) }) },
+  { weight: 3, arbitrary: fc.constant({ type: "settle" as const }) },
+  { weight: 3, arbitrary: fc.constant({ type: "read" as const }) },
+  { weight: 1, arbitrary: fc.constant({ type: "reopen" as const }) },
+  { weight: 2, arbitrary: fc.record({ type: fc.constant("crash" as const), keep: fc.nat(4) }) },
+);
+
+/** A store next to the list of contents it went through, one for each commit. */
+class Modelled {
+  readonly #level = new MemoryLevel();
+  #directory: string;
+  #store: JournalStore | undefined;
+  #opens = 0;
+  /** Content after 0, 1, 2, … commits since the last open. */
+  #history: Content[] = [new Map()];
+  #acknowledged = 0;
+  #pending: Promise<void>[] = [];
+
+  constructor(directory: string, seed: number) {
+    this.#directory = directory;
+    const random = new SeededRandom(seed);
+    this.#level.beforeWrite = async () => {
+      for (let turns = randomBelow(random, 6); turns > 0; turns -= 1) await Promise.resolve();
+    };
+  }
+
+  get store(): JournalStore {
+    if (this.#store === undefined) throw new Error("not open");
+    return this.#store;
+  }
+
+  get current(): Content {
+    return this.#history.at(-1) ?? new Map();
+  }
+
+  async open(): Promise<void> {
+    this.#store = await openJournalStore(this.#directory, { limits: TINY_LIMITS, openDisk: this.#level.open });
+    this.#opens += 1;
+    expect(this.#store.boot).toBe(this.#opens);
+  }
+
+  commit(operations: readonly StoreOperation[]): void {
+    this.#history.push(applied(this.current, operations));
+    const count = this.#history.length - 1;
+    const pending = this.store.commit(operations).then((batchNo) => {
+      expect(this.#acknowledged).toBe(count - 1);
+      expect(batchNo).toBe(this.store.batchNo);
+      this.#acknowledged = count;
+    });
+    this.#pending.push(pending);
+  }
+
+  async settle(): Promise<void> {
+    await Promise.all(this.#pending.splice(0));
+  }
+
+  async read(): Promise<void> {
+    const { store, current } = this;
+    expect(await contentOf(store)).toEqual(sorted(current));
+    expect(await contentOf(store, "a/")).toEqual(sorted(current).filter(([key]) => key.startsWith("a/")));
+    for (const key of ["a", "a/1", "b", "c"]) {
+      const value = await store.get(key);
+      expect(value && Buffer.from(value).toString()).toBe(current.get(key));
+      const recent = store.peek(key);
+      if (recent !== undefined) expect(Buffer.from(recent).toString()).toBe(current.get(key));
+    }
+  }
+
+  async reopen(): Promise<void> {
+    await this.store.close();
+    this.#pending = [];
+    this.#restart(this.current);
+    await this.open();
+    await this.read();
+  }
+
+  /** Whatever was acknowledged must be there, nothing but a prefix of the commits may be. */
+  async crash(keep: number): Promise<void> {
+    this.#level.crash(keep);
+    this.#pending = [];
+    const possible = this.#history.slice(this.#acknowledged);
+    // To this process the lost store still has the directory, so the next one finds it elsewhere.
+    await rename(this.#directory, `${this.#directory}+`);
+    this.#directory += "+";
+    await this.open();
+    const found = new Map(await contentOf(this.store));
+    const match = possible.find((content) => sameContent(content, found));
+    expect(match, `found ${JSON.stringify([...found])}`).toBeDefined();
+    this.#restart(match ?? found);
+    await this.read();
+  }
+
+  #restart(content: Content): void {
+    this.#history = [content];
+    this.#acknowledged = 0;
+  }
+}
+
+function sameContent(a: Content, b: Content): boolean {
+  return JSON.stringify(sorted(a)) === JSON.stringify(sorted(b));
+}
+
+async function perform(model: Modelled, next: Step): Promise<void> {
+  switch (next.type) {
+    case "commit":
+      return model.commit(next.operations);
+    case "settle":
+      return await model.settle();
+    case "read":
+      return await model.read();
+    case "reopen":
+      return await model.reopen();
+    case "crash":
+      return await model.crash(next.keep);
+  }
+}
+
+describe("a store", () => {
+  it("always holds what a plain map holds, across reopens and power cuts", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 60 }), fc.nat(), (steps, seed) =>
+        withDirectory(async (directory) => {
+          const model = new Modelled(directory, seed);
+          await model.open();
+          for (const next of steps) await perform(model, next);
+          await model.settle();
+          await model.read();
+          await model.store.close();
+        }),
+      ),
+      { numRuns: 150 },
+    );
+  });
+});
