@@ -36,7 +36,7 @@ export interface Store extends AsyncDisposable {
    * Writes all of `operations` or none and resolves with the number of the batch once it is synced.
    * Commits take effect in call order, and reads see them from the call on, before the sync. A commit starts
    * when the previous sync returns; those that wait meanwhile share the next one, and its number.
-   * At most 8 MiB. Later operations on the same key win.
+   * At most 32 MiB. Later operations on the same key win.
    *
    * Rejects with `STORE_LIMIT` or `STORE_KEY` (bad arguments), `STORE_BUSY` (64 MiB wait already),
    * `STORE_CLOSED`, or `STORE_FAILED`, whose `outcome` is `unknown` if the write had begun.

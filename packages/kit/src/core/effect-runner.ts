@@ -111,6 +111,7 @@ export class EffectRunner<Input, Effect> {
 
   #sort(effects: readonly Effect[]): void {
     for (const effect of effects) {
+      if (this.#state === "stopped") return; // Performing the one before may have called `stop`.
       const phase = this.#ports.phase(effect);
       if (phase === "now") this.#ports.perform(effect, this.#batchNo);
       else if (phase === "persist") this.#open.records.push(effect);
@@ -119,7 +120,7 @@ export class EffectRunner<Input, Effect> {
   }
 
   #commit(): void {
-    if (this.#committing) return;
+    if (this.#committing || this.#state === "stopped") return;
     const batch = this.#open;
     if (batch.records.length === 0) {
       this.#release(batch.after.splice(0));
@@ -144,10 +145,14 @@ export class EffectRunner<Input, Effect> {
   }
 
   #release(after: readonly Effect[]): void {
-    for (const effect of after) this.#ports.perform(effect, this.#batchNo);
+    for (const effect of after) {
+      if (this.#state === "stopped") return;
+      this.#ports.perform(effect, this.#batchNo);
+    }
   }
 
   #arm(): void {
+    if (this.#state === "stopped") return;
     const deadline = this.#ports.core.nextDeadline();
     if (deadline === this.#armedAt) return;
     this.#disarm?.();

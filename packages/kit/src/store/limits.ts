@@ -21,7 +21,7 @@ export const OPERATION_OVERHEAD_BYTES: number = 128;
 export const KEY_CHARS_MAX: number = 1024;
 
 /** Largest single commit, in encoded bytes. */
-export const COMMIT_BYTES_MAX: number = 8 * 1024 * 1024;
+export const COMMIT_BYTES_MAX: number = 32 * 1024 * 1024;
 
 /** LevelDB's own log, in bytes, before it goes into a table; two such logs may exist at once. */
 export const LEVEL_LOG_BYTES: number = 8 * 1024 * 1024;

@@ -75,7 +75,7 @@ describe("journal record", () => {
   it("refuses what is empty or too large before it copies anything", () => {
     expect(() => encodedBytes([put("", "")])).toThrow(expect.objectContaining({ code: "STORE_KEY" }));
     expect(() => encodedBytes([put("k".repeat(1_025), "")])).toThrow(expect.objectContaining({ code: "STORE_LIMIT" }));
-    const large = { key: "k", value: new Uint8Array(8 * 1024 * 1024) };
+    const large = { key: "k", value: new Uint8Array(32 * 1024 * 1024) };
     expect(() => encodedBytes([large])).toThrow(expect.objectContaining({ code: "STORE_LIMIT" }));
   });
 });

@@ -1,0 +1,94 @@
+import { describe, expect, it } from "vitest";
+import type { DiskOperation } from "../../src/store/disk.ts";
+import { openJournalStore } from "../../src/store/open.ts";
+import { guarded } from "../../src/store/table.ts";
+import { MemoryLevel } from "../support/memory-level.ts";
+import { codeOf, put, TINY_LIMITS, withDirectory } from "../support/store-kit.ts";
+
+/** Opens a store with some history, changes the disk behind its back, and opens it again. */
+function afterHarm(harm: (keys: readonly string[], level: MemoryLevel) => readonly DiskOperation[]): Promise<unknown> {
+  return withDirectory(async (directory) => {
+    const level = new MemoryLevel();
+    const options = { limits: { ...TINY_LIMITS, journalBatchesMax: 14 }, openDisk: level.open };
+    const store = await openJournalStore(directory, options);
+    for (let count = 0; count < 60; count += 1) await store.commit([put(`k${count % 9}`, `${count}`)]);
+    await store.close();
+    level.tamper(harm([...level.content().keys()].toSorted(), level));
+    const before = level.writes.length;
+    const again = openJournalStore(directory, options);
+    const code = await codeOf(again);
+    if (code === "resolved") await (await again).close();
+    else expect(level.writes.length, "nothing is written to a damaged store").toBe(before);
+    return code;
+  });
+}
+
+function withPrefix(keys: readonly string[], prefix: string): string[] {
+  const found = keys.filter((key) => key.startsWith(prefix));
+  expect(found.length).toBeGreaterThan(2);
+  return found;
+}
+
+const remove = (key: string | undefined): DiskOperation[] => (key === undefined ? [] : [{ type: "del", key }]);
+
+describe("recovery", () => {
+  it("accepts an untouched store", async () => {
+    expect(await afterHarm(() => [])).toBe("resolved");
+  });
+
+  it.each([
+    ["the first journal record", "c/", 0],
+    ["a journal record in the middle", "c/", 1],
+    ["the oldest base record", "b/", 0],
+    ["a base record in the middle", "b/", 1],
+    ["the newest base record", "b/", -1],
+  ])("detects that %s is missing", async (_, prefix, at) => {
+    expect(await afterHarm((keys) => remove(withPrefix(keys, prefix).at(at)))).toBe("STORE_DAMAGED");
+  });
+
+  it.each(["c/", "b/", "s"])("detects that all of %s is missing", async (prefix) => {
+    const harm = (keys: readonly string[]): DiskOperation[] => keys.filter((key) => key.startsWith(prefix)).flatMap(remove);
+    expect(await afterHarm(harm)).toBe("STORE_DAMAGED");
+  });
+
+  it("detects journal records that an unseen slice left behind", async () => {
+    const harm = (): DiskOperation[] => [{ type: "put", key: "c/0000000000000001", value: new Uint8Array(60) }];
+    expect(await afterHarm(harm)).toBe("STORE_DAMAGED");
+  });
+
+  it.each(["c/", "b/", "s"])("detects a changed byte in each record under %s", async (prefix) => {
+    const code = await afterHarm((keys, level) =>
+      keys
+        .filter((key) => key.startsWith(prefix))
+        .slice(-1)
+        .map((key) => {
+          const value = new Uint8Array(level.content().get(key) ?? []);
+          value[value.length - 1]! ^= 1;
+          return { type: "put", key, value };
+        }),
+    );
+    expect(code).toBe("STORE_DAMAGED");
+  });
+
+  it("detects a base record under another number", async () => {
+    const code = await afterHarm((keys, level) => {
+      const last = withPrefix(keys, "b/").at(-1) ?? "";
+      const next = `b/${String(Number(last.slice(2)) + 1).padStart(16, "0")}`;
+      return [{ type: "put", key: next, value: guarded(next, (level.content().get(last) ?? Buffer.alloc(0)).subarray(4)) }];
+    });
+    expect(code).toBe("STORE_DAMAGED");
+  });
+
+  it("cannot see a lost tail, but shows it in batchNo", () =>
+    withDirectory(async (directory) => {
+      const level = new MemoryLevel();
+      const store = await openJournalStore(directory, { openDisk: level.open });
+      const batchNo = await store.commit([put("a", "1")]);
+      await store.close();
+      level.tamper(remove(`c/${String(batchNo).padStart(16, "0")}`));
+      const again = await openJournalStore(directory, { openDisk: level.open });
+      // This open wrote a batch of its own, so an intact store would be at batchNo + 1.
+      expect(again.batchNo).toBe(batchNo);
+      await again.close();
+    }));
+});
