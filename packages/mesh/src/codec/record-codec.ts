@@ -1,0 +1,49 @@
+import type { MemberRecord, View, ViewStatus } from "../core/messages.ts";
+import type { Fields } from "./fields.ts";
+
+/** Longest name, cloud or mesh name. */
+export const NAME_LENGTH_MAX = 64;
+export const TAGS_MAX = 32;
+export const TAG_KEY_LENGTH_MAX = 64;
+export const TAG_VALUE_LENGTH_MAX = 256;
+export const ADDRESSES_MAX = 16;
+export const ADDRESS_LENGTH_MAX = 256;
+
+/** What names may be made of: they end up in logs, URLs and file names. */
+export const NAME_PATTERN: RegExp = /^[A-Za-z0-9._-]{1,64}$/u;
+/** Base58 of an Ed25519 peer id: the only kind that is admitted. */
+export const PEER_PATTERN: RegExp = /^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$/u;
+
+const STATUSES: readonly ViewStatus[] = ["alive", "dead", "stopped", "left"];
+
+export function recordFields(record: MemberRecord): unknown[] {
+  const { peer, boot, inc, name, cloud, tags, addresses } = record;
+  return [peer, boot, inc, name, cloud, Object.entries(tags), addresses];
+}
+
+export function readRecord(fields: Fields): MemberRecord {
+  const peer = fields.matching(PEER_PATTERN);
+  const boot = fields.count();
+  const inc = fields.count();
+  const name = fields.matching(NAME_PATTERN);
+  const cloud = fields.matching(NAME_PATTERN);
+  const tags = fields.list(TAGS_MAX, (tag): [string, string] => [
+    tag.text(1, TAG_KEY_LENGTH_MAX),
+    tag.text(0, TAG_VALUE_LENGTH_MAX),
+  ]);
+  const addresses = fields.texts(ADDRESSES_MAX, ADDRESS_LENGTH_MAX);
+  // An address of another peer would make us dial that one in this one's name.
+  if (!addresses.every((address) => address.startsWith("/") && address.endsWith(`/p2p/${peer}`))) fields.refuse();
+  return { peer, boot, inc, name, cloud, tags: Object.freeze(Object.fromEntries(tags)), addresses };
+}
+
+export function viewFields(view: View): unknown[] {
+  return [STATUSES.indexOf(view.status), view.ageMs, recordFields(view)];
+}
+
+export function readView(fields: Fields): View {
+  const status = fields.oneOf(STATUSES);
+  const ageMs = fields.count();
+  const record = fields.nested(readRecord);
+  return { ...record, status, ageMs };
+}

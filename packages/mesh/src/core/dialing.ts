@@ -1,0 +1,120 @@
+import type { Random } from "@klatsch/kit/core";
+import type { MembershipTimes } from "./times.ts";
+
+interface Target {
+  /** Core time of the next dial out of turn; ∞ without one. */
+  at: number;
+  inFlight: boolean;
+  retryMs: number;
+  /** It turned us away: no dial before this. */
+  quietUntil: number;
+}
+
+/** What dialling has to know about everybody. */
+export interface DialingPorts {
+  /** Peers to keep trying in rotation, none of them linked: seeds, members and candidates. */
+  unlinked(): readonly string[];
+  isLinked(peer: string): boolean;
+}
+
+/**
+ * Whom to dial and when: at once where something changed, and besides one unlinked peer after the other for
+ * ever, so that a healed partition is found with nobody's help.
+ */
+export class Dialing {
+  readonly #times: MembershipTimes;
+  readonly #random: Random;
+  readonly #ports: DialingPorts;
+  readonly #targets = new Map<string, Target>();
+  #inFlight = 0;
+  #rotationAt = 0;
+  #lastRotated = "";
+
+  constructor(times: MembershipTimes, random: Random, ports: DialingPorts) {
+    this.#times = times;
+    this.#random = random;
+    this.#ports = ports;
+  }
+
+  /** Dials the peer at core time `at`, or earlier if that was planned. */
+  want(peer: string, at: number): void {
+    const target = this.#target(peer);
+    target.at = Math.min(target.at, Math.max(at, target.quietUntil));
+  }
+
+  /** Whom to dial now. */
+  due(now: number): string[] {
+    const due: string[] = [];
+    for (const [peer, target] of this.#targets) {
+      if (now < target.at || target.inFlight) continue;
+      target.at = Infinity;
+      if (!this.#ports.isLinked(peer) && this.#start(target)) due.push(peer);
+    }
+    if (now < this.#rotationAt) return due;
+    this.#rotationAt = now + this.#jittered(this.#times.rotationMs);
+    const rotated = this.#nextInRotation(now);
+    if (rotated !== undefined && this.#start(this.#target(rotated))) due.push(rotated);
+    return due;
+  }
+
+  /** A dial ended. After one that failed, a peer that `isWanted` is tried again, ever more slowly. */
+  done(peer: string, connected: boolean, isWanted: boolean, now: number): void {
+    const target = this.#targets.get(peer);
+    if (target === undefined) return;
+    if (target.inFlight) this.#inFlight -= 1;
+    target.inFlight = false;
+    if (connected) {
+      target.retryMs = this.#times.retryMs[0];
+      // If no link comes of it, somebody has to notice.
+      if (isWanted) this.want(peer, now + this.#jittered(this.#times.retryMs[1]));
+      return;
+    }
+    if (isWanted) this.want(peer, now + this.#jittered(target.retryMs));
+    target.retryMs = Math.min(target.retryMs * 2, this.#times.retryMs[1]);
+  }
+
+  /** The peer turned us away for a reason that will not go by itself. */
+  leaveAlone(peer: string, now: number): void {
+    const target = this.#target(peer);
+    target.quietUntil = now + this.#times.refusedMs;
+    target.at = Infinity;
+  }
+
+  forget(peer: string): void {
+    const target = this.#targets.get(peer);
+    if (target?.inFlight === false) this.#targets.delete(peer);
+  }
+
+  #start(target: Target): boolean {
+    if (this.#inFlight >= this.#times.dialsMax) return false;
+    target.inFlight = true;
+    this.#inFlight += 1;
+    return true;
+  }
+
+  #nextInRotation(now: number): string | undefined {
+    const names = this.#ports
+      .unlinked()
+      .filter((peer) => {
+        const target = this.#targets.get(peer);
+        return target === undefined || (!target.inFlight && now >= target.quietUntil);
+      })
+      .toSorted();
+    const next = names.find((peer) => peer > this.#lastRotated) ?? names[0];
+    if (next !== undefined) this.#lastRotated = next;
+    return next;
+  }
+
+  #target(peer: string): Target {
+    const known = this.#targets.get(peer);
+    if (known !== undefined) return known;
+    const target: Target = { at: Infinity, inFlight: false, retryMs: this.#times.retryMs[0], quietUntil: 0 };
+    this.#targets.set(peer, target);
+    return target;
+  }
+
+  /** ±25 %: nodes that lost the same peer must not redial it in step. */
+  #jittered(durationMs: number): number {
+    return durationMs * (0.75 + (this.#random.uint32() / 0x1_0000_0000) * 0.5);
+  }
+}

@@ -1,0 +1,86 @@
+/** What a member says about itself; spread unchanged by others. */
+export interface MemberRecord {
+  readonly peer: string;
+  readonly boot: number;
+  readonly inc: number;
+  readonly name: string;
+  readonly cloud: string;
+  readonly tags: Readonly<Record<string, string>>;
+  /** Full multiaddrs, `/p2p/<peer>` included. */
+  readonly addresses: readonly string[];
+}
+
+/** Statuses that travel. A suspicion is a message of its own. */
+export type ViewStatus = "alive" | "dead" | "stopped" | "left";
+
+/** A view of a member as it travels. */
+export interface View extends MemberRecord {
+  readonly status: ViewStatus;
+  /** How long ago the status was entered, in milliseconds; only grows on its way. 0 for `alive`. */
+  readonly ageMs: number;
+}
+
+/** Between linked members. `hash` is the sender's digest of its table, to find differences that floods missed. */
+export type MemberMessage =
+  | { readonly type: "ping"; readonly nonce: number; readonly hash: number }
+  | { readonly type: "ack"; readonly nonce: number; readonly hash: number }
+  /** Please ping `target` and tell me with `indirectAck` if it answers. */
+  | { readonly type: "pingReq"; readonly nonce: number; readonly target: string }
+  | { readonly type: "indirectAck"; readonly nonce: number }
+  /** `accuser` got no answer from `subject`. The id names the suspicion; several may run at once. */
+  | {
+      readonly type: "suspect";
+      readonly subject: string;
+      readonly boot: number;
+      readonly inc: number;
+      readonly id: string;
+      readonly accuser: string;
+    }
+  /** `witness` got a frame directly from `subject` after it learnt of suspicion `id`. */
+  | {
+      readonly type: "heard";
+      readonly subject: string;
+      readonly boot: number;
+      readonly id: string;
+      readonly witness: string;
+    }
+  /** `witness` lost its last connection to `subject`, and every address refused a redial, twice. */
+  | {
+      readonly type: "gone";
+      readonly subject: string;
+      readonly boot: number;
+      readonly id: string;
+      readonly witness: string;
+    }
+  | { readonly type: "views"; readonly views: readonly View[] };
+
+/** Says who we are, first thing on a link. */
+export interface Hello {
+  readonly mesh: string;
+  /** Random per process start. */
+  readonly instance: string;
+  /** Wall clock at sending; a hint for finding clocks that are off. */
+  readonly wallMs: number;
+  /** Highest boot of the *receiver* that the sender knows of; 0 if none. */
+  readonly knownBoot: number;
+  /** Longest channel frame the sender takes, in bytes. */
+  readonly frameBytesMax: number;
+  readonly record: MemberRecord;
+}
+
+/** Why a connection is turned away. */
+export type RefusalCode =
+  | "MESH_NAME"
+  | "PROTOCOL_VERSION"
+  | "MEMBERS_MAX"
+  | "DUPLICATE"
+  | "SUPERSEDED"
+  | "BOOT_LOW";
+
+/** About the connection itself. */
+export type LinkMessage =
+  | { readonly type: "hello"; readonly hello: Hello }
+  | { readonly type: "accept" }
+  | { readonly type: "refuse"; readonly code: RefusalCode; readonly detail: string }
+  | { readonly type: "test" }
+  | { readonly type: "testAck" };

@@ -1,0 +1,140 @@
+import type { MemberRecord, View, ViewStatus } from "./messages.ts";
+import type { Round } from "./probes.ts";
+import type { Suspicion } from "./suspicion.ts";
+import { hash32, isEnded, viewHash } from "./views.ts";
+import type { Status } from "./views.ts";
+
+/** Why a status is what it is; see `MemberEvidence`. */
+export type Evidence = "self" | "direct" | "reported" | "silence" | "refused" | "announced";
+
+/** All that this node holds of one member. Times are core times unless named otherwise. */
+export interface Entry {
+  record: MemberRecord;
+  status: Status;
+  evidence: Evidence;
+  /** Monotonic instant at which an ended status was entered; never later than any report of it says. */
+  endedMonoMs: number;
+  linked: boolean;
+  /** When a frame last came directly from it; −∞ if never. */
+  heardAt: number;
+  suspicion: Suspicion | undefined;
+  round: Round | undefined;
+  probeAt: number;
+  /** Place among the watchers of this member: 0 and 1 probe often. */
+  rank: number;
+  /** When we last pinged it; bounds how often a suspect is pinged. */
+  pingedAt: number;
+  smoothedMs: number | undefined;
+  /** Who found all its addresses refusing, and under which id. */
+  readonly gone: Map<string, string>;
+  /** When all addresses first refused us, since the link was lost. */
+  refusedAt: number | undefined;
+  differsSince: number | undefined;
+  repairedAt: number;
+  readonly hash: number;
+}
+
+/** A peer that only a third party told of: dialled, but not a member before it greeted us itself. */
+export interface Candidate {
+  readonly record: MemberRecord;
+  since: number;
+}
+
+/** The membership table: this node, all it knows, and candidates apart. */
+export class Roster {
+  readonly entries: Map<string, Entry> = new Map();
+  readonly candidates: Map<string, Candidate> = new Map();
+  readonly #membersMax: number;
+  readonly #forgetMs: number;
+  #revision = 0;
+  #digest = 0;
+  #digestOf = -1;
+  #digestMonoMs = 0;
+
+  constructor(init: { readonly membersMax: number; readonly forgetMs: number }) {
+    this.#membersMax = init.membersMax;
+    this.#forgetMs = init.forgetMs;
+  }
+
+  /** Grows with each change of anybody's standing. */
+  get revision(): number {
+    return this.#revision;
+  }
+
+  get hasRoom(): boolean {
+    return this.entries.size < this.#membersMax;
+  }
+
+  touch(): void {
+    this.#revision += 1;
+  }
+
+  add(record: MemberRecord, status: Status, evidence: Evidence, nowMonoMs: number): Entry {
+    const entry: Entry = {
+      record,
+      status,
+      evidence,
+      endedMonoMs: nowMonoMs,
+      linked: false,
+      heardAt: -Infinity,
+      suspicion: undefined,
+      round: undefined,
+      probeAt: Infinity,
+      rank: 2,
+      pingedAt: -Infinity,
+      smoothedMs: undefined,
+      gone: new Map(),
+      refusedAt: undefined,
+      differsSince: undefined,
+      repairedAt: -Infinity,
+      hash: hash32(record.peer),
+    };
+    this.entries.set(record.peer, entry);
+    this.candidates.delete(record.peer);
+    this.touch();
+    return entry;
+  }
+
+  /** Keeps a third party's word for a while. */
+  propose(record: MemberRecord, at: number): void {
+    const known = this.candidates.get(record.peer);
+    if (known === undefined && this.candidates.size >= this.#membersMax) return;
+    this.candidates.set(record.peer, { record, since: known?.since ?? at });
+  }
+
+  remove(peer: string): void {
+    this.entries.delete(peer);
+    this.touch();
+  }
+
+  /** An entry as it travels; `undefined` for what is too old to be spread. */
+  viewOf(entry: Entry, nowMonoMs: number): View | undefined {
+    const status: ViewStatus = entry.status === "suspect" ? "alive" : entry.status;
+    if (!isEnded(status)) return { ...entry.record, status, ageMs: 0 };
+    const ageMs = Math.max(0, Math.round(nowMonoMs - entry.endedMonoMs));
+    return this.isSpreadable(ageMs) ? { ...entry.record, status, ageMs } : undefined;
+  }
+
+  /** Beyond half its life an ended entry is neither sent, hashed nor learnt: else it would circle for ever. */
+  isSpreadable(ageMs: number): boolean {
+    return ageMs < this.#forgetMs / 2;
+  }
+
+  isForgettable(entry: Entry, nowMonoMs: number): boolean {
+    return isEnded(entry.status) && !entry.linked && nowMonoMs - entry.endedMonoMs >= this.#forgetMs;
+  }
+
+  views(nowMonoMs: number): View[] {
+    return [...this.entries.values()].flatMap((entry) => this.viewOf(entry, nowMonoMs) ?? []);
+  }
+
+  /** Sum of the members' hashes: equal tables, equal digests. */
+  digest(nowMonoMs: number): number {
+    if (this.#digestOf === this.#revision && nowMonoMs - this.#digestMonoMs < 1_000) return this.#digest;
+    this.#digestOf = this.#revision;
+    this.#digestMonoMs = nowMonoMs;
+    this.#digest = 0;
+    for (const view of this.views(nowMonoMs)) this.#digest = (this.#digest + viewHash(view)) >>> 0;
+    return this.#digest;
+  }
+}

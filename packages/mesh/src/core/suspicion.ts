@@ -1,0 +1,63 @@
+import type { MembershipTimes } from "./times.ts";
+
+/** Suspicions of one member that may run at once; each accuser has one. */
+const IDS_MAX = 16;
+
+/**
+ * The doubt about one member at one (boot, incarnation). Several members may raise it at once, each under an id
+ * of its own; a witness takes back one id at a time, so that a word about an old doubt never ends a newer one.
+ */
+export class Suspicion {
+  readonly inc: number;
+  /** Core time of when this node learnt of it. */
+  readonly startedAt: number;
+  readonly firstAccuser: string;
+  readonly #accusersById = new Map<string, Set<string>>();
+
+  constructor(init: { readonly inc: number; readonly startedAt: number; readonly id: string; readonly accuser: string }) {
+    this.inc = init.inc;
+    this.startedAt = init.startedAt;
+    this.firstAccuser = init.accuser;
+    this.accuse(init.id, init.accuser);
+  }
+
+  get ids(): readonly string[] {
+    return [...this.#accusersById.keys()];
+  }
+
+  /** Adds an accusation; `false` if it is known already or there are too many. */
+  accuse(id: string, accuser: string): boolean {
+    const accusers = this.#accusersById.get(id);
+    if (accusers === undefined) {
+      if (this.#accusersById.size >= IDS_MAX) return false;
+      this.#accusersById.set(id, new Set([accuser]));
+      return true;
+    }
+    if (accusers.has(accuser)) return false;
+    accusers.add(accuser);
+    return true;
+  }
+
+  /** A witness heard the member after it learnt of this id. `false` if the id is unknown. */
+  takeBack(id: string): boolean {
+    return this.#accusersById.delete(id);
+  }
+
+  get isOver(): boolean {
+    return this.#accusersById.size === 0;
+  }
+
+  /**
+   * Core time of the verdict. Lifeguard's shortening: from the longest wait, without confirmation, towards the
+   * shortest, by the logarithm of confirmations over those that count. `possible`: members that could confirm;
+   * without any, silence confirms nothing and the wait stays long.
+   */
+  deadline(times: MembershipTimes, possible: number, factor: number): number {
+    const counting = Math.min(times.confirmationsMax, possible);
+    const accusers = new Set([...this.#accusersById.values()].flatMap((names) => [...names]));
+    const confirmed = Math.min(counting, Math.max(0, accusers.size - 1));
+    const share = counting === 0 ? 0 : Math.log(confirmed + 1) / Math.log(counting + 1);
+    const waitMs = times.suspicionMsMax - (times.suspicionMsMax - times.suspicionMsMin) * share;
+    return this.startedAt + waitMs * factor;
+  }
+}

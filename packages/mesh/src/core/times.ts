@@ -1,0 +1,89 @@
+/** Durations and counts of membership, in milliseconds where not said otherwise. MESH-PROTOCOL M1–M8 gives the reasons. */
+export interface MembershipTimes {
+  /** The core wants an input this often. */
+  readonly tickMs: number;
+  /** A longer gap between two inputs means that this process slept. */
+  readonly lateMs: number;
+  /** After a gap nobody is judged for this long: what was sent to us meanwhile is still to be read. */
+  readonly barMs: number;
+  /** Between two probes by the first and the second watcher of a member, and by everybody else. */
+  readonly probeMs: readonly [number, number, number];
+  /** Between two indirect probes of a member we have no link to. */
+  readonly probeUnlinkedMs: number;
+  /** Within a round: when to ping again, and when to ask others to ping. */
+  readonly pingEveryMs: number;
+  readonly askOthersAfterMs: number;
+  readonly othersAsked: number;
+  /** A round without an answer fails after this, or 4 smoothed round trips if that is longer. */
+  readonly roundMs: number;
+  /** A suspicion convicts after this without confirmation … */
+  readonly suspicionMsMax: number;
+  /** … and after this with all there can be, of which this many count. */
+  readonly suspicionMsMin: number;
+  readonly confirmationsMax: number;
+  /** Somebody else's suspicion is confirmed if our own pings go unanswered for this long. */
+  readonly confirmAfterMs: number;
+  /** Without any link the fault is likely ours: soft timers are stretched by this factor. */
+  readonly isolatedFactor: number;
+  /** Who heard a member this recently does not believe that it is dead. */
+  readonly heardMs: number;
+  /** Who had a link within this time may declare. */
+  readonly neighbourMs: number;
+  /** Between two refutations of our own. */
+  readonly refuteMs: number;
+  /** Between the two refused redials that make hard evidence. */
+  readonly redialMs: number;
+  readonly goneNeeded: number;
+  /** Between two dials of the rotation over everybody we have no link to. */
+  readonly rotationMs: number;
+  /** Between two dials of one alive member, doubling up to the last. */
+  readonly retryMs: readonly [number, number];
+  /** Who turned us away is left alone for this long. */
+  readonly refusedMs: number;
+  /** The higher peer id leaves the first dial to the lower one for this long. */
+  readonly politeMs: number;
+  readonly dialsMax: number;
+  /** Changes flood at once, then at most this often. */
+  readonly floodMs: number;
+  /** Between two full tables sent to one peer because digests differ, and how long they must have differed. */
+  readonly repairMs: number;
+  readonly repairAfterMs: number;
+  /** A peer that a third party told of is forgotten unless it can be reached within this time. */
+  readonly unverifiedMs: number;
+  readonly forgetMs: number;
+  /** How long a planned stop waits for the others to have heard of it. */
+  readonly farewellMs: number;
+}
+
+export const MEMBERSHIP_TIMES: MembershipTimes = {
+  tickMs: 100,
+  lateMs: 500,
+  barMs: 500,
+  probeMs: [1_250, 5_000, 60_000],
+  probeUnlinkedMs: 5_000,
+  pingEveryMs: 250,
+  askOthersAfterMs: 500,
+  othersAsked: 3,
+  roundMs: 1_000,
+  suspicionMsMax: 4_000,
+  suspicionMsMin: 1_800,
+  confirmationsMax: 2,
+  confirmAfterMs: 500,
+  isolatedFactor: 3,
+  heardMs: 2_000,
+  neighbourMs: 60_000,
+  refuteMs: 1_000,
+  redialMs: 300,
+  goneNeeded: 2,
+  rotationMs: 2_000,
+  retryMs: [1_000, 10_000],
+  refusedMs: 30_000,
+  politeMs: 500,
+  dialsMax: 16,
+  floodMs: 50,
+  repairMs: 10_000,
+  repairAfterMs: 2_000,
+  unverifiedMs: 60_000,
+  forgetMs: 24 * 60 * 60 * 1_000,
+  farewellMs: 500,
+};

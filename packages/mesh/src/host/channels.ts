@@ -1,0 +1,290 @@
+import type { Logger } from "@klatsch/kit";
+import type { Stream } from "@libp2p/interface";
+import { decodeNotice, encodeNotice, CHANNEL_NAME_LENGTH_MAX } from "../codec/link-codec.ts";
+import { CHANNEL_NUMBER_MAX } from "../codec/framing.ts";
+import { CHANNELS_MAX, ChannelSessions } from "../core/channel-sessions.ts";
+import type { ChannelNotice } from "../core/channel-sessions.ts";
+import { MeshError } from "../errors.ts";
+import type { Channel, ChannelClass, ChannelHandlers, ClassLimits } from "../types.ts";
+import { FrameStream } from "./frame-stream.ts";
+import type { FrameStreamEnd } from "./frame-stream.ts";
+
+/** Frames of this number are notices about channels. */
+const NOTICES = 0;
+
+export const CHANNEL_CLASSES: readonly ChannelClass[] = ["control", "high", "normal", "bulk"];
+
+/** Counters that channels and links share. */
+export interface LinkCounters {
+  badFrames: number;
+  handlerErrors: number;
+  streamResets: number;
+  framesRefused: number;
+  dialsFailed: number;
+}
+
+export interface ChannelsInit {
+  readonly frameBytesMax: number;
+  readonly queues: Readonly<Record<ChannelClass, ClassLimits>>;
+  readonly counters: LinkCounters;
+  readonly logger: Logger;
+  /** A channel of this class was registered: links may now need a stream for it. */
+  onWanted(trafficClass: ChannelClass): void;
+}
+
+/** What a peer said of itself in its hello that matters here. */
+export interface PeerLimits {
+  readonly peer: string;
+  /** Longest frame it takes. */
+  readonly frameBytesMax: number;
+}
+
+/** The channels of this node, and the streams of all peers that carry them. */
+export class Channels {
+  readonly #init: ChannelsInit;
+  readonly #channels = new Map<string, LocalChannel>();
+  /** Live streams, by class. */
+  readonly #streams: Readonly<Record<ChannelClass, Set<ClassStream>>> = {
+    control: new Set(),
+    high: new Set(),
+    normal: new Set(),
+    bulk: new Set(),
+  };
+
+  constructor(init: ChannelsInit) {
+    this.#init = init;
+  }
+
+  /** Whether any channel of the class is registered. */
+  wants(trafficClass: ChannelClass): boolean {
+    for (const channel of this.#channels.values()) if (channel.class === trafficClass) return true;
+    return false;
+  }
+
+  /** @throws MeshError `CHANNEL_EXISTS`, `INVALID_OPTIONS`, `LIMIT_REACHED`. */
+  register(name: string, handlers: ChannelHandlers, trafficClass: ChannelClass): Channel {
+    if (name.length === 0 || name.length > CHANNEL_NAME_LENGTH_MAX) {
+      throw new MeshError("INVALID_OPTIONS", `name: a channel name has 1 to ${CHANNEL_NAME_LENGTH_MAX} characters`);
+    }
+    if (this.#channels.has(name)) throw new MeshError("CHANNEL_EXISTS", `channel ${name} is registered already`);
+    if (this.#channels.size >= CHANNELS_MAX) {
+      throw new MeshError("LIMIT_REACHED", `no more than ${CHANNELS_MAX} channels at once`);
+    }
+    const channel = new LocalChannel(this.#init, name, trafficClass, handlers, () => this.#unregister(channel));
+    this.#channels.set(name, channel);
+    for (const stream of this.#streams[trafficClass]) stream.register(name);
+    this.#init.onWanted(trafficClass);
+    return channel;
+  }
+
+  /** Takes over a negotiated stream: every channel of the class is offered on it. */
+  attach(peer: PeerLimits, trafficClass: ChannelClass, stream: Stream, onEnd: () => void): ClassStream {
+    const streams = this.#streams[trafficClass];
+    const carried: ClassStream = new ClassStream({
+      init: this.#init,
+      peer: peer.peer,
+      frameBytesMax: Math.min(peer.frameBytesMax, this.#init.frameBytesMax),
+      trafficClass,
+      stream,
+      channel: (name) => this.#channels.get(name),
+      onEnd: () => {
+        streams.delete(carried);
+        onEnd();
+      },
+    });
+    streams.add(carried);
+    for (const channel of this.#channels.values()) if (channel.class === trafficClass) carried.register(channel.name);
+    return carried;
+  }
+
+  closeAll(): void {
+    for (const channel of this.#channels.values()) channel.close();
+  }
+
+  #unregister(channel: LocalChannel): void {
+    // The streams first: they call `onDown`, which has to find the channel.
+    for (const stream of this.#streams[channel.class]) stream.unregister(channel.name);
+    this.#channels.delete(channel.name);
+  }
+}
+
+/** Where a session's frames go, and under which number. */
+interface Session {
+  readonly stream: ClassStream;
+  readonly number: number;
+}
+
+class LocalChannel implements Channel {
+  readonly name: string;
+  readonly class: ChannelClass;
+  readonly frameBytesMax: number;
+  readonly #init: ChannelsInit;
+  readonly #handlers: ChannelHandlers;
+  readonly #sessions = new Map<string, Session>();
+  readonly #unregister: () => void;
+  #closed = false;
+
+  constructor(
+    init: ChannelsInit,
+    name: string,
+    trafficClass: ChannelClass,
+    handlers: ChannelHandlers,
+    unregister: () => void,
+  ) {
+    this.#init = init;
+    this.name = name;
+    this.class = trafficClass;
+    this.frameBytesMax = init.frameBytesMax;
+    this.#handlers = handlers;
+    this.#unregister = unregister;
+  }
+
+  peers(): readonly string[] {
+    return [...this.#sessions.keys()];
+  }
+
+  send(peer: string, frame: Uint8Array): boolean {
+    const session = this.#sessions.get(peer);
+    if (session === undefined) return false;
+    if (frame.length <= session.stream.frameBytesMax && session.stream.send(session.number, frame)) return true;
+    this.#init.counters.framesRefused += 1;
+    return false;
+  }
+
+  reset(peer: string, reason: string): void {
+    this.#sessions.get(peer)?.stream.end({ cause: "local", reason: `reset by channel ${this.name}: ${reason}` });
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#unregister();
+  }
+
+  up(peer: string, session: Session): void {
+    this.#sessions.set(peer, session);
+    if (this.#guard(() => this.#handlers.onUp(peer), "onUp", peer)) return;
+    // Not from inside the notice that brought it up.
+    queueMicrotask(() => {
+      if (this.#sessions.get(peer) === session) this.reset(peer, "onUp threw");
+    });
+  }
+
+  down(peer: string): void {
+    if (this.#sessions.delete(peer)) this.#guard(() => this.#handlers.onDown(peer), "onDown", peer);
+  }
+
+  /** `false`: the handler threw. */
+  deliver(peer: string, frame: Uint8Array): boolean {
+    try {
+      this.#handlers.onFrame(peer, frame);
+      return true;
+    } catch (error) {
+      this.#threw(error, "onFrame", peer);
+      return false;
+    }
+  }
+
+  #guard(call: () => void, handler: string, peer: string): boolean {
+    try {
+      call();
+      return true;
+    } catch (error) {
+      this.#threw(error, handler, peer);
+      return false;
+    }
+  }
+
+  #threw(error: unknown, handler: string, peer: string): void {
+    this.#init.counters.handlerErrors += 1;
+    this.#init.logger.error("a channel handler threw", { err: error, channel: this.name, handler, peer });
+  }
+}
+
+interface ClassStreamInit {
+  readonly init: ChannelsInit;
+  readonly peer: string;
+  readonly frameBytesMax: number;
+  readonly trafficClass: ChannelClass;
+  readonly stream: Stream;
+  channel(name: string): LocalChannel | undefined;
+  onEnd(): void;
+}
+
+/** One peer's stream of one class with the channels that are up on it. */
+export class ClassStream {
+  /** Longest frame that both ends take. */
+  readonly frameBytesMax: number;
+  readonly #init: ClassStreamInit;
+  readonly #frames: FrameStream;
+  readonly #sessions: ChannelSessions;
+
+  constructor(init: ClassStreamInit) {
+    this.#init = init;
+    this.frameBytesMax = init.frameBytesMax;
+    this.#sessions = new ChannelSessions({
+      send: (notice) => this.#notify(notice),
+      up: (name, number) => init.channel(name)?.up(init.peer, { stream: this, number }),
+      down: (name) => init.channel(name)?.down(init.peer),
+    });
+    this.#frames = new FrameStream({
+      stream: init.stream,
+      payloadBytesMax: init.init.frameBytesMax,
+      limits: init.init.queues[init.trafficClass],
+      onFrame: (channel, payload) => this.#received(channel, payload),
+      onEnd: (end) => this.#ended(end),
+    });
+  }
+
+  get heardMs(): number {
+    return this.#frames.heardMs;
+  }
+
+  send(channel: number, frame: Uint8Array): boolean {
+    return this.#frames.send(channel, frame);
+  }
+
+  register(name: string): void {
+    this.#sessions.register(name);
+  }
+
+  unregister(name: string): void {
+    this.#sessions.unregister(name);
+  }
+
+  end(end: FrameStreamEnd): void {
+    this.#frames.end(end);
+  }
+
+  #received(number: number, payload: Uint8Array): boolean {
+    if (number === NOTICES) {
+      const notice = decodeNotice(payload);
+      return notice !== undefined && this.#sessions.receive(notice);
+    }
+    const side = this.#sessions.channelOf(number);
+    if (side === "unknown") return false;
+    if (side === "stale") return true;
+    const channel = this.#init.channel(side.name);
+    if (channel === undefined || channel.deliver(this.#init.peer, payload)) return true;
+    this.#frames.end({ cause: "threw", reason: `channel ${side.name}: its handler threw` });
+    return true;
+  }
+
+  #notify(notice: ChannelNotice): void {
+    const fits = notice.number <= CHANNEL_NUMBER_MAX && this.#frames.send(NOTICES, encodeNotice(notice));
+    // A notice that cannot be sent would leave the ends disagreeing about who is up.
+    if (!fits) this.#frames.end({ cause: "local", reason: "a channel notice could not be queued" });
+  }
+
+  #ended(end: FrameStreamEnd): void {
+    const { counters, logger } = this.#init.init;
+    if (end.cause === "bad") counters.badFrames += 1;
+    if (end.cause !== "remote") {
+      counters.streamResets += 1;
+      const { peer, trafficClass } = this.#init;
+      logger.warn("stream reset", { peer, class: trafficClass, cause: end.cause, reason: end.reason });
+    }
+    this.#init.onEnd();
+    this.#sessions.end();
+  }
+}

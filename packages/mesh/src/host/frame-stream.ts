@@ -1,0 +1,239 @@
+import type { Stream, StreamCloseEvent, StreamMessageEvent } from "@libp2p/interface";
+import { FRAME_HEADER_BYTES, FrameDecoder, writeFrameHeader } from "../codec/framing.ts";
+import type { ClassLimits } from "../types.ts";
+
+/**
+ * Bytes handed to libp2p at once. It is also what may stand unsent per class before we wait for `drain`, so
+ * it bounds how long an urgent frame waits behind a lesser one.
+ */
+export const CHUNK_BYTES_MAX: number = 128 * 1024;
+
+/** What a {@link FrameStream} needs and whom it tells. */
+export interface FrameStreamInit {
+  readonly stream: Stream;
+  readonly payloadBytesMax: number;
+  readonly limits: ClassLimits;
+  /** One frame. May throw; the stream then ends with `threw`. `false`: the frame breaks the protocol. */
+  onFrame(channel: number, payload: Uint8Array): boolean;
+  /** Called once. Nothing is delivered or taken afterwards. */
+  onEnd(end: FrameStreamEnd): void;
+}
+
+/** Why a stream ended: `remote` and `local` are orderly or the connection's fault, the others somebody's mistake. */
+export interface FrameStreamEnd {
+  readonly cause: "remote" | "local" | "bad" | "threw";
+  readonly reason: string;
+}
+
+/**
+ * Frames over one libp2p stream, both ways. Outgoing frames gather until the microtask queue runs and leave
+ * in few large sends; at most one chunk is handed over beyond what the connection takes, the rest waits in a
+ * queue with limits. Incoming frames are delivered synchronously as chunks arrive.
+ */
+export class FrameStream {
+  readonly #stream: Stream;
+  readonly #limits: ClassLimits;
+  readonly #onFrame: FrameStreamInit["onFrame"];
+  readonly #onEnd: FrameStreamInit["onEnd"];
+  readonly #decoder: FrameDecoder;
+  /** Queue as two rings in step; `#head` is the next to leave, `#sentOfHead` how much of it has left, header included. */
+  #frames: Uint8Array[] = [];
+  #channels: number[] = [];
+  #head = 0;
+  #sentOfHead = 0;
+  #queuedBytes = 0;
+  #scheduled = false;
+  #blocked = false;
+  #open = true;
+  #onIdle: (() => void)[] = [];
+  /** Monotonic instant of the last arrival, in milliseconds. */
+  #heardMs = 0;
+
+  constructor(init: FrameStreamInit) {
+    this.#stream = init.stream;
+    this.#limits = init.limits;
+    this.#onFrame = init.onFrame;
+    this.#onEnd = init.onEnd;
+    this.#decoder = new FrameDecoder(init.payloadBytesMax);
+    this.#stream.addEventListener("message", this.#receive);
+    this.#stream.addEventListener("drain", this.#drained);
+    this.#stream.addEventListener("close", this.#closed);
+    this.#stream.addEventListener("remoteCloseWrite", this.#remoteClosed);
+    // It may have ended while it was negotiated, before anybody listened.
+    if (this.#stream.status !== "open") queueMicrotask(() => this.#end({ cause: "remote", reason: "closed at once" }));
+  }
+
+  get open(): boolean {
+    return this.#open;
+  }
+
+  /** Monotonic instant at which bytes last arrived, in milliseconds; 0 if none did. */
+  get heardMs(): number {
+    return this.#heardMs;
+  }
+
+  get queuedBytes(): number {
+    return this.#queuedBytes;
+  }
+
+  /** Queues one frame. `false`: closed, or a limit is reached; then nothing was queued. */
+  send(channel: number, payload: Uint8Array): boolean {
+    const bytes = payload.length + FRAME_HEADER_BYTES;
+    const waiting = this.#frames.length - this.#head;
+    if (!this.#open || waiting >= this.#limits.queueFramesMax) return false;
+    // A single frame always fits an empty queue: a limit below the longest frame would refuse it for ever.
+    if (waiting > 0 && this.#queuedBytes + bytes > this.#limits.queueBytesMax) return false;
+    this.#frames.push(payload);
+    this.#channels.push(channel);
+    this.#queuedBytes += bytes;
+    if (!this.#scheduled && !this.#blocked) {
+      this.#scheduled = true;
+      queueMicrotask(this.#flush);
+    }
+    return true;
+  }
+
+  /** Ends the stream now; what is queued is dropped. */
+  end(end: FrameStreamEnd): void {
+    this.#end(end);
+  }
+
+  /** Calls `then` once all queued frames were handed to the connection, or the stream ended. */
+  whenIdle(then: () => void): void {
+    if (!this.#open || this.#queuedBytes === 0) then();
+    else this.#onIdle.push(then);
+  }
+
+  readonly #flush = (): void => {
+    this.#scheduled = false;
+    while (this.#open && !this.#blocked && this.#queuedBytes > 0) {
+      const chunk = this.#takeChunk();
+      try {
+        if (!this.#stream.send(chunk)) this.#blocked = true;
+      } catch (error) {
+        this.#end({ cause: "remote", reason: messageOf(error) });
+      }
+    }
+    if (this.#queuedBytes === 0 && this.#onIdle.length > 0) for (const then of this.#onIdle.splice(0)) then();
+  };
+
+  /** The event, not `onDrain()`: that one resolves at once from its second use on. */
+  readonly #drained = (): void => {
+    if (!this.#blocked || this.#scheduled) return;
+    this.#scheduled = true;
+    // libp2p sends its own remainder in a microtask queued before ours, and may be full again after it.
+    queueMicrotask(() => {
+      this.#blocked = this.#stream.writableNeedsDrain;
+      this.#flush();
+    });
+  };
+
+  /** The next bytes of the queue: small frames gathered into one buffer, the inside of a large one as it is. */
+  #takeChunk(): Uint8Array {
+    const head = this.#frames[this.#head] as Uint8Array;
+    const payloadFrom = this.#sentOfHead - FRAME_HEADER_BYTES;
+    if (payloadFrom >= 0 && head.length - payloadFrom >= CHUNK_BYTES_MAX) {
+      const view = head.subarray(payloadFrom, payloadFrom + CHUNK_BYTES_MAX);
+      this.#sentOfHead += CHUNK_BYTES_MAX;
+      this.#took(CHUNK_BYTES_MAX, head);
+      return view;
+    }
+    const chunk = Buffer.allocUnsafeSlow(Math.min(this.#queuedBytes, CHUNK_BYTES_MAX));
+    let at = 0;
+    while (at < chunk.length) {
+      const copied = this.#copyHead(chunk, at);
+      if (copied === 0) return chunk.subarray(0, at); // A header is never cut; it opens the next chunk.
+      at += copied;
+    }
+    return chunk;
+  }
+
+  /** Copies what fits of the head frame to `from`; the bytes copied. */
+  #copyHead(chunk: Uint8Array, from: number): number {
+    const head = this.#frames[this.#head] as Uint8Array;
+    let at = from;
+    if (this.#sentOfHead === 0) {
+      if (chunk.length - at < FRAME_HEADER_BYTES) return 0;
+      writeFrameHeader(chunk, at, this.#channels[this.#head] as number, head.length);
+      at += FRAME_HEADER_BYTES;
+      this.#sentOfHead = FRAME_HEADER_BYTES;
+    }
+    const payloadFrom = this.#sentOfHead - FRAME_HEADER_BYTES;
+    const bytes = Math.min(head.length - payloadFrom, chunk.length - at);
+    chunk.set(bytes === head.length ? head : head.subarray(payloadFrom, payloadFrom + bytes), at);
+    this.#sentOfHead += bytes;
+    this.#took(at + bytes - from, head);
+    return at + bytes - from;
+  }
+
+  #took(bytes: number, head: Uint8Array): void {
+    this.#queuedBytes -= bytes;
+    if (this.#sentOfHead < head.length + FRAME_HEADER_BYTES) return;
+    this.#sentOfHead = 0;
+    this.#frames[this.#head] = NOTHING;
+    this.#head += 1;
+    if (this.#head < this.#frames.length && this.#head < COMPACT_FROM) return;
+    this.#frames = this.#frames.slice(this.#head);
+    this.#channels = this.#channels.slice(this.#head);
+    this.#head = 0;
+  }
+
+  readonly #receive = (event: StreamMessageEvent): void => {
+    this.#heardMs = performance.now();
+    if (event.data instanceof Uint8Array) {
+      this.#decode(event.data);
+      return;
+    }
+    for (const part of event.data) if (this.#open) this.#decode(part);
+  };
+
+  /** Nothing may be thrown from here: an exception in an event listener ends the process. */
+  #decode(chunk: Uint8Array): void {
+    try {
+      const whole = this.#decoder.push(chunk, this.#deliver);
+      if (!whole && this.#open) this.#end({ cause: "bad", reason: "bytes that are no frames" });
+    } catch (error) {
+      this.#end({ cause: "threw", reason: messageOf(error) });
+    }
+  }
+
+  readonly #deliver = (channel: number, payload: Uint8Array): boolean => {
+    if (!this.#onFrame(channel, payload)) this.#end({ cause: "bad", reason: `bad frame on channel ${channel}` });
+    return this.#open;
+  };
+
+  readonly #closed = (event: StreamCloseEvent): void => {
+    this.#end({ cause: "remote", reason: event.error === undefined ? "stream closed" : event.error.message });
+  };
+
+  /** Streams here are never half open: the other end is done, so are we. */
+  readonly #remoteClosed = (): void => {
+    this.#end({ cause: "remote", reason: "the other end closed the stream" });
+  };
+
+  #end(end: FrameStreamEnd): void {
+    if (!this.#open) return;
+    this.#open = false;
+    this.#frames = [];
+    this.#channels = [];
+    this.#queuedBytes = 0;
+    this.#stream.removeEventListener("message", this.#receive);
+    this.#stream.removeEventListener("drain", this.#drained);
+    this.#stream.removeEventListener("close", this.#closed);
+    this.#stream.removeEventListener("remoteCloseWrite", this.#remoteClosed);
+    if (this.#stream.status === "open" || this.#stream.status === "closing") {
+      this.#stream.abort(new Error(end.reason));
+    }
+    for (const then of this.#onIdle.splice(0)) then();
+    this.#onEnd(end);
+  }
+}
+
+/** Stands in the place of a frame that has left, so that its bytes can be collected. */
+const NOTHING = new Uint8Array(0);
+/** Places of frames that have left are given back in strides, not one by one. */
+const COMPACT_FROM = 1_024;
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,279 @@
+import type { Connection, Stream } from "@libp2p/interface";
+import type { Clock, Logger } from "@klatsch/kit";
+import { decodeMemberMessage, encodeMemberMessage } from "../codec/link-codec.ts";
+import { LinkChoice } from "../core/link-choice.ts";
+import type { LinkChoiceEffect, LinkChoiceInput } from "../core/link-choice.ts";
+import type { Hello, LinkMessage, MemberMessage, RefusalCode } from "../core/messages.ts";
+import type { ChannelClass } from "../types.ts";
+import type { Channels, LinkCounters } from "./channels.ts";
+import { LinkConnection } from "./link-connection.ts";
+
+/** A peer may have this many connections at once; the surplus is aborted. */
+const CONNECTIONS_PER_PEER_MAX = 4;
+
+/** What links tell the service, synchronously and in order. */
+export interface LinksPorts {
+  /** Our hello for a peer. */
+  hello(peer: string): Hello;
+  /** Whether a peer that greets so is welcome, and the highest boot known of it. `later`: not with our present boot. */
+  admit(
+    hello: Hello,
+  ): { readonly knownBoot: number } | { readonly code: RefusalCode; readonly detail: string } | "later";
+  onUp(peer: string, link: number, hello: Hello): void;
+  onDown(peer: string, reason: string): void;
+  onMessage(peer: string, message: MemberMessage): void;
+  /** A connection was turned away, by us or by the peer. */
+  onRefused(peer: string, code: RefusalCode, detail: string, byUs: boolean): void;
+}
+
+export interface LinksInit {
+  /** Peer id of this node. */
+  readonly self: string;
+  readonly clock: Clock;
+  readonly channels: Channels;
+  readonly counters: LinkCounters;
+  readonly logger: Logger;
+  readonly ports: LinksPorts;
+}
+
+interface PeerLinks {
+  readonly choice: LinkChoice;
+  readonly connections: Map<number, LinkConnection>;
+  readonly hellos: Map<number, Hello>;
+  up: LinkConnection | undefined;
+  timer: NodeJS.Timeout | undefined;
+}
+
+/** All connections of this node, and which of them are links. */
+export class Links {
+  readonly #init: LinksInit;
+  readonly #peers = new Map<string, PeerLinks>();
+  readonly #byId = new Map<string, LinkConnection>();
+  #lastNo = 0;
+  #stopped = false;
+
+  constructor(init: LinksInit) {
+    this.#init = init;
+  }
+
+  get connectionCount(): number {
+    return this.#byId.size;
+  }
+
+  get upCount(): number {
+    let count = 0;
+    for (const links of this.#peers.values()) if (links.up !== undefined) count += 1;
+    return count;
+  }
+
+  /** A connection opened, by either end. */
+  adopt(connection: Connection): void {
+    if (this.#byId.has(connection.id)) return;
+    const peer = connection.remotePeer.toString();
+    const links = this.#peers.get(peer) ?? this.#newPeer(peer);
+    if (this.#stopped || links.connections.size >= CONNECTIONS_PER_PEER_MAX) {
+      connection.abort(new Error("too many connections"));
+      return;
+    }
+    this.#lastNo += 1;
+    const no = this.#lastNo;
+    const link = new LinkConnection(no, connection, {
+      hello: () => this.#init.ports.hello(peer),
+      onHello: (hello) => this.#greeted(links, link, hello),
+      onMessage: (message) => this.#received(links, link, message),
+      onMembership: (payload) => this.#membership(links, link, payload),
+      attachClass: (trafficClass, stream, onEnd) => {
+        const frameBytesMax = links.hellos.get(no)?.frameBytesMax ?? 0;
+        return this.#init.channels.attach({ peer, frameBytesMax }, trafficClass, stream, onEnd);
+      },
+      wants: (trafficClass) => this.#init.channels.wants(trafficClass),
+      onBad: (reason) => this.#bad(peer, reason),
+      onRetire: (reason) => this.#retired(links, link, reason),
+      onEnd: () => this.#connectionEnded(links, link),
+    });
+    links.connections.set(no, link);
+    this.#byId.set(connection.id, link);
+  }
+
+  /** A stream that a peer opened. */
+  acceptStream(kind: ChannelClass | "link", stream: Stream, connection: Connection): void {
+    this.adopt(connection);
+    const link = this.#byId.get(connection.id);
+    if (link === undefined) stream.abort(new Error("connection not taken"));
+    else if (kind === "link") link.acceptLink(stream);
+    else link.acceptClass(kind, stream);
+  }
+
+  /** Membership has told of the link: channels may use it. */
+  activate(peer: string, link: number): void {
+    const up = this.#peers.get(peer)?.up;
+    if (up?.no === link) up.activate();
+  }
+
+  /** A class is wanted now that was not before. */
+  openClass(trafficClass: ChannelClass): void {
+    for (const links of this.#peers.values()) links.up?.openClass(trafficClass);
+  }
+
+  send(peer: string, message: MemberMessage): void {
+    const up = this.#peers.get(peer)?.up;
+    if (up === undefined) return;
+    for (const payload of encodeMemberMessage(message)) up.sendMembership(payload);
+  }
+
+  /** Whether a new connection to the peer is about to greet: another dial would only make a duplicate. */
+  isConnecting(peer: string): boolean {
+    const links = this.#peers.get(peer);
+    if (links === undefined) return false;
+    for (const link of links.connections.values()) if (link.pending) return true;
+    return false;
+  }
+
+  /** Ends all connections with the peer at once. */
+  disconnect(peer: string, reason: string): void {
+    const links = this.#peers.get(peer);
+    if (links !== undefined) for (const link of [...links.connections.values()]) link.end(reason);
+  }
+
+  /** When bytes last came from each linked peer; monotonic milliseconds. */
+  heard(): { readonly peer: string; readonly atMs: number }[] {
+    const heard: { readonly peer: string; readonly atMs: number }[] = [];
+    for (const [peer, links] of this.#peers) {
+      const atMs = links.up?.heardMs() ?? 0;
+      if (atMs > 0) heard.push({ peer, atMs });
+    }
+    return heard;
+  }
+
+  /** Closes all connections in order; nothing is adopted any more. */
+  stop(reason: string): void {
+    this.#stopped = true;
+    for (const links of this.#peers.values()) {
+      for (const link of [...links.connections.values()]) link.close(reason);
+    }
+  }
+
+  #newPeer(peer: string): PeerLinks {
+    const links: PeerLinks = {
+      choice: new LinkChoice({ arbiter: this.#init.self < peer }),
+      connections: new Map(),
+      hellos: new Map(),
+      up: undefined,
+      timer: undefined,
+    };
+    this.#peers.set(peer, links);
+    return links;
+  }
+
+  #greeted(
+    links: PeerLinks,
+    link: LinkConnection,
+    hello: Hello,
+  ): { readonly code: RefusalCode; readonly detail: string } | undefined {
+    const { ports } = this.#init;
+    const admitted = ports.admit(hello);
+    if (admitted === "later") {
+      link.end("our boot has to rise first");
+      return undefined;
+    }
+    if ("code" in admitted) {
+      ports.onRefused(link.peer, admitted.code, admitted.detail, true);
+      return admitted;
+    }
+    // The acceptor answers only whom it takes for a member.
+    if (!link.dialer) link.send({ type: "hello", hello: ports.hello(link.peer) });
+    links.hellos.set(link.no, hello);
+    const process = { boot: hello.record.boot, instance: hello.instance };
+    this.#choose(links, { type: "hello", conn: link.no, process, knownBoot: admitted.knownBoot });
+    return undefined;
+  }
+
+  #received(links: PeerLinks, link: LinkConnection, message: Exclude<LinkMessage, { type: "hello" }>): void {
+    switch (message.type) {
+      case "accept":
+        this.#choose(links, { type: "accepted", conn: link.no });
+        return;
+      case "test":
+        link.send({ type: "testAck" });
+        return;
+      case "testAck":
+        this.#choose(links, { type: "heard", conn: link.no });
+        return;
+      case "refuse":
+        this.#init.ports.onRefused(link.peer, message.code, message.detail, false);
+        link.end(`refused by peer: ${message.code}`);
+        return;
+    }
+  }
+
+  #membership(links: PeerLinks, link: LinkConnection, payload: Uint8Array): boolean {
+    const message = decodeMemberMessage(payload);
+    if (message === undefined) return false;
+    // What is still in the pipe of a connection that lost its place says nothing any more.
+    if (links.up === link) this.#init.ports.onMessage(link.peer, message);
+    return true;
+  }
+
+  #retired(links: PeerLinks, link: LinkConnection, reason: string): void {
+    if (links.up !== link) return;
+    links.up = undefined;
+    this.#init.ports.onDown(link.peer, reason);
+  }
+
+  #connectionEnded(links: PeerLinks, link: LinkConnection): void {
+    this.#byId.delete(link.id);
+    links.connections.delete(link.no);
+    links.hellos.delete(link.no);
+    this.#choose(links, { type: "closed", conn: link.no });
+    if (links.connections.size > 0 || this.#peers.get(link.peer) !== links) return;
+    clearTimeout(links.timer);
+    this.#peers.delete(link.peer);
+  }
+
+  #choose(links: PeerLinks, input: LinkChoiceInput): void {
+    for (const effect of links.choice.step(input, this.#init.clock.now())) this.#perform(links, effect);
+    this.#arm(links);
+  }
+
+  #perform(links: PeerLinks, effect: LinkChoiceEffect): void {
+    const link = links.connections.get(effect.conn);
+    if (link === undefined) return;
+    switch (effect.type) {
+      case "accept":
+        link.send({ type: "accept" });
+        return;
+      case "up": {
+        const hello = links.hellos.get(link.no);
+        if (hello === undefined) return;
+        links.up = link;
+        this.#init.ports.onUp(link.peer, link.no, hello);
+        return;
+      }
+      case "test":
+        link.send({ type: "test" });
+        return;
+      case "refuse":
+        if (effect.code !== "DUPLICATE") this.#init.ports.onRefused(link.peer, effect.code, "", true);
+        link.refuse(effect.code, "");
+        return;
+      case "drop":
+        if (effect.code === "SUPERSEDED") link.refuse(effect.code, "a newer process of this peer is here");
+        else link.end(effect.code);
+        return;
+    }
+  }
+
+  #arm(links: PeerLinks): void {
+    clearTimeout(links.timer);
+    links.timer = undefined;
+    const deadline = links.choice.nextDeadline();
+    if (deadline === undefined) return;
+    const delayMs = Math.max(0, deadline - this.#init.clock.now().monoMs);
+    links.timer = setTimeout(() => this.#choose(links, { type: "tick" }), delayMs);
+  }
+
+  #bad(peer: string, reason: string): void {
+    this.#init.counters.badFrames += 1;
+    this.#init.logger.warn("bad bytes from a peer", { peer, reason });
+  }
+}

@@ -1,0 +1,134 @@
+import { noise } from "@libp2p/noise";
+import { tcp } from "@libp2p/tcp";
+import { yamux } from "@libp2p/yamux";
+import type { Connection, Ed25519PrivateKey, Libp2p, Stream } from "@libp2p/interface";
+import { multiaddr } from "@multiformats/multiaddr";
+import { createLibp2p } from "libp2p";
+import { MeshError } from "../errors.ts";
+import type { ChannelClass } from "../types.ts";
+import { CHANNEL_CLASSES } from "./channels.ts";
+import { classProtocol, LINK_PROTOCOL } from "./link-connection.ts";
+
+/** A dial, the handshake included, may take this long, in milliseconds. */
+const DIAL_MS = 3_000;
+/** Connections that may be half open at once. */
+const PENDING_MAX = 256;
+/** Each member may briefly have two: both ends dialled. */
+const CONNECTIONS_PER_MEMBER = 4;
+/** Read buffer of a stream nobody listens to yet. */
+const READ_BUFFER_BYTES_MAX: number = 2 * 1024 * 1024;
+/** LIBP2P.md: a window may grow only as far as the read buffer can hold. The initial one stays at the default. */
+const WINDOW_BYTES_MAX: number = 1024 * 1024;
+
+export interface NodeInit {
+  readonly privateKey: Ed25519PrivateKey;
+  readonly listen: readonly string[];
+  readonly membersMax: number;
+  /** Inbound connections per second that one host may open. */
+  readonly inboundPerSecondMax: number;
+  onConnection(connection: Connection): void;
+  onStream(kind: ChannelClass | "link", stream: Stream, connection: Connection): void;
+}
+
+/**
+ * How a dial ended. `refused` is hard evidence that nobody of this identity listens there: the kernel refused
+ * at every address, or another peer answered. Everything else (time-out, handshake cut short) is `failed`.
+ */
+export type DialOutcome = "connected" | "refused" | "failed";
+
+/** The libp2p node under a mesh: everything of it that the mesh uses. */
+export interface LinkNode {
+  readonly peerId: string;
+  addresses(): string[];
+  connections(): Connection[];
+  dial(peer: string, addresses: readonly string[]): Promise<DialOutcome>;
+  stop(): Promise<void>;
+}
+
+/** Starts a libp2p node. @throws MeshError `LISTEN_FAILED`. */
+export async function startNode(init: NodeInit): Promise<LinkNode> {
+  const node = await createLibp2p({
+    privateKey: init.privateKey,
+    start: false,
+    addresses: { listen: [...init.listen] },
+    transports: [tcp({ dialOpts: { noDelay: true }, listenOpts: { noDelay: true } })],
+    connectionEncrypters: [noise()],
+    streamMuxers: [
+      yamux({
+        enableKeepAlive: false, // Our probes do that.
+        streamOptions: { maxStreamWindowSize: WINDOW_BYTES_MAX, maxReadBufferLength: READ_BUFFER_BYTES_MAX },
+      }),
+    ],
+    connectionMonitor: { enabled: false }, // Likewise; it costs 0.3 % CPU and 1.2 kB/s a node.
+    connectionManager: {
+      maxConnections: init.membersMax * CONNECTIONS_PER_MEMBER,
+      maxIncomingPendingConnections: PENDING_MAX,
+      inboundConnectionThreshold: init.inboundPerSecondMax, // The default of 5 is less than one restarted rack.
+      inboundUpgradeTimeout: DIAL_MS,
+      reconnectRetries: 0,
+      dialTimeout: DIAL_MS,
+      addressDialTimeout: DIAL_MS,
+    },
+  });
+  for (const trafficClass of CHANNEL_CLASSES) await handle(node, init, trafficClass, classProtocol(trafficClass));
+  await handle(node, init, "link", LINK_PROTOCOL);
+  node.addEventListener("connection:open", (event) => init.onConnection(event.detail));
+  try {
+    await node.start();
+  } catch (error) {
+    await Promise.allSettled([node.stop()]);
+    throw new MeshError("LISTEN_FAILED", `cannot listen on ${init.listen.join(", ")}`, { cause: error });
+  }
+  return new Libp2pNode(node);
+}
+
+async function handle(node: Libp2p, init: NodeInit, kind: ChannelClass | "link", protocol: string): Promise<void> {
+  const handler = (stream: Stream, connection: Connection): void => init.onStream(kind, stream, connection);
+  // Two: the opener may open the next before we have seen the end of the last.
+  await node.handle(protocol, handler, { maxInboundStreams: 2, maxOutboundStreams: 2 });
+}
+
+class Libp2pNode implements LinkNode {
+  readonly peerId: string;
+  readonly #node: Libp2p;
+
+  constructor(node: Libp2p) {
+    this.#node = node;
+    this.peerId = node.peerId.toString();
+  }
+
+  addresses(): string[] {
+    return this.#node.getMultiaddrs().map(String);
+  }
+
+  connections(): Connection[] {
+    return this.#node.getConnections();
+  }
+
+  /** One address after the other, because hard evidence needs the outcome of each. Never rejects. */
+  async dial(peer: string, addresses: readonly string[]): Promise<DialOutcome> {
+    let refused = addresses.length > 0;
+    for (const address of addresses) {
+      try {
+        await this.#node.dial(multiaddr(address), { force: true, signal: AbortSignal.timeout(DIAL_MS) });
+        return "connected";
+      } catch (error) {
+        refused &&= isRefusal(error, peer);
+      }
+    }
+    return refused ? "refused" : "failed";
+  }
+
+  async stop(): Promise<void> {
+    await this.#node.stop();
+  }
+}
+
+/** ECONNREFUSED, a unix socket that is gone, or somebody else's key at the address. */
+function isRefusal(error: unknown, peer: string): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = "code" in error ? error.code : undefined;
+  if (code === "ECONNREFUSED" || code === "ENOENT") return true;
+  // libp2p turns the noise error into a message; a test holds it to this wording.
+  return error.message.includes("does not match expected remote identity key") && error.message.includes(peer);
+}

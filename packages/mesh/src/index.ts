@@ -1,0 +1,18 @@
+export { MeshError } from "./errors.ts";
+export type { MeshErrorCode } from "./errors.ts";
+export { createMesh } from "./mesh.ts";
+export type {
+  Channel,
+  ChannelClass,
+  ChannelHandlers,
+  ChannelOptions,
+  ClassLimits,
+  LinkRefusal,
+  Member,
+  MemberEvidence,
+  MemberStatus,
+  Mesh,
+  MeshEvents,
+  MeshInit,
+  MeshStats,
+} from "./types.ts";

@@ -1,0 +1,438 @@
+import { randomBytes } from "node:crypto";
+import { createRunner } from "@klatsch/kit";
+import type { Core, EffectRunner, Instant } from "@klatsch/kit";
+import { ADDRESSES_MAX } from "./codec/record-codec.ts";
+import { Membership } from "./core/membership.ts";
+import type { MemberSnapshot, MembershipEffect, MembershipEvent, MembershipInput } from "./core/membership.ts";
+import type { Hello, MemberRecord, RefusalCode } from "./core/messages.ts";
+import { MEMBERSHIP_TIMES } from "./core/times.ts";
+import { MeshError } from "./errors.ts";
+import { Channels } from "./host/channels.ts";
+import type { LinkCounters } from "./host/channels.ts";
+import { Emitter } from "./host/emitter.ts";
+import { loadIdentity } from "./host/identity.ts";
+import type { Identity } from "./host/identity.ts";
+import { Links } from "./host/links.ts";
+import { startNode } from "./host/node.ts";
+import type { LinkNode } from "./host/node.ts";
+import { resolveOptions } from "./options.ts";
+import type { MeshOptions } from "./options.ts";
+import type {
+  Channel,
+  ChannelHandlers,
+  ChannelOptions,
+  LinkRefusal,
+  Member,
+  Mesh,
+  MeshEvents,
+  MeshInit,
+  MeshStats,
+} from "./types.ts";
+
+/**
+ * Starts this node: identity, listener, links and membership. Resolves once it listens; joining goes on by
+ * itself, for ever.
+ * @throws MeshError `INVALID_OPTIONS`, `IDENTITY_DAMAGED`, `LISTEN_FAILED`.
+ */
+export async function createMesh(init: MeshInit): Promise<Mesh> {
+  const options = resolveOptions(init);
+  const identity = await loadIdentity(options.dataDir);
+  const boot = Math.max(identity.lastBoot + 1, options.clock.now().wallMs);
+  await identity.saveBoot(boot);
+  if (options.exposed) {
+    options.logger.warn("open admission beyond loopback: anybody who knows the mesh name is let in", {
+      mesh: options.mesh,
+      listen: options.listen,
+    });
+  }
+  const service = new MeshService(options, identity);
+  await service.start(boot);
+  return service;
+}
+
+/** How often what channels heard is passed on to membership, in milliseconds. */
+const HEARD_MS = 50;
+/** Refusals of one peer and kind are logged once; this many are remembered. */
+const LOGGED_MAX = 1_024;
+
+class MeshService implements Mesh {
+  readonly #options: MeshOptions;
+  readonly #identity: Identity;
+  readonly #emitter: Emitter<MeshEvents>;
+  readonly #counters: LinkCounters = {
+    badFrames: 0,
+    handlerErrors: 0,
+    streamResets: 0,
+    framesRefused: 0,
+    dialsFailed: 0,
+  };
+  readonly #instance: string = randomBytes(16).toString("hex");
+  readonly #channels: Channels;
+  readonly #loggedRefusals = new Set<string>();
+  #node: LinkNode | undefined;
+  #links: Links | undefined;
+  #membership: Membership | undefined;
+  #runner: EffectRunner<MembershipInput, MembershipEffect> | undefined;
+  #raising: Promise<void> | undefined;
+  #departed: (() => void) | undefined;
+  #stopping: Promise<void> | undefined;
+
+  constructor(options: MeshOptions, identity: Identity) {
+    this.#options = options;
+    this.#identity = identity;
+    this.#emitter = new Emitter(options.logger);
+    this.#channels = new Channels({
+      frameBytesMax: options.frameBytesMax,
+      queues: options.queues,
+      counters: this.#counters,
+      logger: options.logger,
+      onWanted: (trafficClass) => this.#links?.openClass(trafficClass),
+    });
+  }
+
+  get peerId(): string {
+    return this.#self().peer;
+  }
+
+  get name(): string {
+    return this.#options.name;
+  }
+
+  get cloud(): string {
+    return this.#options.cloud;
+  }
+
+  get boot(): number {
+    return this.#self().boot;
+  }
+
+  /** Opens the listener and goes looking for others. */
+  async start(boot: number): Promise<void> {
+    const { clock, logger, membersMax, inboundPerSecondMax, listen, random, seeds, forgetAfterMs } = this.#options;
+    const links = new Links({
+      self: this.#identity.peerId,
+      clock,
+      channels: this.#channels,
+      counters: this.#counters,
+      logger,
+      ports: {
+        hello: (peer) => this.#hello(peer),
+        admit: (hello) => this.#admit(hello),
+        onUp: (peer, link, hello) => this.#enter({ type: "linkUp", peer, link, record: hello.record }),
+        onDown: (peer, reason) => this.#enter({ type: "linkDown", peer, reason }),
+        onMessage: (peer, message) => this.#enter({ type: "message", peer, message }),
+        onRefused: (peer, code, detail, byUs) => this.#refused(peer, code, detail, byUs),
+      },
+    });
+    const node = await startNode({
+      privateKey: this.#identity.privateKey,
+      listen,
+      membersMax,
+      inboundPerSecondMax,
+      // Whoever comes before our own addresses are known waits for `adopt` below.
+      onConnection: (connection) => void (this.#membership === undefined || links.adopt(connection)),
+      onStream: (kind, stream, connection) => {
+        if (this.#membership === undefined) stream.abort(new Error("not ready"));
+        else links.acceptStream(kind, stream, connection);
+      },
+    });
+    const self: MemberRecord = {
+      peer: node.peerId,
+      boot,
+      inc: 0,
+      name: this.#options.name,
+      cloud: this.#options.cloud,
+      tags: this.#options.tags,
+      addresses: node.addresses().slice(0, ADDRESSES_MAX),
+    };
+    const times = { ...MEMBERSHIP_TIMES, forgetMs: forgetAfterMs };
+    const membership = new Membership({ self, seeds, membersMax, times, random }, clock.now());
+    this.#node = node;
+    this.#links = links;
+    this.#membership = membership;
+    this.#runner = createRunner({
+      core: new HearingCore(membership, links),
+      clock,
+      tick: { type: "tick" },
+      phase: () => "now",
+      perform: (effect) => this.#perform(effect),
+      commit: (_records, done) => queueMicrotask(() => done(undefined, 0)),
+      onFailed: (error) => this.#fail(error instanceof Error ? error : new Error(String(error))),
+    });
+    this.#enter({ type: "tick" }); // The first dials.
+    for (const connection of node.connections()) links.adopt(connection);
+    logger.info("mesh started", { peerId: self.peer, boot, addresses: self.addresses });
+  }
+
+  addresses(): readonly string[] {
+    return this.#self().addresses;
+  }
+
+  members(): readonly Member[] {
+    const members = this.#running().members().map((snapshot) => this.#member(snapshot));
+    return members.toSorted((a, b) => (a.peerId < b.peerId ? -1 : 1));
+  }
+
+  member(peerId: string): Member | undefined {
+    const snapshot = this.#running().member(peerId);
+    return snapshot === undefined ? undefined : this.#member(snapshot);
+  }
+
+  resolve(name: string): string {
+    const holders = this.members().filter(
+      (member) => member.name === name && member.status !== "dead" && member.status !== "left",
+    );
+    const [holder] = holders;
+    if (holder === undefined) throw new MeshError("UNKNOWN_NAME", `no member is called ${name}`, { retryable: true });
+    if (holders.length === 1) return holder.peerId;
+    const peers = holders.map((member) => member.peerId).join(", ");
+    throw new MeshError("AMBIGUOUS_NAME", `several members are called ${name}: ${peers}; use a peer id`);
+  }
+
+  on<Name extends keyof MeshEvents>(event: Name, listener: (event: MeshEvents[Name]) => void): () => void {
+    return this.#emitter.on(event, listener);
+  }
+
+  channel(name: string, handlers: ChannelHandlers, options?: ChannelOptions): Channel {
+    if (this.#stopping !== undefined) throw new MeshError("STOPPED", "the mesh has stopped");
+    return this.#channels.register(name, handlers, options?.class ?? "normal");
+  }
+
+  stats(): MeshStats {
+    const links = this.#links;
+    return { ...this.#counters, connections: links?.connectionCount ?? 0, links: links?.upCount ?? 0 };
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#depart("stopped");
+    return this.#stopping;
+  }
+
+  leave(): Promise<void> {
+    if (this.#stopping !== undefined) return Promise.reject(new MeshError("STOPPED", "the mesh has stopped"));
+    this.#stopping = this.#depart("left");
+    return this.#stopping;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  // ── links ──────────────────────────────────────────────────────────────────────────────────────
+
+  #hello(peer: string): Hello {
+    const membership = this.#running();
+    return {
+      mesh: this.#options.mesh,
+      instance: this.#instance,
+      wallMs: this.#options.clock.now().wallMs,
+      knownBoot: membership.member(peer)?.record.boot ?? 0,
+      frameBytesMax: this.#options.frameBytesMax,
+      record: membership.self,
+    };
+  }
+
+  #admit(hello: Hello): { readonly knownBoot: number } | { readonly code: RefusalCode; readonly detail: string } | "later" {
+    const membership = this.#running();
+    const { peer } = hello.record;
+    if (hello.mesh !== this.#options.mesh) {
+      return { code: "MESH_NAME", detail: `this is mesh ${this.#options.mesh}, not ${hello.mesh}` };
+    }
+    if (!membership.hasRoomFor(peer)) {
+      return { code: "MEMBERS_MAX", detail: `this node knows ${this.#options.membersMax} members already` };
+    }
+    if (hello.knownBoot > membership.self.boot) {
+      this.#raiseBoot(hello.knownBoot);
+      return "later";
+    }
+    return { knownBoot: membership.member(peer)?.record.boot ?? 0 };
+  }
+
+  #refused(peerId: string, code: RefusalCode, detail: string, byUs: boolean): void {
+    if (code === "DUPLICATE") return;
+    if (code === "SUPERSEDED" && !byUs) {
+      const what = `a newer process runs with the identity in ${this.#options.dataDir}`;
+      this.#fail(new MeshError("IDENTITY_CONFLICT", `${what}: two processes must not share a dataDir`));
+      return;
+    }
+    if (code === "BOOT_LOW" && !byUs) this.#raiseBoot(this.#self().boot);
+    const reason = `${byUs ? "we refused the peer" : "the peer refused us"}: ${detail === "" ? code : detail}`;
+    if (isLasting(code)) this.#enter({ type: "turnedAway", peer: peerId });
+    this.#logRefusal(peerId, code, reason);
+    this.#emitter.emit("link:refused", { peerId, code, reason });
+  }
+
+  /** Once per peer and code: a wrong mesh name would fill the log for as long as both run. */
+  #logRefusal(peerId: string, code: LinkRefusal, reason: string): void {
+    const key = `${peerId}/${code}`;
+    if (this.#loggedRefusals.has(key)) return;
+    if (this.#loggedRefusals.size >= LOGGED_MAX) this.#loggedRefusals.clear();
+    this.#loggedRefusals.add(key);
+    this.#options.logger.warn("link refused", { peerId, code, reason });
+  }
+
+  // ── effects ────────────────────────────────────────────────────────────────────────────────────
+
+  #perform(effect: MembershipEffect): void {
+    switch (effect.type) {
+      case "send":
+        this.#links?.send(effect.to, effect.message);
+        return;
+      case "dial":
+        void this.#dial(effect.peer, effect.addresses);
+        return;
+      case "disconnect":
+        this.#links?.disconnect(effect.peer, effect.reason);
+        return;
+      case "raiseBoot":
+        this.#raiseBoot(effect.above);
+        return;
+      case "emit":
+        this.#emit(effect.event);
+        return;
+      case "departed":
+        this.#departed?.();
+        return;
+    }
+  }
+
+  async #dial(peer: string, addresses: readonly string[]): Promise<void> {
+    const busy = this.#links?.isConnecting(peer) === true;
+    const outcome = busy ? "connected" : await this.#node?.dial(peer, addresses);
+    if (outcome === undefined) return;
+    if (outcome !== "connected") this.#counters.dialsFailed += 1;
+    this.#enter({ type: "dialed", peer, outcome });
+  }
+
+  #raiseBoot(above: number): void {
+    const boot = Math.max(above, this.#self().boot) + 1;
+    this.#raising ??= this.#identity
+      .saveBoot(boot)
+      .then(() => this.#enter({ type: "booted", boot }))
+      .catch((error: unknown) => this.#fail(error instanceof Error ? error : new Error(String(error))))
+      .finally(() => (this.#raising = undefined));
+  }
+
+  #emit(event: MembershipEvent): void {
+    switch (event.type) {
+      case "linkUp":
+        this.#emitter.emit("link:up", { peerId: event.peer });
+        // Only now: whoever is told of a channel already knows the member.
+        this.#links?.activate(event.peer, event.link);
+        return;
+      case "linkDown":
+        this.#emitter.emit("link:down", { peerId: event.peer, reason: event.reason });
+        return;
+      case "declaredDead":
+        this.#emitter.emit("self:declaredDead", { boot: event.boot, incarnation: event.inc });
+        return;
+      case "isolated":
+        this.#emitter.emit("self:isolated", { boot: this.#self().boot });
+        return;
+      case "joined":
+      case "suspected":
+      case "refuted":
+      case "died":
+      case "stopped":
+      case "left":
+      case "forgotten": {
+        const member = this.#member(event.member);
+        this.#options.logger.info(`member ${event.type}`, { peerId: member.peerId, name: member.name, boot: member.boot });
+        this.#emitter.emit(`member:${event.type}`, member);
+      }
+    }
+  }
+
+  // ── the end ────────────────────────────────────────────────────────────────────────────────────
+
+  async #depart(status: "stopped" | "left"): Promise<void> {
+    await this.#raising;
+    const told = new Promise<void>((resolve) => (this.#departed = resolve));
+    this.#enter({ type: "depart", status });
+    await told;
+    await this.#tearDown(status);
+  }
+
+  async #tearDown(reason: string): Promise<void> {
+    this.#channels.closeAll();
+    this.#links?.stop(reason);
+    await this.#node?.stop();
+    this.#runner?.stop();
+    this.#options.logger.info("mesh stopped", { reason });
+  }
+
+  /** This process cannot be a member any more: everything ends, and the application is told. */
+  #fail(error: Error): void {
+    if (this.#stopping !== undefined) {
+      this.#departed?.();
+      return;
+    }
+    this.#options.logger.error("mesh failed", { err: error });
+    this.#stopping = this.#tearDown("failed").finally(() => this.#emitter.emit("mesh:failed", { error }));
+  }
+
+  // ── small things ───────────────────────────────────────────────────────────────────────────────
+
+  #enter(input: MembershipInput): void {
+    this.#runner?.enter(input);
+  }
+
+  #running(): Membership {
+    if (this.#membership === undefined) throw new MeshError("STOPPED", "the mesh has not started");
+    return this.#membership;
+  }
+
+  #self(): MemberRecord {
+    return this.#running().self;
+  }
+
+  #member(snapshot: MemberSnapshot): Member {
+    const { record, status, evidence, linked, heardAgoMs } = snapshot;
+    return Object.freeze({
+      peerId: record.peer,
+      name: record.name,
+      cloud: record.cloud,
+      tags: record.tags,
+      boot: record.boot,
+      incarnation: record.inc,
+      status,
+      evidence,
+      self: evidence === "self",
+      linked,
+      addresses: record.addresses,
+      lastHeardWallMs: heardAgoMs === undefined ? undefined : Math.round(this.#options.clock.now().wallMs - heardAgoMs),
+    });
+  }
+}
+
+/** Feeds membership what only the streams know: when bytes of any kind last came from whom. */
+class HearingCore implements Core<MembershipInput, MembershipEffect> {
+  readonly #membership: Membership;
+  readonly #links: Links;
+  #heardAtMs = 0;
+
+  constructor(membership: Membership, links: Links) {
+    this.#membership = membership;
+    this.#links = links;
+  }
+
+  step(input: MembershipInput, now: Instant): readonly MembershipEffect[] {
+    return this.#membership.step(input, now);
+  }
+
+  flush(now: Instant): readonly MembershipEffect[] {
+    if (now.monoMs - this.#heardAtMs < HEARD_MS) return this.#membership.flush(now);
+    this.#heardAtMs = now.monoMs;
+    const heard = this.#membership.step({ type: "heard", heard: this.#links.heard() }, now);
+    return [...heard, ...this.#membership.flush(now)];
+  }
+
+  nextDeadline(): number {
+    return this.#membership.nextDeadline();
+  }
+}
+
+/** Reasons that will not go by themselves: the peer is left alone for a while. */
+function isLasting(code: LinkRefusal): boolean {
+  return code === "MESH_NAME" || code === "PROTOCOL_VERSION" || code === "MEMBERS_MAX";
+}

@@ -1,0 +1,151 @@
+import { isIP } from "node:net";
+import { silentLogger, systemClock, systemRandom } from "@klatsch/kit";
+import type { Clock, Logger, Random } from "@klatsch/kit";
+import { CODE_P2P, multiaddr } from "@multiformats/multiaddr";
+import { z } from "zod";
+import {
+  ADDRESS_LENGTH_MAX,
+  NAME_PATTERN,
+  PEER_PATTERN,
+  TAG_KEY_LENGTH_MAX,
+  TAG_VALUE_LENGTH_MAX,
+  TAGS_MAX,
+} from "./codec/record-codec.ts";
+import { MeshError } from "./errors.ts";
+import type { ChannelClass, ClassLimits, MeshInit } from "./types.ts";
+
+const KIB = 1_024;
+const MIB = 1_024 * KIB;
+const DAY_MS = 24 * 60 * 60 * 1_000;
+/** Addresses to listen on, and to join by. */
+const LISTEN_MAX = 8;
+const BOOTSTRAP_MAX = 256;
+/** A frame longer than this is refused whatever the options say: its length would not fit the header. */
+const FRAME_BYTES_MAX: number = 1_024 * MIB;
+
+/** {@link MeshInit} with all defaults filled in and checked. */
+export interface MeshOptions {
+  readonly name: string;
+  readonly listen: readonly string[];
+  /** Bootstrap addresses by peer id. */
+  readonly seeds: ReadonlyMap<string, readonly string[]>;
+  readonly dataDir: string;
+  readonly mesh: string;
+  readonly cloud: string;
+  readonly tags: Readonly<Record<string, string>>;
+  /** Whether strangers can reach a listen address although anybody is let in. */
+  readonly exposed: boolean;
+  readonly forgetAfterMs: number;
+  readonly frameBytesMax: number;
+  readonly membersMax: number;
+  readonly inboundPerSecondMax: number;
+  readonly queues: Readonly<Record<ChannelClass, ClassLimits>>;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+/** Control is small and must never be refused for what others queue; bulk may hold whole re-replications. */
+const QUEUES: Readonly<Record<ChannelClass, ClassLimits>> = {
+  control: { queueFramesMax: 16_384, queueBytesMax: 16 * MIB },
+  high: { queueFramesMax: 65_536, queueBytesMax: 32 * MIB },
+  normal: { queueFramesMax: 65_536, queueBytesMax: 32 * MIB },
+  bulk: { queueFramesMax: 65_536, queueBytesMax: 64 * MIB },
+};
+
+const name = z.string().regex(NAME_PATTERN, "must be 1 to 64 characters of A-Z a-z 0-9 . _ -");
+const count = (min: number, max: number): z.ZodNumber => z.number().int().min(min).max(max);
+const address = z
+  .string()
+  .max(ADDRESS_LENGTH_MAX)
+  .refine(isMultiaddr, "is no multiaddr such as /ip4/127.0.0.1/tcp/4001");
+const limits = z.strictObject({ queueFramesMax: count(1, 2 ** 24), queueBytesMax: count(KIB, 2 ** 31) });
+const port = <Port>(method: string): z.ZodType<Port> =>
+  z.custom<Port>((value) => typeof (value as Record<string, unknown> | null)?.[method] === "function", `needs ${method}()`);
+
+const schema = z.strictObject({
+  name,
+  listen: z.array(address).max(LISTEN_MAX).default(["/ip4/127.0.0.1/tcp/0"]),
+  bootstrap: z
+    .array(address.refine((value) => peerOf(value) !== undefined, "must end in /p2p/ and a peer id"))
+    .max(BOOTSTRAP_MAX)
+    .default([]),
+  dataDir: z.string().min(1),
+  mesh: name.default("default"),
+  cloud: name.default("default"),
+  tags: z
+    .record(z.string().min(1).max(TAG_KEY_LENGTH_MAX), z.string().max(TAG_VALUE_LENGTH_MAX))
+    .refine((tags) => Object.keys(tags).length <= TAGS_MAX, `has more than ${TAGS_MAX} entries`)
+    .default({}),
+  admission: z.literal("open").optional(),
+  forgetAfterMs: count(1_000, 365 * DAY_MS).default(DAY_MS),
+  frameBytesMax: count(KIB, FRAME_BYTES_MAX).default(16 * MIB),
+  membersMax: count(2, 4_096).default(256),
+  inboundPerSecondMax: count(1, 100_000).default(200),
+  queues: z
+    .strictObject({ control: limits, high: limits, normal: limits, bulk: limits })
+    .partial()
+    .default({}),
+  logger: port<Logger>("warn").default(silentLogger),
+  clock: port<Clock>("now").default(systemClock),
+  random: port<Random>("uint32").default(systemRandom),
+});
+
+/** Checks and completes the options. @throws MeshError `INVALID_OPTIONS` naming the field. */
+export function resolveOptions(init: MeshInit): MeshOptions {
+  const parsed = schema.safeParse(init);
+  if (!parsed.success) throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
+  const { admission, bootstrap, queues, ...options } = parsed.data;
+  const exposed = !options.listen.every(isLocal);
+  if (exposed && admission !== "open") {
+    throw new MeshError(
+      "INVALID_OPTIONS",
+      'admission: must be "open" to listen beyond loopback, since then anybody who knows the mesh name is let in',
+    );
+  }
+  return { ...options, exposed, seeds: seedsOf(bootstrap), queues: { ...QUEUES, ...withoutUndefined(queues) } };
+}
+
+function withoutUndefined(
+  queues: Partial<Record<ChannelClass, ClassLimits | undefined>>,
+): Partial<Record<ChannelClass, ClassLimits>> {
+  const given: Partial<Record<ChannelClass, ClassLimits>> = {};
+  for (const [trafficClass, value] of Object.entries(queues)) {
+    if (value !== undefined) given[trafficClass as ChannelClass] = value;
+  }
+  return given;
+}
+
+function seedsOf(bootstrap: readonly string[]): ReadonlyMap<string, readonly string[]> {
+  const seeds = new Map<string, string[]>();
+  for (const value of bootstrap) {
+    const peer = peerOf(value);
+    if (peer !== undefined) seeds.set(peer, [...(seeds.get(peer) ?? []), value]);
+  }
+  return seeds;
+}
+
+function isMultiaddr(value: string): boolean {
+  try {
+    multiaddr(value);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The peer id an address ends in. */
+function peerOf(value: string): string | undefined {
+  if (!isMultiaddr(value)) return undefined;
+  const last = multiaddr(value).getComponents().at(-1);
+  return last?.code === CODE_P2P && PEER_PATTERN.test(last.value ?? "") ? last.value : undefined;
+}
+
+/** Loopback or a unix socket: reachable from this machine only. */
+function isLocal(value: string): boolean {
+  const first = multiaddr(value).getComponents()[0];
+  if (first?.name === "unix") return true;
+  const host = first?.value ?? "";
+  if (isIP(host) === 4) return host.startsWith("127.");
+  return host === "::1" || host === "0:0:0:0:0:0:0:1";
+}

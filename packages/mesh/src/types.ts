@@ -1,0 +1,209 @@
+import type { Clock, Logger, Random } from "@klatsch/kit";
+
+/**
+ * What this node believes about a member. `stopped` is a planned stop (it may come back), `left` is for
+ * good; `dead` and `suspect` are *views* that a higher boot or incarnation of the member refutes.
+ */
+export type MemberStatus = "alive" | "suspect" | "dead" | "stopped" | "left";
+
+/**
+ * Why the status is what it is. `self`: this node. `direct`: we heard the member itself. `reported`:
+ * another member told us. `silence`: probes went unanswered. `refused`: its connection closed and
+ * every address refused a redial. `announced`: the member said so itself (`stopped`, `left`).
+ */
+export type MemberEvidence = "self" | "direct" | "reported" | "silence" | "refused" | "announced";
+
+/** One entry of the membership table, frozen: a later view is a new object. */
+export interface Member {
+  readonly peerId: string;
+  /** Chosen by the member; not unique. The peer id is the key. */
+  readonly name: string;
+  readonly cloud: string;
+  readonly tags: Readonly<Record<string, string>>;
+  /** Start number of the member's process: only grows, durable at the member before it is published. */
+  readonly boot: number;
+  /** Raised by the member to refute what others believe about this boot. */
+  readonly incarnation: number;
+  readonly status: MemberStatus;
+  readonly evidence: MemberEvidence;
+  /** Whether this node itself. */
+  readonly self: boolean;
+  /** Whether a direct connection with completed hello exists right now. Always `false` for this node itself. */
+  readonly linked: boolean;
+  /** Full multiaddrs, `/p2p/…` included. */
+  readonly addresses: readonly string[];
+  /** When a frame last came directly from this member, as this machine's wall clock has it; a hint. */
+  readonly lastHeardWallMs: number | undefined;
+}
+
+/** Events of a mesh and what their listeners are given. */
+export interface MeshEvents {
+  /** A peer is alive that was not before: new, restarted (higher boot), or back after `dead`, `stopped` or `left`. */
+  "member:joined": Member;
+  "member:suspected": Member;
+  /** It was suspected and has shown to be alive. */
+  "member:refuted": Member;
+  "member:died": Member;
+  "member:stopped": Member;
+  "member:left": Member;
+  /** A member in a terminal state was removed after `forgetAfterMs`. */
+  "member:forgotten": Member;
+  /** A connection to this member is ready; its channels follow one by one. */
+  "link:up": { readonly peerId: string };
+  "link:down": { readonly peerId: string; readonly reason: string };
+  /** A peer was turned away, or turned us away: `MESH_NAME` is the usual mistake in a configuration. */
+  "link:refused": { readonly peerId: string; readonly code: LinkRefusal; readonly reason: string };
+  /** Others had declared this node dead; it refuted with `incarnation`. Whoever holds leases re-confirms them. */
+  "self:declaredDead": { readonly boot: number; readonly incarnation: number };
+  /** The last link is gone: the fault is likely here, others are judged more slowly. */
+  "self:isolated": { readonly boot: number };
+  /** This process can no longer be a member and has stopped; `error.code` says why. */
+  "mesh:failed": { readonly error: Error };
+}
+
+/** Why a hello was refused. */
+export type LinkRefusal = "MESH_NAME" | "PROTOCOL_VERSION" | "MEMBERS_MAX" | "SUPERSEDED" | "BOOT_LOW";
+
+/** Traffic classes, most urgent first. Each has its own stream and queue per peer. */
+export type ChannelClass = "control" | "high" | "normal" | "bulk";
+
+/** What a channel calls. All three run synchronously; a handler that throws resets that peer's stream. */
+export interface ChannelHandlers {
+  /** Both ends have the channel open on the same stream: a new session begins. */
+  onUp(peer: string): void;
+  /** The session ended; every frame that was queued and not yet delivered may be lost. */
+  onDown(peer: string): void;
+  /**
+   * One frame, in order, none missing since `onUp`. `frame` may be a view into a larger receive buffer,
+   * which is never reused: slices may be kept, but each keeps the whole buffer alive.
+   */
+  onFrame(peer: string, frame: Uint8Array): void;
+}
+
+/** Options of {@link Mesh.channel}. Both ends have to agree on `class`. */
+export interface ChannelOptions {
+  /** Default `normal`. */
+  readonly class?: ChannelClass | undefined;
+}
+
+/** A named flow of frames between this node and all its linked peers that opened the same name. */
+export interface Channel {
+  readonly name: string;
+  readonly class: ChannelClass;
+  /** Peers whose channel is up now. */
+  peers(): readonly string[];
+  /**
+   * Queues one frame for a peer whose channel is up; it leaves with everything else for that peer in
+   * this tick. `false`: not up, longer than {@link Channel.frameBytesMax}, or the queue limit is
+   * reached; then nothing was queued. The mesh keeps `frame` until it has left: do not change it.
+   */
+  send(peer: string, frame: Uint8Array): boolean;
+  /** Longest frame `send` takes, in bytes. */
+  readonly frameBytesMax: number;
+  /**
+   * Ends the peer's stream of this class (its bytes were bad, or a frame could not be queued) and
+   * opens it anew: `onDown` at once, for every channel of the class, `onUp` when both ends are back.
+   */
+  reset(peer: string, reason: string): void;
+  /** Unregisters: `onDown` for every peer that was up, at once; no call follows. May be called twice. */
+  close(): void;
+}
+
+/** Counters of one node since its start, for tests and metrics. */
+export interface MeshStats {
+  /** Frames or streams of peers that were refused: undecodable, too long, or against the protocol. */
+  readonly badFrames: number;
+  /** Times a channel handler threw. */
+  readonly handlerErrors: number;
+  /** Streams ended because of bad bytes, a throwing handler, or {@link Channel.reset}. */
+  readonly streamResets: number;
+  /** Frames that a full queue refused. */
+  readonly framesRefused: number;
+  /** Dials that did not end in a connection. */
+  readonly dialsFailed: number;
+  /** Live connections. */
+  readonly connections: number;
+  /** Members with completed hello. */
+  readonly links: number;
+}
+
+/** This node in a mesh. */
+export interface Mesh extends AsyncDisposable {
+  readonly peerId: string;
+  readonly name: string;
+  readonly cloud: string;
+  /** Start number of this process, higher than any before it. */
+  readonly boot: number;
+  /** Full multiaddrs with `/p2p/…`: what others put into `bootstrap`. */
+  addresses(): readonly string[];
+  /** All known members, this node included, ordered by peer id. */
+  members(): readonly Member[];
+  member(peerId: string): Member | undefined;
+  /**
+   * The peer id of the only member called `name` that is neither `dead` nor `left`.
+   * @throws MeshError `UNKNOWN_NAME` or `AMBIGUOUS_NAME`.
+   */
+  resolve(name: string): string;
+  /** Calls `listener` at each such event until the returned function is called. A listener that throws is logged. */
+  on<Name extends keyof MeshEvents>(event: Name, listener: (event: MeshEvents[Name]) => void): () => void;
+  /**
+   * Registers a channel; peers that have it too come up at once or later.
+   * @throws MeshError `CHANNEL_EXISTS`, `INVALID_OPTIONS`, `STOPPED`, `LIMIT_REACHED`.
+   */
+  channel(name: string, handlers: ChannelHandlers, options?: ChannelOptions): Channel;
+  stats(): MeshStats;
+  /** Planned stop: others see `stopped`, not `dead`, and keep the place free. May be called twice. */
+  stop(): Promise<void>;
+  /** Stops for good: others see `left`. */
+  leave(): Promise<void>;
+}
+
+/** Limits of one traffic class, for each peer. */
+export interface ClassLimits {
+  /** Frames waiting for one peer. */
+  readonly queueFramesMax: number;
+  /** Bytes waiting for one peer. */
+  readonly queueBytesMax: number;
+}
+
+/** Options of `createMesh`. */
+export interface MeshInit {
+  /** What people call this node; 1 to 64 characters of `A-Z a-z 0-9 . _ -`. */
+  readonly name: string;
+  /** Multiaddrs to listen on. Default `["/ip4/127.0.0.1/tcp/0"]`. */
+  readonly listen?: readonly string[] | undefined;
+  /** Full multiaddrs, `/p2p/…` included, of nodes to join by. Its own address may be among them. */
+  readonly bootstrap?: readonly string[] | undefined;
+  /** Directory for `identity.key` and `boot`; made if missing. Two processes must not share it. */
+  readonly dataDir: string;
+  /** Only nodes of the same mesh name link. Default `default`. */
+  readonly mesh?: string | undefined;
+  /** Default `default`. */
+  readonly cloud?: string | undefined;
+  /** At most 32, keys up to 64 and values up to 256 bytes. */
+  readonly tags?: Readonly<Record<string, string>> | undefined;
+  /**
+   * `open` lets anyone in who knows the mesh name. Implied when every listen address is loopback or a
+   * unix socket; otherwise it must be asked for, and start-up warns.
+   */
+  readonly admission?: "open" | undefined;
+  /** How long members in a terminal state stay in the table, in milliseconds. Default 24 h. */
+  readonly forgetAfterMs?: number | undefined;
+  /** Longest frame of a channel, in bytes. Default 16 MiB. */
+  readonly frameBytesMax?: number | undefined;
+  /** Members this node is ready to know, terminal ones included. Default 256: every node links to every other. */
+  readonly membersMax?: number | undefined;
+  /**
+   * New connections per second that one host may open; the rest is turned away before any handshake.
+   * Default 200. Raise it for many nodes behind one address.
+   */
+  readonly inboundPerSecondMax?: number | undefined;
+  /** Queue limits per peer; a class left out keeps its default. */
+  readonly queues?: Readonly<Partial<Record<ChannelClass, ClassLimits>>> | undefined;
+  /** Default: nothing is written. */
+  readonly logger?: Logger | undefined;
+  /** For tests. Default: the machine's clock. */
+  readonly clock?: Clock | undefined;
+  /** For tests. Default: seeded from the operating system. Used for jitter and choices, never for keys. */
+  readonly random?: Random | undefined;
+}
