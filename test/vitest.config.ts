@@ -1,7 +1,9 @@
+import { fileURLToPath } from "node:url";
 import { defineConfig } from "vitest/config";
+import { SummaryReporter } from "./summary-reporter.ts";
 
 export default defineConfig({
-  root: new URL("..", import.meta.url).pathname,
+  root: fileURLToPath(new URL("..", import.meta.url)),
   resolve: { conditions: ["klatsch-source"] },
   ssr: { resolve: { conditions: ["klatsch-source"], externalConditions: ["klatsch-source"] } },
   test: {
@@ -11,5 +13,6 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 30_000,
     execArgv: ["--conditions=klatsch-source"],
+    reporters: ["default", new SummaryReporter()],
   },
 });

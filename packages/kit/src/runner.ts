@@ -7,7 +7,10 @@ import type { EffectRunnerPorts } from "./core/effect-runner.ts";
 const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
 /** {@link EffectRunnerPorts} without what Node provides. */
-export interface RunnerInit<Input, Effect> extends Omit<EffectRunnerPorts<Input, Effect>, "soon" | "at" | "clock"> {
+export interface RunnerInit<Input, Effect> extends Omit<
+  EffectRunnerPorts<Input, Effect>,
+  "soon" | "at" | "clock"
+> {
   /** Default `systemClock`. Must count like `setTimeout`. */
   readonly clock?: Clock | undefined;
 }
@@ -37,7 +40,10 @@ function atInstant(clock: Clock, monoMs: number, task: () => void): () => void {
   const arm = (): void => {
     // Rounded up: a timer that fires early would tick a core whose deadline has not come.
     const delayMs = Math.ceil(monoMs - clock.now().monoMs);
-    timer = setTimeout(() => (delayMs > TIMEOUT_MS_MAX ? arm() : task()), Math.min(Math.max(delayMs, 0), TIMEOUT_MS_MAX));
+    timer = setTimeout(
+      () => (delayMs > TIMEOUT_MS_MAX ? arm() : task()),
+      Math.min(Math.max(delayMs, 0), TIMEOUT_MS_MAX),
+    );
   };
   arm();
   return () => clearTimeout(timer);

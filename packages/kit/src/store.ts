@@ -89,7 +89,9 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const field = issue?.path.join(".") || "options";
-    throw new StoreError("STORE_OPTIONS", `${field}: ${issue?.message ?? "invalid"}`, { cause: parsed.error });
+    throw new StoreError("STORE_OPTIONS", `${field}: ${issue?.message ?? "invalid"}`, {
+      cause: parsed.error,
+    });
   }
   return await openJournalStore(parsed.data.directory);
 }

@@ -81,6 +81,7 @@ describe("ports of this process", () => {
   });
 
   it("have a logger that takes everything and says nothing", () => {
-    for (const level of ["debug", "info", "warn", "error"] as const) expect(silentLogger[level]("message", { at: 1 })).toBeUndefined();
+    for (const level of ["debug", "info", "warn", "error"] as const)
+      expect(silentLogger[level]("message", { at: 1 })).toBeUndefined();
   });
 });

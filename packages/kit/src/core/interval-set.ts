@@ -44,7 +44,10 @@ export class IntervalSet {
 
   /** Adds [start, end) and returns how many of its numbers were not there. Throws unless both are whole and `start` ≤ `end`. */
   addRange(start: number, end: number): number {
-    assert(Number.isSafeInteger(start) && Number.isSafeInteger(end) && start <= end, `bad range ${start} to ${end}`);
+    assert(
+      Number.isSafeInteger(start) && Number.isSafeInteger(end) && start <= end,
+      `bad range ${start} to ${end}`,
+    );
     if (start === end) return 0;
     // Ranges that touch [start, end) are [from, to): they become one.
     const from = this.#firstEndingAfter(start - 1);

@@ -22,7 +22,10 @@ export function levelLocation(directory: string): string {
 export function claimDirectory(directory: string): () => void {
   const path = resolve(directory);
   if (inUse.has(path)) {
-    throw new StoreError("STORE_LOCKED", `${directory} is in use by this process; close the other store first`);
+    throw new StoreError(
+      "STORE_LOCKED",
+      `${directory} is in use by this process; close the other store first`,
+    );
   }
   inUse.add(path);
   return () => inUse.delete(path);
@@ -38,9 +41,14 @@ export async function readIdentity(directory: string): Promise<string | undefine
   if (created !== undefined) await syncDirectory(dirname(created));
   const text = await readFile(join(directory, IDENTITY_FILE), "utf8").catch(undefinedIfMissing);
   if (text !== undefined) return parseIdentity(directory, text);
-  const foreign = (await readdir(directory)).find((name) => name !== LEVEL_DIRECTORY && name !== IDENTITY_DRAFT);
+  const foreign = (await readdir(directory)).find(
+    (name) => name !== LEVEL_DIRECTORY && name !== IDENTITY_DRAFT,
+  );
   if (foreign === undefined) return undefined;
-  throw new StoreError("STORE_CORRUPT", `${directory} is not a Klatsch store (it holds ${foreign}); choose another`);
+  throw new StoreError(
+    "STORE_CORRUPT",
+    `${directory} is not a Klatsch store (it holds ${foreign}); choose another`,
+  );
 }
 
 /** Makes a finished store out of a directory whose database is ready. Durable when it resolves. */
@@ -73,7 +81,10 @@ export async function quarantineStore(directory: string): Promise<string> {
       await syncDirectory(dirname(target));
       return target;
     }
-    throw new StoreError("STORE_IO", `${QUARANTINE_MAX} quarantined copies of ${directory} exist; remove some`);
+    throw new StoreError(
+      "STORE_IO",
+      `${QUARANTINE_MAX} quarantined copies of ${directory} exist; remove some`,
+    );
   } catch (error) {
     if (error instanceof StoreError) throw error;
     throw new StoreError("STORE_IO", `cannot move ${directory} aside`, { cause: error });
@@ -85,7 +96,10 @@ export async function quarantineStore(directory: string): Promise<string> {
 function parseIdentity(directory: string, text: string): string {
   const identity = parseJson(text);
   if (typeof identity !== "object" || identity === null || !("format" in identity)) {
-    throw new StoreError("STORE_CORRUPT", `${join(directory, IDENTITY_FILE)} is unreadable; restore it or quarantine`);
+    throw new StoreError(
+      "STORE_CORRUPT",
+      `${join(directory, IDENTITY_FILE)} is unreadable; restore it or quarantine`,
+    );
   }
   if (identity.format !== FORMAT) {
     const message = `${directory} has format ${String(identity.format)}, this version reads ${FORMAT}`;

@@ -164,8 +164,12 @@ export class JournalStore {
   /** Why a commit of `byteCount` bytes cannot be taken now. */
   #refusal(byteCount: number): StoreError | undefined {
     if (this.#state !== "open") return this.#unusable();
-    if (this.#waitingBytes === 0 || this.#waitingBytes + byteCount <= this.#limits.pendingBytesMax) return undefined;
-    return new StoreError("STORE_BUSY", `${this.#waitingBytes} bytes wait for the disk already; wait for their commits`);
+    if (this.#waitingBytes === 0 || this.#waitingBytes + byteCount <= this.#limits.pendingBytesMax)
+      return undefined;
+    return new StoreError(
+      "STORE_BUSY",
+      `${this.#waitingBytes} bytes wait for the disk already; wait for their commits`,
+    );
   }
 
   /** The last batch that waits, if `byteCount` more bytes may join it. */
@@ -310,7 +314,10 @@ export class JournalStore {
       this.#assertReadable();
       const reason = cause instanceof Error ? cause.message : String(cause);
       const code = /corrupt|missing|no such file/i.test(reason) ? "STORE_DAMAGED" : "STORE_IO";
-      throw new StoreError(code, `cannot read store ${this.storeId}: ${reason}`, { storeId: this.storeId, cause });
+      throw new StoreError(code, `cannot read store ${this.storeId}: ${reason}`, {
+        storeId: this.storeId,
+        cause,
+      });
     }
   }
 }

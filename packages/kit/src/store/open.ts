@@ -18,7 +18,10 @@ export interface StoreInternals {
 }
 
 /** Opens or creates the store in `directory`; see `openStore`. */
-export async function openJournalStore(directory: string, internals: StoreInternals = {}): Promise<JournalStore> {
+export async function openJournalStore(
+  directory: string,
+  internals: StoreInternals = {},
+): Promise<JournalStore> {
   const release = claimDirectory(directory);
   try {
     return await open(directory, internals, release);
@@ -29,7 +32,11 @@ export async function openJournalStore(directory: string, internals: StoreIntern
   }
 }
 
-async function open(directory: string, internals: StoreInternals, release: () => void): Promise<JournalStore> {
+async function open(
+  directory: string,
+  internals: StoreInternals,
+  release: () => void,
+): Promise<JournalStore> {
   const known = await readIdentity(directory);
   const openDisk = internals.openDisk ?? openLevelDisk;
   const disk = await openDisk(levelLocation(directory), known === undefined).catch((error: unknown) => {
@@ -74,7 +81,11 @@ async function createChain(disk: Disk): Promise<string> {
  * store whose file was removed. Only the former may be begun anew.
  */
 async function assertNeverUsed(disk: Disk): Promise<void> {
-  const traces = [prefixRange(DATA_PREFIX), { first: journalKey(3), end: journalKey(3) + "~" }, { first: baseKey(1), end: baseKey(1) + "~" }];
+  const traces = [
+    prefixRange(DATA_PREFIX),
+    { first: journalKey(3), end: journalKey(3) + "~" },
+    { first: baseKey(1), end: baseKey(1) + "~" },
+  ];
   for (const trace of traces) {
     for await (const page of disk.pages(trace)) {
       const storeId = await readStoreId(disk);

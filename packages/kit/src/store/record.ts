@@ -206,7 +206,10 @@ export function encodedBytes(operations: readonly StoreOperation[]): number {
     byteCount += OPERATION_HEADER_BYTES + key.length + (value === undefined ? 0 : value.length);
   }
   if (byteCount > COMMIT_BYTES_MAX) {
-    throw new StoreError("STORE_LIMIT", `a commit of ${byteCount} bytes exceeds ${COMMIT_BYTES_MAX}; split it`);
+    throw new StoreError(
+      "STORE_LIMIT",
+      `a commit of ${byteCount} bytes exceeds ${COMMIT_BYTES_MAX}; split it`,
+    );
   }
   return byteCount;
 }

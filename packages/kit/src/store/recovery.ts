@@ -5,7 +5,16 @@ import { StoreError } from "./errors.ts";
 import { BASE_RECORDS_KEPT } from "./limits.ts";
 import { JournalBatch, sha256 } from "./record.ts";
 import type { Base } from "./table.ts";
-import { BASE_PREFIX, baseKey, guarded, JOURNAL_PREFIX, journalKey, readBase, STORE_ID_KEY, unguarded } from "./table.ts";
+import {
+  BASE_PREFIX,
+  baseKey,
+  guarded,
+  JOURNAL_PREFIX,
+  journalKey,
+  readBase,
+  STORE_ID_KEY,
+  unguarded,
+} from "./table.ts";
 
 /** What an intact store holds beside its table. */
 export interface RecoveredChain {
@@ -38,7 +47,8 @@ export async function readStoreId(disk: Disk): Promise<string | undefined> {
  */
 export async function recoverChain(disk: Disk, storeId: string): Promise<RecoveredChain> {
   const recordedId = await readStoreId(disk);
-  if (recordedId !== storeId) throw damaged(storeId, `its own record of the storeId says ${String(recordedId)}`);
+  if (recordedId !== storeId)
+    throw damaged(storeId, `its own record of the storeId says ${String(recordedId)}`);
   const base = await recoverBase(disk, storeId);
   const batches = await recoverJournal(disk, storeId, base);
   return { base, batches };
@@ -50,7 +60,8 @@ async function recoverBase(disk: Disk, storeId: string): Promise<Base> {
   for await (const page of disk.pages(prefixRange(BASE_PREFIX))) {
     for (const [key, stored] of page) {
       const base = readBase(key, stored);
-      if (base === undefined || key !== baseKey(base.sliceNo)) throw damaged(storeId, `base record ${key} is altered`);
+      if (base === undefined || key !== baseKey(base.sliceNo))
+        throw damaged(storeId, `base record ${key} is altered`);
       if (last !== undefined && base.sliceNo !== last.sliceNo + 1) {
         throw damaged(storeId, `base records ${last.sliceNo + 1} to ${base.sliceNo - 1} are missing`);
       }
@@ -71,7 +82,8 @@ async function recoverJournal(disk: Disk, storeId: string, base: Base): Promise<
   for await (const page of disk.pages(prefixRange(JOURNAL_PREFIX))) {
     for (const [key, record] of page) {
       const expected = journalKey(no + 1);
-      if (key !== expected) throw damaged(storeId, `found ${key} where ${expected} belongs (base ${base.no})`);
+      if (key !== expected)
+        throw damaged(storeId, `found ${key} where ${expected} belongs (base ${base.no})`);
       const batch = JournalBatch.read(record, no + 1, hash);
       if (!(batch instanceof JournalBatch)) throw damaged(storeId, `journal record ${key}: ${batch}`);
       batches.push(batch);

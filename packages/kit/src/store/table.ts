@@ -83,5 +83,7 @@ export function tableValue(diskKey: string, stored: Uint8Array, storeId: string)
   const value = unguarded(diskKey, stored);
   if (value !== undefined) return value;
   const key = diskKey.slice(DATA_PREFIX.length);
-  throw new StoreError("STORE_DAMAGED", `the value of ${key} in store ${storeId} has a wrong CRC`, { storeId });
+  throw new StoreError("STORE_DAMAGED", `the value of ${key} in store ${storeId} has a wrong CRC`, {
+    storeId,
+  });
 }

@@ -134,7 +134,9 @@ describe("EffectRunner", () => {
 
   it("always keeps the order of entering, and never reveals what is not synced", () => {
     const effects = fc.array(fc.constantFrom<Effect>("now", "persist", "after"), { maxLength: 4 });
-    const script = fc.array(fc.oneof(effects, fc.constantFrom("turn" as const, "sync" as const)), { maxLength: 60 });
+    const script = fc.array(fc.oneof(effects, fc.constantFrom("turn" as const, "sync" as const)), {
+      maxLength: 60,
+    });
     fc.assert(
       fc.property(script, (steps) => {
         const bench = new Bench();
@@ -143,11 +145,13 @@ describe("EffectRunner", () => {
         const persisted: number[] = [];
         let no = 0;
         bench.onPerform = (effect) => {
-          if (effect.phase === "after") for (const record of due.get(effect.no) ?? []) expect(synced).toContain(record);
+          if (effect.phase === "after")
+            for (const record of due.get(effect.no) ?? []) expect(synced).toContain(record);
         };
         const turnThenSync = (): void => {
           const commit = bench.log.findLast((line) => line.startsWith("commit"));
-          if (bench.syncs.length > 0) for (const record of commit?.slice(7).split(",") ?? []) synced.add(Number(record));
+          if (bench.syncs.length > 0)
+            for (const record of commit?.slice(7).split(",") ?? []) synced.add(Number(record));
           bench.sync();
         };
         for (const step of steps) {
@@ -162,7 +166,9 @@ describe("EffectRunner", () => {
         }
         bench.turn();
         while (bench.syncs.length > 0) turnThenSync();
-        const left = bench.log.filter((line) => line.startsWith("after")).map((line) => Number(line.split(" ")[1]));
+        const left = bench.log
+          .filter((line) => line.startsWith("after"))
+          .map((line) => Number(line.split(" ")[1]));
         expect(left).toEqual([...due.keys()]);
         expect([...synced]).toEqual(persisted);
       }),

@@ -10,7 +10,9 @@ const range: fc.Arbitrary<Interval> = fc
 const ranges = fc.array(range, { maxLength: 12 });
 
 function numbersIn(list: Iterable<Interval>): number[] {
-  return [...list].flatMap(([start, end]) => Array.from({ length: end - start }, (_, index) => start + index));
+  return [...list].flatMap(([start, end]) =>
+    Array.from({ length: end - start }, (_, index) => start + index),
+  );
 }
 
 describe("IntervalSet", () => {
@@ -77,7 +79,14 @@ describe("IntervalSet", () => {
     expect([...set.ranges()]).toEqual([[3, 5]]);
   });
 
-  it.each([[0.5, 1], [2, 1], [0, Infinity], [Number.NaN, 1]])("refuses the range %d to %d", (start, end) => {
-    expect(() => new IntervalSet().addRange(start, end)).toThrow(expect.objectContaining({ code: "INVARIANT_BROKEN" }));
+  it.each([
+    [0.5, 1],
+    [2, 1],
+    [0, Infinity],
+    [Number.NaN, 1],
+  ])("refuses the range %d to %d", (start, end) => {
+    expect(() => new IntervalSet().addRange(start, end)).toThrow(
+      expect.objectContaining({ code: "INVARIANT_BROKEN" }),
+    );
   });
 });

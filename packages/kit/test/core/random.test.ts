@@ -4,7 +4,7 @@ import { randomBelow, randomHex, SeededRandom } from "@klatsch/kit/core";
 describe("SeededRandom", () => {
   it("gives the same sequence for the same seed, now and in later versions", () => {
     const random = new SeededRandom(42);
-    expect([random.uint32(), random.uint32(), random.uint32()]).toEqual([1849552023,4223452576,118919111]);
+    expect([random.uint32(), random.uint32(), random.uint32()]).toEqual([1849552023, 4223452576, 118919111]);
   });
 
   it("differs for seeds that differ above 32 bits only", () => {
@@ -33,6 +33,7 @@ describe("randomBelow", () => {
 
 describe("randomHex", () => {
   it("has as many digits as asked for", () => {
-    for (const digits of [0, 1, 8, 13, 32]) expect(randomHex(new SeededRandom(1), digits)).toMatch(new RegExp(`^[0-9a-f]{${digits}}$`));
+    for (const digits of [0, 1, 8, 13, 32])
+      expect(randomHex(new SeededRandom(1), digits)).toMatch(new RegExp(`^[0-9a-f]{${digits}}$`));
   });
 });

@@ -51,7 +51,12 @@ describe("rendezvousOrder", () => {
       fc.property(fc.string(), names, fc.nat(), (key, candidates, pick) => {
         const gone = candidates[pick % Math.max(1, candidates.length)];
         const order = rendezvousOrder(key, candidates).filter((name) => name !== gone);
-        expect(rendezvousOrder(key, candidates.filter((name) => name !== gone))).toEqual(order);
+        expect(
+          rendezvousOrder(
+            key,
+            candidates.filter((name) => name !== gone),
+          ),
+        ).toEqual(order);
       }),
     );
   });

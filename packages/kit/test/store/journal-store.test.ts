@@ -45,7 +45,11 @@ describe("commit", () => {
   it("merges what arrives while a sync runs into the next one", () =>
     withStore(async ({ level, store }) => {
       const held = holdWrites(level);
-      const numbers = [store.commit([put("a", "1")]), store.commit([put("b", "2")]), store.commit([del("a")])];
+      const numbers = [
+        store.commit([put("a", "1")]),
+        store.commit([put("b", "2")]),
+        store.commit([del("a")]),
+      ];
       held.release();
       const [first = 0, ...rest] = await Promise.all(numbers);
       expect(rest).toEqual([first + 1, first + 1]);
@@ -138,7 +142,10 @@ describe("reading", () => {
 
   it("scans the state of one moment in key order", () =>
     withStore(async ({ store }) => {
-      const keys = Array.from({ length: 12 }, (_, index) => `k${String.fromCharCode(97 + ((index * 5) % 12))}`);
+      const keys = Array.from(
+        { length: 12 },
+        (_, index) => `k${String.fromCharCode(97 + ((index * 5) % 12))}`,
+      );
       for (const key of keys) await store.commit([put(key, "1"), put(`other/${key}`, "2")]);
       const found: string[] = [];
       for await (const [key] of store.scan("k")) {
@@ -163,7 +170,9 @@ describe("reading", () => {
 describe("materialisation", () => {
   it("keeps the journal within its limits", () =>
     withStore(async ({ level, store }) => {
-      const commits = Array.from({ length: 50 }, (_, index) => store.commit([put(`k${index % 7}`, `${index}`)]));
+      const commits = Array.from({ length: 50 }, (_, index) =>
+        store.commit([put(`k${index % 7}`, `${index}`)]),
+      );
       await Promise.all(commits);
       const journal = [...level.content().keys()].filter((key) => key.startsWith("c/"));
       expect(journal.length).toBeLessThanOrEqual(TINY_LIMITS.journalBatchesMax);
@@ -171,7 +180,8 @@ describe("materialisation", () => {
 
   it("writes the net effect only", () =>
     withStore(async ({ level, store }) => {
-      for (let index = 0; index < 30; index += 1) await store.commit([put("again", `${index}`), put("x", ""), del("x")]);
+      for (let index = 0; index < 30; index += 1)
+        await store.commit([put("again", `${index}`), put("x", ""), del("x")]);
       const puts = [...level.content().keys()].filter((key) => key.startsWith("d/"));
       expect(puts).not.toContain("d/x");
       const rewrites = level.writes.flatMap(({ keys }) => keys).filter((key) => key === "d/again");
@@ -209,7 +219,11 @@ describe("failure", () => {
       const started = store.commit([put("a", "1")]);
       const waiting = store.commit([put("b", "2")]);
       held.fail(new Error("disk on fire"));
-      await expect(started).rejects.toMatchObject({ code: "STORE_FAILED", outcome: "unknown", storeId: store.storeId });
+      await expect(started).rejects.toMatchObject({
+        code: "STORE_FAILED",
+        outcome: "unknown",
+        storeId: store.storeId,
+      });
       await expect(waiting).rejects.toMatchObject({ code: "STORE_FAILED", outcome: "none" });
       expect(await codeOf(store.commit([put("c", "3")]))).toBe("STORE_FAILED");
       expect(await codeOf(store.get("a"))).toBe("STORE_FAILED");
@@ -220,9 +234,11 @@ describe("failure", () => {
 
   it("follows a failed slice as well", () =>
     withStore(async ({ level, store }) => {
-      level.beforeWrite = (_operations, sync) => (sync ? undefined : Promise.reject(new Error("no space left")));
+      level.beforeWrite = (_operations, sync) =>
+        sync ? undefined : Promise.reject(new Error("no space left"));
       const codes = new Set<unknown>();
-      for (let index = 0; index < 12; index += 1) codes.add(await codeOf(store.commit([put(`k${index}`, "1")])));
+      for (let index = 0; index < 12; index += 1)
+        codes.add(await codeOf(store.commit([put(`k${index}`, "1")])));
       expect([...codes]).toEqual(["resolved", "STORE_FAILED"]);
     }, TINY_LIMITS));
 
@@ -243,7 +259,9 @@ describe("failure", () => {
   it("gives an exception of one callback to nobody else", () =>
     withStore(async ({ store }) => {
       const thrown = new Promise<unknown>((resolve) => process.once("uncaughtException", resolve));
-      const listeners = process.listeners("uncaughtException").filter((listener) => listener !== process.listeners("uncaughtException").at(-1));
+      const listeners = process
+        .listeners("uncaughtException")
+        .filter((listener) => listener !== process.listeners("uncaughtException").at(-1));
       for (const listener of listeners) process.removeListener("uncaughtException", listener);
       store.commitWith([put("a", "1")], () => {
         throw new Error("mine");

@@ -5,9 +5,15 @@ import type { StoreOperation } from "../../src/store/record.ts";
 import { del, put } from "../support/store-kit.ts";
 
 const GENESIS = new Uint8Array(HASH_BYTES);
-const keys = fc.string({ unit: fc.integer({ min: 0x20, max: 0x7e }).map((code) => String.fromCharCode(code)), minLength: 1, maxLength: 40 });
+const keys = fc.string({
+  unit: fc.integer({ min: 0x20, max: 0x7e }).map((code) => String.fromCharCode(code)),
+  minLength: 1,
+  maxLength: 40,
+});
 const values = fc.option(fc.uint8Array({ maxLength: 300 }), { nil: undefined });
-const operations: fc.Arbitrary<StoreOperation[]> = fc.array(fc.record({ key: keys, value: values }), { maxLength: 20 });
+const operations: fc.Arbitrary<StoreOperation[]> = fc.array(fc.record({ key: keys, value: values }), {
+  maxLength: 20,
+});
 
 function batchOf(no: number, ...commits: readonly (readonly StoreOperation[])[]): JournalBatch {
   const batch = JournalBatch.create(no, 0);
@@ -63,18 +69,24 @@ describe("journal record", () => {
   it("takes all operations of a commit or none", () => {
     const batch = batchOf(1, [put("kept", "1")]);
     const bad = [put("lost", "2"), put("k\u00e4se", "3")];
-    expect(() => batch.append(bad, encodedBytes(bad))).toThrow(expect.objectContaining({ code: "STORE_KEY" }));
+    expect(() => batch.append(bad, encodedBytes(bad))).toThrow(
+      expect.objectContaining({ code: "STORE_KEY" }),
+    );
     expect(visited(batch).map(({ key }) => key)).toEqual(["kept"]);
   });
 
   it.each([["\u001f"], ["\u007f"], ["a\u0100"], ["\ud800"], ["tab\t"]])("refuses key %j", (key) => {
     const bad = [put(key, "")];
-    expect(() => batchOf(1).append(bad, encodedBytes(bad))).toThrow(expect.objectContaining({ code: "STORE_KEY" }));
+    expect(() => batchOf(1).append(bad, encodedBytes(bad))).toThrow(
+      expect.objectContaining({ code: "STORE_KEY" }),
+    );
   });
 
   it("refuses what is empty or too large before it copies anything", () => {
     expect(() => encodedBytes([put("", "")])).toThrow(expect.objectContaining({ code: "STORE_KEY" }));
-    expect(() => encodedBytes([put("k".repeat(1_025), "")])).toThrow(expect.objectContaining({ code: "STORE_LIMIT" }));
+    expect(() => encodedBytes([put("k".repeat(1_025), "")])).toThrow(
+      expect.objectContaining({ code: "STORE_LIMIT" }),
+    );
     const large = { key: "k", value: new Uint8Array(32 * 1024 * 1024) };
     expect(() => encodedBytes([large])).toThrow(expect.objectContaining({ code: "STORE_LIMIT" }));
   });

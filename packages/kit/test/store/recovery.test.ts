@@ -6,7 +6,9 @@ import { MemoryLevel } from "../support/memory-level.ts";
 import { codeOf, put, TINY_LIMITS, withDirectory } from "../support/store-kit.ts";
 
 /** Opens a store with some history, changes the disk behind its back, and opens it again. */
-function afterHarm(harm: (keys: readonly string[], level: MemoryLevel) => readonly DiskOperation[]): Promise<unknown> {
+function afterHarm(
+  harm: (keys: readonly string[], level: MemoryLevel) => readonly DiskOperation[],
+): Promise<unknown> {
   return withDirectory(async (directory) => {
     const level = new MemoryLevel();
     const options = { limits: { ...TINY_LIMITS, journalBatchesMax: 14 }, openDisk: level.open };
@@ -29,7 +31,8 @@ function withPrefix(keys: readonly string[], prefix: string): string[] {
   return found;
 }
 
-const remove = (key: string | undefined): DiskOperation[] => (key === undefined ? [] : [{ type: "del", key }]);
+const remove = (key: string | undefined): DiskOperation[] =>
+  key === undefined ? [] : [{ type: "del", key }];
 
 describe("recovery", () => {
   it("accepts an untouched store", async () => {
@@ -47,12 +50,15 @@ describe("recovery", () => {
   });
 
   it.each(["c/", "b/", "s"])("detects that all of %s is missing", async (prefix) => {
-    const harm = (keys: readonly string[]): DiskOperation[] => keys.filter((key) => key.startsWith(prefix)).flatMap(remove);
+    const harm = (keys: readonly string[]): DiskOperation[] =>
+      keys.filter((key) => key.startsWith(prefix)).flatMap(remove);
     expect(await afterHarm(harm)).toBe("STORE_DAMAGED");
   });
 
   it("detects journal records that an unseen slice left behind", async () => {
-    const harm = (): DiskOperation[] => [{ type: "put", key: "c/0000000000000001", value: new Uint8Array(60) }];
+    const harm = (): DiskOperation[] => [
+      { type: "put", key: "c/0000000000000001", value: new Uint8Array(60) },
+    ];
     expect(await afterHarm(harm)).toBe("STORE_DAMAGED");
   });
 
@@ -74,7 +80,13 @@ describe("recovery", () => {
     const code = await afterHarm((keys, level) => {
       const last = withPrefix(keys, "b/").at(-1) ?? "";
       const next = `b/${String(Number(last.slice(2)) + 1).padStart(16, "0")}`;
-      return [{ type: "put", key: next, value: guarded(next, (level.content().get(last) ?? Buffer.alloc(0)).subarray(4)) }];
+      return [
+        {
+          type: "put",
+          key: next,
+          value: guarded(next, (level.content().get(last) ?? Buffer.alloc(0)).subarray(4)),
+        },
+      ];
     });
     expect(code).toBe("STORE_DAMAGED");
   });

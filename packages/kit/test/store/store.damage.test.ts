@@ -38,7 +38,9 @@ async function makeSample(directory: string): Promise<Sample> {
 function randomOperations(random: SeededRandom, count: number): StoreOperation[] {
   return Array.from({ length: 1 + randomBelow(random, 4) }, () => {
     const key = `k/${randomBelow(random, 40)}`;
-    return randomBelow(random, 4) === 0 ? del(key) : put(key, `${count} ${"x".repeat(randomBelow(random, 300))}`);
+    return randomBelow(random, 4) === 0
+      ? del(key)
+      : put(key, `${count} ${"x".repeat(randomBelow(random, 300))}`);
   });
 }
 
@@ -48,7 +50,9 @@ async function judge(sample: Sample, directory: string): Promise<Verdict> {
     await using store = await openJournalStore(directory, { limits: LIMITS });
     const no = store.batchNo - 1; // The last one before this open.
     const content = await contentOf(store);
-    expect(content, `content after batch ${no}`).toEqual(sorted(sample.after.get(no) ?? new Map([["no such batch", ""]])));
+    expect(content, `content after batch ${no}`).toEqual(
+      sorted(sample.after.get(no) ?? new Map([["no such batch", ""]])),
+    );
     return no === sample.lastNo ? "intact" : "tail lost";
   } catch (error) {
     if (error instanceof Error && "code" in error && DETECTED.includes(error.code)) return "damage detected";
@@ -58,8 +62,12 @@ async function judge(sample: Sample, directory: string): Promise<Verdict> {
 
 async function fileOf(directory: string, extension: string): Promise<string> {
   const level = join(directory, "level");
-  const names = (await readdir(level)).filter((name) => name.endsWith(extension) || name.startsWith(extension));
-  const sized = await Promise.all(names.map(async (name) => ({ name, size: (await readFile(join(level, name))).length })));
+  const names = (await readdir(level)).filter(
+    (name) => name.endsWith(extension) || name.startsWith(extension),
+  );
+  const sized = await Promise.all(
+    names.map(async (name) => ({ name, size: (await readFile(join(level, name))).length })),
+  );
   const largest = sized.toSorted((a, b) => b.size - a.size)[0];
   if (largest === undefined) throw new Error(`no ${extension} file`);
   return join("level", largest.name);
@@ -81,7 +89,11 @@ async function tally(
   return counts;
 }
 
-async function flips(directory: string, file: string, count: number): Promise<((copy: string) => Promise<void>)[]> {
+async function flips(
+  directory: string,
+  file: string,
+  count: number,
+): Promise<((copy: string) => Promise<void>)[]> {
   const bytes = await readFile(join(directory, file));
   const stride = Math.max(1, Math.floor(bytes.length / count));
   const offsets = Array.from({ length: Math.floor(bytes.length / stride) }, (_, index) => index * stride);
@@ -130,11 +142,14 @@ describe("damage to LevelDB's log", () => {
       const sample = await makeSample(directory);
       const file = await fileOf(directory, ".log");
       const bytes = await readFile(join(directory, file));
-      const harms = Array.from({ length: Math.floor(bytes.length / 512) }, (_, index) => async (copy: string) => {
-        const damaged = Buffer.from(bytes);
-        damaged.fill(0, index * 512, (index + 1) * 512);
-        await writeFile(join(copy, file), damaged);
-      });
+      const harms = Array.from(
+        { length: Math.floor(bytes.length / 512) },
+        (_, index) => async (copy: string) => {
+          const damaged = Buffer.from(bytes);
+          damaged.fill(0, index * 512, (index + 1) * 512);
+          await writeFile(join(copy, file), damaged);
+        },
+      );
       const counts = await tally(sample, harms);
       expect(counts["damage detected"]).toBeGreaterThan(20);
     }));

@@ -49,7 +49,10 @@ describe("openStore", () => {
   ])("refuses %j and names the field", async (options, field) => {
     // @ts-expect-error: what a JavaScript caller may pass
     const opened = openStore(options);
-    await expect(opened).rejects.toMatchObject({ code: "STORE_OPTIONS", message: expect.stringContaining(field) });
+    await expect(opened).rejects.toMatchObject({
+      code: "STORE_OPTIONS",
+      message: expect.stringContaining(field),
+    });
   });
 
   it("refuses a second open in this process and in another", () =>
@@ -89,7 +92,8 @@ describe("openStore", () => {
       await (await openStore({ directory })).close();
       await writeFile(join(directory, IDENTITY), text);
       expect(await codeOf(openStore({ directory }))).toBe(code);
-    }));
+    }),
+  );
 
   it("finishes a creation that was cut short, with a new id", () =>
     withDirectory(async (directory) => {
@@ -107,7 +111,10 @@ describe("openStore", () => {
       await first.commit([put("a", "1")]);
       await first.close();
       await rm(join(directory, IDENTITY));
-      await expect(openStore({ directory })).rejects.toMatchObject({ code: "STORE_DAMAGED", storeId: first.storeId });
+      await expect(openStore({ directory })).rejects.toMatchObject({
+        code: "STORE_DAMAGED",
+        storeId: first.storeId,
+      });
     }));
 
   it("reports a database that LevelDB itself cannot open, with the id", () =>
@@ -115,9 +122,15 @@ describe("openStore", () => {
       const first = await openStore({ directory });
       await first.close();
       await writeFile(join(directory, "level", "CURRENT"), "garbage");
-      await expect(openStore({ directory })).rejects.toMatchObject({ code: "STORE_DAMAGED", storeId: first.storeId });
+      await expect(openStore({ directory })).rejects.toMatchObject({
+        code: "STORE_DAMAGED",
+        storeId: first.storeId,
+      });
       await rm(join(directory, "level"), { recursive: true });
-      await expect(openStore({ directory })).rejects.toMatchObject({ code: "STORE_DAMAGED", storeId: first.storeId });
+      await expect(openStore({ directory })).rejects.toMatchObject({
+        code: "STORE_DAMAGED",
+        storeId: first.storeId,
+      });
     }));
 
   it("tells the database of another store", () =>
@@ -162,7 +175,8 @@ describe("a store on LevelDB", () => {
       const found: string[] = [];
       for await (const [key, value] of store.scan("k")) {
         if (found.length % 50 === 0) {
-          for (const changed of keys) store.commitWith([put(changed, "after"), put(`${changed}x`, "")], () => {});
+          for (const changed of keys)
+            store.commitWith([put(changed, "after"), put(`${changed}x`, "")], () => {});
           await store.commit([]);
         }
         expect(Buffer.from(value).toString()).toBe("before");

@@ -17,10 +17,19 @@ type Step =
 const keys = fc.constantFrom("a", "a/1", "a/2", "b", "b/1", "c");
 const operation: fc.Arbitrary<StoreOperation> = fc.record({
   key: keys,
-  value: fc.option(fc.string({ maxLength: 30 }).map((text) => Buffer.from(text)), { nil: undefined }),
+  value: fc.option(
+    fc.string({ maxLength: 30 }).map((text) => Buffer.from(text)),
+    { nil: undefined },
+  ),
 });
 const step: fc.Arbitrary<Step> = fc.oneof(
-  { weight: 12, arbitrary: fc.record({ type: fc.constant("commit" as const), operations: fc.array(operation, { maxLength: 5 }) }) },
+  {
+    weight: 12,
+    arbitrary: fc.record({
+      type: fc.constant("commit" as const),
+      operations: fc.array(operation, { maxLength: 5 }),
+    }),
+  },
   { weight: 3, arbitrary: fc.constant({ type: "settle" as const }) },
   { weight: 3, arbitrary: fc.constant({ type: "read" as const }) },
   { weight: 1, arbitrary: fc.constant({ type: "reopen" as const }) },
@@ -56,7 +65,10 @@ class Modelled {
   }
 
   async open(): Promise<void> {
-    this.#store = await openJournalStore(this.#directory, { limits: TINY_LIMITS, openDisk: this.#level.open });
+    this.#store = await openJournalStore(this.#directory, {
+      limits: TINY_LIMITS,
+      openDisk: this.#level.open,
+    });
     this.#opens += 1;
     expect(this.#store.boot).toBe(this.#opens);
   }

@@ -17,7 +17,8 @@ export class MemoryLevel {
   /** Writes made since the beginning, for assertions. */
   readonly writes: { readonly keys: readonly string[]; readonly sync: boolean }[] = [];
   /** Asked before each write; what it returns is awaited before the write is done. */
-  beforeWrite: (operations: readonly DiskOperation[], sync: boolean) => Promise<void> | undefined = () => undefined;
+  beforeWrite: (operations: readonly DiskOperation[], sync: boolean) => Promise<void> | undefined = () =>
+    undefined;
 
   readonly open: OpenDisk = async (location) => {
     if (this.#isOpen) throw new StoreError("STORE_LOCKED", `${location} is in use`);

@@ -44,7 +44,10 @@ export async function contentOf(store: Scannable, prefix = ""): Promise<[string,
 }
 
 /** What a plain map becomes by `operations`. */
-export function applied(content: ReadonlyMap<string, string>, operations: readonly StoreOperation[]): Map<string, string> {
+export function applied(
+  content: ReadonlyMap<string, string>,
+  operations: readonly StoreOperation[],
+): Map<string, string> {
   const next = new Map(content);
   for (const { key, value } of operations) {
     if (value === undefined) next.delete(key);

@@ -1,0 +1,66 @@
+/**
+ * Packs every package, installs the tarballs in an empty project under the oldest supported Node, and imports
+ * every door. Needs the npm registry; run by `npm run test:pack`, not by `npm test`.
+ */
+import { execFile } from "node:child_process";
+import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+const run = promisify(execFile);
+
+interface Packed {
+  readonly name: string;
+  readonly tarball: string;
+  readonly doors: readonly string[];
+}
+
+async function pack(directory: string, target: string): Promise<Packed> {
+  const manifest = JSON.parse(await readFile(join(directory, "package.json"), "utf8")) as {
+    name: string;
+    exports: Record<string, unknown>;
+  };
+  const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", target], { cwd: directory });
+  const [packed] = JSON.parse(stdout) as { filename: string; files: { path: string }[] }[];
+  if (packed === undefined) throw new Error(`npm packed nothing in ${directory}`);
+  const paths = packed.files.map(({ path }) => path);
+  for (const needed of ["README.md", "LICENSE", "dist/index.js", "dist/index.d.ts"]) {
+    if (!paths.includes(needed)) throw new Error(`${manifest.name}: ${needed} is not in the tarball`);
+  }
+  const doors = Object.keys(manifest.exports).map((door) => manifest.name + door.slice(1));
+  return { name: manifest.name, tarball: join(target, packed.filename), doors };
+}
+
+async function main(): Promise<void> {
+  const folder = await mkdtemp(join(tmpdir(), "klatsch-pack-"));
+  try {
+    const wanted = process.argv.slice(2);
+    const names = wanted.length > 0 ? wanted : await readdir(join(ROOT, "packages"));
+    const packed: Packed[] = [];
+    for (const name of names) packed.push(await pack(join(ROOT, "packages", name), folder));
+    await writeFile(join(folder, "package.json"), JSON.stringify({ private: true, type: "module" }));
+    await run(
+      "npm",
+      ["install", "--no-audit", "--no-fund", "node@22", ...packed.map(({ tarball }) => tarball)],
+      {
+        cwd: folder,
+      },
+    );
+    const doors = packed.flatMap((each) => each.doors);
+    const script = [
+      "console.log(process.version);",
+      `for (const door of ${JSON.stringify(doors)}) console.log(door, Object.keys(await import(door)).length);`,
+    ].join("\n");
+    await writeFile(join(folder, "main.js"), script);
+    const { stdout } = await run(join(folder, "node_modules", ".bin", "node"), ["main.js"], { cwd: folder });
+    console.log(stdout.trim());
+    if (!stdout.startsWith("v22.")) throw new Error("that was not Node 22");
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+await main();
