@@ -1,0 +1,460 @@
+import { PID_DIGITS } from "../core/ballot.ts";
+import type {
+  AcceptOp,
+  CreditItem,
+  Delivery,
+  Exception,
+  HeldItem,
+  LaneRefusal,
+  Message,
+  OpRefusal,
+  RegisterEntry,
+  Section,
+  SettledItem,
+  VerdictItem,
+} from "../core/messages.ts";
+import type { Resolution, SettledCode, Verdict } from "../core/types.ts";
+import { CodecError, Fields, SEQ_MAX } from "./fields.ts";
+import { bodyHash } from "./hash.ts";
+import { pack, unpack } from "./packr.ts";
+import type { Wire } from "./shapes.ts";
+import * as shapes from "./shapes.ts";
+
+/** Version of the frames: both ends must speak the same first number. */
+export const WIRE_VERSION = 1;
+const MESSAGES_MAX = 4_096;
+const SECTIONS_MAX = 65_536;
+const ITEMS_MAX = 65_536;
+const QUEUES_MAX = 10_000;
+const NUMBER_MAX = 0xffff_ffff;
+
+const LANE_REFUSALS: readonly LaneRefusal[] = ["REFUSED", "CLOSED", "NEED_LANE", "BAD_LANE"];
+const OP_REFUSALS: readonly OpRefusal[] = ["OLDER", "GONE", "NEED_BODY", "CONFLICT"];
+const RESOLUTIONS: readonly Resolution[] = ["ACKED", "NEVER", "PENDING", "UNKNOWN"];
+const CODES: readonly SettledCode[] = ["DONE", "STALE", "FINISHED", "RETRY"];
+const VERDICTS = ["ack", "nack", "release", "reject", "renew"] as const;
+
+/** One frame of several messages: `[version, message, message, …]`. */
+export function encodeFrame(messages: readonly Message[]): Uint8Array {
+  return pack([WIRE_VERSION, ...messages.map(writeMessage)]);
+}
+
+/** Reads a peer's frame. Throws {@link CodecError} at the first thing that is not as it must be. */
+export function decodeFrame(bytes: Uint8Array): readonly Message[] {
+  const frame = unpack(bytes);
+  if (!Array.isArray(frame) || frame.length > MESSAGES_MAX + 1) throw new CodecError("not a frame");
+  if (frame[0] !== WIRE_VERSION) throw new CodecError("another version of the protocol");
+  return frame.slice(1).map((wire) => readMessage(new Fields(wire)));
+}
+
+const KINDS = [
+  "hello",
+  "roster",
+  "declare",
+  "ops",
+  "ok",
+  "prepare",
+  "refused",
+  "page",
+  "more",
+  "closed",
+  "getBody",
+  "body",
+  "askGone",
+  "gone",
+  "askLane",
+  "lane",
+  "confirm",
+  "confirmed",
+  "floor",
+  "resolve",
+  "resolved",
+  "credit",
+  "returned",
+  "offer",
+  "deliver",
+  "held",
+  "verdicts",
+  "settled",
+] as const satisfies readonly Message["type"][];
+
+type Kind = (typeof KINDS)[number];
+const KIND_NO = new Map<string, number>(KINDS.map((kind, at) => [kind, at]));
+
+function writeMessage(message: Message): Wire {
+  const kind = KIND_NO.get(message.type);
+  if (kind === undefined || message.type === "synced") {
+    throw new CodecError(`${message.type} never travels`);
+  }
+  return [kind, ...fieldsOf(message)];
+}
+
+function fieldsOf(m: Message & { type: Kind }): Wire {
+  switch (m.type) {
+    case "hello":
+      return [
+        m.store ?? null,
+        m.boot,
+        m.definitions.map(shapes.definition.write),
+        m.consumes,
+        m.floor === undefined ? null : shapes.floor.write(m.floor),
+        m.echo,
+      ];
+    case "roster":
+      return [m.consumes];
+    case "declare":
+      return [shapes.definition.write(m.definition)];
+    case "ops":
+      return [m.session, m.no, m.sections.map(writeSection), m.echoes];
+    case "ok":
+      return [m.session, m.no, m.exceptions.map(writeException), m.batchNo];
+    case "prepare":
+      return [m.lane, shapes.descriptor.write(m.descriptor), m.round, m.pid];
+    case "refused":
+      return [m.lane, m.round, m.promise === undefined ? null : shapes.right.write(m.promise)];
+    case "page":
+      return [
+        m.lane,
+        m.round,
+        m.snapshot,
+        m.index,
+        m.last,
+        m.registers.map((e) => [e.seq, shapes.ballot.write(e.ballot), shapes.value.write(e.value)]),
+        shapes.ranges.write(m.finished),
+        m.end === undefined
+          ? null
+          : [shapes.ballot.write(m.end.ballot), shapes.endValue.write(m.end.value)],
+      ];
+    case "more":
+      return [m.lane, m.snapshot, m.index];
+    case "closed":
+      return [m.lane, m.end === undefined ? null : shapes.endValue.write(m.end)];
+    case "getBody":
+    case "resolve":
+      return [m.lane, m.seq];
+    case "body":
+      return [m.lane, m.seq, m.body ?? null];
+    case "askGone":
+      return [m.lane, m.pid];
+    case "gone":
+      return [m.lane, m.pid, m.gone];
+    case "askLane":
+      return [m.lane];
+    case "lane":
+      return [m.lane, m.serving];
+    case "confirm":
+      return [m.lane, m.round, m.pid, m.token];
+    case "confirmed":
+      return [m.lane, m.token, m.yes];
+    case "floor":
+      return [shapes.floor.write(m.floor)];
+    case "resolved":
+      return [m.lane, m.seq, RESOLUTIONS.indexOf(m.resolution)];
+    case "credit":
+      return [m.items.map((i) => [i.session, i.queue, i.total, i.recall]), m.stampMs];
+    case "returned":
+      return [m.session, m.count];
+    case "offer":
+      return [m.queue, m.count];
+    case "deliver":
+      return [
+        m.items.map((i) => [...ref(i), i.leaseMs, i.ageMs, i.deliveries, i.body ?? null]),
+        m.descriptors.map(([lane, d]) => [lane, shapes.descriptor.write(d)]),
+        m.stampMs,
+      ];
+    case "held":
+      return [m.items.map(ref)];
+    case "verdicts":
+      return [m.items.map((i) => [...ref(i), ...writeVerdict(i.verdict)]), m.stampMs];
+    case "settled":
+      return [m.items.map((i) => [...ref(i), i.renew, CODES.indexOf(i.code), i.hint ?? null])];
+  }
+}
+
+function ref({ lane, seq, epoch, session }: HeldItem): Wire {
+  return [lane, seq, epoch, session];
+}
+
+function writeVerdict(verdict: Verdict): Wire {
+  const kind = VERDICTS.indexOf(verdict.kind);
+  if (verdict.kind === "nack") return [kind, verdict.delayMs];
+  return verdict.kind === "reject" ? [kind, verdict.reason] : [kind];
+}
+
+function writeSection(s: Section): Wire {
+  return [
+    s.lane,
+    s.descriptor === undefined ? null : shapes.descriptor.write(s.descriptor),
+    s.round,
+    s.pid,
+    s.accepts.map((op) => [op.seq, op.step, shapes.value.write(op.value), op.body ?? null]),
+    shapes.ranges.write(s.learned),
+    s.end === undefined ? null : [s.end.step, shapes.endValue.write(s.end.value)],
+    s.closed === undefined ? null : shapes.endValue.write(s.closed),
+  ];
+}
+
+function writeException(e: Exception): Wire {
+  if ("seq" in e) {
+    const ballot = e.ballot === undefined ? null : shapes.ballot.write(e.ballot);
+    return [e.section, true, OP_REFUSALS.indexOf(e.code), e.seq, ballot];
+  }
+  return [
+    e.section,
+    false,
+    LANE_REFUSALS.indexOf(e.code),
+    e.promise === undefined ? null : shapes.right.write(e.promise),
+    e.end === undefined ? null : shapes.endValue.write(e.end),
+  ];
+}
+
+// Reading.
+
+const lane = (f: Fields): string => f.hex(shapes.LANE_DIGITS);
+const seq = (f: Fields): number => f.uint(SEQ_MAX);
+const pid = (f: Fields): string => f.hex(PID_DIGITS);
+const queues = (f: Fields): readonly string[] =>
+  f.list(QUEUES_MAX, (at) => new Fields([at]).hex(shapes.LANE_DIGITS));
+
+function pick<T>(f: Fields, names: readonly T[]): T {
+  const name = names[f.uint(names.length - 1)];
+  if (name === undefined) throw new CodecError("an unknown code");
+  return name;
+}
+
+function readMessage(f: Fields): Message {
+  const type = pick(f, KINDS);
+  switch (type) {
+    case "hello":
+      return {
+        type,
+        store: f.optional((at) => at.hex(shapes.STORE_DIGITS)),
+        boot: f.uint(),
+        definitions: f.list(QUEUES_MAX, (at) => shapes.definition.read(new Fields([at]))),
+        consumes: queues(f),
+        floor: f.optional(shapes.floor.read),
+        echo: f.uint(),
+      };
+    case "roster":
+      return { type, consumes: queues(f) };
+    case "declare":
+      return { type, definition: shapes.definition.read(f) };
+    case "ops":
+      return {
+        type,
+        session: f.uint(NUMBER_MAX),
+        no: f.uint(),
+        sections: f.list(SECTIONS_MAX, readSection),
+        echoes: f.list(shapes.REPLICAS_MAX * 16, (at) => {
+          const inner = new Fields(at);
+          return [inner.hex(shapes.STORE_DIGITS), inner.uint()] as const;
+        }),
+      };
+    case "ok":
+      return {
+        type,
+        session: f.uint(NUMBER_MAX),
+        no: f.uint(),
+        exceptions: f.list(ITEMS_MAX, readException),
+        batchNo: f.uint(),
+      };
+    case "credit":
+      return { type, items: f.list(ITEMS_MAX, readCredit), stampMs: f.number() };
+    case "returned":
+      return { type, session: f.hex(shapes.SESSION_DIGITS), count: f.uint() };
+    case "offer":
+      return { type, queue: lane(f), count: f.uint() };
+    case "deliver":
+      return {
+        type,
+        items: f.list(ITEMS_MAX, readDelivery),
+        descriptors: f.list(ITEMS_MAX, (at) => {
+          const inner = new Fields(at);
+          return [lane(inner), shapes.descriptor.read(inner)] as const;
+        }),
+        stampMs: f.number(),
+      };
+    case "held":
+      return { type, items: f.list(ITEMS_MAX, (at) => readRef(new Fields(at))) };
+    case "verdicts":
+      return { type, items: f.list(ITEMS_MAX, readVerdict), stampMs: f.number() };
+    case "settled":
+      return { type, items: f.list(ITEMS_MAX, readSettled) };
+    default:
+      return readLaneMessage(type, f);
+  }
+}
+
+function readLaneMessage(
+  type: Exclude<
+    Kind,
+    | "hello"
+    | "roster"
+    | "declare"
+    | "ops"
+    | "ok"
+    | "credit"
+    | "returned"
+    | "offer"
+    | "deliver"
+    | "held"
+    | "verdicts"
+    | "settled"
+  >,
+  f: Fields,
+): Message {
+  switch (type) {
+    case "prepare":
+      return {
+        type,
+        lane: lane(f),
+        descriptor: shapes.descriptor.read(f),
+        round: f.uint(),
+        pid: pid(f),
+      };
+    case "refused":
+      return { type, lane: lane(f), round: f.uint(), promise: f.optional(shapes.right.read) };
+    case "page":
+      return {
+        type,
+        lane: lane(f),
+        round: f.uint(),
+        snapshot: f.uint(),
+        index: f.uint(),
+        last: f.bool(),
+        registers: f.list(ITEMS_MAX, readRegister),
+        finished: shapes.ranges.read(f),
+        end: f.optional((at) => {
+          const inner = at.nested();
+          return { ballot: shapes.ballot.read(inner), value: shapes.endValue.read(inner) };
+        }),
+      };
+    case "more":
+      return { type, lane: lane(f), snapshot: f.uint(), index: f.uint() };
+    case "closed":
+      return { type, lane: lane(f), end: f.optional(shapes.endValue.read) };
+    case "getBody":
+      return { type, lane: lane(f), seq: seq(f) };
+    case "body":
+      return {
+        type,
+        lane: lane(f),
+        seq: seq(f),
+        body: f.optional((at) => at.bytes(shapes.BODY_BYTES_MAX)),
+      };
+    case "askGone":
+      return { type, lane: lane(f), pid: pid(f) };
+    case "gone":
+      return { type, lane: lane(f), pid: pid(f), gone: f.bool() };
+    case "askLane":
+      return { type, lane: lane(f) };
+    case "lane":
+      return { type, lane: lane(f), serving: f.bool() };
+    case "confirm":
+      return { type, lane: lane(f), round: f.uint(), pid: pid(f), token: f.uint() };
+    case "confirmed":
+      return { type, lane: lane(f), token: f.uint(), yes: f.bool() };
+    case "floor":
+      return { type, floor: shapes.floor.read(f) };
+    case "resolve":
+      return { type, lane: lane(f), seq: seq(f) };
+    case "resolved":
+      return { type, lane: lane(f), seq: seq(f), resolution: pick(f, RESOLUTIONS) };
+  }
+}
+
+function readSection(at: unknown): Section {
+  const f = new Fields(at);
+  return {
+    lane: lane(f),
+    descriptor: f.optional(shapes.descriptor.read),
+    round: f.uint(),
+    pid: pid(f),
+    accepts: f.list(ITEMS_MAX, readAccept),
+    learned: shapes.ranges.read(f),
+    end: f.optional((field) => {
+      const inner = field.nested();
+      return { step: inner.uint(), value: shapes.endValue.read(inner) };
+    }),
+    closed: f.optional(shapes.endValue.read),
+  };
+}
+
+/** A body is checked against its hash here: what a replica stores is what was enqueued. */
+function readAccept(at: unknown): AcceptOp {
+  const f = new Fields(at);
+  const op = {
+    seq: seq(f),
+    step: f.uint(),
+    value: shapes.value.read(f),
+    body: f.optional((field) => field.bytes(shapes.BODY_BYTES_MAX)),
+  };
+  if (op.body !== undefined && bodyHash(op.body) !== op.value.bodyHash) {
+    throw new CodecError("a body does not match its hash");
+  }
+  return op;
+}
+
+function readException(at: unknown): Exception {
+  const f = new Fields(at);
+  const section = f.uint();
+  if (f.bool()) {
+    const code = pick(f, OP_REFUSALS);
+    return { section, code, seq: f.int(), ballot: f.optional(shapes.ballot.read) };
+  }
+  return {
+    section,
+    code: pick(f, LANE_REFUSALS),
+    promise: f.optional(shapes.right.read),
+    end: f.optional(shapes.endValue.read),
+  };
+}
+
+function readRegister(at: unknown): RegisterEntry {
+  const f = new Fields(at);
+  return { seq: seq(f), ballot: shapes.ballot.read(f), value: shapes.value.read(f) };
+}
+
+function readRef(f: Fields): HeldItem {
+  return { lane: lane(f), seq: seq(f), epoch: f.uint(), session: f.hex(shapes.SESSION_DIGITS) };
+}
+
+function readDelivery(at: unknown): Delivery {
+  const f = new Fields(at);
+  return {
+    ...readRef(f),
+    leaseMs: f.uint(),
+    ageMs: f.number(),
+    deliveries: f.uint(),
+    body: f.optional((field) => field.bytes(shapes.BODY_BYTES_MAX)),
+  };
+}
+
+function readVerdict(at: unknown): VerdictItem {
+  const f = new Fields(at);
+  const item = readRef(f);
+  const kind = pick(f, VERDICTS);
+  if (kind === "nack") return { ...item, verdict: { kind, delayMs: f.number() } };
+  if (kind === "reject") return { ...item, verdict: { kind, reason: f.text(shapes.REASON_MAX) } };
+  return { ...item, verdict: { kind } };
+}
+
+function readSettled(at: unknown): SettledItem {
+  const f = new Fields(at);
+  return {
+    ...readRef(f),
+    renew: f.bool(),
+    code: pick(f, CODES),
+    hint: f.optional((field) => field.text(shapes.PEER_MAX)),
+  };
+}
+
+function readCredit(at: unknown): CreditItem {
+  const f = new Fields(at);
+  return {
+    session: f.hex(shapes.SESSION_DIGITS),
+    queue: lane(f),
+    total: f.int(),
+    recall: f.bool(),
+  };
+}

@@ -1,0 +1,173 @@
+import type { Ballot, Right } from "../core/ballot.ts";
+import { PID_DIGITS } from "../core/ballot.ts";
+import type { Floor } from "../core/messages.ts";
+import type { Definition, Descriptor, EndValue, Ranges, Replica, Value } from "../core/types.ts";
+import { CodecError, Fields, SEQ_MAX } from "./fields.ts";
+
+/** The shapes that stand both on the wire and on disk, as positional arrays. */
+
+export const LANE_DIGITS = 64;
+export const STORE_DIGITS = 32;
+export const SESSION_DIGITS = 16;
+/** Characters of a peer id at most. */
+export const PEER_MAX = 128;
+/** Characters of a SHA-256 in base64url. */
+export const HASH_CHARS = 43;
+export const REASON_MAX = 1_024;
+/** Replicas of a lane at most: their bits fit one small integer. */
+export const REPLICAS_MAX = 15;
+/** Bytes of a message's body at most. */
+export const BODY_BYTES_MAX: number = 8 * 1_024 * 1_024;
+export const NAME_MAX = 128;
+const RANGES_MAX = 65_536;
+const LEASE_MS_MAX = 2_147_483_647;
+const STATES = ["READY", "LEASED", "DONE", "DEAD"] as const;
+
+export type Wire = readonly unknown[];
+
+export const right = {
+  write: ({ round, pid }: Right): Wire => [round, pid],
+  read: (fields: Fields): Right => {
+    const inner = fields.nested();
+    return { round: inner.uint(), pid: inner.hex(PID_DIGITS) };
+  },
+};
+
+export const ballot = {
+  write: ({ round, pid, step }: Ballot): Wire => [round, pid, step],
+  read: (fields: Fields): Ballot => {
+    const inner = fields.nested();
+    return { round: inner.uint(), pid: inner.hex(PID_DIGITS), step: inner.uint() };
+  },
+};
+
+export const value = {
+  write: (v: Value): Wire => [
+    STATES.indexOf(v.state),
+    v.epoch,
+    v.leaseMs,
+    v.deliveries,
+    v.acquired,
+    v.notBeforeWallMs,
+    v.bodyHash,
+    v.bodyBytes,
+    v.holder?.peer ?? null,
+    v.holder?.session ?? null,
+    v.reason ?? null,
+  ],
+  read: (fields: Fields): Value => {
+    const inner = fields.nested();
+    const state = STATES[inner.uint(STATES.length - 1)] ?? "DEAD";
+    const epoch = inner.uint();
+    const leaseMs = inner.uint(LEASE_MS_MAX);
+    const deliveries = inner.uint();
+    const acquired = inner.uint();
+    const notBeforeWallMs = inner.number();
+    const bodyHash = inner.text(HASH_CHARS);
+    const bodyBytes = inner.uint(BODY_BYTES_MAX);
+    const peer = inner.optional((f) => f.text(PEER_MAX));
+    const session = inner.optional((f) => f.hex(SESSION_DIGITS));
+    const reason = inner.optional((f) => f.text(REASON_MAX));
+    if ((state === "LEASED") !== (peer !== undefined && session !== undefined)) {
+      throw new CodecError("a lease has a holder, and nothing else has");
+    }
+    const holder = peer === undefined || session === undefined ? undefined : { peer, session };
+    return {
+      state,
+      epoch,
+      holder,
+      leaseMs,
+      deliveries,
+      acquired,
+      notBeforeWallMs,
+      bodyHash,
+      bodyBytes,
+      reason,
+    };
+  },
+};
+
+/** Ascending, disjoint, flat: [from, to, from, to, …]. */
+export const ranges = {
+  write: (list: Ranges): Wire => list.flat(),
+  read: (fields: Fields): Ranges => {
+    const flat = fields.list(2 * RANGES_MAX, (at) => {
+      if (typeof at !== "number" || !Number.isInteger(at) || at < 0 || at > SEQ_MAX) {
+        throw new CodecError("a range leaves the lane");
+      }
+      return at;
+    });
+    const list: [number, number][] = [];
+    for (let at = 0; at < flat.length; at += 2) {
+      const from = flat[at] ?? 0;
+      const to = flat[at + 1] ?? 0;
+      if (to <= from || from < (list.at(-1)?.[1] ?? 0)) throw new CodecError("ranges do not ascend");
+      list.push([from, to]);
+    }
+    return list;
+  },
+};
+
+export const endValue = {
+  write: ({ n, voids, closed }: EndValue): Wire => [n, ranges.write(voids), closed],
+  read: (fields: Fields): EndValue => {
+    const inner = fields.nested();
+    return { n: inner.uint(SEQ_MAX), voids: ranges.read(inner), closed: inner.bool() };
+  },
+};
+
+const replica = {
+  write: ({ peer, store }: Replica): Wire => [peer, store],
+  read: (at: unknown): Replica => {
+    const inner = new Fields(at);
+    return { peer: inner.text(PEER_MAX), store: inner.hex(STORE_DIGITS) };
+  },
+};
+
+export const descriptor = {
+  write: (d: Descriptor): Wire => [
+    d.queue,
+    d.originPid,
+    d.laneNo,
+    d.replicas.map(replica.write),
+    d.voters,
+    d.consumersSeen,
+    d.wanted,
+  ],
+  read: (fields: Fields): Descriptor => {
+    const inner = fields.nested();
+    const read: Descriptor = {
+      queue: inner.hex(LANE_DIGITS),
+      originPid: inner.hex(PID_DIGITS),
+      laneNo: inner.uint(0xffff_ffff),
+      replicas: inner.list(REPLICAS_MAX, replica.read),
+      voters: inner.uint(2 ** REPLICAS_MAX - 1),
+      consumersSeen: inner.uint(),
+      wanted: inner.uint(REPLICAS_MAX),
+    };
+    if (read.replicas.length === 0) throw new CodecError("a lane has replicas");
+    return read;
+  },
+};
+
+export const definition = {
+  write: (d: Definition): Wire => [d.queue, d.name, d.replicas, d.leaseMs, d.maxDeliveries],
+  read: (fields: Fields): Definition => {
+    const inner = fields.nested();
+    return {
+      queue: inner.hex(LANE_DIGITS),
+      name: inner.text(NAME_MAX),
+      replicas: inner.uint(REPLICAS_MAX),
+      leaseMs: inner.uint(LEASE_MS_MAX),
+      maxDeliveries: inner.uint(),
+    };
+  },
+};
+
+export const floor = {
+  write: ({ boot, laneNo }: Floor): Wire => [boot, laneNo],
+  read: (fields: Fields): Floor => {
+    const inner = fields.nested();
+    return { boot: inner.uint(), laneNo: inner.uint() };
+  },
+};

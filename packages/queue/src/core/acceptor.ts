@@ -1,0 +1,512 @@
+import { assert } from "@klatsch/kit/core";
+
+import type { Ballot, Pid, Right } from "./ballot.ts";
+import { compareBallots, comparePromises, pidBoot, pidStore } from "./ballot.ts";
+import type { Context } from "./context.ts";
+import { FinishedSet } from "./finished.ts";
+import type {
+  AcceptOp,
+  Exception,
+  Floor,
+  LaneRefusal,
+  Message,
+  RegisterEntry,
+  Section,
+} from "./messages.ts";
+import type { StoredRecord } from "./records.ts";
+import { keyFields, keyOf } from "./records.ts";
+import { sameEnd, sameValue } from "./register.ts";
+import type { Descriptor, EndValue, LaneId, PeerId, Ranges, StoreId, Value } from "./types.ts";
+
+/** Snapshots kept for page transfers at a time. */
+const SNAPSHOTS_MAX = 64;
+
+export interface StoredRegister {
+  readonly ballot: Ballot;
+  readonly value: Value;
+  readonly hasBody: boolean;
+}
+
+/** What this store promised and accepted in one lane. */
+export interface AcceptorLane {
+  readonly slot: number;
+  readonly lane: LaneId;
+  readonly descriptor: Descriptor;
+  promise: Right;
+  end: { readonly ballot: Ballot; readonly value: EndValue } | undefined;
+  closed: boolean;
+  readonly registers: Map<number, StoredRegister>;
+  finished: FinishedSet;
+  digest: number;
+  dirty: boolean;
+  /** Monotonic instant at which the promise's holder was last heard in this lane. */
+  heardMs: number;
+  /** Monotonic instant at which this process knew it closed. */
+  closedMs: number;
+}
+
+interface Snapshot {
+  readonly lane: LaneId;
+  readonly round: number;
+  readonly entries: readonly RegisterEntry[];
+  readonly finished: Ranges;
+  readonly end: AcceptorLane["end"];
+  readonly expiresMs: number;
+}
+
+/** What the rest of the node wants to know about changes of an acceptor's lanes. */
+export interface AcceptorEvents {
+  /** The promise moved to another pid, or the lane is new. */
+  promised(lane: AcceptorLane, previous: Pid | undefined): void;
+  closed(lane: AcceptorLane): void;
+  forgotten(lane: AcceptorLane): void;
+}
+
+/** Mixes one live (seq, ballot) into a lane's digest: XOR in, XOR out. */
+function entryDigest(seq: number, ballot: Ballot): number {
+  let mixed = Math.imul(seq + 1, 0x9e3779b1) ^ Math.imul(ballot.round + 1, 0x85ebca6b);
+  mixed ^= Math.imul(ballot.step + 1, 0xc2b2ae35);
+  for (let at = ballot.pid.length - 8; at < ballot.pid.length; at += 1) {
+    mixed = Math.imul(mixed ^ ballot.pid.charCodeAt(at), 0x01000193);
+  }
+  return (mixed ^ (mixed >>> 15)) >>> 0;
+}
+
+/**
+ * One store's side of every lane whose replicas it belongs to (rules A1 to A6). Decisions are made in
+ * order of arrival against memory; answers leave after their own sync [M15].
+ */
+export class Acceptor {
+  readonly #context: Context;
+  readonly #events: AcceptorEvents;
+  readonly #lanes = new Map<LaneId, AcceptorLane>();
+  readonly #floors = new Map<StoreId, Floor>();
+  readonly #snapshots = new Map<number, Snapshot>();
+  readonly #dirty = new Set<AcceptorLane>();
+  #nextSlot = 0;
+  #nextSnapshot = 1;
+
+  constructor(context: Context, events: AcceptorEvents) {
+    this.#context = context;
+    this.#events = events;
+  }
+
+  lanes(): Iterable<AcceptorLane> {
+    return this.#lanes.values();
+  }
+
+  lane(lane: LaneId): AcceptorLane | undefined {
+    return this.#lanes.get(lane);
+  }
+
+  floorOf(store: StoreId): Floor | undefined {
+    return this.#floors.get(store);
+  }
+
+  /** Whether the origin said that this lane is closed and answered [M13]. */
+  isBelowFloor(descriptor: Descriptor): boolean {
+    const floor = this.#floors.get(pidStore(descriptor.originPid));
+    if (floor === undefined) return false;
+    const boot = pidBoot(descriptor.originPid);
+    return boot < floor.boot || (boot === floor.boot && descriptor.laneNo < floor.laneNo);
+  }
+
+  /** Rebuilds memory from what was on disk. Throws `InvariantError` where a count or digest differs: damage. */
+  load(records: Iterable<readonly [key: string, record: StoredRecord]>): void {
+    const bySlot = new Map<number, AcceptorLane>();
+    const digests = new Map<number, { count: number; digest: number }>();
+    const waiting: (readonly [slot: number, at: number, record: StoredRecord])[] = [];
+    for (const [key, record] of records) {
+      const fields = keyFields(key)?.fields ?? [];
+      const slot = Number.parseInt(fields[0] ?? "", 16);
+      const at = Number.parseInt(fields[1] ?? "", 16);
+      if (record.kind === "lane") bySlot.set(slot, this.#loadLane(slot, record));
+      else if (record.kind === "digest") digests.set(slot, record);
+      else if (record.kind === "floor") this.#floors.set(fields[0] ?? "", record.floor);
+      else if (record.kind === "register" || record.kind === "finished") {
+        waiting.push([slot, at, record]);
+      }
+    }
+    for (const [slot, at, record] of waiting) {
+      const lane = bySlot.get(slot);
+      assert(lane !== undefined, `a record of slot ${slot} has no lane`);
+      if (record.kind === "register") {
+        lane.registers.set(at, record);
+        lane.digest ^= entryDigest(at, record.ballot);
+      } else if (record.kind === "finished") lane.finished.load(at, record.bits);
+    }
+    for (const [slot, lane] of bySlot) {
+      const { count, digest } = digests.get(slot) ?? { count: 0, digest: 0 };
+      const sound = lane.registers.size === count && lane.digest >>> 0 === digest;
+      assert(sound, `lane ${lane.lane} lost registers on disk`);
+    }
+  }
+
+  #loadLane(slot: number, record: StoredRecord & { kind: "lane" }): AcceptorLane {
+    const lane = this.#create(record.lane, record.descriptor, slot);
+    lane.promise = record.promise;
+    lane.end = record.end;
+    lane.closed = record.closed;
+    this.#nextSlot = Math.max(this.#nextSlot, slot + 1);
+    return lane;
+  }
+
+  #create(lane: LaneId, descriptor: Descriptor, slot: number): AcceptorLane {
+    const created: AcceptorLane = {
+      slot,
+      lane,
+      descriptor,
+      promise: { round: 0, pid: descriptor.originPid },
+      end: undefined,
+      closed: false,
+      registers: new Map(),
+      finished: new FinishedSet(),
+      digest: 0,
+      dirty: false,
+      heardMs: this.#context.now.monoMs,
+      closedMs: this.#context.now.monoMs,
+    };
+    this.#lanes.set(lane, created);
+    return created;
+  }
+
+  /** Makes the state of a new lane, for its origin or for a replica that has it. */
+  open(lane: LaneId, descriptor: Descriptor): AcceptorLane {
+    const opened = this.#create(lane, descriptor, this.#nextSlot);
+    this.#nextSlot += 1;
+    this.#persistLane(opened);
+    this.#events.promised(opened, undefined);
+    return opened;
+  }
+
+  #persistLane(lane: AcceptorLane): void {
+    const { descriptor, promise, end, closed } = lane;
+    this.#context.persist(keyOf.lane(lane.slot), {
+      kind: "lane",
+      lane: lane.lane,
+      descriptor,
+      promise,
+      end,
+      closed,
+    });
+  }
+
+  /** Writes what changed in several steps once: digests and finished chunks, before the batch ends. */
+  flush(): void {
+    for (const lane of this.#dirty) {
+      lane.dirty = false;
+      if (lane.closed || this.#lanes.get(lane.lane) !== lane) continue;
+      const { slot, registers, digest } = lane;
+      this.#context.persist(keyOf.digest(slot), {
+        kind: "digest",
+        count: registers.size,
+        digest: digest >>> 0,
+      });
+      for (const [chunk, bits] of lane.finished.takeDirty()) {
+        this.#context.persist(keyOf.finished(slot, chunk), { kind: "finished", bits });
+      }
+    }
+    this.#dirty.clear();
+  }
+
+  #touch(lane: AcceptorLane): void {
+    if (lane.dirty) return;
+    lane.dirty = true;
+    this.#dirty.add(lane);
+  }
+
+  /** Rule A2, for a whole frame. Answers once everything it accepted is on disk. */
+  ops(from: PeerId, message: Message & { type: "ops" }): void {
+    const exceptions: Exception[] = [];
+    message.sections.forEach((section, index) => {
+      this.#section(from, section, index, exceptions);
+    });
+    const { session, no } = message;
+    this.#context.sendAfter(from, { type: "ok", session, no, exceptions, batchNo: 0 });
+  }
+
+  #section(from: PeerId, section: Section, index: number, exceptions: Exception[]): void {
+    const refuse = (code: LaneRefusal, promise?: Right, end?: EndValue): void => {
+      exceptions.push({ section: index, code, promise, end });
+    };
+    const lane = this.#lanes.get(section.lane) ?? this.#admit(from, section, refuse);
+    if (lane === undefined) return;
+    const replicas = lane.descriptor.replicas;
+    if (!replicas.some((replica) => replica.peer === from)) return refuse("BAD_LANE");
+    if (lane.closed) return refuse("CLOSED", undefined, lane.end?.value);
+    if (section.closed !== undefined) return this.#close(lane, section.closed);
+    this.#learn(lane, section.learned);
+    if (section.accepts.length === 0 && section.end === undefined) return;
+    const right: Right = { round: section.round, pid: section.pid };
+    if (!this.#mayWrite(lane.descriptor, right, from)) return refuse("BAD_LANE");
+    if (comparePromises(right, lane.promise) < 0) return refuse("REFUSED", lane.promise);
+    this.#raise(lane, right);
+    lane.heardMs = this.#context.now.monoMs;
+    for (const op of section.accepts) this.#accept(lane, right, op, index, exceptions);
+    if (section.end !== undefined) this.#acceptEnd(lane, right, section.end, index, exceptions);
+  }
+
+  /** A lane this store has no state of: made only from a descriptor that is sound and names this store (A5). */
+  #admit(
+    from: PeerId,
+    section: Section,
+    refuse: (code: LaneRefusal) => void,
+  ): AcceptorLane | undefined {
+    const { lane, descriptor } = section;
+    if (descriptor === undefined) {
+      refuse("NEED_LANE");
+      return undefined;
+    }
+    if (!this.#isSound(lane, descriptor, from)) {
+      refuse("BAD_LANE");
+      return undefined;
+    }
+    if (this.isBelowFloor(descriptor)) {
+      refuse("CLOSED");
+      return undefined;
+    }
+    return this.open(lane, descriptor);
+  }
+
+  #isSound(lane: LaneId, descriptor: Descriptor, from: PeerId): boolean {
+    const { peer, store } = this.#context;
+    const { replicas, voters, consumersSeen, wanted } = descriptor;
+    const quorum = Math.floor(replicas.length / 2) + 1;
+    let bits = 0;
+    for (let at = 0; at < replicas.length; at += 1) bits += (voters >>> at) & 1;
+    return (
+      replicas.some((replica) => replica.peer === peer && replica.store === store) &&
+      replicas.some((replica) => replica.peer === from) &&
+      new Set(replicas.map((replica) => replica.store)).size === replicas.length &&
+      (replicas.length < wanted || bits >= Math.min(replicas.length - quorum + 1, consumersSeen)) &&
+      this.#context.laneIdOf(descriptor) === lane
+    );
+  }
+
+  /** A ballot's pid belongs to a replica and arrives on that peer's own link; round 0 is the origin's. */
+  #mayWrite(descriptor: Descriptor, right: Right, from: PeerId): boolean {
+    if (right.round === 0 && right.pid !== descriptor.originPid) return false;
+    const store = pidStore(right.pid);
+    return descriptor.replicas.some((replica) => replica.store === store && replica.peer === from);
+  }
+
+  #raise(lane: AcceptorLane, right: Right): void {
+    if (comparePromises(right, lane.promise) <= 0) return;
+    const previous = lane.promise.pid;
+    lane.promise = right;
+    this.#persistLane(lane);
+    this.#events.promised(lane, previous);
+  }
+
+  #accept(
+    lane: AcceptorLane,
+    right: Right,
+    op: AcceptOp,
+    section: number,
+    exceptions: Exception[],
+  ): void {
+    const { seq, value } = op;
+    if (lane.finished.has(seq)) {
+      exceptions.push({ section, seq, code: "GONE", ballot: undefined });
+      return;
+    }
+    const ballot: Ballot = { round: right.round, pid: right.pid, step: op.step };
+    const stored = lane.registers.get(seq);
+    const order = stored === undefined ? 1 : compareBallots(ballot, stored.ballot);
+    if (stored !== undefined && order < 0) {
+      exceptions.push({ section, seq, code: "OLDER", ballot: stored.ballot });
+    } else if (stored !== undefined && order === 0) {
+      if (sameValue(stored.value, value)) return;
+      exceptions.push({ section, seq, code: "CONFLICT", ballot: stored.ballot });
+      this.#context.fault(`two values at one ballot in lane ${lane.lane}, seq ${seq}`, "");
+    } else {
+      const hasBody = stored?.hasBody === true || op.body !== undefined;
+      // A3: live meta without its body could outlive the only copy of the body.
+      if (!hasBody && value.state !== "DONE") {
+        exceptions.push({ section, seq, code: "NEED_BODY", ballot: undefined });
+        return;
+      }
+      if (stored?.hasBody !== true && op.body !== undefined) {
+        this.#context.persist(keyOf.body(lane.slot, seq), { kind: "body", body: op.body });
+      }
+      this.#store(lane, seq, { ballot, value, hasBody });
+    }
+  }
+
+  #store(lane: AcceptorLane, seq: number, register: StoredRegister): void {
+    const old = lane.registers.get(seq);
+    if (old !== undefined) lane.digest ^= entryDigest(seq, old.ballot);
+    lane.digest ^= entryDigest(seq, register.ballot);
+    lane.registers.set(seq, register);
+    this.#context.persist(keyOf.register(lane.slot, seq), { kind: "register", ...register });
+    this.#touch(lane);
+  }
+
+  #acceptEnd(
+    lane: AcceptorLane,
+    right: Right,
+    end: { readonly step: number; readonly value: EndValue },
+    section: number,
+    exceptions: Exception[],
+  ): void {
+    const ballot: Ballot = { round: right.round, pid: right.pid, step: end.step };
+    const order = lane.end === undefined ? 1 : compareBallots(ballot, lane.end.ballot);
+    if (order < 0) {
+      exceptions.push({ section, seq: -1, code: "OLDER", ballot: lane.end?.ballot });
+    } else if (order > 0) {
+      lane.end = { ballot, value: end.value };
+      this.#persistLane(lane);
+    } else if (lane.end !== undefined && !sameEnd(lane.end.value, end.value)) {
+      exceptions.push({ section, seq: -1, code: "CONFLICT", ballot });
+      this.#context.fault(`two ENDs at one ballot in lane ${lane.lane}`, "");
+    }
+  }
+
+  #learn(lane: AcceptorLane, ranges: Ranges): void {
+    for (const [from, to] of ranges) {
+      for (let seq = from; seq < to; seq += 1) if (lane.finished.add(seq)) this.#drop(lane, seq);
+    }
+    if (ranges.length > 0) this.#touch(lane);
+  }
+
+  #drop(lane: AcceptorLane, seq: number): void {
+    const stored = lane.registers.get(seq);
+    if (stored === undefined) return;
+    lane.digest ^= entryDigest(seq, stored.ballot);
+    lane.registers.delete(seq);
+    this.#context.persist(keyOf.register(lane.slot, seq), undefined);
+    if (stored.hasBody) this.#context.persist(keyOf.body(lane.slot, seq), undefined);
+  }
+
+  /** Flow 8: records, bodies and bitmap go; END stays and answers everything. */
+  #close(lane: AcceptorLane, end: EndValue | undefined): void {
+    if (lane.closed) return;
+    this.#empty(lane);
+    lane.closed = true;
+    lane.closedMs = this.#context.now.monoMs;
+    const ballot = lane.end?.ballot ?? { ...lane.promise, step: 0 };
+    lane.end = end === undefined ? undefined : { ballot, value: end };
+    this.#persistLane(lane);
+    this.#events.closed(lane);
+  }
+
+  /** Another replica says that the lane is closed; without `end` it has even forgotten how. */
+  learnClosed(lane: AcceptorLane, end: EndValue | undefined): void {
+    this.#close(lane, end);
+  }
+
+  #empty(lane: AcceptorLane): void {
+    for (const seq of [...lane.registers.keys()]) this.#drop(lane, seq);
+    for (const chunk of lane.finished.chunkIndexes()) {
+      this.#context.persist(keyOf.finished(lane.slot, chunk), undefined);
+    }
+    lane.finished = new FinishedSet();
+    lane.digest = 0;
+    this.#context.persist(keyOf.digest(lane.slot), undefined);
+  }
+
+  /** Rule A1. One snapshot, taken after the promise; `more` pages through it [M14]. */
+  prepare(from: PeerId, message: Message & { type: "prepare" }): void {
+    const { descriptor, round, pid } = message;
+    let refusal: LaneRefusal | undefined;
+    const refuse = (code: LaneRefusal): void => {
+      refusal = code;
+    };
+    const section: Section = { ...message, accepts: [], learned: [], end: undefined, closed: undefined };
+    const lane = this.#lanes.get(message.lane) ?? this.#admit(from, section, refuse);
+    if (lane === undefined) {
+      if (refusal === "CLOSED") {
+        this.#context.sendAfter(from, { type: "closed", lane: message.lane, end: undefined });
+      }
+      return;
+    }
+    if (round === 0 || !this.#mayWrite(descriptor, { round, pid }, from)) {
+      this.#context.fault(`PREPARE that may not be in lane ${lane.lane}`, from);
+      return;
+    }
+    if (lane.closed) {
+      this.#context.sendAfter(from, { type: "closed", lane: lane.lane, end: lane.end?.value });
+      return;
+    }
+    if (comparePromises({ round, pid }, lane.promise) < 0) {
+      this.#context.sendAfter(from, { type: "refused", lane: lane.lane, round, promise: lane.promise });
+      return;
+    }
+    this.#raise(lane, { round, pid });
+    lane.heardMs = this.#context.now.monoMs;
+    this.#page(from, this.#snapshot(lane, round), 0);
+  }
+
+  #snapshot(lane: AcceptorLane, round: number): number {
+    const nowMs = this.#context.now.monoMs;
+    for (const [id, snapshot] of this.#snapshots) {
+      const full = this.#snapshots.size >= SNAPSHOTS_MAX;
+      if (full || snapshot.expiresMs <= nowMs) this.#snapshots.delete(id);
+    }
+    const id = this.#nextSnapshot;
+    this.#nextSnapshot += 1;
+    this.#snapshots.set(id, {
+      lane: lane.lane,
+      round,
+      entries: [...lane.registers].map(([seq, { ballot, value }]) => ({ seq, ballot, value })),
+      finished: lane.finished.ranges(),
+      end: lane.end,
+      expiresMs: nowMs + this.#context.tuning.snapshotMs,
+    });
+    return id;
+  }
+
+  /** The next page of a transfer; an expired snapshot is not answered, and the transfer starts over. */
+  more(from: PeerId, message: Message & { type: "more" }): void {
+    if (this.#snapshots.get(message.snapshot)?.lane !== message.lane) return;
+    this.#page(from, message.snapshot, message.index);
+  }
+
+  #page(to: PeerId, id: number, index: number): void {
+    const snapshot = this.#snapshots.get(id);
+    if (snapshot === undefined) return;
+    const { pageRegisters } = this.#context.tuning;
+    const { lane, round, entries, finished, end } = snapshot;
+    const last = (index + 1) * pageRegisters >= entries.length;
+    this.#context.sendAfter(to, {
+      type: "page",
+      lane,
+      round,
+      snapshot: id,
+      index,
+      last,
+      registers: entries.slice(index * pageRegisters, (index + 1) * pageRegisters),
+      finished: index === 0 ? finished : [],
+      end: index === 0 ? end : undefined,
+    });
+    if (last) this.#snapshots.delete(id);
+  }
+
+  /** CONFIRM: whether this store still follows (round, pid) in the lane. */
+  follows(lane: LaneId, right: Right): boolean {
+    const found = this.#lanes.get(lane);
+    if (found === undefined || found.closed || comparePromises(found.promise, right) !== 0) return false;
+    found.heardMs = this.#context.now.monoMs;
+    return true;
+  }
+
+  /** Flow 8: the origin's word that lanes below are closed and answered. Floor and drops are one batch. */
+  raiseFloor(store: StoreId, floor: Floor): void {
+    const known = this.#floors.get(store);
+    if (
+      known !== undefined &&
+      (floor.boot < known.boot || (floor.boot === known.boot && floor.laneNo <= known.laneNo))
+    ) {
+      return;
+    }
+    this.#floors.set(store, floor);
+    this.#context.persist(keyOf.floor(store), { kind: "floor", floor });
+    for (const lane of [...this.#lanes.values()]) {
+      if (!this.isBelowFloor(lane.descriptor)) continue;
+      this.#empty(lane);
+      this.#lanes.delete(lane.lane);
+      this.#context.persist(keyOf.lane(lane.slot), undefined);
+      this.#events.forgotten(lane);
+    }
+  }
+}

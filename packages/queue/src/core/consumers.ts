@@ -1,0 +1,468 @@
+import type { Context } from "./context.ts";
+import { FinishedSet } from "./finished.ts";
+import type { CreditItem, Delivery, HeldItem, Message, SettledItem, VerdictItem } from "./messages.ts";
+import type { Timer } from "./timers.ts";
+import type { Descriptor, LaneId, PeerId, QueueId, SettledCode, Verdict } from "./types.ts";
+
+/** A message in the hands of one of this node's consumers. */
+export interface Held {
+  readonly lane: LaneId;
+  readonly seq: number;
+  readonly epoch: number;
+  readonly session: string;
+  readonly leaseMs: number;
+  /** Newest lane writer that delivered or answered. */
+  writer: PeerId;
+  /** Monotonic instant after which the lease may be somebody else's. */
+  stopMs: number;
+  timer: Timer | undefined;
+  renewSentMs: number | undefined;
+  lost: boolean;
+  /** The outcome that waits to be confirmed. */
+  settling: { verdict: Verdict; requestId: number; deadlineMs: number; delayMs: number } | undefined;
+}
+
+interface Grant {
+  /** Cumulative within the link session, as CREDIT says it. */
+  total: number;
+  /** Granted, neither delivered nor returned. */
+  outstanding: number;
+  /** It delivered or offered since it last gave credit back. */
+  active: boolean;
+  sentTotal: number;
+  recall: boolean;
+}
+
+interface Consumer {
+  readonly session: string;
+  readonly queue: QueueId;
+  readonly prefetch: number;
+  held: number;
+  readonly grants: Map<PeerId, Grant>;
+  turn: number;
+  ending: boolean;
+}
+
+/** What this node knows of a lane's messages it consumed. */
+interface Seen {
+  descriptor: Descriptor | undefined;
+  readonly done: FinishedSet;
+  readonly epochs: Map<number, number>;
+  readonly held: Map<number, Held>;
+  keepUntilMs: number;
+}
+
+/** What the consumers' side asks of its node. */
+export interface ConsumersHost {
+  /** Peers that may write lanes and can be reached now, this node included. */
+  writers(): readonly PeerId[];
+  descriptor(lane: LaneId): Descriptor | undefined;
+  isReachable(peer: PeerId): boolean;
+  /** Hands a message to the application. */
+  onDelivery(item: Delivery): void;
+  /** The lease is over although nobody asked for that: the handler's signal fires. */
+  onLeaseLost(held: Held): void;
+  onVerdict(requestId: number, code: SettledCode | "TIMEOUT"): void;
+  onRosterChanged(): void;
+}
+
+const SWEEP_MS = 5_000;
+
+/**
+ * The consumers' side of flows 3, 4, 5 and 9: credit to lane writers, leases held and renewed, verdicts
+ * asked until they are confirmed. A message's handler starts at most once per epoch.
+ */
+export class Consumers {
+  readonly #context: Context;
+  readonly #host: ConsumersHost;
+  readonly #consumers = new Map<string, Consumer>();
+  readonly #seen = new Map<LaneId, Seen>();
+  readonly #outbox = new Map<PeerId, VerdictItem[]>();
+  readonly #dirty = new Set<Consumer>();
+  #sweeping = false;
+
+  constructor(context: Context, host: ConsumersHost) {
+    this.#context = context;
+    this.#host = host;
+  }
+
+  queues(): readonly QueueId[] {
+    return [...new Set([...this.#consumers.values()].filter((c) => !c.ending).map((c) => c.queue))];
+  }
+
+  /** Messages held, in all. */
+  get heldCount(): number {
+    let count = 0;
+    for (const consumer of this.#consumers.values()) count += consumer.held;
+    return count;
+  }
+
+  add(session: string, queue: QueueId, prefetch: number): void {
+    const consumer: Consumer = {
+      session,
+      queue,
+      prefetch,
+      held: 0,
+      grants: new Map(),
+      turn: 0,
+      ending: false,
+    };
+    this.#consumers.set(session, consumer);
+    this.#dirty.add(consumer);
+    this.#host.onRosterChanged();
+  }
+
+  /** Grants nothing any more; what it holds stays held until a verdict comes. */
+  end(session: string): void {
+    const consumer = this.#consumers.get(session);
+    if (consumer === undefined || consumer.ending) return;
+    consumer.ending = true;
+    for (const peer of consumer.grants.keys()) {
+      const items = [{ session, queue: consumer.queue, total: -1, recall: false }];
+      this.#context.send(peer, { type: "credit", items, stampMs: this.#context.now.monoMs });
+    }
+    consumer.grants.clear();
+    if (consumer.held === 0) this.#consumers.delete(session);
+    this.#host.onRosterChanged();
+  }
+
+  linkUp(peer: PeerId): void {
+    const items = this.#heldFrom(peer).map(refOf);
+    this.#context.send(peer, { type: "held", items });
+    for (const held of this.#heldFrom(peer)) if (held.settling !== undefined) this.#ask(held);
+    for (const consumer of this.#consumers.values()) this.#dirty.add(consumer);
+  }
+
+  /** Credit lives as long as the link session: what was granted there is free again. */
+  linkDown(peer: PeerId): void {
+    for (const consumer of this.#consumers.values()) {
+      if (consumer.grants.delete(peer)) this.#dirty.add(consumer);
+    }
+  }
+
+  #heldFrom(peer: PeerId): readonly Held[] {
+    return [...this.#seen.values()].flatMap(({ held }) =>
+      [...held.values()].filter(({ writer }) => writer === peer),
+    );
+  }
+
+  // Deliveries.
+
+  deliver(from: PeerId, message: Message & { type: "deliver" }): void {
+    for (const [lane, descriptor] of message.descriptors) this.#seenOf(lane).descriptor = descriptor;
+    for (const item of message.items) this.#deliverOne(from, item, message.stampMs);
+  }
+
+  #seenOf(lane: LaneId): Seen {
+    let seen = this.#seen.get(lane);
+    if (seen === undefined) {
+      seen = {
+        descriptor: undefined,
+        done: new FinishedSet(),
+        epochs: new Map(),
+        held: new Map(),
+        keepUntilMs: 0,
+      };
+      this.#seen.set(lane, seen);
+      this.#sweepLater();
+    }
+    return seen;
+  }
+
+  #deliverOne(from: PeerId, item: Delivery, stampMs: number): void {
+    const { lane, seq, epoch, session, leaseMs } = item;
+    const seen = this.#seenOf(lane);
+    const { monoMs } = this.#context.now;
+    seen.keepUntilMs = Math.max(seen.keepUntilMs, monoMs + 2 * leaseMs);
+    if (seen.done.has(seq)) return;
+    if ((seen.epochs.get(seq) ?? 0) >= epoch) {
+      this.#again(from, seen.held.get(seq), epoch);
+      return;
+    }
+    const consumer = this.#consumers.get(session);
+    const grant = consumer?.grants.get(from);
+    if (grant !== undefined && grant.outstanding > 0) {
+      grant.outstanding -= 1;
+      grant.active = true;
+    }
+    const older = seen.held.get(seq);
+    if (older !== undefined) this.#drop(older, "STALE");
+    if (consumer === undefined || consumer.ending || consumer.held >= consumer.prefetch) {
+      // Over the bound, or nobody is there any more: given back, not counted.
+      this.#push(from, { lane, seq, epoch, session, verdict: { kind: "release" } });
+      return;
+    }
+    seen.epochs.set(seq, epoch);
+    const byReceipt = monoMs + leaseMs - item.ageMs;
+    const byStamp = stampMs > 0 ? stampMs + leaseMs + 1_000 : byReceipt;
+    const held: Held = {
+      lane,
+      seq,
+      epoch,
+      session,
+      leaseMs,
+      writer: from,
+      stopMs: Math.min(byReceipt, byStamp),
+      timer: undefined,
+      renewSentMs: undefined,
+      lost: false,
+      settling: undefined,
+    };
+    seen.held.set(seq, held);
+    consumer.held += 1;
+    this.#dirty.add(consumer);
+    this.#armLease(held, leaseMs / 3);
+    this.#host.onDelivery(item);
+  }
+
+  /** The same epoch once more, perhaps from a new writer: no handler starts. */
+  #again(from: PeerId, held: Held | undefined, epoch: number): void {
+    if (held?.epoch !== epoch) return;
+    held.writer = from;
+    if (held.settling !== undefined) this.#ask(held);
+  }
+
+  // Leases: renewed at a third, over at `stopMs` whatever the writer thinks.
+
+  #armLease(held: Held, delayMs: number): void {
+    const at = Math.min(this.#context.now.monoMs + delayMs, held.stopMs);
+    this.#context.timers.cancel(held.timer);
+    held.timer = this.#context.timers.set(at, () => this.#onLease(held));
+  }
+
+  #onLease(held: Held): void {
+    held.timer = undefined;
+    if (held.settling !== undefined || held.lost) return;
+    if (this.#context.now.monoMs >= held.stopMs) return this.#lose(held);
+    held.renewSentMs = this.#context.now.monoMs;
+    this.#push(this.#target(held), { ...refOf(held), verdict: { kind: "renew" } });
+    this.#armLease(held, Math.max(250, held.leaseMs / 10));
+  }
+
+  #lose(held: Held): void {
+    if (held.lost) return;
+    held.lost = true;
+    this.#context.timers.cancel(held.timer);
+    this.#host.onLeaseLost(held);
+  }
+
+  /** Others declared this node dead: its leases count only once their writers say so again. */
+  doubtAll(): void {
+    for (const { held } of this.#seen.values()) {
+      for (const one of held.values()) if (one.settling === undefined) this.#lose(one);
+    }
+  }
+
+  // Verdicts.
+
+  /** Asks for `verdict` until it is confirmed or `deadlineMs` has passed. */
+  verdict(
+    ref: { lane: LaneId; seq: number; epoch: number },
+    verdict: Verdict,
+    requestId: number,
+    deadlineMs: number,
+  ): void {
+    const held = this.#seen.get(ref.lane)?.held.get(ref.seq);
+    if (held?.epoch !== ref.epoch) return this.#host.onVerdict(requestId, "STALE");
+    if (held.settling !== undefined) return this.#host.onVerdict(requestId, "RETRY");
+    const delayMs = this.#context.tuning.verdictRetryMs / 2;
+    held.settling = { verdict, requestId, deadlineMs, delayMs };
+    this.#ask(held);
+  }
+
+  #ask(held: Held): void {
+    const { settling } = held;
+    if (settling === undefined) return;
+    const { monoMs } = this.#context.now;
+    if (monoMs >= settling.deadlineMs) return this.#drop(held, "TIMEOUT");
+    this.#push(this.#target(held), { ...refOf(held), verdict: settling.verdict });
+    settling.delayMs = Math.min(settling.delayMs * 2, this.#context.tuning.verdictRetryMaxMs);
+    this.#context.timers.cancel(held.timer);
+    const at = Math.min(monoMs + settling.delayMs, settling.deadlineMs);
+    held.timer = this.#context.timers.set(at, () => {
+      held.timer = undefined;
+      this.#tryOther(held);
+      this.#ask(held);
+    });
+  }
+
+  /** The writer known, or while it cannot be reached, any replica: it says who writes now. */
+  #target(held: Held): PeerId {
+    if (!this.#host.isReachable(held.writer)) this.#tryOther(held);
+    return held.writer;
+  }
+
+  #tryOther(held: Held): void {
+    const known = this.#seen.get(held.lane)?.descriptor ?? this.#host.descriptor(held.lane);
+    const peers = (known?.replicas ?? []).map(({ peer }) => peer);
+    const at = peers.indexOf(held.writer);
+    for (let step = 1; step <= peers.length; step += 1) {
+      const peer = peers[(at + step) % peers.length];
+      if (peer !== undefined && this.#host.isReachable(peer)) {
+        held.writer = peer;
+        return;
+      }
+    }
+  }
+
+  #push(to: PeerId, item: VerdictItem): void {
+    const items = this.#outbox.get(to);
+    if (items === undefined) this.#outbox.set(to, [item]);
+    else items.push(item);
+  }
+
+  settled(from: PeerId, items: readonly SettledItem[]): void {
+    for (const item of items) {
+      const held = this.#seen.get(item.lane)?.held.get(item.seq);
+      if (held?.epoch !== item.epoch || held.session !== item.session) continue;
+      if (item.renew) this.#renewed(from, held, item);
+      else if (item.code === "RETRY") this.#redirect(held, item);
+      else if (held.settling !== undefined) this.#drop(held, item.code);
+    }
+  }
+
+  #redirect(held: Held, item: SettledItem): void {
+    if (item.hint !== undefined && this.#host.isReachable(item.hint)) held.writer = item.hint;
+  }
+
+  #renewed(from: PeerId, held: Held, item: SettledItem): void {
+    if (held.settling !== undefined) return;
+    if (item.code === "RETRY") this.#redirect(held, item);
+    else if (item.code !== "DONE") this.#lose(held);
+    else if (held.renewSentMs !== undefined && !held.lost) {
+      held.writer = from;
+      // From the instant of asking: the writer's own timer restarted later than that.
+      held.stopMs = Math.max(held.stopMs, held.renewSentMs + held.leaseMs);
+      held.renewSentMs = undefined;
+      this.#armLease(held, held.leaseMs / 3);
+    }
+  }
+
+  #drop(held: Held, code: SettledCode | "TIMEOUT"): void {
+    const { settling } = held;
+    const seen = this.#seen.get(held.lane);
+    this.#context.timers.cancel(held.timer);
+    held.timer = undefined;
+    seen?.held.delete(held.seq);
+    if (code === "DONE" && settling?.verdict.kind === "ack") {
+      seen?.done.add(held.seq);
+      seen?.epochs.delete(held.seq);
+    }
+    if (seen !== undefined) {
+      seen.keepUntilMs = Math.max(seen.keepUntilMs, this.#context.now.monoMs + 2 * held.leaseMs);
+    }
+    if (settling !== undefined) this.#host.onVerdict(settling.requestId, code);
+    else this.#lose(held);
+    const consumer = this.#consumers.get(held.session);
+    if (consumer === undefined) return;
+    consumer.held -= 1;
+    this.#dirty.add(consumer);
+    if (consumer.ending && consumer.held === 0) this.#consumers.delete(consumer.session);
+  }
+
+  // Credit.
+
+  offer(from: PeerId, queue: QueueId): void {
+    for (const consumer of this.#consumers.values()) {
+      if (consumer.queue !== queue || consumer.ending) continue;
+      this.#grantOf(consumer, from).active = true;
+      this.#dirty.add(consumer);
+    }
+  }
+
+  returned(from: PeerId, message: Message & { type: "returned" }): void {
+    const consumer = this.#consumers.get(message.session);
+    const grant = consumer?.grants.get(from);
+    if (consumer === undefined || grant === undefined) return;
+    grant.outstanding = Math.max(0, grant.outstanding - message.count);
+    grant.active = false;
+    grant.recall = false;
+    this.#dirty.add(consumer);
+  }
+
+  #grantOf(consumer: Consumer, peer: PeerId): Grant {
+    let grant = consumer.grants.get(peer);
+    if (grant === undefined) {
+      grant = { total: 0, outstanding: 0, active: false, sentTotal: 0, recall: false };
+      consumer.grants.set(peer, grant);
+    }
+    return grant;
+  }
+
+  /** What was gathered for others: credit and verdicts, one message each per peer. */
+  flush(): void {
+    const { monoMs } = this.#context.now;
+    const credits = new Map<PeerId, CreditItem[]>();
+    for (const consumer of this.#dirty) this.#grant(consumer, credits);
+    this.#dirty.clear();
+    for (const [peer, items] of credits) {
+      this.#context.send(peer, { type: "credit", items, stampMs: monoMs });
+    }
+    for (const [peer, items] of this.#outbox) {
+      this.#context.send(peer, { type: "verdicts", items, stampMs: monoMs });
+    }
+    this.#outbox.clear();
+  }
+
+  /** One credit per writer first, in turn; the rest to writers that have messages, the emptiest first. */
+  #grant(consumer: Consumer, credits: Map<PeerId, CreditItem[]>): void {
+    if (consumer.ending) return;
+    const writers = this.#host.writers();
+    const grants = writers.map((peer) => this.#grantOf(consumer, peer));
+    let free = consumer.prefetch - consumer.held;
+    for (const grant of grants) free -= grant.outstanding;
+    const turn = consumer.turn % Math.max(1, writers.length);
+    const inTurn = [...grants.slice(turn), ...grants.slice(0, turn)];
+    // With fewer credits than writers, those known to have messages come first.
+    const scarce = consumer.prefetch < writers.length && grants.some((grant) => grant.active);
+    for (const grant of inTurn) {
+      if (free > 0 && grant.outstanding === 0 && (grant.active || !scarce)) {
+        give(grant, 1);
+        free -= 1;
+      }
+    }
+    consumer.turn += 1;
+    const active = grants.filter((grant) => grant.active);
+    while (free > 0 && active.length > 0) {
+      const least = active.reduce((a, b) => (b.outstanding < a.outstanding ? b : a));
+      const share = Math.max(1, Math.floor(free / active.length / 2));
+      give(least, Math.min(free, share));
+      free -= Math.min(free, share);
+    }
+    if (free <= 0 && active.some(({ outstanding }) => outstanding === 0)) {
+      for (const grant of grants) grant.recall = !grant.active && grant.outstanding > 0;
+    }
+    const { session, queue } = consumer;
+    writers.forEach((peer, at) => {
+      const grant = grants[at];
+      if (grant === undefined || (grant.total === grant.sentTotal && !grant.recall)) return;
+      grant.sentTotal = grant.total;
+      const item = { session, queue, total: grant.total, recall: grant.recall };
+      const items = credits.get(peer);
+      if (items === undefined) credits.set(peer, [item]);
+      else items.push(item);
+    });
+  }
+
+  /** Forgets lanes whose last message is settled for two leases: nothing old can come any more. */
+  #sweepLater(): void {
+    if (this.#sweeping) return;
+    this.#sweeping = true;
+    this.#context.timers.set(this.#context.now.monoMs + SWEEP_MS, () => {
+      this.#sweeping = false;
+      for (const [lane, seen] of this.#seen) {
+        if (seen.held.size === 0 && seen.keepUntilMs <= this.#context.now.monoMs) this.#seen.delete(lane);
+      }
+      if (this.#seen.size > 0) this.#sweepLater();
+    });
+  }
+}
+
+function give(grant: Grant, count: number): void {
+  grant.total += count;
+  grant.outstanding += count;
+}
+
+function refOf({ lane, seq, epoch, session }: Held): HeldItem {
+  return { lane, seq, epoch, session };
+}

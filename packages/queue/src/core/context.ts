@@ -1,0 +1,94 @@
+import type { Instant, Random } from "@klatsch/kit/core";
+
+import type { Pid } from "./ballot.ts";
+import type { Message } from "./messages.ts";
+import type { StoredRecord } from "./records.ts";
+import type { Timers } from "./timers.ts";
+import type { Descriptor, LaneId, PeerId, StoreId } from "./types.ts";
+
+/** Timers and limits of the protocol; durations in milliseconds. PROTOCOL.md gives the reasons. */
+export interface Tuning {
+  /** δ of flow 6: replica of rank r waits r·δ before it steals. */
+  readonly stealDelayMs: number;
+  readonly prepareRetryMs: number;
+  readonly prepareRetryMaxMs: number;
+  /** How long a lane writer may be silent in a lane with unfinished messages; doubles per steal. */
+  readonly silentMs: number;
+  readonly silentMaxMs: number;
+  readonly askTimeoutMs: number;
+  readonly learnDelayMs: number;
+  readonly learnSeqs: number;
+  readonly snapshotMs: number;
+  readonly verdictRetryMs: number;
+  readonly verdictRetryMaxMs: number;
+  /** Least grace after a lease; a quarter of the lease if that is more. */
+  readonly graceMinMs: number;
+  readonly resolveMs: number;
+  readonly floorGossipMs: number;
+  readonly sealHysteresisMs: number;
+  readonly offerMs: number;
+  readonly creditIdleMs: number;
+  readonly laneMessages: number;
+  readonly windowOps: number;
+  readonly windowBytes: number;
+  readonly frameBytes: number;
+  readonly pageRegisters: number;
+  /** Enqueues of this node that wait for a quorum. */
+  readonly pendingEnqueues: number;
+  readonly pendingBytes: number;
+}
+
+/** The protocol's defaults. */
+export const DEFAULT_TUNING: Tuning = {
+  stealDelayMs: 250,
+  prepareRetryMs: 250,
+  prepareRetryMaxMs: 10_000,
+  silentMs: 10_000,
+  silentMaxMs: 120_000,
+  askTimeoutMs: 1_000,
+  learnDelayMs: 20,
+  learnSeqs: 256,
+  snapshotMs: 30_000,
+  verdictRetryMs: 100,
+  verdictRetryMaxMs: 2_000,
+  graceMinMs: 2_000,
+  resolveMs: 600_000,
+  floorGossipMs: 10_000,
+  sealHysteresisMs: 30_000,
+  offerMs: 100,
+  creditIdleMs: 1_000,
+  laneMessages: 65_536,
+  windowOps: 4_096,
+  windowBytes: 8 * 1_024 * 1_024,
+  frameBytes: 256 * 1_024,
+  pageRegisters: 1_024,
+  pendingEnqueues: 65_536,
+  pendingBytes: 64 * 1_024 * 1_024,
+};
+
+/** What the parts of one node's queue core share. */
+export interface Context {
+  readonly peer: PeerId;
+  readonly store: StoreId;
+  readonly boot: number;
+  /** This node's proposer id for this boot. */
+  readonly pid: Pid;
+  readonly random: Random;
+  readonly tuning: Tuning;
+  readonly timers: Timers;
+  /** The instant of the input being handled. */
+  readonly now: Instant;
+  /** SHA-256 over the encoded descriptor. */
+  laneIdOf(descriptor: Descriptor): LaneId;
+  persist(key: string, record: StoredRecord | undefined): void;
+  /** Leaves at once: `message` reveals nothing unpersisted. */
+  send(to: PeerId, message: Message): void;
+  /** Leaves after all that was persisted so far is on disk. */
+  sendAfter(to: PeerId, message: Message): void;
+  /** Whether frames reach this peer's store now (always for this node itself). */
+  reachable(store: StoreId): boolean;
+  /** Flow 6: whether this node knows that the process behind `pid` will not act again. */
+  isGone(pid: Pid): boolean;
+  /** A peer or this node itself broke the protocol's rules: counted and reported, nothing else. */
+  fault(what: string, peer: PeerId): void;
+}

@@ -1,0 +1,229 @@
+import type { Context } from "./context.ts";
+import type { LaneWriter, Register } from "./lane-writer.ts";
+import type { CreditItem } from "./messages.ts";
+import type { Holder, PeerId, QueueId } from "./types.ts";
+
+/** Credits one queue keeps at a time: consumers beyond it wait for others to leave. */
+const CREDITS_MAX = 65_536;
+
+interface Credit {
+  readonly holder: Holder;
+  total: number;
+  spent: number;
+  usedMs: number;
+}
+
+interface QueueSide {
+  readonly queue: QueueId;
+  ready: (readonly [LaneWriter, Register])[];
+  head: number;
+  readonly credits: Map<string, Credit>;
+  /** Sessions in turn; rebuilt when one comes or goes. */
+  turns: Credit[];
+  turn: number;
+  offeredMs: number;
+  offering: boolean;
+}
+
+/** What the dispatcher asks of its node. */
+export interface DispatchHost {
+  /** Peers that host consumers of the queue. */
+  consumersOf(queue: QueueId): Iterable<PeerId>;
+  leaseMs(queue: QueueId): number;
+}
+
+/**
+ * Flow 2 and the lane writers' part of flow 9: brings this node's claimable messages and the credit of
+ * consumers together. Consumers take turns, those on the lane's replicas first.
+ */
+export class Dispatch {
+  readonly #context: Context;
+  readonly #host: DispatchHost;
+  readonly #queues = new Map<QueueId, QueueSide>();
+  #sweeping = false;
+
+  constructor(context: Context, host: DispatchHost) {
+    this.#context = context;
+    this.#host = host;
+  }
+
+  /** Messages of this node that wait for a consumer. */
+  depth(queue: QueueId): number {
+    const side = this.#queues.get(queue);
+    return side === undefined ? 0 : side.ready.length - side.head;
+  }
+
+  #side(queue: QueueId): QueueSide {
+    let side = this.#queues.get(queue);
+    if (side === undefined) {
+      side = {
+        queue,
+        ready: [],
+        head: 0,
+        credits: new Map(),
+        turns: [],
+        turn: 0,
+        offeredMs: Number.NEGATIVE_INFINITY,
+        offering: false,
+      };
+      this.#queues.set(queue, side);
+    }
+    return side;
+  }
+
+  /** For fusion: a consumer for a message that does not exist yet, if none waits before it. */
+  claim(lane: LaneWriter): Holder | undefined {
+    const side = this.#side(lane.descriptor.queue);
+    return side.head < side.ready.length ? undefined : this.#nominate(side, lane);
+  }
+
+  add(lane: LaneWriter, register: Register): void {
+    const side = this.#side(lane.descriptor.queue);
+    side.ready.push([lane, register]);
+    this.#run(side);
+  }
+
+  #run(side: QueueSide): void {
+    const leaseMs = this.#host.leaseMs(side.queue);
+    while (side.head < side.ready.length) {
+      const [lane, register] = side.ready[side.head] ?? [];
+      if (lane === undefined || register === undefined || !isClaimable(lane, register)) {
+        side.head += 1;
+        continue;
+      }
+      const holder = this.#nominate(side, lane);
+      if (holder === undefined) break;
+      side.head += 1;
+      lane.lease(register, holder, leaseMs);
+    }
+    if (side.head === side.ready.length) {
+      side.ready = [];
+      side.head = 0;
+    } else {
+      if (side.head > 4_096 && side.head * 2 > side.ready.length) {
+        side.ready = side.ready.slice(side.head);
+        side.head = 0;
+      }
+      this.#offer(side);
+    }
+  }
+
+  #nominate(side: QueueSide, lane: LaneWriter): Holder | undefined {
+    const { turns } = side;
+    const { replicas } = lane.descriptor;
+    let elsewhere: number | undefined;
+    for (let tried = 0; tried < turns.length; tried += 1) {
+      const at = (side.turn + tried) % turns.length;
+      const credit = turns[at];
+      if (credit === undefined || credit.spent >= credit.total) continue;
+      if (replicas.some(({ peer }) => peer === credit.holder.peer)) return this.#spend(side, at);
+      elsewhere ??= at;
+    }
+    return elsewhere === undefined ? undefined : this.#spend(side, elsewhere);
+  }
+
+  #spend(side: QueueSide, at: number): Holder | undefined {
+    const credit = side.turns[at];
+    if (credit === undefined) return undefined;
+    side.turn = at + 1;
+    credit.spent += 1;
+    credit.usedMs = this.#context.now.monoMs;
+    return credit.holder;
+  }
+
+  /** A nomination came to nothing. */
+  refund(queue: QueueId, holder: Holder): void {
+    const side = this.#queues.get(queue);
+    const credit = side?.credits.get(holder.session);
+    if (side === undefined || credit === undefined || credit.spent === 0) return;
+    credit.spent -= 1;
+    this.#run(side);
+  }
+
+  /** CREDIT: `total` is cumulative within the link session; −1 ends the consumer. */
+  credit(peer: PeerId, item: CreditItem): void {
+    const side = this.#side(item.queue);
+    let credit = side.credits.get(item.session);
+    if (credit !== undefined && credit.holder.peer !== peer) return;
+    if (item.total < 0) {
+      if (side.credits.delete(item.session)) side.turns = [...side.credits.values()];
+      return;
+    }
+    if (credit === undefined) {
+      if (side.credits.size >= CREDITS_MAX) return;
+      const holder = { peer, session: item.session };
+      credit = { holder, total: 0, spent: 0, usedMs: this.#context.now.monoMs };
+      side.credits.set(item.session, credit);
+      side.turns = [...side.credits.values()];
+    }
+    if (item.total > credit.total) credit.usedMs = this.#context.now.monoMs;
+    credit.total = Math.max(credit.total, item.total);
+    this.#run(side);
+    if (item.recall) this.#giveBack(credit, 0);
+    else this.#sweepLater();
+  }
+
+  /** The peer's link session ended: its consumers grant anew. */
+  dropPeer(peer: PeerId): void {
+    for (const side of this.#queues.values()) {
+      for (const [session, { holder }] of side.credits) {
+        if (holder.peer === peer) side.credits.delete(session);
+      }
+      side.turns = [...side.credits.values()];
+    }
+  }
+
+  /** A writer with messages and no credit says so. */
+  #offer(side: QueueSide): void {
+    if (side.offering) return;
+    const nextMs = side.offeredMs + this.#context.tuning.offerMs;
+    if (nextMs > this.#context.now.monoMs) {
+      side.offering = true;
+      this.#context.timers.set(nextMs, () => {
+        side.offering = false;
+        this.#run(side);
+      });
+      return;
+    }
+    side.offeredMs = this.#context.now.monoMs;
+    const count = side.ready.length - side.head;
+    for (const peer of this.#host.consumersOf(side.queue)) {
+      this.#context.send(peer, { type: "offer", queue: side.queue, count });
+    }
+  }
+
+  /** An idle writer keeps one credit of each consumer and gives the others back. */
+  #sweepLater(): void {
+    if (this.#sweeping) return;
+    this.#sweeping = true;
+    const { creditIdleMs } = this.#context.tuning;
+    this.#context.timers.set(this.#context.now.monoMs + creditIdleMs, () => {
+      this.#sweeping = false;
+      let left = false;
+      for (const side of this.#queues.values()) {
+        for (const credit of side.credits.values()) {
+          if (this.#context.now.monoMs - credit.usedMs >= creditIdleMs) this.#giveBack(credit, 1);
+          else left = true;
+        }
+      }
+      if (left) this.#sweepLater();
+    });
+  }
+
+  #giveBack(credit: Credit, keep: number): void {
+    const count = credit.total - credit.spent - keep;
+    if (count <= 0) return;
+    credit.spent += count;
+    const { peer, session } = credit.holder;
+    this.#context.send(peer, { type: "returned", session, count });
+  }
+}
+
+function isClaimable(lane: LaneWriter, register: Register): boolean {
+  return (
+    !lane.isLost &&
+    register.chosen &&
+    register.value.state === "READY" &&
+    lane.registers.get(register.seq) === register
+  );
+}

@@ -1,0 +1,690 @@
+import { assert } from "@klatsch/kit/core";
+
+import type { Right } from "./ballot.ts";
+import { comparePromises, pidStore } from "./ballot.ts";
+import type { Context } from "./context.ts";
+import { CHUNK_SEQS, FinishedSet, toRanges } from "./finished.ts";
+import type { Exception, LaneException, OpException, Section } from "./messages.ts";
+import { done, enqueued, failed, leased, rejected, released, superseded } from "./register.ts";
+import type { LaneSender, ReplicaLink } from "./replica-link.ts";
+import type { Timer } from "./timers.ts";
+import type {
+  Definition,
+  Descriptor,
+  EndValue,
+  Holder,
+  LaneId,
+  Ranges,
+  Replica,
+  Value,
+  Verdict,
+} from "./types.ts";
+
+/** An enqueue of this node that waits for its quorum. */
+export interface PendingEnqueue {
+  readonly requestId: number;
+  readonly body: Uint8Array;
+  readonly bodyHash: string;
+  readonly deadlineMs: number;
+}
+
+/** Who asked for the transition a register is in. */
+export interface Waiter {
+  readonly peer: string;
+  readonly session: string;
+  readonly epoch: number;
+  readonly kind: Verdict["kind"];
+}
+
+/** One message as its lane's writer sees it. */
+export interface Register {
+  readonly seq: number;
+  /** Latest value proposed in this round, or found by the steal. */
+  value: Value;
+  /** Its step; −1 for a value found already chosen, before anything is proposed in this round. */
+  step: number;
+  /** Replicas that have `value` at `step`, one bit each. */
+  acks: number;
+  chosen: boolean;
+  /** Replicas known to hold the message: an accept of any step of this round, or a steal's answer. */
+  heldBy: number;
+  /** The body, until it is chosen and in this node's own store. */
+  body: Uint8Array | undefined;
+  enqueue: PendingEnqueue | undefined;
+  waiter: Waiter | undefined;
+  timer: Timer | undefined;
+  /** Monotonic instant at which the lease's timer was last (re)started. */
+  leasedMs: number;
+  /** Found by a steal and not chosen again yet: END waits for it [M7]. */
+  recovering: boolean;
+  /** The verdict that ended the last lease: a repeated question gets the same answer. */
+  settled: { readonly epoch: number; readonly kind: Verdict["kind"] } | undefined;
+}
+
+/** What a lane writer asks of, and tells, the node it is part of. */
+export interface LaneHost {
+  definition(lane: LaneWriter): Definition;
+  link(replica: Replica): ReplicaLink;
+  isHolderGone(holder: Holder): boolean;
+  /** q durable copies of the message exist. */
+  onEnqueued(lane: LaneWriter, register: Register, pending: PendingEnqueue): void;
+  /** The message is READY, chosen, and due. */
+  onClaimable(lane: LaneWriter, register: Register): void;
+  /** q votes elected the holder: only now it may hear of it (P4). */
+  onLeased(lane: LaneWriter, register: Register): void;
+  /** A lease was not chosen in time; its credit is free again. */
+  onSuperseded(lane: LaneWriter, holder: Holder): void;
+  onSettled(lane: LaneWriter, seq: number, waiter: Waiter): void;
+  onFinished(lane: LaneWriter, register: Register): void;
+  /** A replica wants the body, and neither memory nor the own store has it. */
+  onBodyWanted(lane: LaneWriter, register: Register): void;
+  /** END was chosen; with `closed`, the lane is over. */
+  onEnd(lane: LaneWriter, end: EndValue): void;
+  /** Every replica has learnt that the lane closed: nothing is left to say. */
+  onSpread(lane: LaneWriter): void;
+  /** Fewer than q replicas follow: somebody else writes this lane. */
+  onRoleLost(lane: LaneWriter, end: EndValue | undefined): void;
+}
+
+/** One register as q snapshots of a steal showed it. */
+export interface RecoveredRegister {
+  readonly seq: number;
+  readonly value: Value;
+  /** q answers at this very ballot: it is chosen already. */
+  readonly proven: boolean;
+  /** Replicas that answered with the message, one bit each. */
+  readonly heldBy: number;
+}
+
+interface Owed {
+  readonly seqs: Set<number>;
+  learned: number[];
+  end: boolean;
+  closed: boolean;
+}
+
+export function bitCount(bits: number): number {
+  let count = 0;
+  for (let rest = bits; rest !== 0; rest &= rest - 1) count += 1;
+  return count;
+}
+
+/**
+ * The proposer of one lane at one (round, pid): every change of a message is its next step, bound to
+ * its value once sent (P1) and reported only when q replicas of the lane have it on disk (P2, P4).
+ */
+export class LaneWriter implements LaneSender {
+  readonly lane: LaneId;
+  readonly descriptor: Descriptor;
+  readonly right: Right;
+  readonly quorum: number;
+  readonly registers: Map<number, Register> = new Map();
+  readonly finished: FinishedSet = new FinishedSet();
+  readonly #context: Context;
+  readonly #host: LaneHost;
+  readonly #owed: readonly Owed[];
+  readonly #links: readonly ReplicaLink[];
+  readonly #self: number;
+  readonly #epochs = new Map<number, Uint32Array>();
+  #nextSeq = 0;
+  #appending: boolean;
+  #synced: boolean;
+  #lost = false;
+  #refused = 0;
+  /** Registers whose latest value is not chosen. */
+  #unchosen = 0;
+  /** Of a steal's registers, those not chosen yet. */
+  #recovering = 0;
+  #toLearn: number[] = [];
+  #learnTimer: Timer | undefined;
+  #end: { step: number; value: EndValue; acks: number; chosen: boolean } | undefined;
+  #closing = false;
+
+  constructor(
+    context: Context,
+    host: LaneHost,
+    init: { lane: LaneId; descriptor: Descriptor; right: Right; synced: boolean },
+  ) {
+    this.#context = context;
+    this.#host = host;
+    this.lane = init.lane;
+    this.descriptor = init.descriptor;
+    this.right = init.right;
+    this.#synced = init.synced;
+    this.#appending = init.right.round === 0;
+    const { replicas } = init.descriptor;
+    this.quorum = Math.floor(replicas.length / 2) + 1;
+    this.#links = replicas.map((replica) => host.link(replica));
+    this.#self = replicas.findIndex((replica) => replica.store === context.store);
+    assert(this.#self >= 0, "a lane is written by one of its replicas");
+    this.#owed = replicas.map(() => ({ seqs: new Set(), learned: [], end: false, closed: false }));
+  }
+
+  get isAppending(): boolean {
+    return this.#appending && !this.#lost;
+  }
+
+  get isLost(): boolean {
+    return this.#lost;
+  }
+
+  /** Chosen END, if any. */
+  get end(): EndValue | undefined {
+    return this.#end?.chosen === true ? this.#end.value : undefined;
+  }
+
+  get isFull(): boolean {
+    return this.#nextSeq >= this.#context.tuning.laneMessages;
+  }
+
+  /** How many replicas can be reached now. */
+  get reachable(): number {
+    return this.#links.filter((link) => link.isUp).length;
+  }
+
+  /** Whether every replica has learnt that the lane closed. */
+  get isSpread(): boolean {
+    return this.#closing && this.#owed.every((owed) => !owed.closed);
+  }
+
+  /** The lane's descriptor is on this node's disk: frames may leave. */
+  onSynced(): void {
+    this.#synced = true;
+    this.#links.forEach((link) => link.owe(this));
+  }
+
+  // Flows 1 to 5: the life of a message.
+
+  append(pending: PendingEnqueue, leaseMs: number, holder: Holder | undefined): Register {
+    assert(this.isAppending, "only the origin's open lane appends");
+    const seq = this.#nextSeq;
+    this.#nextSeq += 1;
+    const ready = enqueued(pending.bodyHash, pending.body.length, leaseMs);
+    const register: Register = {
+      seq,
+      value: ready,
+      step: -1,
+      acks: 0,
+      chosen: true,
+      heldBy: 0,
+      body: pending.body,
+      enqueue: pending,
+      waiter: undefined,
+      timer: undefined,
+      leasedMs: 0,
+      recovering: false,
+      settled: undefined,
+    };
+    this.registers.set(seq, register);
+    // Fusion: with credit waiting, enqueue and election are one proposal.
+    if (holder === undefined) this.#propose(register, ready);
+    else this.lease(register, holder, leaseMs);
+    return register;
+  }
+
+  /** Flow 2: proposes `holder` for the next epoch; superseded if not chosen in half the lease. */
+  lease(register: Register, holder: Holder, leaseMs: number): void {
+    this.#propose(register, leased(register.value, holder, leaseMs));
+    register.leasedMs = this.#context.now.monoMs;
+    const lateMs = register.leasedMs + leaseMs / 2;
+    register.timer = this.#context.timers.set(lateMs, () => this.#supersede(register));
+  }
+
+  #supersede(register: Register): void {
+    const { holder } = register.value;
+    if (register.chosen || this.#lost || holder === undefined) return;
+    this.#propose(register, superseded(register.value));
+    this.#host.onSuperseded(this, holder);
+  }
+
+  /** The lease ends without a verdict: its time is over, or its holder is gone. */
+  expire(register: Register): void {
+    if (this.#lost || !register.chosen || register.value.state !== "LEASED") return;
+    this.#propose(register, failed(register.value, this.#host.definition(this), 0));
+  }
+
+  /** A verdict on the chosen lease of `waiter.epoch`. */
+  settle(register: Register, verdict: Verdict, waiter: Waiter): void {
+    register.waiter = waiter;
+    const { value } = register;
+    const definition = this.#host.definition(this);
+    switch (verdict.kind) {
+      case "ack":
+        return this.#propose(register, done(value));
+      case "nack": {
+        const due = verdict.delayMs > 0 ? this.#context.now.wallMs + verdict.delayMs : 0;
+        return this.#propose(register, failed(value, definition, due));
+      }
+      case "release":
+        return this.#propose(register, released(value));
+      case "reject":
+        return this.#propose(register, rejected(value, verdict.reason));
+      case "renew":
+        register.waiter = undefined;
+    }
+  }
+
+  /** RENEW, once q confirmed the lane: the timer runs from `fromMs`, when the request came. */
+  renew(register: Register, fromMs: number): void {
+    register.leasedMs = fromMs;
+    this.#armExpiry(register);
+  }
+
+  #armExpiry(register: Register): void {
+    const { leaseMs } = register.value;
+    const graceMs = Math.max(leaseMs / 4, this.#context.tuning.graceMinMs);
+    this.#context.timers.cancel(register.timer);
+    register.timer = this.#context.timers.set(register.leasedMs + leaseMs + graceMs, () =>
+      this.expire(register),
+    );
+  }
+
+  /** Epoch at which `seq` was finished, 0 if this writer does not remember. */
+  finishedEpoch(seq: number): number {
+    return this.#epochs.get(Math.floor(seq / CHUNK_SEQS))?.[seq % CHUNK_SEQS] ?? 0;
+  }
+
+  #propose(register: Register, value: Value): void {
+    if (register.chosen) this.#unchosen += 1;
+    register.step += 1;
+    register.value = value;
+    register.acks = 0;
+    register.chosen = false;
+    this.#context.timers.cancel(register.timer);
+    register.timer = undefined;
+    this.#send(register);
+  }
+
+  #send(register: Register): void {
+    for (let index = 0; index < this.#links.length; index += 1) {
+      const link = this.#links[index];
+      if (link === undefined) continue;
+      if (this.#synced && link.hasRoom && this.#owed[index]?.seqs.size === 0) {
+        this.#add(link, index, register);
+      } else {
+        this.#owed[index]?.seqs.add(register.seq);
+        link.owe(this);
+      }
+    }
+  }
+
+  #add(link: ReplicaLink, index: number, register: Register): void {
+    const { seq, step, value } = register;
+    const has = (register.heldBy & (1 << index)) !== 0 || value.state === "DONE";
+    const attach = !has && register.body === undefined;
+    if (attach && (register.heldBy & (1 << this.#self)) === 0) {
+      this.#host.onBodyWanted(this, register);
+      return;
+    }
+    const body = has ? undefined : register.body;
+    link.accept(this, attach ? { seq, step, value, body, attach } : { seq, step, value, body });
+  }
+
+  // Answers of the replicas.
+
+  onOk(link: ReplicaLink, section: Section, exceptions: readonly Exception[]): void {
+    if (this.#lost) return;
+    const index = this.#links.indexOf(link);
+    const bit = 1 << index;
+    const excepted = new Map<number, OpException>();
+    for (const exception of exceptions) {
+      if (!("seq" in exception)) return this.#onRefusal(link, index, section, exception);
+      excepted.set(exception.seq, exception);
+    }
+    for (const { seq, step } of section.accepts) {
+      const exception = excepted.size === 0 ? undefined : excepted.get(seq);
+      const register = this.registers.get(seq);
+      if (register === undefined) continue;
+      if (exception === undefined) this.#count(register, bit, step);
+      else this.#onException(link, index, register, exception);
+    }
+    if (section.end !== undefined && !excepted.has(-1)) this.#countEnd(bit, section.end.step);
+    if (section.closed !== undefined) this.#onClosedLearnt(index);
+  }
+
+  #onRefusal(
+    link: ReplicaLink,
+    index: number,
+    section: Section,
+    exception: LaneException,
+  ): void {
+    switch (exception.code) {
+      case "REFUSED":
+        if (exception.promise !== undefined) this.#onFollowerLost(index, exception.promise);
+        return;
+      case "CLOSED":
+        // After this writer's own close that is what LEARN_CLOSED meets; before, another closed it.
+        if (this.#closing) this.#onClosedLearnt(index);
+        else this.#loseRole(exception.end);
+        return;
+      case "NEED_LANE":
+        link.unknow(this.lane);
+        this.onLost(link, section);
+        return;
+      case "BAD_LANE":
+        this.#context.fault(`lane ${this.lane} is refused as malformed`, link.peer);
+        this.#onFollowerLost(index, undefined);
+    }
+  }
+
+  /** This node's own store promised the lane to a higher right. */
+  onOvertaken(promise: Right): void {
+    if (!this.#lost) this.#onFollowerLost(this.#self, promise);
+  }
+
+  onClosedElsewhere(end: EndValue | undefined): void {
+    if (!this.#closing) this.#loseRole(end);
+  }
+
+  /** A refused writer seals the lane but serves it while q replicas still follow. */
+  #onFollowerLost(index: number, promise: Right | undefined): void {
+    if (promise !== undefined && comparePromises(promise, this.right) <= 0) return;
+    this.#refused |= 1 << index;
+    // Who was promised the lane follows nobody else either.
+    const holder = promise === undefined ? undefined : pidStore(promise.pid);
+    this.descriptor.replicas.forEach(({ store }, at) => {
+      if (store === holder) this.#refused |= 1 << at;
+    });
+    this.#appending = false;
+    if (this.#links.length - bitCount(this.#refused) < this.quorum) this.#loseRole(undefined);
+    else this.#advance();
+  }
+
+  #loseRole(end: EndValue | undefined): void {
+    if (this.#lost) return;
+    this.#lost = true;
+    this.#appending = false;
+    this.#stopTimers();
+    this.#host.onRoleLost(this, end);
+  }
+
+  /** Ends this writer's part without telling anybody: a higher round of this node took over. */
+  retire(): void {
+    this.#lost = true;
+    this.#stopTimers();
+  }
+
+  #stopTimers(): void {
+    for (const link of this.#links) link.forget(this);
+    for (const { timer } of this.registers.values()) this.#context.timers.cancel(timer);
+    this.#context.timers.cancel(this.#learnTimer);
+  }
+
+  #onException(
+    link: ReplicaLink,
+    index: number,
+    register: Register,
+    exception: OpException,
+  ): void {
+    switch (exception.code) {
+      case "OLDER": {
+        // The replica has a later step: that counts for the enqueue, never for a lease.
+        const { ballot } = exception;
+        if (ballot !== undefined && comparePromises(ballot, this.right) === 0) {
+          this.#hold(register, 1 << index);
+        }
+        return;
+      }
+      case "NEED_BODY":
+        register.heldBy &= ~(1 << index);
+        this.#owed[index]?.seqs.add(register.seq);
+        link.owe(this);
+        return;
+      case "GONE": // Somebody finished it: this writer will hear of that as a refusal.
+      case "CONFLICT":
+        return;
+    }
+  }
+
+  #hold(register: Register, bit: number): void {
+    register.heldBy |= bit;
+    const pending = register.enqueue;
+    if (pending === undefined || bitCount(register.heldBy) < this.quorum) return;
+    register.enqueue = undefined;
+    this.#host.onEnqueued(this, register, pending);
+  }
+
+  #count(register: Register, bit: number, step: number): void {
+    this.#hold(register, bit);
+    if (step !== register.step || register.chosen) {
+      if (register.chosen && (register.heldBy & (1 << this.#self)) !== 0) register.body = undefined;
+      return;
+    }
+    register.acks |= bit;
+    if (bitCount(register.acks) >= this.quorum) this.#onChosen(register);
+  }
+
+  #onChosen(register: Register): void {
+    register.chosen = true;
+    this.#unchosen -= 1;
+    const { recovering, waiter, value } = register;
+    if (recovering) {
+      register.recovering = false;
+      this.#recovering -= 1;
+    }
+    this.#context.timers.cancel(register.timer);
+    register.timer = undefined;
+    if (waiter !== undefined) {
+      register.waiter = undefined;
+      register.settled = { epoch: waiter.epoch, kind: waiter.kind };
+      this.#host.onSettled(this, register.seq, waiter);
+    }
+    switch (value.state) {
+      case "READY":
+        this.#onReady(register);
+        break;
+      case "LEASED":
+        // A stealer cannot know when the lease began: it grants a full one.
+        if (recovering) register.leasedMs = this.#context.now.monoMs;
+        this.#armExpiry(register);
+        if (value.holder !== undefined && this.#host.isHolderGone(value.holder)) this.expire(register);
+        else this.#host.onLeased(this, register);
+        break;
+      case "DONE":
+        this.#finish(register);
+        break;
+      case "DEAD":
+        break;
+    }
+    if ((register.heldBy & (1 << this.#self)) !== 0) register.body = undefined;
+    this.#advance();
+  }
+
+  #onReady(register: Register): void {
+    const waitMs = register.value.notBeforeWallMs - this.#context.now.wallMs;
+    if (waitMs <= 0) return this.#host.onClaimable(this, register);
+    const dueMs = this.#context.now.monoMs + waitMs;
+    register.timer = this.#context.timers.set(dueMs, () => {
+      register.timer = undefined;
+      this.#host.onClaimable(this, register);
+    });
+  }
+
+  #finish(register: Register): void {
+    const { seq } = register;
+    this.registers.delete(seq);
+    this.finished.add(seq);
+    const chunk = Math.floor(seq / CHUNK_SEQS);
+    let epochs = this.#epochs.get(chunk);
+    if (epochs === undefined) this.#epochs.set(chunk, (epochs = new Uint32Array(CHUNK_SEQS)));
+    epochs[seq % CHUNK_SEQS] = register.value.epoch;
+    this.#toLearn.push(seq);
+    const { learnSeqs, learnDelayMs } = this.#context.tuning;
+    if (this.#toLearn.length >= learnSeqs) this.#learn();
+    else if (this.#learnTimer === undefined) {
+      const at = this.#context.now.monoMs + learnDelayMs;
+      this.#learnTimer = this.#context.timers.set(at, () => this.#learn());
+    }
+    this.#host.onFinished(this, register);
+  }
+
+  #learn(): void {
+    this.#context.timers.cancel(this.#learnTimer);
+    this.#learnTimer = undefined;
+    const learned = this.#toLearn;
+    this.#toLearn = [];
+    this.#links.forEach((link, index) => {
+      this.#owed[index]?.learned.push(...learned);
+      link.owe(this);
+    });
+  }
+
+  // What each replica is owed.
+
+  pump(link: ReplicaLink): boolean {
+    if (this.#lost) return true;
+    const index = this.#links.indexOf(link);
+    const owed = this.#owed[index];
+    if (owed === undefined || !this.#synced) return true;
+    if (owed.closed && this.#end !== undefined) {
+      owed.seqs.clear();
+      owed.learned = [];
+      owed.end = false;
+      link.closed(this, this.#end.value);
+      return true;
+    }
+    if (owed.learned.length > 0) {
+      link.learn(this, toRanges(owed.learned));
+      owed.learned = [];
+    }
+    if (owed.end && this.#end !== undefined) {
+      owed.end = false;
+      link.end(this, this.#end.step, this.#end.value);
+    }
+    for (const seq of owed.seqs) {
+      if (!link.hasRoom) return false;
+      owed.seqs.delete(seq);
+      const register = this.registers.get(seq);
+      if (register !== undefined) this.#add(link, index, register);
+    }
+    return true;
+  }
+
+  onLost(link: ReplicaLink, section: Section): void {
+    const owed = this.#owed[this.#links.indexOf(link)];
+    if (owed === undefined || this.#lost) return;
+    for (const { seq } of section.accepts) owed.seqs.add(seq);
+    for (const [from, to] of section.learned) {
+      for (let seq = from; seq < to; seq += 1) owed.learned.push(seq);
+    }
+    if (section.end !== undefined) owed.end = true;
+    link.owe(this);
+  }
+
+  // Flow 6's end: what a steal found.
+
+  /** Takes over what q snapshots said; every value not yet proved chosen is proposed again, as it is. */
+  recover(
+    found: readonly RecoveredRegister[],
+    finished: Ranges,
+    nextSeq: number,
+    end: EndValue | undefined,
+  ): void {
+    this.#nextSeq = nextSeq;
+    for (const [from, to] of finished) {
+      for (let seq = from; seq < to; seq += 1) if (this.finished.add(seq)) this.#toLearn.push(seq);
+    }
+    const registers = found.map(({ seq, value, heldBy, proven }) => {
+      const register: Register = {
+        seq,
+        value,
+        step: -1,
+        acks: 0,
+        chosen: true,
+        heldBy,
+        body: undefined,
+        enqueue: undefined,
+        waiter: undefined,
+        timer: undefined,
+        leasedMs: this.#context.now.monoMs,
+        recovering: true,
+        settled: undefined,
+      };
+      this.registers.set(seq, register);
+      return { register, proven };
+    });
+    this.#recovering = registers.length;
+    if (end !== undefined) this.#proposeEnd(end);
+    for (const { register, proven } of registers) {
+      if (!proven) this.#propose(register, register.value);
+    }
+    for (const { register, proven } of registers) {
+      if (!proven) continue;
+      this.#unchosen += 1;
+      this.#onChosen(register);
+    }
+    if (this.#toLearn.length > 0) this.#learn();
+    this.#advance();
+  }
+
+  /** A body this node lacked has come: what waited for it is sent. */
+  onBody(seq: number, body: Uint8Array): void {
+    const register = this.registers.get(seq);
+    if (register === undefined || this.#lost) return;
+    register.body = body;
+    this.#send(register);
+  }
+
+  // Flows 7 and 8: END and closing.
+
+  /** Appends no more; END follows once every message's latest value is chosen [M7]. */
+  seal(): void {
+    this.#appending = false;
+    this.#advance();
+  }
+
+  #advance(): void {
+    if (this.#appending || this.#lost) return;
+    // Its origin ends a lane over chosen values only; a stealer, once all it found is chosen again.
+    if ((this.right.round === 0 ? this.#unchosen : this.#recovering) > 0) return;
+    if (this.#end === undefined) this.#proposeEnd(this.#endFound());
+    else if (this.#end.chosen && !this.#end.value.closed && this.registers.size === 0) {
+      this.#proposeEnd({ ...this.#end.value, closed: true });
+    }
+  }
+
+  #endFound(): EndValue {
+    const absent: number[] = [];
+    for (let seq = 0; seq < this.#nextSeq; seq += 1) {
+      if (!this.registers.has(seq) && !this.finished.has(seq)) absent.push(seq);
+    }
+    return { n: this.#nextSeq, voids: toRanges(absent), closed: false };
+  }
+
+  #proposeEnd(value: EndValue): void {
+    const step = (this.#end?.step ?? -1) + 1;
+    this.#end = { step, value, acks: 0, chosen: false };
+    this.#links.forEach((link, index) => {
+      const owed = this.#owed[index];
+      if (owed !== undefined) owed.end = true;
+      link.owe(this);
+    });
+  }
+
+  #countEnd(bit: number, step: number): void {
+    const end = this.#end;
+    if (end === undefined || end.chosen || end.step !== step) return;
+    end.acks |= bit;
+    if (bitCount(end.acks) < this.quorum) return;
+    end.chosen = true;
+    this.#host.onEnd(this, end.value);
+    if (end.value.closed) this.#spreadClosed();
+    else this.#advance();
+  }
+
+  #onClosedLearnt(index: number): void {
+    const owed = this.#owed[index];
+    if (owed !== undefined) owed.closed = false;
+    if (this.isSpread) this.#host.onSpread(this);
+  }
+
+  #spreadClosed(): void {
+    this.#closing = true;
+    this.#context.timers.cancel(this.#learnTimer);
+    this.#links.forEach((link, index) => {
+      const owed = this.#owed[index];
+      if (owed !== undefined) owed.closed = true;
+      link.owe(this);
+    });
+  }
+}

@@ -1,0 +1,406 @@
+import type { Acceptor, AcceptorLane } from "./acceptor.ts";
+import { pidStore } from "./ballot.ts";
+import { Confirms } from "./confirms.ts";
+import type { Context } from "./context.ts";
+import { Dispatch } from "./dispatch.ts";
+import type { LaneHost, PendingEnqueue, Register, Waiter } from "./lane-writer.ts";
+import { bitCount, LaneWriter } from "./lane-writer.ts";
+import type { Delivery, HeldItem, Message, SettledItem, VerdictItem } from "./messages.ts";
+import { isVoid } from "./register.ts";
+import type { ReplicaLink } from "./replica-link.ts";
+import type { Recovery, Steals } from "./steal.ts";
+import type {
+  Definition,
+  Descriptor,
+  EndValue,
+  Holder,
+  LaneId,
+  PeerId,
+  QueueId,
+  Replica,
+  Resolution,
+  SettledCode,
+} from "./types.ts";
+
+/** Body fetches of a steal under way at a time. */
+const FETCHES_MAX = 256;
+/** After this many unanswered fetches of one body the lane is prepared again, higher. */
+const FETCH_TRIES_MAX = 10;
+/** Lanes remembered as told to one peer within a link session. */
+const TOLD_LANES_MAX = 4_096;
+
+/** What the lanes of a node ask of it. */
+export interface LanesHost {
+  definition(queue: QueueId): Definition | undefined;
+  link(replica: Replica): ReplicaLink;
+  isGreeted(peer: PeerId): boolean;
+  isOut(peer: PeerId): boolean;
+  peerOf(store: string): PeerId | undefined;
+  consumersOf(queue: QueueId): Iterable<PeerId>;
+  /** Enqueues of a lane that somebody else took over: what became of them decides. */
+  onOrphans(lane: LaneWriter, orphans: readonly (readonly [seq: number, PendingEnqueue])[]): void;
+  onEnqueued(pending: PendingEnqueue, lane: LaneId, seq: number): void;
+  onElected(lane: LaneId, seq: number, holder: Holder): void;
+}
+
+interface Fetch {
+  readonly lane: LaneWriter;
+  readonly seq: number;
+  heldBy: number;
+  tries: number;
+}
+
+/**
+ * Every lane this node writes, whether it opened or stole it: elections, verdicts, confirmations,
+ * and the outboxes to consumers.
+ */
+export class Lanes {
+  readonly dispatch: Dispatch;
+  readonly #context: Context;
+  readonly #acceptor: Acceptor;
+  readonly #host: LanesHost;
+  readonly #writers = new Map<LaneId, LaneWriter>();
+  readonly #confirms: Confirms;
+  readonly #laneHost: LaneHost;
+  readonly #deliveries = new Map<PeerId, Delivery[]>();
+  readonly #settled = new Map<PeerId, SettledItem[]>();
+  readonly #told = new Map<PeerId, Set<LaneId>>();
+  readonly #stamps = new Map<PeerId, number>();
+  readonly #fetching = new Map<string, Fetch>();
+  #fetchQueue: Fetch[] = [];
+  #steals: Steals | undefined;
+
+  constructor(context: Context, acceptor: Acceptor, host: LanesHost) {
+    this.#context = context;
+    this.#acceptor = acceptor;
+    this.#host = host;
+    this.#confirms = new Confirms(context);
+    this.dispatch = new Dispatch(context, {
+      consumersOf: (queue) => host.consumersOf(queue),
+      leaseMs: (queue) => this.#definition(queue).leaseMs,
+    });
+    this.#laneHost = this.#makeLaneHost();
+  }
+
+  set steals(steals: Steals) {
+    this.#steals = steals;
+  }
+
+  get(lane: LaneId): LaneWriter | undefined {
+    return this.#writers.get(lane);
+  }
+
+  all(): Iterable<LaneWriter> {
+    return this.#writers.values();
+  }
+
+  isServing(lane: LaneId): boolean {
+    return this.#writers.has(lane);
+  }
+
+  /** Queues nobody here declared yet (their lanes were stolen) get the defaults. */
+  #definition(queue: QueueId): Definition {
+    const known = this.#host.definition(queue);
+    return known ?? { queue, name: "", replicas: 3, leaseMs: 30_000, maxDeliveries: 20 };
+  }
+
+  #makeLaneHost(): LaneHost {
+    return {
+      definition: (lane) => this.#definition(lane.descriptor.queue),
+      link: (replica) => this.#host.link(replica),
+      isHolderGone: ({ peer }) => this.#host.isOut(peer),
+      onEnqueued: (lane, register, pending) => {
+        this.#host.onEnqueued(pending, lane.lane, register.seq);
+      },
+      onClaimable: (lane, register) => this.dispatch.add(lane, register),
+      onLeased: (lane, register) => this.#deliver(lane, register),
+      onSuperseded: (lane, holder) => this.dispatch.refund(lane.descriptor.queue, holder),
+      onSettled: (lane, seq, waiter) => this.#answerWaiter(lane, seq, waiter, "DONE"),
+      onFinished: () => undefined,
+      onBodyWanted: (lane, register) => this.#wantBody(lane, register),
+      onEnd: (lane, end) => {
+        if (end.closed) this.#confirms.drop(lane);
+      },
+      onSpread: (lane) => this.#remove(lane),
+      onRoleLost: (lane, end) => this.#onRoleLost(lane, end),
+    };
+  }
+
+  // Coming and going of writers.
+
+  /** Opens a lane of this node's own; its frames leave once `descriptor` is on disk. */
+  open(lane: LaneId, descriptor: Descriptor): LaneWriter {
+    const right = { round: 0, pid: descriptor.originPid };
+    const init = { lane, descriptor, right, synced: false };
+    const writer = new LaneWriter(this.#context, this.#laneHost, init);
+    this.#writers.set(lane, writer);
+    this.#acceptor.open(lane, descriptor);
+    return writer;
+  }
+
+  steal(lane: AcceptorLane, recovery: Recovery): void {
+    this.#writers.get(lane.lane)?.retire();
+    const { right, found, finished, nextSeq, end } = recovery;
+    const init = { lane: lane.lane, descriptor: lane.descriptor, right, synced: true };
+    const writer = new LaneWriter(this.#context, this.#laneHost, init);
+    this.#writers.set(lane.lane, writer);
+    writer.recover(found, finished, nextSeq, end);
+  }
+
+  #remove(lane: LaneWriter): void {
+    if (this.#writers.get(lane.lane) === lane) this.#writers.delete(lane.lane);
+    this.#confirms.drop(lane);
+    lane.retire();
+  }
+
+  /** This store promised the lane to somebody else, or learnt that somebody closed it. */
+  onOvertaken(lane: AcceptorLane): void {
+    const writer = this.#writers.get(lane.lane);
+    if (writer === undefined) return;
+    if (lane.closed) writer.onClosedElsewhere(lane.end?.value);
+    else writer.onOvertaken(lane.promise);
+  }
+
+  /** The origin's floor passed the lane. */
+  drop(lane: LaneId): void {
+    const writer = this.#writers.get(lane);
+    if (writer !== undefined) this.#remove(writer);
+  }
+
+  #onRoleLost(lane: LaneWriter, end: EndValue | undefined): void {
+    this.#remove(lane);
+    const orphans: (readonly [number, PendingEnqueue])[] = [];
+    for (const register of lane.registers.values()) {
+      const { enqueue, waiter, seq } = register;
+      if (enqueue !== undefined) orphans.push([seq, enqueue]);
+      if (waiter !== undefined) this.#answerWaiter(lane, seq, waiter, "RETRY");
+    }
+    const known = this.#acceptor.lane(lane.lane);
+    if (end !== undefined && known !== undefined) this.#acceptor.learnClosed(known, end);
+    this.#host.onOrphans(lane, orphans);
+    this.#steals?.onRoleLost(lane.lane);
+  }
+
+  // Deliveries.
+
+  #deliver(lane: LaneWriter, register: Register): void {
+    const { holder, epoch, leaseMs, deliveries } = register.value;
+    if (holder === undefined) return;
+    this.#host.onElected(lane.lane, register.seq, holder);
+    // Without a link HELD brings it up again.
+    if (!this.#host.isGreeted(holder.peer)) return;
+    const { body, seq } = register;
+    const ageMs = Math.max(0, this.#context.now.monoMs - register.leasedMs);
+    const { session, peer } = holder;
+    const attach = body === undefined;
+    const item = { lane: lane.lane, seq, epoch, session, leaseMs, ageMs, deliveries, body, attach };
+    const items = this.#deliveries.get(peer);
+    if (items === undefined) this.#deliveries.set(peer, [item]);
+    else items.push(item);
+  }
+
+  #tell(peer: PeerId, items: readonly Delivery[]): void {
+    let told = this.#told.get(peer);
+    if (told === undefined) this.#told.set(peer, (told = new Set()));
+    const descriptors: (readonly [LaneId, Descriptor])[] = [];
+    for (const { lane } of items) {
+      const writer = told.has(lane) ? undefined : this.#writers.get(lane);
+      if (writer === undefined) continue;
+      if (told.size >= TOLD_LANES_MAX) told.clear();
+      told.add(lane);
+      descriptors.push([lane, writer.descriptor]);
+    }
+    const stampMs = this.#stamps.get(peer) ?? 0;
+    this.#context.send(peer, { type: "deliver", items, descriptors, stampMs });
+  }
+
+  flush(): void {
+    for (const [peer, items] of this.#settled) this.#context.send(peer, { type: "settled", items });
+    this.#settled.clear();
+    for (const [peer, items] of this.#deliveries) this.#tell(peer, items);
+    this.#deliveries.clear();
+  }
+
+  linkDown(peer: PeerId): void {
+    this.dispatch.dropPeer(peer);
+    this.#told.delete(peer);
+    this.#stamps.delete(peer);
+    this.#deliveries.delete(peer);
+    this.#settled.delete(peer);
+  }
+
+  stamp(peer: PeerId, stampMs: number): void {
+    this.#stamps.set(peer, stampMs);
+  }
+
+  /** The peer is out of the mesh: what its consumers held is claimable again. */
+  peerOut(peer: PeerId): void {
+    for (const lane of this.#writers.values()) {
+      for (const register of [...lane.registers.values()]) {
+        if (register.value.holder?.peer === peer) lane.expire(register);
+      }
+    }
+  }
+
+  /** HELD: what the peer's consumers hold of this writer, on a new link. */
+  held(from: PeerId, items: readonly HeldItem[]): void {
+    const held = new Set(items.map(({ lane, seq, epoch }) => `${lane}-${seq}-${epoch}`));
+    for (const lane of this.#writers.values()) {
+      for (const register of lane.registers.values()) {
+        const { chosen, value, seq } = register;
+        if (!chosen || value.state !== "LEASED" || value.holder?.peer !== from) continue;
+        if (!held.has(`${lane.lane}-${seq}-${value.epoch}`)) this.#deliver(lane, register);
+      }
+    }
+    for (const item of items) this.verdict(from, { ...item, verdict: { kind: "renew" } });
+  }
+
+  // Verdicts: flows 3 and 4.
+
+  verdict(from: PeerId, item: VerdictItem): void {
+    const lane = this.#writers.get(item.lane);
+    if (lane === undefined) return this.#misdirected(from, item);
+    const register = lane.registers.get(item.seq);
+    if (register === undefined) return this.#onFinished(from, item, lane);
+    const { value, chosen, waiter, settled } = register;
+    const waiting: Waiter = {
+      peer: from,
+      session: item.session,
+      epoch: item.epoch,
+      kind: item.verdict.kind,
+    };
+    const isHolder =
+      value.state === "LEASED" &&
+      value.epoch === item.epoch &&
+      value.holder?.peer === from &&
+      value.holder.session === item.session;
+    if (chosen && isHolder) {
+      if (item.verdict.kind === "renew") this.#renew(lane, register, item, from);
+      else lane.settle(register, item.verdict, waiting);
+    } else if (!chosen && waiter?.epoch === item.epoch && waiter.kind === item.verdict.kind) {
+      register.waiter = waiting; // The same question again: its answer comes with the choice.
+    } else if (settled?.epoch === item.epoch && settled.kind === item.verdict.kind) {
+      this.#answer(from, item, "DONE");
+    } else if (chosen) {
+      this.#confirms.ask(lane, () => {
+        // Still so: the lease named is over, and q replicas follow this writer.
+        const now = lane.registers.get(item.seq)?.value;
+        const same = now?.state === "LEASED" && now.epoch === item.epoch;
+        this.#answer(from, item, same ? "RETRY" : "STALE");
+      });
+    } else this.#answer(from, item, "RETRY");
+  }
+
+  #onFinished(from: PeerId, item: VerdictItem, lane: LaneWriter): void {
+    const epoch = lane.finishedEpoch(item.seq);
+    if (epoch === 0) this.#answer(from, item, lane.finished.has(item.seq) ? "FINISHED" : "RETRY");
+    else this.#answer(from, item, epoch === item.epoch ? "DONE" : "STALE");
+  }
+
+  #renew(lane: LaneWriter, register: Register, item: VerdictItem, from: PeerId): void {
+    const askedMs = this.#context.now.monoMs;
+    this.#confirms.ask(lane, () => {
+      const { value, chosen } = register;
+      const held = chosen && value.state === "LEASED" && value.epoch === item.epoch;
+      if (held) lane.renew(register, askedMs);
+      this.#answer(from, item, held ? "DONE" : "RETRY");
+    });
+  }
+
+  #misdirected(from: PeerId, item: VerdictItem): void {
+    const known = this.#acceptor.lane(item.lane);
+    if (known?.closed === true) return this.#answer(from, item, "FINISHED");
+    if (known === undefined) return this.#answer(from, item, "RETRY");
+    this.#steals?.kick(item.lane);
+    this.#answer(from, item, "RETRY", this.#host.peerOf(pidStore(known.promise.pid)));
+  }
+
+  #answerWaiter(lane: LaneWriter, seq: number, waiter: Waiter, code: SettledCode): void {
+    const { peer, session, epoch } = waiter;
+    const verdict = { kind: "ack" } as const;
+    this.#answer(peer, { lane: lane.lane, seq, epoch, session, verdict }, code);
+  }
+
+  #answer(to: PeerId, item: VerdictItem, code: SettledCode, hint?: PeerId): void {
+    if (!this.#host.isGreeted(to)) return;
+    const { lane, seq, epoch, session } = item;
+    const settled = { lane, seq, epoch, session, renew: item.verdict.kind === "renew", code, hint };
+    const items = this.#settled.get(to);
+    if (items === undefined) this.#settled.set(to, [settled]);
+    else items.push(settled);
+  }
+
+  confirmed(from: PeerId, message: Message & { type: "confirmed" }): void {
+    this.#confirms.confirmed(from, this.#writers.get(message.lane), message);
+  }
+
+  /** What became of a message id, as far as this node may say [M8]. */
+  resolution(lane: LaneId, seq: number): Resolution {
+    const writer = this.#writers.get(lane);
+    if (writer !== undefined) {
+      if (writer.end !== undefined) return isVoid(writer.end, seq) ? "NEVER" : "ACKED";
+      if (writer.right.round > 0) return "PENDING";
+      const register = writer.registers.get(seq);
+      if (register === undefined) return writer.finished.has(seq) ? "ACKED" : "UNKNOWN";
+      return bitCount(register.heldBy) >= writer.quorum ? "ACKED" : "PENDING";
+    }
+    const known = this.#acceptor.lane(lane);
+    if (known === undefined) return "UNKNOWN";
+    if (known.closed) {
+      if (known.end === undefined) return "UNKNOWN";
+      return isVoid(known.end.value, seq) ? "NEVER" : "ACKED";
+    }
+    this.#steals?.kick(lane);
+    return "PENDING";
+  }
+
+  // Bodies a steal found elsewhere.
+
+  #wantBody(lane: LaneWriter, register: Register): void {
+    const key = `${lane.lane}-${register.seq}`;
+    if (this.#fetching.has(key)) return;
+    const fetch: Fetch = { lane, seq: register.seq, heldBy: register.heldBy, tries: 0 };
+    this.#fetching.set(key, fetch);
+    if (this.#fetching.size <= FETCHES_MAX) this.#fetch(fetch);
+    else this.#fetchQueue.push(fetch);
+  }
+
+  #fetch(fetch: Fetch): void {
+    const { lane, seq } = fetch;
+    const key = `${lane.lane}-${seq}`;
+    if (lane.isLost || !lane.registers.has(seq)) return this.#fetched(key);
+    if (fetch.tries >= FETCH_TRIES_MAX) {
+      // Its only holder is away: perhaps the rest never had it. Prepare again, higher.
+      this.#fetched(key);
+      this.#onRoleLost(lane, undefined);
+      return;
+    }
+    const sources = lane.descriptor.replicas.filter(
+      ({ store }, index) => (fetch.heldBy & (1 << index)) !== 0 && this.#context.reachable(store),
+    );
+    const source = sources[fetch.tries % Math.max(1, sources.length)];
+    fetch.tries += 1;
+    if (source !== undefined) {
+      this.#context.send(source.peer, { type: "getBody", lane: lane.lane, seq });
+    }
+    const at = this.#context.now.monoMs + this.#context.tuning.askTimeoutMs;
+    this.#context.timers.set(at, () => {
+      if (this.#fetching.get(key) === fetch) this.#fetch(fetch);
+    });
+  }
+
+  #fetched(key: string): void {
+    this.#fetching.delete(key);
+    const next = this.#fetchQueue.shift();
+    if (next !== undefined) this.#fetch(next);
+  }
+
+  body(from: PeerId, message: Message & { type: "body" }): void {
+    const key = `${message.lane}-${message.seq}`;
+    const fetch = this.#fetching.get(key);
+    if (fetch === undefined || message.body === undefined) return;
+    if (!fetch.lane.descriptor.replicas.some(({ peer }) => peer === from)) return;
+    this.#fetched(key);
+    fetch.lane.onBody(message.seq, message.body);
+  }
+}

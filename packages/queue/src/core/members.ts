@@ -1,0 +1,266 @@
+import type { Instant } from "@klatsch/kit/core";
+
+import type { Pid } from "./ballot.ts";
+import { pidBoot, pidStore } from "./ballot.ts";
+import type { Message } from "./messages.ts";
+import type { Candidate } from "./placement.ts";
+import type { StoredRecord } from "./records.ts";
+import { keyOf } from "./records.ts";
+import type { Definition, PeerId, QueueId, StoreId } from "./types.ts";
+
+/** What the mesh says of a peer. `stopped` and `dead` are gone for now, `left` for good. */
+export type PeerStatus = "alive" | "suspect" | "dead" | "stopped" | "left";
+
+/** Peers and stores one node knows at most. */
+const MEMBERS_MAX = 4_096;
+/** Queue definitions one node knows at most. */
+export const DEFINITIONS_MAX = 10_000;
+/** How long after its start a node waits for members it knows from disk before it counts them as gone. */
+const UNSEEN_MS = 10_000;
+/** C keeps a node for this long after its last consumer, in milliseconds. */
+const CONSUMES_MS = 30_000;
+
+interface Peer {
+  status: PeerStatus | undefined;
+  up: boolean;
+  /** Its hello came on the present link: frames may be exchanged. */
+  greeted: boolean;
+  store: StoreId | undefined;
+  readonly consumes: Map<QueueId, number>;
+}
+
+interface Store {
+  readonly peer: PeerId;
+  readonly boot: number;
+  readonly retired: boolean;
+}
+
+interface MembersHost {
+  readonly peer: PeerId;
+  readonly store: StoreId;
+  readonly boot: number;
+  readonly now: Instant;
+  persist(key: string, record: StoredRecord | undefined): void;
+  fault(what: string, peer: PeerId): void;
+}
+
+/** Who else there is: peers, their stores and boots, what they consume, and the queues they know. */
+export class Members {
+  readonly #host: MembersHost;
+  readonly #peers = new Map<PeerId, Peer>();
+  readonly #stores = new Map<StoreId, Store>();
+  readonly #definitions = new Map<QueueId, Definition>();
+  readonly #echoes = new Map<StoreId, number>();
+  readonly #startMs: number;
+
+  constructor(host: MembersHost) {
+    this.#host = host;
+    this.#startMs = host.now.monoMs;
+    const self = this.#peer(host.peer);
+    self.status = "alive";
+    self.up = true;
+    self.greeted = true;
+    self.store = host.store;
+  }
+
+  load(records: Iterable<readonly [key: string, record: StoredRecord]>): void {
+    for (const [key, record] of records) {
+      const id = key.slice(2);
+      if (record.kind === "member") this.#stores.set(id, record);
+      else if (record.kind === "definition") this.#definitions.set(id, record.definition);
+      else if (record.kind === "echo") this.#echoes.set(id, record.batchNo);
+    }
+    this.#announce(this.#host.store, this.#host.peer, this.#host.boot);
+  }
+
+  #peer(id: PeerId): Peer {
+    let peer = this.#peers.get(id);
+    if (peer === undefined) {
+      peer = { status: undefined, up: false, greeted: false, store: undefined, consumes: new Map() };
+      this.#peers.set(id, peer);
+    }
+    return peer;
+  }
+
+  #announce(store: StoreId, peer: PeerId, boot: number): void {
+    const known = this.#stores.get(store);
+    if (known?.boot === boot && known.peer === peer) return;
+    const record = { peer, boot, retired: known?.retired ?? false };
+    this.#stores.set(store, record);
+    this.#host.persist(keyOf.member(store), { kind: "member", ...record });
+  }
+
+  // Peers.
+
+  /** `true` if the view changed. */
+  setStatus(id: PeerId, status: PeerStatus): boolean {
+    if (id === this.#host.peer || (!this.#peers.has(id) && this.#peers.size >= MEMBERS_MAX)) return false;
+    const peer = this.#peer(id);
+    if (peer.status === status) return false;
+    peer.status = status;
+    if (isOut(status)) peer.consumes.clear();
+    for (const [store, known] of this.#stores) {
+      if (known.peer !== id || known.retired || status !== "left") continue;
+      this.#stores.set(store, { ...known, retired: true });
+      this.#host.persist(keyOf.member(store), { kind: "member", ...known, retired: true });
+    }
+    return true;
+  }
+
+  linkUp(id: PeerId): boolean {
+    if (!this.#peers.has(id) && this.#peers.size >= MEMBERS_MAX) return false;
+    const peer = this.#peer(id);
+    peer.up = true;
+    peer.greeted = false;
+    return true;
+  }
+
+  /** The store that could be reached over the link that went down. */
+  linkDown(id: PeerId): StoreId | undefined {
+    const peer = this.#peers.get(id);
+    if (peer?.up !== true) return undefined;
+    peer.up = false;
+    peer.greeted = false;
+    return peer.store;
+  }
+
+  /** `false`: the hello cannot be believed, and the peer stays unreachable. */
+  greet(id: PeerId, hello: Message & { type: "hello" }): boolean {
+    const peer = this.#peers.get(id);
+    if (peer?.up !== true || id === this.#host.peer) return false;
+    if (hello.store !== undefined) {
+      const known = this.#stores.get(hello.store);
+      if (hello.store === this.#host.store || (known !== undefined && known.peer !== id)) {
+        this.#host.fault(`store ${hello.store} belongs to another peer: was its directory copied?`, id);
+        return false;
+      }
+      if (known === undefined && this.#stores.size >= MEMBERS_MAX) return false;
+      if (known !== undefined && hello.boot < known.boot) {
+        this.#host.fault(`store ${hello.store} went back in boots`, id);
+        return false;
+      }
+      this.#announce(hello.store, id, hello.boot);
+    }
+    peer.store = hello.store;
+    peer.greeted = true;
+    if (peer.status === undefined || isOut(peer.status)) peer.status = "alive";
+    this.setConsumes(id, hello.consumes);
+    return true;
+  }
+
+  isGreeted(id: PeerId): boolean {
+    return this.#peers.get(id)?.greeted === true;
+  }
+
+  /** Peers that frames reach, this node included. */
+  greeted(): readonly PeerId[] {
+    return [...this.#peers].filter(([, peer]) => peer.greeted).map(([id]) => id);
+  }
+
+  /** Peers with a store that frames reach, this node included. */
+  writers(): readonly PeerId[] {
+    return this.greeted().filter((id) => this.#peers.get(id)?.store !== undefined);
+  }
+
+  isOut(id: PeerId): boolean {
+    const { status } = this.#peers.get(id) ?? {};
+    return status !== undefined && isOut(status);
+  }
+
+  // Stores.
+
+  peerOf(store: StoreId): PeerId | undefined {
+    return this.#stores.get(store)?.peer;
+  }
+
+  storeOf(id: PeerId): StoreId | undefined {
+    return this.#peers.get(id)?.store;
+  }
+
+  isReachable(store: StoreId): boolean {
+    const known = this.#stores.get(store);
+    if (known === undefined) return false;
+    const peer = this.#peers.get(known.peer);
+    return peer?.greeted === true && peer.store === store;
+  }
+
+  /** Flow 6: dead, left, restarted, or on another disk; or known from disk only and never seen since. */
+  isGone(pid: Pid): boolean {
+    const store = pidStore(pid);
+    const known = this.#stores.get(store);
+    if (known !== undefined && known.boot > pidBoot(pid)) return true;
+    if (store === this.#host.store) return pidBoot(pid) < this.#host.boot;
+    const peer = known === undefined ? undefined : this.#peers.get(known.peer);
+    if (peer?.status === undefined) return this.#host.now.monoMs - this.#startMs >= UNSEEN_MS;
+    return isOut(peer.status) || (peer.greeted && peer.store !== undefined && peer.store !== store);
+  }
+
+  candidates(queue: QueueId): { self: Candidate; others: readonly Candidate[] } {
+    const others: Candidate[] = [];
+    for (const [store, { peer, retired }] of this.#stores) {
+      if (retired || store === this.#host.store) continue;
+      others.push(this.#candidate(store, peer, queue));
+    }
+    return { self: this.#candidate(this.#host.store, this.#host.peer, queue), others };
+  }
+
+  #candidate(store: StoreId, id: PeerId, queue: QueueId): Candidate {
+    const peer = this.#peers.get(id);
+    const replaced = peer?.greeted === true && peer.store !== store;
+    const gone = peer?.status === undefined || isOut(peer.status) || replaced;
+    const status = gone ? "dead" : peer.status === "suspect" ? "suspect" : "alive";
+    const consumes = !gone && (peer.consumes.get(queue) ?? 0) > this.#host.now.monoMs;
+    return { peer: id, store, status, reachable: this.isReachable(store), consumes };
+  }
+
+  /** What this node counted on of another store, so that a lost tail of it shows. */
+  echo(store: StoreId): number {
+    return this.#echoes.get(store) ?? 0;
+  }
+
+  raiseEcho(store: StoreId, batchNo: number): void {
+    if (batchNo <= this.echo(store) || !this.#stores.has(store) || store === this.#host.store) return;
+    this.#echoes.set(store, batchNo);
+    this.#host.persist(keyOf.echo(store), { kind: "echo", batchNo });
+  }
+
+  // Rosters and definitions.
+
+  setConsumes(id: PeerId, queues: readonly QueueId[]): void {
+    const { consumes } = this.#peer(id);
+    const named = new Set(queues);
+    const untilMs = this.#host.now.monoMs + CONSUMES_MS;
+    for (const [queue, until] of consumes) {
+      if (!named.has(queue)) consumes.set(queue, Math.min(until, untilMs));
+    }
+    for (const queue of named) consumes.set(queue, Number.POSITIVE_INFINITY);
+  }
+
+  /** Greeted peers that host consumers of the queue now. */
+  consumersOf(queue: QueueId): readonly PeerId[] {
+    return this.greeted().filter(
+      (id) => this.#peers.get(id)?.consumes.get(queue) === Number.POSITIVE_INFINITY,
+    );
+  }
+
+  definition(queue: QueueId): Definition | undefined {
+    return this.#definitions.get(queue);
+  }
+
+  definitions(): readonly Definition[] {
+    return [...this.#definitions.values()];
+  }
+
+  /** `true` if it is new here. */
+  define(definition: Definition): boolean {
+    if (this.#definitions.has(definition.queue)) return false;
+    if (this.#definitions.size >= DEFINITIONS_MAX) return false;
+    this.#definitions.set(definition.queue, definition);
+    this.#host.persist(keyOf.definition(definition.queue), { kind: "definition", definition });
+    return true;
+  }
+}
+
+function isOut(status: PeerStatus): boolean {
+  return status === "dead" || status === "stopped" || status === "left";
+}

@@ -1,0 +1,215 @@
+import type { Ballot, Pid, Right } from "./ballot.ts";
+import type {
+  Definition,
+  Descriptor,
+  EndValue,
+  LaneId,
+  QueueId,
+  Ranges,
+  Resolution,
+  SettledCode,
+  StoreId,
+  Value,
+  Verdict,
+} from "./types.ts";
+
+/** One register's next value. A body travels where the receiver may not have it yet. */
+export interface AcceptOp {
+  readonly seq: number;
+  readonly step: number;
+  readonly value: Value;
+  readonly body: Uint8Array | undefined;
+  /** The body is on the sender's disk: its host attaches it before the frame leaves. Never on the wire. */
+  readonly attach?: boolean;
+}
+
+/** The part of an `ops` frame that concerns one lane. */
+export interface Section {
+  readonly lane: LaneId;
+  /** Sent once per link session and lane, and again on NEED_LANE. */
+  readonly descriptor: Descriptor | undefined;
+  readonly round: number;
+  readonly pid: Pid;
+  readonly accepts: readonly AcceptOp[];
+  /** Flow 3: seqs whose DONE was chosen. */
+  readonly learned: Ranges;
+  readonly end: { readonly step: number; readonly value: EndValue } | undefined;
+  /** Flow 8: `closed` was chosen. */
+  readonly closed: EndValue | undefined;
+}
+
+export type LaneRefusal = "REFUSED" | "CLOSED" | "NEED_LANE" | "BAD_LANE";
+export type OpRefusal = "OLDER" | "GONE" | "NEED_BODY" | "CONFLICT";
+
+/** A whole section an OK does not cover. */
+export interface LaneException {
+  readonly section: number;
+  readonly code: LaneRefusal;
+  readonly promise: Right | undefined;
+  readonly end: EndValue | undefined;
+}
+
+/** One operation an OK does not cover. */
+export interface OpException {
+  readonly section: number;
+  /** A seq, or −1 for the section's END. */
+  readonly seq: number;
+  readonly code: OpRefusal;
+  /** What the replica has instead, for OLDER and CONFLICT. */
+  readonly ballot: Ballot | undefined;
+}
+
+export type Exception = LaneException | OpException;
+
+export interface RegisterEntry {
+  readonly seq: number;
+  readonly ballot: Ballot;
+  readonly value: Value;
+}
+
+export interface MessageRef {
+  readonly lane: LaneId;
+  readonly seq: number;
+  readonly epoch: number;
+}
+
+/** A message in a consumer's hands, as its node tells a lane writer. */
+export interface HeldItem extends MessageRef {
+  readonly session: string;
+}
+
+export interface Delivery extends HeldItem {
+  readonly leaseMs: number;
+  /** Time since the writer last (re)started the lease's timer, in milliseconds. */
+  readonly ageMs: number;
+  /** How often the message was handed out before. */
+  readonly deliveries: number;
+  readonly body: Uint8Array | undefined;
+  /** As in {@link AcceptOp}. */
+  readonly attach?: boolean;
+}
+
+export interface VerdictItem extends HeldItem {
+  readonly verdict: Verdict;
+}
+
+export interface SettledItem extends HeldItem {
+  readonly renew: boolean;
+  readonly code: SettledCode;
+  /** Who may know better, for RETRY. */
+  readonly hint: string | undefined;
+}
+
+export interface CreditItem {
+  readonly session: string;
+  readonly queue: QueueId;
+  /** Cumulative within one link session. */
+  readonly total: number;
+  /** Asks for what is unused back. */
+  readonly recall: boolean;
+}
+
+export type Message =
+  | {
+      readonly type: "hello";
+      readonly store: StoreId | undefined;
+      readonly boot: number;
+      readonly definitions: readonly Definition[];
+      readonly consumes: readonly QueueId[];
+      readonly floor: Floor | undefined;
+      /** Highest synced batch of the receiver's store that the sender counted on, 0 if none. */
+      readonly echo: number;
+    }
+  /** To this node itself: the lane's descriptor is on disk. Never on the wire. */
+  | { readonly type: "synced"; readonly lane: LaneId }
+  | { readonly type: "roster"; readonly consumes: readonly QueueId[] }
+  | { readonly type: "declare"; readonly definition: Definition }
+  | {
+      readonly type: "ops";
+      readonly session: number;
+      readonly no: number;
+      readonly sections: readonly Section[];
+      /** Highest synced batches the sender counted, per store. */
+      readonly echoes: readonly (readonly [store: StoreId, batchNo: number])[];
+    }
+  | {
+      readonly type: "ok";
+      readonly session: number;
+      readonly no: number;
+      readonly exceptions: readonly Exception[];
+      /** The batch that made it durable; the host fills it in as the answer leaves. */
+      readonly batchNo: number;
+    }
+  | {
+      readonly type: "prepare";
+      readonly lane: LaneId;
+      readonly descriptor: Descriptor;
+      readonly round: number;
+      readonly pid: Pid;
+    }
+  | {
+      readonly type: "refused";
+      readonly lane: LaneId;
+      readonly round: number;
+      readonly promise: Right | undefined;
+    }
+  | {
+      readonly type: "page";
+      readonly lane: LaneId;
+      readonly round: number;
+      readonly snapshot: number;
+      readonly index: number;
+      readonly last: boolean;
+      readonly registers: readonly RegisterEntry[];
+      readonly finished: Ranges;
+      readonly end: { readonly ballot: Ballot; readonly value: EndValue } | undefined;
+    }
+  | { readonly type: "more"; readonly lane: LaneId; readonly snapshot: number; readonly index: number }
+  | { readonly type: "closed"; readonly lane: LaneId; readonly end: EndValue | undefined }
+  | { readonly type: "getBody"; readonly lane: LaneId; readonly seq: number }
+  | {
+      readonly type: "body";
+      readonly lane: LaneId;
+      readonly seq: number;
+      readonly body: Uint8Array | undefined;
+      readonly attach?: boolean;
+    }
+  | { readonly type: "askGone"; readonly lane: LaneId; readonly pid: Pid }
+  | { readonly type: "gone"; readonly lane: LaneId; readonly pid: Pid; readonly gone: boolean }
+  | { readonly type: "askLane"; readonly lane: LaneId }
+  | { readonly type: "lane"; readonly lane: LaneId; readonly serving: boolean }
+  | {
+      readonly type: "confirm";
+      readonly lane: LaneId;
+      readonly round: number;
+      readonly pid: Pid;
+      readonly token: number;
+    }
+  | { readonly type: "confirmed"; readonly lane: LaneId; readonly token: number; readonly yes: boolean }
+  | { readonly type: "floor"; readonly floor: Floor }
+  | { readonly type: "resolve"; readonly lane: LaneId; readonly seq: number }
+  | {
+      readonly type: "resolved";
+      readonly lane: LaneId;
+      readonly seq: number;
+      readonly resolution: Resolution;
+    }
+  | { readonly type: "credit"; readonly items: readonly CreditItem[]; readonly stampMs: number }
+  | { readonly type: "returned"; readonly session: string; readonly count: number }
+  | { readonly type: "offer"; readonly queue: QueueId; readonly count: number }
+  | {
+      readonly type: "deliver";
+      readonly items: readonly Delivery[];
+      readonly descriptors: readonly (readonly [LaneId, Descriptor])[];
+      /** The receiver's own last stamp that the sender saw on this link. */
+      readonly stampMs: number;
+    }
+  | { readonly type: "held"; readonly items: readonly HeldItem[] }
+  | { readonly type: "verdicts"; readonly items: readonly VerdictItem[]; readonly stampMs: number }
+  | { readonly type: "settled"; readonly items: readonly SettledItem[] };
+
+/** Flow 8: every lane of this store below (boot, laneNo) is closed and its enqueues are answered. */
+export interface Floor {
+  readonly boot: number;
+  readonly laneNo: number;
+}

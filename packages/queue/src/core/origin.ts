@@ -1,0 +1,295 @@
+import type { Acceptor } from "./acceptor.ts";
+import type { Context } from "./context.ts";
+import type { LaneWriter, PendingEnqueue } from "./lane-writer.ts";
+import type { Lanes } from "./lanes.ts";
+import type { Members } from "./members.ts";
+import type { Floor } from "./messages.ts";
+import type { Placement } from "./placement.ts";
+import { choosePlacement, votersNeeded } from "./placement.ts";
+import type { StoredRecord } from "./records.ts";
+import { keyFields, keyOf } from "./records.ts";
+import type { Timer } from "./timers.ts";
+import type { Definition, LaneId, QueueId, Resolution } from "./types.ts";
+
+/** How an enqueue ended. */
+export type EnqueueResult =
+  | { readonly code: "OK"; readonly lane: LaneId; readonly seq: number }
+  | { readonly code: "QUORUM_UNAVAILABLE"; readonly have: number; readonly need: number }
+  | { readonly code: "INDETERMINATE"; readonly lane: LaneId; readonly seq: number }
+  | { readonly code: "OVERLOADED"; readonly waiting: number };
+
+interface Waiting extends PendingEnqueue {
+  readonly queue: QueueId;
+  timer: Timer | undefined;
+  /** Where it was appended last. */
+  at: { readonly lane: LaneId; readonly seq: number } | undefined;
+  answered: boolean;
+}
+
+interface QueueSide {
+  readonly definition: Definition;
+  open: LaneWriter | undefined;
+  waiting: Waiting[];
+  /** Last time a lane was replaced for its shape. */
+  reshapedMs: number;
+}
+
+interface Opened {
+  readonly boot: number;
+  readonly laneNo: number;
+  readonly lane: LaneId;
+}
+
+interface OriginHost {
+  onEnqueued(requestId: number, result: EnqueueResult): void;
+  /** Finds out what became of an enqueue whose lane somebody else took over. */
+  resolve(lane: LaneWriter, seq: number, then: (found: Resolution) => void): void;
+  onFloor(floor: Floor): void;
+}
+
+/**
+ * The entry node's part of flow 1: which lane new messages go into, what waits for a quorum, and the
+ * floor below which this store's lanes are closed and answered (flow 8).
+ */
+export class Origin {
+  readonly #context: Context;
+  readonly #members: Members;
+  readonly #acceptor: Acceptor;
+  readonly #lanes: Lanes;
+  readonly #host: OriginHost;
+  readonly #sides = new Map<QueueId, QueueSide>();
+  #opened: Opened[] = [];
+  /** Enqueues per lane whose outcome is being resolved: they hold the floor back [M12]. */
+  readonly #orphans = new Map<LaneId, number>();
+  #nextLaneNo = 0;
+  #waitingCount = 0;
+  #waitingBytes = 0;
+  #floorTimer: Timer | undefined;
+
+  constructor(context: Context, members: Members, acceptor: Acceptor, lanes: Lanes, host: OriginHost) {
+    this.#context = context;
+    this.#members = members;
+    this.#acceptor = acceptor;
+    this.#lanes = lanes;
+    this.#host = host;
+  }
+
+  load(records: Iterable<readonly [key: string, record: StoredRecord]>): void {
+    for (const [key, record] of records) {
+      if (record.kind !== "opened") continue;
+      const [boot, laneNo] = (keyFields(key)?.fields ?? []).map((field) => Number.parseInt(field, 16));
+      this.#opened.push({ boot: boot ?? 0, laneNo: laneNo ?? 0, lane: record.lane });
+    }
+    this.#opened.sort((a, b) => a.boot - b.boot || a.laneNo - b.laneNo);
+    this.#watchFloor();
+  }
+
+  /** Enqueues that wait for a quorum. */
+  get waiting(): number {
+    return this.#waitingCount;
+  }
+
+  #side(definition: Definition): QueueSide {
+    let side = this.#sides.get(definition.queue);
+    if (side === undefined) {
+      const reshapedMs = Number.NEGATIVE_INFINITY;
+      side = { definition, open: undefined, waiting: [], reshapedMs };
+      this.#sides.set(definition.queue, side);
+    }
+    return side;
+  }
+
+  enqueue(definition: Definition, pending: PendingEnqueue): void {
+    const { pendingEnqueues, pendingBytes } = this.#context.tuning;
+    const bytes = this.#waitingBytes + pending.body.length;
+    if (this.#waitingCount >= pendingEnqueues || bytes > pendingBytes) {
+      const waiting = this.#waitingCount;
+      this.#host.onEnqueued(pending.requestId, { code: "OVERLOADED", waiting });
+      return;
+    }
+    const { queue } = definition;
+    const waiting: Waiting = { ...pending, queue, timer: undefined, at: undefined, answered: false };
+    this.#waitingCount += 1;
+    this.#waitingBytes = bytes;
+    waiting.timer = this.#context.timers.set(pending.deadlineMs, () => this.#onDeadline(waiting));
+    const side = this.#side(definition);
+    side.waiting.push(waiting);
+    this.#admit(side);
+  }
+
+  #answer(waiting: Waiting, result: EnqueueResult): void {
+    if (waiting.answered) return;
+    waiting.answered = true;
+    this.#context.timers.cancel(waiting.timer);
+    this.#waitingCount -= 1;
+    this.#waitingBytes -= waiting.body.length;
+    this.#host.onEnqueued(waiting.requestId, result);
+  }
+
+  #onDeadline(waiting: Waiting): void {
+    if (waiting.at !== undefined) {
+      this.#answer(waiting, { code: "INDETERMINATE", ...waiting.at });
+      return;
+    }
+    const side = this.#sides.get(waiting.queue);
+    if (side === undefined) return;
+    side.waiting = side.waiting.filter((one) => one !== waiting);
+    const { reachable, quorum } = this.#place(side.definition);
+    this.#answer(waiting, { code: "QUORUM_UNAVAILABLE", have: reachable, need: quorum });
+  }
+
+  onEnqueued(pending: PendingEnqueue, lane: LaneId, seq: number): void {
+    this.#answer(pending as Waiting, { code: "OK", lane, seq });
+  }
+
+  // Lanes of this node's own.
+
+  /** Members or consumers changed: lanes may have the wrong shape, and what waited may go on. */
+  review(): void {
+    for (const side of this.#sides.values()) {
+      this.#reshape(side);
+      this.#admit(side);
+    }
+  }
+
+  #place(definition: Definition): Placement {
+    const { queue, replicas } = definition;
+    const { self, others } = this.#members.candidates(queue);
+    return choosePlacement(self, others, replicas, `${queue}${this.#context.store}${this.#nextLaneNo}`);
+  }
+
+  /** Seals a lane whose |R| or |R ∩ C| breaks the placement rule, at most once per hysteresis. */
+  #reshape(side: QueueSide): void {
+    const { open } = side;
+    if (open?.isAppending !== true) return;
+    const { monoMs } = this.#context.now;
+    if (monoMs - side.reshapedMs < this.#context.tuning.sealHysteresisMs) return;
+    const { replicas } = open.descriptor;
+    const placement = this.#place(side.definition);
+    const { self, others } = this.#members.candidates(side.definition.queue);
+    const consumers = new Set([self, ...others].filter((c) => c.consumes).map((c) => c.store));
+    const onR = replicas.filter(({ store }) => consumers.has(store)).length;
+    const wrong =
+      replicas.length < placement.replicas.length ||
+      onR < votersNeeded(replicas.length, consumers.size);
+    if (!wrong || placement.reachable < placement.quorum) return;
+    side.reshapedMs = monoMs;
+    side.open = undefined;
+    open.seal();
+  }
+
+  #admit(side: QueueSide): void {
+    while (side.waiting.length > 0) {
+      const lane = this.#openLane(side);
+      if (lane === undefined) return;
+      const { leaseMs } = side.definition;
+      let taken = 0;
+      for (const waiting of side.waiting) {
+        if (lane.isFull) break;
+        taken += 1;
+        const register = lane.append(waiting, leaseMs, this.#lanes.dispatch.claim(lane));
+        waiting.at = { lane: lane.lane, seq: register.seq };
+      }
+      side.waiting = taken === side.waiting.length ? [] : side.waiting.slice(taken);
+      if (lane.isFull) {
+        side.open = undefined;
+        lane.seal();
+      }
+    }
+  }
+
+  /** The lane to append to; a lane without a reachable quorum is replaced if another can have one. */
+  #openLane(side: QueueSide): LaneWriter | undefined {
+    const { open } = side;
+    if (open?.isAppending === true && open.reachable >= open.quorum) return open;
+    const placement = this.#place(side.definition);
+    if (placement.reachable < placement.quorum) return undefined;
+    side.open = undefined;
+    open?.seal();
+    const { queue, replicas: wanted } = side.definition;
+    const { replicas, voters, consumersSeen } = placement;
+    const originPid = this.#context.pid;
+    const laneNo = this.#nextLaneNo;
+    this.#nextLaneNo += 1;
+    const descriptor = { queue, originPid, laneNo, replicas, voters, consumersSeen, wanted };
+    const lane = this.#context.laneIdOf(descriptor);
+    this.#context.persist(keyOf.opened(this.#context.boot, laneNo), { kind: "opened", lane });
+    this.#opened.push({ boot: this.#context.boot, laneNo, lane });
+    side.open = this.#lanes.open(lane, descriptor);
+    this.#context.sendAfter(this.#context.peer, { type: "synced", lane });
+    this.#watchFloor();
+    return side.open;
+  }
+
+  /** Somebody took a lane of this node's enqueues over: only its END tells which of them exist. */
+  onOrphans(lane: LaneWriter, orphans: readonly (readonly [seq: number, PendingEnqueue])[]): void {
+    for (const side of this.#sides.values()) if (side.open === lane) side.open = undefined;
+    for (const [seq, pending] of orphans) {
+      const waiting = pending as Waiting;
+      this.#orphans.set(lane.lane, (this.#orphans.get(lane.lane) ?? 0) + 1);
+      this.#host.resolve(lane, seq, (found) => {
+        const left = (this.#orphans.get(lane.lane) ?? 1) - 1;
+        if (left === 0) this.#orphans.delete(lane.lane);
+        else this.#orphans.set(lane.lane, left);
+        if (found === "NEVER") this.#again(waiting);
+        else if (found === "ACKED") this.#answer(waiting, { code: "OK", lane: lane.lane, seq });
+        else this.#answer(waiting, { code: "INDETERMINATE", lane: lane.lane, seq });
+      });
+    }
+    const side = this.#sides.get(lane.descriptor.queue);
+    if (side !== undefined) this.#admit(side);
+  }
+
+  /** It never existed in the lane that was lost: it is enqueued anew, within its deadline. */
+  #again(waiting: Waiting): void {
+    const side = this.#sides.get(waiting.queue);
+    if (waiting.answered || side === undefined) return;
+    waiting.at = undefined;
+    side.waiting.push(waiting);
+    this.#admit(side);
+  }
+
+  // The floor.
+
+  #watchFloor(): void {
+    if (this.#floorTimer !== undefined || this.#opened.length === 0) return;
+    const at = this.#context.now.monoMs + this.#context.tuning.floorGossipMs;
+    this.#floorTimer = this.#context.timers.set(at, () => {
+      this.#floorTimer = undefined;
+      this.#raiseFloor();
+      this.#watchFloor();
+    });
+  }
+
+  /** Passes each lane whose close is long enough ago for `resolve`, in order of opening. */
+  #raiseFloor(): void {
+    const passed = this.#opened.findIndex(({ lane }) => !this.#isOver(lane));
+    const gone = passed < 0 ? this.#opened : this.#opened.slice(0, passed);
+    if (gone.length === 0) return;
+    const next = passed < 0 ? undefined : this.#opened[passed];
+    const floor: Floor =
+      next === undefined
+        ? { boot: this.#context.boot, laneNo: this.#nextLaneNo }
+        : { boot: next.boot, laneNo: next.laneNo };
+    this.#opened = this.#opened.slice(gone.length);
+    this.#acceptor.raiseFloor(this.#context.store, floor);
+    for (const { boot, laneNo, lane } of gone) {
+      this.#context.persist(keyOf.opened(boot, laneNo), undefined);
+      this.#lanes.drop(lane);
+    }
+    this.#host.onFloor(floor);
+  }
+
+  #isOver(lane: LaneId): boolean {
+    if (this.#orphans.has(lane)) return false;
+    const known = this.#acceptor.lane(lane);
+    if (known === undefined) return true;
+    const { resolveMs } = this.#context.tuning;
+    return known.closed && this.#context.now.monoMs - known.closedMs >= resolveMs;
+  }
+
+  /** The floor others are told, if there is one. */
+  get floor(): Floor | undefined {
+    return this.#acceptor.floorOf(this.#context.store);
+  }
+}

@@ -1,0 +1,57 @@
+import type { Ballot, Right } from "./ballot.ts";
+import type { Floor } from "./messages.ts";
+import type { Definition, Descriptor, EndValue, LaneId, PeerId, StoreId, Value } from "./types.ts";
+
+/** What a store keeps, by kind of key. See PROTOCOL.md, "Keys". */
+export type StoredRecord =
+  | {
+      readonly kind: "lane";
+      readonly lane: LaneId;
+      readonly descriptor: Descriptor;
+      readonly promise: Right;
+      readonly end: { readonly ballot: Ballot; readonly value: EndValue } | undefined;
+      readonly closed: boolean;
+    }
+  /** Count and XOR digest of a lane's live registers: what a scan at open must find again. */
+  | { readonly kind: "digest"; readonly count: number; readonly digest: number }
+  | {
+      readonly kind: "register";
+      readonly ballot: Ballot;
+      readonly value: Value;
+      readonly hasBody: boolean;
+    }
+  | { readonly kind: "body"; readonly body: Uint8Array }
+  | { readonly kind: "finished"; readonly bits: Uint8Array }
+  | { readonly kind: "opened"; readonly lane: LaneId }
+  | { readonly kind: "floor"; readonly floor: Floor }
+  | {
+      readonly kind: "member";
+      readonly peer: PeerId;
+      readonly boot: number;
+      readonly retired: boolean;
+    }
+  | { readonly kind: "echo"; readonly batchNo: number }
+  | { readonly kind: "definition"; readonly definition: Definition };
+
+const hex8 = (value: number): string => value.toString(16).padStart(8, "0");
+const hex12 = (value: number): string => value.toString(16).padStart(12, "0");
+
+/** Keys sort by slot, then seq: lanes are numbered by a local 32-bit slot. */
+export const keyOf = {
+  lane: (slot: number): string => `l/${hex8(slot)}`,
+  digest: (slot: number): string => `n/${hex8(slot)}`,
+  register: (slot: number, seq: number): string => `r/${hex8(slot)}/${hex8(seq)}`,
+  body: (slot: number, seq: number): string => `b/${hex8(slot)}/${hex8(seq)}`,
+  finished: (slot: number, chunk: number): string => `g/${hex8(slot)}/${hex8(chunk)}`,
+  opened: (boot: number, laneNo: number): string => `o/${hex12(boot)}/${hex8(laneNo)}`,
+  floor: (store: StoreId): string => `f/${store}`,
+  member: (store: StoreId): string => `m/${store}`,
+  echo: (store: StoreId): string => `e/${store}`,
+  definition: (queue: string): string => `q/${queue}`,
+} as const;
+
+/** The hexadecimal fields of a key after its letter; `undefined` for a key that is not ours. */
+export function keyFields(key: string): { letter: string; fields: readonly string[] } | undefined {
+  const [letter, ...fields] = key.split("/");
+  return letter?.length === 1 && fields.length > 0 ? { letter, fields } : undefined;
+}

@@ -1,0 +1,200 @@
+import type { Right } from "./ballot.ts";
+import type { Context } from "./context.ts";
+import type { AcceptOp, Exception, Message, Section } from "./messages.ts";
+import type { Descriptor, EndValue, LaneId, PeerId, Ranges, StoreId } from "./types.ts";
+
+/** What an operation costs of the window beside its body. */
+const OP_BYTES = 160;
+
+/** A lane writer as its links see it. */
+export interface LaneSender {
+  readonly lane: LaneId;
+  readonly descriptor: Descriptor;
+  readonly right: Right;
+  /** Adds what this replica is owed, as far as the window goes. `true`: nothing is left. */
+  pump(link: ReplicaLink): boolean;
+  /** The replica has the section on disk, but for the exceptions. */
+  onOk(link: ReplicaLink, section: Section, exceptions: readonly Exception[]): void;
+  /** The session ended before the section was answered: it may or may not have arrived. */
+  onLost(link: ReplicaLink, section: Section): void;
+}
+
+interface Draft {
+  readonly accepts: AcceptOp[];
+  learned: Ranges;
+  end: { readonly step: number; readonly value: EndValue } | undefined;
+  closed: EndValue | undefined;
+}
+
+interface Sent {
+  readonly sections: readonly Section[];
+  readonly senders: readonly LaneSender[];
+  readonly ops: number;
+  readonly bytes: number;
+}
+
+/**
+ * This node's stream of operations to one replica's store: frames with a number, a window, and a
+ * session. An OK counts only for a frame of the present session [M16]; what a lost session left
+ * unanswered is owed again, at the same ballot and value.
+ */
+export class ReplicaLink {
+  readonly peer: PeerId;
+  readonly store: StoreId;
+  /** Highest synced batch of that store this node has counted on. */
+  batchNo = 0;
+  readonly #context: Context;
+  #session = 0;
+  #up = false;
+  #nextNo = 1;
+  #ops = 0;
+  #bytes = 0;
+  #draftOps = 0;
+  #draftBytes = 0;
+  #drafts = new Map<LaneSender, Draft>();
+  readonly #inFlight = new Map<number, Sent>();
+  readonly #known = new Set<LaneId>();
+  readonly #owing = new Set<LaneSender>();
+  #frames: (Message & { type: "ops" })[] = [];
+
+  constructor(context: Context, peer: PeerId, store: StoreId) {
+    this.#context = context;
+    this.peer = peer;
+    this.store = store;
+  }
+
+  get isUp(): boolean {
+    return this.#up;
+  }
+
+  get hasRoom(): boolean {
+    const { windowOps, windowBytes } = this.#context.tuning;
+    return this.#up && this.#ops < windowOps && this.#bytes < windowBytes;
+  }
+
+  up(): void {
+    this.down();
+    this.#up = true;
+    this.#session = this.#context.random.uint32();
+  }
+
+  down(): void {
+    this.#up = false;
+    this.#frames = [];
+    const drafts = this.#drafts;
+    this.#drafts = new Map();
+    const sent = [...this.#inFlight.values()];
+    this.#inFlight.clear();
+    this.#known.clear();
+    this.#ops = 0;
+    this.#bytes = 0;
+    this.#draftOps = 0;
+    this.#draftBytes = 0;
+    for (const { sections, senders } of sent) {
+      sections.forEach((section, at) => senders[at]?.onLost(this, section));
+    }
+    for (const [sender, draft] of drafts) sender.onLost(this, this.#section(sender, draft));
+  }
+
+  /** `sender` has something for this replica: it is asked at the next flush. */
+  owe(sender: LaneSender): void {
+    this.#owing.add(sender);
+  }
+
+  forget(sender: LaneSender): void {
+    this.#owing.delete(sender);
+  }
+
+  /** The replica lost, or never had, the lane's descriptor. */
+  unknow(lane: LaneId): void {
+    this.#known.delete(lane);
+  }
+
+  accept(sender: LaneSender, op: AcceptOp): void {
+    this.#draft(sender).accepts.push(op);
+    this.#count(OP_BYTES + (op.body?.length ?? (op.attach === true ? op.value.bodyBytes : 0)));
+  }
+
+  learn(sender: LaneSender, ranges: Ranges): void {
+    const draft = this.#draft(sender);
+    draft.learned = draft.learned.length === 0 ? ranges : [...draft.learned, ...ranges];
+    this.#count(ranges.length * 8);
+  }
+
+  end(sender: LaneSender, step: number, value: EndValue): void {
+    this.#draft(sender).end = { step, value };
+    this.#count(OP_BYTES);
+  }
+
+  closed(sender: LaneSender, value: EndValue): void {
+    this.#draft(sender).closed = value;
+    this.#count(OP_BYTES);
+  }
+
+  #draft(sender: LaneSender): Draft {
+    let draft = this.#drafts.get(sender);
+    if (draft === undefined) {
+      draft = { accepts: [], learned: [], end: undefined, closed: undefined };
+      this.#drafts.set(sender, draft);
+    }
+    return draft;
+  }
+
+  #count(bytes: number): void {
+    this.#ops += 1;
+    this.#bytes += bytes;
+    this.#draftOps += 1;
+    this.#draftBytes += bytes;
+    if (this.#draftBytes >= this.#context.tuning.frameBytes) this.#cut();
+  }
+
+  #section(sender: LaneSender, draft: Draft): Section {
+    const { lane, right } = sender;
+    const descriptor = this.#known.has(lane) ? undefined : sender.descriptor;
+    return { lane, descriptor, round: right.round, pid: right.pid, ...draft };
+  }
+
+  #cut(): void {
+    if (this.#drafts.size === 0) return;
+    const senders = [...this.#drafts.keys()];
+    const sections = senders.map((sender) => {
+      const section = this.#section(sender, this.#draft(sender));
+      this.#known.add(sender.lane);
+      return section;
+    });
+    this.#drafts.clear();
+    const no = this.#nextNo;
+    this.#nextNo += 1;
+    this.#inFlight.set(no, { sections, senders, ops: this.#draftOps, bytes: this.#draftBytes });
+    this.#draftOps = 0;
+    this.#draftBytes = 0;
+    this.#frames.push({ type: "ops", session: this.#session, no, sections, echoes: [] });
+  }
+
+  /** The frames that leave now. */
+  flush(): readonly (Message & { type: "ops" })[] {
+    for (const sender of this.#owing) {
+      if (!this.hasRoom) break;
+      if (sender.pump(this)) this.#owing.delete(sender);
+    }
+    this.#cut();
+    const frames = this.#frames;
+    if (frames.length > 0) this.#frames = [];
+    return frames;
+  }
+
+  ok(message: Message & { type: "ok" }): void {
+    if (message.session !== this.#session) return;
+    const sent = this.#inFlight.get(message.no);
+    if (sent === undefined) return;
+    this.#inFlight.delete(message.no);
+    this.#ops -= sent.ops;
+    this.#bytes -= sent.bytes;
+    this.batchNo = Math.max(this.batchNo, message.batchNo);
+    const { exceptions } = message;
+    sent.sections.forEach((section, at) => {
+      const own = exceptions.length === 0 ? exceptions : exceptions.filter((e) => e.section === at);
+      sent.senders[at]?.onOk(this, section, own);
+    });
+  }
+}

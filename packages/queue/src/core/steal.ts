@@ -1,0 +1,422 @@
+import { randomBelow } from "@klatsch/kit/core";
+
+import type { AcceptorLane } from "./acceptor.ts";
+import type { Ballot, Pid, Right } from "./ballot.ts";
+import { compareBallots, comparePromises, pidStore } from "./ballot.ts";
+import type { Context } from "./context.ts";
+import { FinishedSet } from "./finished.ts";
+import type { RecoveredRegister } from "./lane-writer.ts";
+import type { Message } from "./messages.ts";
+import { isVoid } from "./register.ts";
+import type { Timer } from "./timers.ts";
+import type { EndValue, LaneId, PeerId, Ranges, Replica, StoreId, Value } from "./types.ts";
+
+/** Everything q snapshots of one lane say. */
+export interface Recovery {
+  readonly right: Right;
+  readonly found: readonly RecoveredRegister[];
+  readonly finished: Ranges;
+  /** One above the highest seq that anybody had. */
+  readonly nextSeq: number;
+  readonly end: EndValue | undefined;
+}
+
+/** What the steals of a node ask of the node. */
+export interface StealHost {
+  /** Whether this node writes the lane now. */
+  isServing(lane: LaneId): boolean;
+  onStolen(lane: AcceptorLane, recovery: Recovery): void;
+  /** A replica answered that the lane is closed. */
+  onFoundClosed(lane: AcceptorLane, end: EndValue | undefined): void;
+}
+
+/** One replica's snapshot, as far as its pages have come [M14]. */
+interface Answer {
+  readonly snapshot: number;
+  pages: number;
+  complete: boolean;
+  readonly registers: Map<number, { readonly ballot: Ballot; readonly value: Value }>;
+  finished: Ranges;
+  end: { readonly ballot: Ballot; readonly value: EndValue } | undefined;
+}
+
+interface Watch {
+  readonly lane: AcceptorLane;
+  phase: "idle" | "waiting" | "asking" | "preparing";
+  /** Highest right anybody told this node of: whose holder has to be gone. */
+  target: Right;
+  /** Stores that answered yes to "is it gone for you?". */
+  readonly yes: Set<StoreId>;
+  timer: Timer | undefined;
+  delayMs: number;
+  readonly answers: Map<StoreId, Answer>;
+  right: Right | undefined;
+  steals: number;
+  /** A `LANE?` is on its way since this instant. */
+  probedMs: number | undefined;
+  /** The pid that denied serving the lane, or did not answer. */
+  denied: Pid | undefined;
+}
+
+/** How often lanes are looked over for silent writers, in milliseconds. */
+const LOOK_MS = 1_000;
+
+/**
+ * Flow 6 for every lane of this store: notices that a lane's writer is gone, agrees on that with q
+ * replicas, and takes the lane over with one range prepare.
+ */
+export class Steals {
+  readonly #context: Context;
+  readonly #host: StealHost;
+  readonly #watches = new Map<LaneId, Watch>();
+  #looking = false;
+
+  constructor(context: Context, host: StealHost) {
+    this.#context = context;
+    this.#host = host;
+  }
+
+  /** The lane is new here, or its promise moved: whoever was suspected no longer matters. */
+  onPromised(lane: AcceptorLane): void {
+    if (lane.closed) return;
+    let watch = this.#watches.get(lane.lane);
+    if (watch === undefined) {
+      watch = this.#create(lane);
+      this.#watches.set(lane.lane, watch);
+      this.#look();
+    }
+    const own = watch.right !== undefined && comparePromises(lane.promise, watch.right) === 0;
+    if (comparePromises(lane.promise, watch.target) > 0) watch.target = lane.promise;
+    if (own) return;
+    this.#rest(watch);
+    watch.denied = undefined;
+    watch.delayMs = 0;
+    this.#consider(watch);
+  }
+
+  #create(lane: AcceptorLane): Watch {
+    return {
+      lane,
+      phase: "idle",
+      target: lane.promise,
+      yes: new Set(),
+      timer: undefined,
+      delayMs: 0,
+      answers: new Map(),
+      right: undefined,
+      steals: 0,
+      probedMs: undefined,
+      denied: undefined,
+    };
+  }
+
+  onOver(lane: LaneId): void {
+    const watch = this.#watches.get(lane);
+    if (watch === undefined) return;
+    this.#rest(watch);
+    this.#watches.delete(lane);
+  }
+
+  isPreparing(lane: LaneId): boolean {
+    return this.#watches.get(lane)?.phase === "preparing";
+  }
+
+  /** Somebody's status or boot changed, or a link came up. */
+  recheck(): void {
+    for (const watch of this.#watches.values()) this.#consider(watch);
+  }
+
+  /** This node was asked about a lane it does not write: see whether anybody does. */
+  kick(lane: LaneId): void {
+    const watch = this.#watches.get(lane);
+    if (watch !== undefined) this.#consider(watch);
+  }
+
+  /** This node's own writer of the lane ended without a successor it knows of. */
+  onRoleLost(lane: LaneId): void {
+    const watch = this.#watches.get(lane);
+    if (watch === undefined) return;
+    watch.right = undefined;
+    this.#rest(watch);
+    watch.lane.heardMs = this.#context.now.monoMs;
+    this.#later(watch, () => this.#consider(watch));
+  }
+
+  #rest(watch: Watch): void {
+    this.#context.timers.cancel(watch.timer);
+    watch.timer = undefined;
+    watch.phase = "idle";
+    watch.yes.clear();
+    watch.answers.clear();
+  }
+
+  #isGone(watch: Watch): boolean {
+    const { pid } = watch.target;
+    if (pid === this.#context.pid) return !this.#isActive(watch.lane.lane);
+    return this.#context.isGone(pid) || watch.denied === pid;
+  }
+
+  #isActive(lane: LaneId): boolean {
+    return this.#host.isServing(lane) || this.isPreparing(lane);
+  }
+
+  #consider(watch: Watch): void {
+    if (watch.phase !== "idle" || watch.timer !== undefined) return;
+    const { lane } = watch.lane;
+    if (watch.lane.closed || this.#isActive(lane) || !this.#isGone(watch)) return;
+    const { stealDelayMs } = this.#context.tuning;
+    const rank = this.#rank(watch);
+    const jitterMs = randomBelow(this.#context.random, stealDelayMs);
+    watch.phase = "waiting";
+    this.#arm(watch, rank * stealDelayMs + jitterMs / 2, () => this.#ask(watch));
+  }
+
+  /** Index in R without the suspect. */
+  #rank(watch: Watch): number {
+    const suspect = pidStore(watch.target.pid);
+    const others = watch.lane.descriptor.replicas.filter(({ store }) => store !== suspect);
+    return Math.max(0, others.findIndex(({ store }) => store === this.#context.store));
+  }
+
+  #arm(watch: Watch, delayMs: number, run: () => void): void {
+    this.#context.timers.cancel(watch.timer);
+    watch.timer = this.#context.timers.set(this.#context.now.monoMs + delayMs, () => {
+      watch.timer = undefined;
+      run();
+    });
+  }
+
+  /** Back-off: doubles from the prepare retry to its maximum, ± 50 %. */
+  #later(watch: Watch, run: () => void): void {
+    const { prepareRetryMs, prepareRetryMaxMs } = this.#context.tuning;
+    watch.delayMs = Math.min(prepareRetryMaxMs, Math.max(prepareRetryMs, watch.delayMs * 2));
+    const half = Math.ceil(watch.delayMs / 2);
+    this.#arm(watch, half + randomBelow(this.#context.random, watch.delayMs), run);
+  }
+
+  #quorum(watch: Watch): number {
+    return Math.floor(watch.lane.descriptor.replicas.length / 2) + 1;
+  }
+
+  #ask(watch: Watch): void {
+    if (!this.#isGone(watch)) return this.#rest(watch);
+    watch.phase = "asking";
+    watch.yes.clear();
+    watch.yes.add(this.#context.store);
+    const { lane, descriptor } = watch.lane;
+    for (const { peer, store } of descriptor.replicas) {
+      if (store === this.#context.store || !this.#context.reachable(store)) continue;
+      this.#context.send(peer, { type: "askGone", lane, pid: watch.target.pid });
+    }
+    this.#arm(watch, this.#context.tuning.askTimeoutMs, () => {
+      watch.phase = "waiting";
+      this.#later(watch, () => this.#ask(watch));
+    });
+    this.#agree(watch);
+  }
+
+  #agree(watch: Watch): void {
+    if (watch.phase === "asking" && watch.yes.size >= this.#quorum(watch)) this.#prepare(watch);
+  }
+
+  /** Another replica asks whether `pid` is gone for this node too. */
+  askGone(from: PeerId, message: Message & { type: "askGone" }): void {
+    const { lane, pid } = message;
+    const watch = this.#watches.get(lane);
+    let gone = this.#context.isGone(pid);
+    if (pid === this.#context.pid) gone = !this.#isActive(lane);
+    else if (!gone && watch !== undefined) {
+      gone = watch.denied === pid;
+      if (!gone && watch.target.pid === pid) this.#probe(watch);
+    }
+    this.#context.send(from, { type: "gone", lane, pid, gone });
+  }
+
+  gone(from: PeerId, message: Message & { type: "gone" }): void {
+    const watch = this.#watches.get(message.lane);
+    if (watch?.phase !== "asking" || watch.target.pid !== message.pid || !message.gone) return;
+    const replica = watch.lane.descriptor.replicas.find(({ peer }) => peer === from);
+    if (replica === undefined) return;
+    watch.yes.add(replica.store);
+    this.#agree(watch);
+  }
+
+  // A writer that lives but is silent.
+
+  #look(): void {
+    if (this.#looking) return;
+    this.#looking = true;
+    this.#context.timers.set(this.#context.now.monoMs + LOOK_MS, () => {
+      this.#looking = false;
+      for (const watch of this.#watches.values()) this.#lookAt(watch);
+      if (this.#watches.size > 0) this.#look();
+    });
+  }
+
+  #lookAt(watch: Watch): void {
+    const { silentMs, silentMaxMs, askTimeoutMs } = this.#context.tuning;
+    const { monoMs } = this.#context.now;
+    if (watch.probedMs !== undefined && monoMs - watch.probedMs >= askTimeoutMs) {
+      watch.probedMs = undefined;
+      watch.denied = watch.target.pid;
+    }
+    if (this.#isActive(watch.lane.lane)) watch.lane.heardMs = monoMs;
+    const patience = Math.min(silentMaxMs, silentMs * 2 ** watch.steals);
+    const silent = monoMs - watch.lane.heardMs >= patience;
+    if (silent && watch.phase === "idle" && watch.lane.registers.size > 0) this.#probe(watch);
+    this.#consider(watch);
+  }
+
+  #probe(watch: Watch): void {
+    const suspect = pidStore(watch.target.pid);
+    const replica = watch.lane.descriptor.replicas.find(({ store }) => store === suspect);
+    if (replica === undefined || watch.probedMs !== undefined) return;
+    watch.probedMs = this.#context.now.monoMs;
+    this.#context.send(replica.peer, { type: "askLane", lane: watch.lane.lane });
+  }
+
+  askLane(from: PeerId, message: Message & { type: "askLane" }): void {
+    const { lane } = message;
+    this.#context.send(from, { type: "lane", lane, serving: this.#isActive(lane) });
+  }
+
+  laneAnswered(from: PeerId, message: Message & { type: "lane" }): void {
+    const watch = this.#watches.get(message.lane);
+    if (watch === undefined) return;
+    const suspect = pidStore(watch.target.pid);
+    if (!watch.lane.descriptor.replicas.some((r) => r.store === suspect && r.peer === from)) return;
+    watch.probedMs = undefined;
+    watch.denied = message.serving ? undefined : watch.target.pid;
+    if (message.serving) watch.lane.heardMs = this.#context.now.monoMs;
+    else this.#consider(watch);
+  }
+
+  // Prepare, pages, recovery.
+
+  #prepare(watch: Watch): void {
+    const { promise } = watch.lane;
+    const round = Math.max(promise.round, watch.target.round) + 1;
+    watch.phase = "preparing";
+    watch.right = { round, pid: this.#context.pid };
+    watch.target = watch.right;
+    watch.answers.clear();
+    this.#sendPrepare(watch);
+  }
+
+  #sendPrepare(watch: Watch): void {
+    const { right } = watch;
+    if (right === undefined) return;
+    const { lane, descriptor } = watch.lane;
+    for (const { peer, store } of descriptor.replicas) {
+      if (watch.answers.get(store)?.complete === true || !this.#context.reachable(store)) continue;
+      watch.answers.delete(store);
+      this.#context.send(peer, { type: "prepare", lane, descriptor, ...right });
+    }
+    // Once sent it is retried until q, a higher promise, or CLOSED: lanes must not be left half taken.
+    this.#later(watch, () => this.#sendPrepare(watch));
+  }
+
+  #preparingAt(lane: LaneId, round: number, from: PeerId): [Watch, Replica] | undefined {
+    const watch = this.#watches.get(lane);
+    if (watch?.phase !== "preparing" || watch.right?.round !== round) return undefined;
+    const replica = watch.lane.descriptor.replicas.find(({ peer }) => peer === from);
+    return replica === undefined ? undefined : [watch, replica];
+  }
+
+  refused(from: PeerId, message: Message & { type: "refused" }): void {
+    const [watch] = this.#preparingAt(message.lane, message.round, from) ?? [];
+    const { promise } = message;
+    if (watch?.right === undefined || promise === undefined) return;
+    if (comparePromises(promise, watch.right) <= 0) return;
+    // Somebody is ahead. If that one is gone too, this lane's watch will go above its round.
+    watch.right = undefined;
+    this.#rest(watch);
+    watch.target = promise;
+    watch.denied = undefined;
+    this.#later(watch, () => this.#consider(watch));
+  }
+
+  closed(from: PeerId, message: Message & { type: "closed" }): void {
+    const watch = this.#watches.get(message.lane);
+    if (watch?.phase !== "preparing") return;
+    if (!watch.lane.descriptor.replicas.some(({ peer }) => peer === from)) return;
+    this.#host.onFoundClosed(watch.lane, message.end);
+  }
+
+  page(from: PeerId, message: Message & { type: "page" }): void {
+    const [watch, replica] = this.#preparingAt(message.lane, message.round, from) ?? [];
+    if (watch === undefined || replica === undefined) return;
+    let answer = watch.answers.get(replica.store);
+    if (message.index === 0 && answer?.complete !== true) {
+      answer = {
+        snapshot: message.snapshot,
+        pages: 0,
+        complete: false,
+        registers: new Map(),
+        finished: message.finished,
+        end: message.end,
+      };
+      watch.answers.set(replica.store, answer);
+    }
+    if (answer === undefined || answer.snapshot !== message.snapshot) return;
+    if (answer.complete || answer.pages !== message.index) return;
+    for (const { seq, ballot, value } of message.registers) answer.registers.set(seq, { ballot, value });
+    answer.pages += 1;
+    answer.complete = message.last;
+    if (message.last) this.#gather(watch);
+    else {
+      const { lane, snapshot, index } = message;
+      this.#context.send(from, { type: "more", lane, snapshot, index: index + 1 });
+    }
+  }
+
+  #gather(watch: Watch): void {
+    const { replicas } = watch.lane.descriptor;
+    const answers = replicas.flatMap(({ store }, index) => {
+      const answer = watch.answers.get(store);
+      return answer?.complete === true ? [[index, answer] as const] : [];
+    });
+    if (watch.right === undefined || answers.length < this.#quorum(watch)) return;
+    const recovery = recover(watch.right, answers);
+    this.#rest(watch);
+    watch.delayMs = 0;
+    watch.steals += 1;
+    this.#host.onStolen(watch.lane, recovery);
+  }
+}
+
+/** The highest ballot per register, finished seqs dropped; what END excludes never existed [M9]. */
+export function recover(
+  right: Right,
+  answers: readonly (readonly [index: number, answer: Omit<Answer, "pages" | "snapshot" | "complete">])[],
+): Recovery {
+  const finished = new FinishedSet();
+  let nextSeq = 0;
+  let end: Answer["end"];
+  for (const [, answer] of answers) {
+    finished.addRanges(answer.finished);
+    for (const [, to] of answer.finished) nextSeq = Math.max(nextSeq, to);
+    if (answer.end !== undefined && (end === undefined || compareBallots(answer.end.ballot, end.ballot) > 0)) {
+      end = answer.end;
+    }
+  }
+  const best = new Map<number, { ballot: Ballot; value: Value; same: number; heldBy: number }>();
+  for (const [index, answer] of answers) {
+    for (const [seq, { ballot, value }] of answer.registers) {
+      nextSeq = Math.max(nextSeq, seq + 1);
+      const known = best.get(seq);
+      const heldBy = (known?.heldBy ?? 0) | (value.state === "DONE" ? 0 : 1 << index);
+      const order = known === undefined ? 1 : compareBallots(ballot, known.ballot);
+      if (known === undefined || order > 0) best.set(seq, { ballot, value, same: 1, heldBy });
+      else best.set(seq, { ...known, same: known.same + (order === 0 ? 1 : 0), heldBy });
+    }
+  }
+  const found: RecoveredRegister[] = [];
+  for (const [seq, { value, same, heldBy }] of best) {
+    if (finished.has(seq) || (end !== undefined && isVoid(end.value, seq))) continue;
+    found.push({ seq, value, heldBy, proven: same >= answers.length });
+  }
+  found.sort((a, b) => a.seq - b.seq);
+  if (end !== undefined) nextSeq = end.value.n;
+  return { right, found, finished: finished.ranges(), nextSeq, end: end?.value };
+}

@@ -1,0 +1,92 @@
+import type { Pid } from "./ballot.ts";
+
+/** libp2p peer id, as text. */
+export type PeerId = string;
+/** 128 random bits of one LevelDB directory, 32 hexadecimal digits. */
+export type StoreId = string;
+/** SHA-256 over the encoded descriptor, 64 hexadecimal digits. Opaque to the core. */
+export type LaneId = string;
+/** SHA-256 over the encoded definition, 64 hexadecimal digits. Opaque to the core. */
+export type QueueId = string;
+
+/** One member of a lane's replica set. An emptied or quarantined disk is another replica. */
+export interface Replica {
+  readonly peer: PeerId;
+  readonly store: StoreId;
+}
+
+/** What a lane is, for ever: the unit of placement and fencing. */
+export interface Descriptor {
+  readonly queue: QueueId;
+  readonly originPid: Pid;
+  /** Counts the lanes of this origin pid from 0. */
+  readonly laneNo: number;
+  readonly replicas: readonly Replica[];
+  /** Bit i: replica i hosted a consumer when the origin chose it. */
+  readonly voters: number;
+  /** How many nodes hosted consumers, as the origin saw it. */
+  readonly consumersSeen: number;
+  /** `replicas` of the queue; fewer in fact make the lane weak. */
+  readonly wanted: number;
+}
+
+/** The agreed options of a queue: the same on every node. */
+export interface Definition {
+  readonly queue: QueueId;
+  readonly name: string;
+  readonly replicas: number;
+  readonly leaseMs: number;
+  readonly maxDeliveries: number;
+}
+
+/** Who holds a lease. The session is never the same after a restart. */
+export interface Holder {
+  readonly peer: PeerId;
+  readonly session: string;
+}
+
+export type MessageState = "READY" | "LEASED" | "DONE" | "DEAD";
+
+/** A message's register: what its replicas agree on. The body lies beside it. */
+export interface Value {
+  readonly state: MessageState;
+  /** Grows with each lease; with the message id it is the fencing token. */
+  readonly epoch: number;
+  readonly holder: Holder | undefined;
+  readonly leaseMs: number;
+  /** Failed deliveries: expiry, nack, death of the holder. */
+  readonly deliveries: number;
+  /** Leases given back unused. */
+  readonly acquired: number;
+  /** Not to be leased before; a wall-clock hint, 0 for at once. */
+  readonly notBeforeWallMs: number;
+  readonly bodyHash: string;
+  readonly bodyBytes: number;
+  readonly reason: string | undefined;
+}
+
+/** Half-open ranges of seqs. */
+export type Ranges = readonly (readonly [from: number, to: number])[];
+
+/** Value of a lane's END register. Fields are only ever added. */
+export interface EndValue {
+  /** Seqs ≥ n never existed. */
+  readonly n: number;
+  /** Seqs below n that never existed. */
+  readonly voids: Ranges;
+  readonly closed: boolean;
+}
+
+/** What `resolve` says about a message id. */
+export type Resolution = "ACKED" | "NEVER" | "PENDING" | "UNKNOWN";
+
+/** What a consumer makes of a message. */
+export type Verdict =
+  | { readonly kind: "ack" }
+  | { readonly kind: "nack"; readonly delayMs: number }
+  | { readonly kind: "release" }
+  | { readonly kind: "reject"; readonly reason: string }
+  | { readonly kind: "renew" };
+
+/** `DONE`: chosen. `STALE`: another epoch is. `FINISHED`: over, by whom is forgotten. `RETRY`: ask again, perhaps `hint`. */
+export type SettledCode = "DONE" | "STALE" | "FINISHED" | "RETRY";

@@ -1,0 +1,215 @@
+import { createRunner, systemClock, systemRandom } from "@klatsch/kit";
+import type { EffectRunner, Logger } from "@klatsch/kit";
+import { quarantineStore, StoreError } from "@klatsch/kit/store";
+import type { Store, StoreOperation } from "@klatsch/kit/store";
+import type { Channel, Member, Mesh } from "@klatsch/mesh";
+
+import { CodecError } from "../codec/fields.ts";
+import { decodeFrame } from "../codec/frames.ts";
+import { laneIdOf } from "../codec/hash.ts";
+import { encodeRecord } from "../codec/records.ts";
+import type { PeerStatus } from "../core/members.ts";
+import type { Message } from "../core/messages.ts";
+import { QueueCore } from "../core/queue-core.ts";
+import type { QueueEffect, QueueInput } from "../core/queue-core.ts";
+import { keyOf } from "../core/records.ts";
+import type { LaneId } from "../core/types.ts";
+import { openRecords } from "./open.ts";
+import { Outbox } from "./outbox.ts";
+
+/** Both ends of a link open a channel of this name. */
+const CHANNEL = "klatsch/queue/1";
+
+/** What is left for the application's side: answers, deliveries and news. */
+export type HostEffect = Exclude<QueueEffect, { type: "persist" | "send" | "sendNow" }>;
+
+export interface EngineEvents {
+  onEffect(effect: HostEffect): void;
+  onQuarantined(path: string, reason: string): void;
+  onBadFrame(peer: string, reason: string): void;
+  /** The node's queues have ended, because of `error`. */
+  onFailed(error: Error): void;
+}
+
+/** One node's queue core with its disk and its links. */
+export class Engine {
+  readonly core: QueueCore;
+  readonly store: Store;
+  readonly #mesh: Mesh;
+  readonly #events: EngineEvents;
+  readonly #directory: string;
+  readonly #outbox: Outbox;
+  readonly #runner: EffectRunner<QueueInput, QueueEffect>;
+  #channel: Channel | undefined;
+  #unsubscribe: (() => void)[] = [];
+  #ended = false;
+
+  private constructor(
+    opened: { directory: string; store: Store; loaded: QueueCore },
+    mesh: Mesh,
+    events: EngineEvents,
+  ) {
+    this.core = opened.loaded;
+    this.store = opened.store;
+    this.#directory = opened.directory;
+    this.#mesh = mesh;
+    this.#events = events;
+    this.#outbox = new Outbox(
+      () => this.#channel,
+      (lane, seq) => this.loadBody(lane, seq),
+      (error) => void this.#fail(error),
+    );
+    this.#runner = createRunner<QueueInput, QueueEffect>({
+      core: this.core,
+      tick: { type: "tick" },
+      phase: (effect) => (effect.type === "persist" ? "persist" : effect.type === "send" ? "after" : "now"),
+      perform: (effect, batchNo) => this.#perform(effect, batchNo),
+      commit: (records, done) => this.store.commitWith(operationsOf(records), done),
+      onFailed: (error) => void this.#fail(error),
+    });
+  }
+
+  /** Opens the store (a damaged one is put aside), then joins the mesh's links. */
+  static async start(
+    mesh: Mesh,
+    dataDir: string,
+    logger: Logger,
+    events: EngineEvents,
+  ): Promise<Engine> {
+    const opened = await openRecords(
+      dataDir,
+      logger,
+      (store, records) =>
+        new QueueCore({
+          peer: mesh.peerId,
+          store: store.storeId,
+          boot: store.boot,
+          random: systemRandom,
+          now: systemClock.now(),
+          records,
+          laneIdOf,
+        }),
+    );
+    const engine = new Engine(opened, mesh, events);
+    if (opened.quarantined !== undefined) {
+      events.onQuarantined(opened.quarantined.path, opened.quarantined.reason);
+    }
+    engine.#join();
+    return engine;
+  }
+
+  #join(): void {
+    const mesh = this.#mesh;
+    for (const member of mesh.members()) this.#onMember(member);
+    const news = ["joined", "suspected", "refuted", "died", "stopped", "left"] as const;
+    this.#unsubscribe = [
+      ...news.map((name) => mesh.on(`member:${name}`, (member) => this.#onMember(member))),
+      mesh.on("self:declaredDead", () => this.enter({ type: "declaredDead" })),
+      mesh.on("mesh:failed", ({ error }) => void this.#fail(error)),
+    ];
+    this.#channel = mesh.channel(CHANNEL, {
+      onUp: (peer) => {
+        this.#outbox.up(peer);
+        this.enter({ type: "link", peer, up: true });
+      },
+      onDown: (peer) => {
+        this.#outbox.down(peer);
+        this.enter({ type: "link", peer, up: false });
+      },
+      onFrame: (peer, frame) => this.#onFrame(peer, frame),
+    });
+  }
+
+  #onMember({ peerId, status, self }: Member): void {
+    if (!self) this.enter({ type: "peer", peer: peerId, status: status satisfies PeerStatus });
+  }
+
+  #onFrame(from: string, frame: Uint8Array): void {
+    let messages: readonly Message[];
+    try {
+      messages = decodeFrame(frame);
+    } catch (error) {
+      if (!(error instanceof CodecError)) throw error;
+      this.#events.onBadFrame(from, error.message);
+      this.#channel?.reset(from, `a queue frame is malformed: ${error.message}`);
+      return;
+    }
+    for (const message of messages) {
+      if (message.type === "hello" && message.echo > this.store.batchNo) {
+        void this.#loseTail(from, message.echo);
+        return;
+      }
+      this.enter({ type: "message", from, message });
+    }
+  }
+
+  /** A peer counted on batches that this disk no longer has: its tail is gone, and it must not vote. */
+  async #loseTail(from: string, echo: number): Promise<void> {
+    const { storeId, batchNo } = this.store;
+    const text = `the store ends at batch ${batchNo}, but ${from} was answered by batch ${echo}`;
+    await this.#fail(new StoreError("STORE_DAMAGED", text, { storeId }));
+    const path = await quarantineStore(this.#directory);
+    this.#events.onQuarantined(path, text);
+  }
+
+  /** Hands the core one input; ignored once the engine has ended. */
+  enter(input: QueueInput): void {
+    this.#runner.enter(input);
+  }
+
+  #perform(effect: QueueEffect, batchNo: number): void {
+    switch (effect.type) {
+      case "persist":
+        return;
+      case "send":
+      case "sendNow": {
+        const { to, message } = effect;
+        const whole = message.type === "ok" ? { ...message, batchNo } : message;
+        if (to === this.core.peer) this.enter({ type: "message", from: to, message: whole });
+        else this.#outbox.push(to, whole);
+        return;
+      }
+      default:
+        this.#events.onEffect(effect);
+    }
+  }
+
+  /** A message's body from this node's disk; `undefined` once it is finished. */
+  loadBody(lane: LaneId, seq: number): Uint8Array | undefined | Promise<Uint8Array | undefined> {
+    const known = this.core.acceptor.lane(lane);
+    if (known === undefined || known.registers.get(seq)?.hasBody !== true) return undefined;
+    const key = keyOf.body(known.slot, seq);
+    return this.store.peek(key) ?? this.store.get(key);
+  }
+
+  async #fail(error: unknown): Promise<void> {
+    if (this.#ended) return;
+    await this.#end();
+    this.#events.onFailed(error instanceof Error ? error : new Error(String(error)));
+  }
+
+  /** Leaves the links, finishes what is being written, and frees the directory. */
+  async stop(): Promise<void> {
+    if (this.#ended) return;
+    await new Promise<void>((resolve) => this.#runner.whenIdle(resolve));
+    await this.#end();
+  }
+
+  async #end(): Promise<void> {
+    this.#ended = true;
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
+    this.#runner.stop();
+    this.#channel?.close();
+    await this.store.close();
+  }
+}
+
+function operationsOf(records: readonly QueueEffect[]): StoreOperation[] {
+  const operations: StoreOperation[] = [];
+  for (const effect of records) {
+    if (effect.type !== "persist") continue;
+    const { key, record } = effect;
+    operations.push({ key, value: record === undefined ? undefined : encodeRecord(record) });
+  }
+  return operations;
+}

@@ -1,0 +1,130 @@
+import { messageId } from "../core/message-id.ts";
+import type { Delivery } from "../core/messages.ts";
+import type { SettledCode, Verdict } from "../core/types.ts";
+import { QueueError } from "../errors.ts";
+import type { Message } from "../types.ts";
+import { REASON_MAX } from "../codec/shapes.ts";
+
+export type SettleDone = (code: SettledCode | "TIMEOUT" | "STOPPED" | "FAILED") => void;
+
+/** Asks the lane's writer for a verdict until it is confirmed. */
+export type Settle = (message: HeldMessage, verdict: Verdict, done: SettleDone) => void;
+
+/** A delivered message in the application's hands. */
+export class HeldMessage implements Message {
+  readonly id: string;
+  readonly lane: string;
+  readonly seq: number;
+  readonly epoch: number;
+  readonly attempt: number;
+  readonly body: Uint8Array;
+  readonly #settle: Settle;
+  #settled = false;
+  #lost = false;
+  #abort: AbortController | undefined;
+
+  constructor(item: Delivery, body: Uint8Array, settle: Settle) {
+    this.id = messageId(item.lane, item.seq);
+    this.lane = item.lane;
+    this.seq = item.seq;
+    this.epoch = item.epoch;
+    this.attempt = item.deliveries + 1;
+    this.body = body;
+    this.#settle = settle;
+  }
+
+  /** Made on first use: most handlers never look at it. */
+  get signal(): AbortSignal {
+    this.#abort ??= new AbortController();
+    if (this.#lost) this.#abort.abort(this.#staleError());
+    return this.#abort.signal;
+  }
+
+  get isSettled(): boolean {
+    return this.#settled;
+  }
+
+  /** The lease is over: whatever the holder does now may happen twice. */
+  lose(): void {
+    this.#lost = true;
+    this.#abort?.abort(this.#staleError());
+  }
+
+  #staleError(): QueueError {
+    return new QueueError("STALE", `the lease of ${this.id} at epoch ${this.epoch} is over`, {
+      id: this.id,
+    });
+  }
+
+  ack(): Promise<void> {
+    return this.#ask({ kind: "ack" });
+  }
+
+  nack(options?: { readonly delayMs?: number | undefined }): Promise<void> {
+    const delayMs = options?.delayMs ?? 0;
+    if (!Number.isFinite(delayMs) || delayMs < 0) {
+      return Promise.reject(new QueueError("INVALID_OPTIONS", "delayMs: must be a number from 0"));
+    }
+    return this.#ask({ kind: "nack", delayMs });
+  }
+
+  release(): Promise<void> {
+    return this.#ask({ kind: "release" });
+  }
+
+  reject(reason: string): Promise<void> {
+    if (typeof reason !== "string" || reason.length > REASON_MAX) {
+      const text = `reason: must be text of up to ${REASON_MAX} characters`;
+      return Promise.reject(new QueueError("INVALID_OPTIONS", text));
+    }
+    return this.#ask({ kind: "reject", reason });
+  }
+
+  #ask(verdict: Verdict): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.settle(verdict, (code) => {
+        const error = this.errorOf(code);
+        if (error === undefined) resolve();
+        else reject(error);
+      });
+    });
+  }
+
+  /** The outcome without a promise. `done` is called once. */
+  settle(verdict: Verdict, done: SettleDone): void {
+    if (this.#settled) {
+      done("RETRY");
+      return;
+    }
+    this.#settled = true;
+    this.#settle(this, verdict, done);
+  }
+
+  errorOf(code: Parameters<SettleDone>[0]): QueueError | undefined {
+    const { id } = this;
+    switch (code) {
+      case "DONE":
+        return undefined;
+      case "STALE":
+        return this.#staleError();
+      case "FINISHED":
+        return new QueueError("FINISHED", `${id} is over, by whom is forgotten`, {
+          id,
+          outcome: "unknown",
+        });
+      case "TIMEOUT":
+        return new QueueError("UNCONFIRMED", `nobody confirmed the outcome of ${id} in time`, {
+          id,
+          outcome: "unknown",
+        });
+      case "RETRY":
+        return new QueueError("SETTLED", `${id} has its outcome already`, { id });
+      case "STOPPED":
+      case "FAILED":
+        return new QueueError(code, `the queues of this node have ended: ${id} is unconfirmed`, {
+          id,
+          outcome: "unknown",
+        });
+    }
+  }
+}

@@ -1,0 +1,192 @@
+import type { Channel } from "@klatsch/mesh";
+
+import { encodeFrame } from "../codec/frames.ts";
+import type { Message } from "../core/messages.ts";
+import type { LaneId, PeerId } from "../core/types.ts";
+
+/** A frame is closed at about this size; a single body may exceed it. */
+const FRAME_BYTES = 512 * 1_024;
+/** Messages in one frame at most. */
+const FRAME_MESSAGES = 1_024;
+
+/** Reads a body from this node's store: at once where it is in memory. */
+export type LoadBody = (
+  lane: LaneId,
+  seq: number,
+) => Uint8Array | undefined | Promise<Uint8Array | undefined>;
+
+interface Line {
+  waiting: Message[];
+  /** A body is being read: what follows waits, so that order holds. */
+  loading: boolean;
+}
+
+/** Gathers what leaves for each peer in one turn, attaches bodies, and sends whole frames. */
+export class Outbox {
+  readonly #channel: () => Channel | undefined;
+  readonly #load: LoadBody;
+  readonly #onFailed: (error: unknown) => void;
+  readonly #lines = new Map<PeerId, Line>();
+  #scheduled = false;
+
+  constructor(
+    channel: () => Channel | undefined,
+    load: LoadBody,
+    onFailed: (error: unknown) => void,
+  ) {
+    this.#channel = channel;
+    this.#load = load;
+    this.#onFailed = onFailed;
+  }
+
+  /** Messages for a peer without a session are dropped: the core resends after the next link up. */
+  push(peer: PeerId, message: Message): void {
+    const line = this.#lines.get(peer);
+    if (line === undefined) return;
+    if (message.type === "deliver") line.waiting.push(...split(message));
+    else line.waiting.push(message);
+    if (this.#scheduled) return;
+    this.#scheduled = true;
+    process.nextTick(() => {
+      this.#scheduled = false;
+      for (const [to, one] of this.#lines) if (one.waiting.length > 0) this.#drain(to, one);
+    });
+  }
+
+  up(peer: PeerId): void {
+    this.#lines.set(peer, { waiting: [], loading: false });
+  }
+
+  down(peer: PeerId): void {
+    this.#lines.delete(peer);
+  }
+
+  #drain(peer: PeerId, line: Line): void {
+    if (line.loading || this.#lines.get(peer) !== line) return;
+    let frame: Message[] = [];
+    let bytes = 0;
+    let taken = 0;
+    for (const message of line.waiting) {
+      const whole = this.#attach(message);
+      if (whole instanceof Promise) {
+        line.waiting = line.waiting.slice(taken + 1);
+        this.#send(peer, frame);
+        this.#wait(peer, line, whole);
+        return;
+      }
+      taken += 1;
+      frame.push(whole);
+      bytes += sizeOf(whole);
+      if (bytes < FRAME_BYTES && frame.length < FRAME_MESSAGES) continue;
+      this.#send(peer, frame);
+      frame = [];
+      bytes = 0;
+    }
+    line.waiting = [];
+    this.#send(peer, frame);
+  }
+
+  #wait(peer: PeerId, line: Line, loading: Promise<Message>): void {
+    line.loading = true;
+    loading.then(
+      (message) => {
+        line.loading = false;
+        if (this.#lines.get(peer) !== line) return;
+        line.waiting.unshift(message);
+        this.#drain(peer, line);
+      },
+      (error: unknown) => this.#onFailed(error),
+    );
+  }
+
+  #send(peer: PeerId, messages: readonly Message[]): void {
+    if (messages.length === 0) return;
+    const channel = this.#channel();
+    if (channel?.send(peer, encodeFrame(messages)) === false) {
+      // Nothing may be missing within a session: end it, and all that is owed is sent anew.
+      channel.reset(peer, "the queue's frames exceed the link's limit");
+    }
+  }
+
+  #attach(message: Message): Message | Promise<Message> {
+    switch (message.type) {
+      case "ops": {
+        if (!message.sections.some((s) => s.accepts.some((op) => op.attach === true))) return message;
+        return this.#attachOps(message);
+      }
+      case "deliver":
+        return this.#each(message.items, (item) => item.lane, (items) => ({ ...message, items }));
+      case "body":
+        return this.#each([message], (one) => one.lane, ([one]) => one ?? message);
+      default:
+        return message;
+    }
+  }
+
+  #attachOps(message: Message & { type: "ops" }): Message | Promise<Message> {
+    const sections = message.sections.map((section) =>
+      this.#each(section.accepts, () => section.lane, (accepts) => ({ ...section, accepts })),
+    );
+    return all(sections, (whole) => ({ ...message, sections: whole }));
+  }
+
+  /** Items with `attach` get their body; one whose body is gone meanwhile goes without. */
+  #each<
+    T extends { readonly seq: number; readonly attach?: boolean; readonly body: Uint8Array | undefined },
+    R,
+  >(items: readonly T[], laneOf: (item: T) => LaneId, make: (items: readonly T[]) => R): R | Promise<R> {
+    const whole = items.map((item): T | Promise<T> => {
+      if (item.attach !== true) return item;
+      const body = this.#load(laneOf(item), item.seq);
+      const withBody = (found: Uint8Array | undefined): T => ({ ...item, attach: false, body: found });
+      return body instanceof Promise ? body.then(withBody) : withBody(body);
+    });
+    return all(whole, make);
+  }
+}
+
+function all<T, R>(items: readonly (T | Promise<T>)[], make: (items: readonly T[]) => R): R | Promise<R> {
+  if (items.some((item) => item instanceof Promise)) return Promise.all(items).then(make);
+  return make(items as readonly T[]);
+}
+
+/** Deliveries with large bodies travel in several messages: one frame must not hold them all. */
+function split(message: Message & { type: "deliver" }): readonly Message[] {
+  const parts: Message[] = [];
+  let from = 0;
+  let bytes = 0;
+  const { items } = message;
+  items.forEach((item, at) => {
+    bytes += item.body?.length ?? (item.attach === true ? FRAME_BYTES / 64 : 0);
+    if (bytes < FRAME_BYTES) return;
+    parts.push({ ...message, items: items.slice(from, at + 1) });
+    from = at + 1;
+    bytes = 0;
+  });
+  if (parts.length === 0) return [message];
+  if (from < items.length) parts.push({ ...message, items: items.slice(from) });
+  return parts;
+}
+
+function sizeOf(message: Message): number {
+  switch (message.type) {
+    case "ops":
+      return message.sections.reduce(
+        (sum, { accepts }) =>
+          accepts.reduce((bytes, { body }) => bytes + 200 + (body?.length ?? 0), sum + 500),
+        0,
+      );
+    case "deliver":
+      return message.items.reduce((bytes, { body }) => bytes + 200 + (body?.length ?? 0), 0);
+    case "body":
+      return 200 + (message.body?.length ?? 0);
+    case "page":
+      return message.registers.length * 200;
+    case "verdicts":
+    case "settled":
+    case "held":
+      return message.items.length * 150;
+    default:
+      return 200;
+  }
+}

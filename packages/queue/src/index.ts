@@ -1,0 +1,4 @@
+export { QueueError } from "./errors.ts";
+export type { QueueErrorCode } from "./errors.ts";
+export { createQueues } from "./queue.ts";
+export type * from "./types.ts";

@@ -1,0 +1,466 @@
+import { silentLogger, systemClock, systemRandom } from "@klatsch/kit";
+import type { Logger } from "@klatsch/kit";
+import { randomHex } from "@klatsch/kit/core";
+
+import { bodyHash, queueIdOf } from "./codec/hash.ts";
+import { SESSION_DIGITS } from "./codec/shapes.ts";
+import { DEFINITIONS_MAX } from "./core/members.ts";
+import { messageId, parseMessageId } from "./core/message-id.ts";
+import type { Delivery } from "./core/messages.ts";
+import type { EnqueueResult } from "./core/origin.ts";
+import type { Definition, Verdict } from "./core/types.ts";
+import { QueueError } from "./errors.ts";
+import { HandlerConsumer } from "./host/consumer.ts";
+import { Emitter } from "./host/emitter.ts";
+import { Engine } from "./host/engine.ts";
+import type { HostEffect } from "./host/engine.ts";
+import { HeldMessage } from "./host/message.ts";
+import type { SettleDone } from "./host/message.ts";
+import {
+  checkBody,
+  parseInit,
+  parseName,
+  parsePrefetch,
+  parseQueue,
+  parseTimeout,
+  TIMEOUT_MS,
+} from "./options.ts";
+import type { QueueOptions } from "./options.ts";
+import type {
+  ConsumeOptions,
+  Consumer,
+  EnqueueOptions,
+  Handler,
+  Message,
+  Queue,
+  QueueInit,
+  Queues,
+  QueuesEvents,
+  QueuesInit,
+  QueuesStats,
+  Resolution,
+  TakeOptions,
+} from "./types.ts";
+
+/** Consumers of one node, `take` included. */
+const CONSUMERS_MAX = 65_536;
+
+/**
+ * The queues of one mesh member. Bad options throw before anything starts.
+ * @throws {@link QueueError} `INVALID_OPTIONS`, `STORE_LOCKED`; `StoreError` for a disk that cannot be used.
+ */
+export async function createQueues(init: QueuesInit): Promise<Queues> {
+  const { mesh, dataDir, logger } = parseInit(init);
+  return await QueuesService.start(mesh, dataDir, logger ?? silentLogger);
+}
+
+interface PendingEnqueue {
+  readonly resolve: (result: { readonly id: string }) => void;
+  readonly reject: (error: QueueError) => void;
+}
+
+class QueuesService implements Queues {
+  readonly #logger: Logger;
+  readonly #emitter: Emitter<QueuesEvents>;
+  readonly #names = new Map<string, Definition>();
+  readonly #enqueues = new Map<number, PendingEnqueue>();
+  readonly #verdicts = new Map<number, SettleDone>();
+  readonly #resolves = new Map<number, (resolution: Resolution | undefined) => void>();
+  readonly #sinks = new Map<string, (message: HeldMessage) => void>();
+  /** Those who wait in `take`. */
+  readonly #takers = new Map<string, (error: QueueError) => void>();
+  readonly #consumers = new Set<HandlerConsumer>();
+  readonly #held = new Map<string, HeldMessage>();
+  readonly #counts = {
+    enqueued: 0,
+    delivered: 0,
+    settled: 0,
+    elections: 0,
+    steals: 0,
+    faults: 0,
+    badFrames: 0,
+  };
+  #engine: Engine | undefined;
+  #state: "starting" | "running" | "stopping" | "stopped" | "failed" = "starting";
+  #failure: Error | undefined;
+  #stopping: Promise<void> | undefined;
+  #lastRequest = 0;
+
+  private constructor(logger: Logger) {
+    this.#logger = logger;
+    this.#emitter = new Emitter(logger);
+  }
+
+  static async start(mesh: QueuesInit["mesh"], dataDir: string, logger: Logger): Promise<QueuesService> {
+    const service = new QueuesService(logger);
+    service.#engine = await Engine.start(mesh, dataDir, logger, {
+      onEffect: (effect) => service.#onEffect(effect),
+      onQuarantined: (path, reason) => service.#onQuarantined(path, reason),
+      onBadFrame: (peer, reason) => {
+        service.#counts.badFrames += 1;
+        logger.warn("a malformed queue frame", { peer, reason });
+      },
+      onFailed: (error) => service.#onFailed(error),
+    });
+    for (const definition of service.#engine.core.members.definitions()) service.#define(definition);
+    if (service.#state === "starting") service.#state = "running";
+    return service;
+  }
+
+  on<Name extends keyof QueuesEvents>(
+    event: Name,
+    listener: (event: QueuesEvents[Name]) => void,
+  ): () => void {
+    return this.#emitter.on(event, listener);
+  }
+
+  #onQuarantined(path: string, reason: string): void {
+    // At start nobody can listen yet: told once the caller had its turn.
+    setImmediate(() => this.#emitter.emit("store:quarantined", { path, reason }));
+  }
+
+  /** The engine, while this service may be used. */
+  get #running(): Engine {
+    if (this.#state === "failed") {
+      throw new QueueError("FAILED", `the queues of this node have failed: ${this.#failure?.message}`, {
+        cause: this.#failure,
+      });
+    }
+    if (this.#state !== "running" || this.#engine === undefined) {
+      throw new QueueError("STOPPED", "the queues of this node have stopped");
+    }
+    return this.#engine;
+  }
+
+  // Queues.
+
+  async declare(name: string, init?: QueueInit): Promise<Queue> {
+    const engine = this.#running;
+    const options = parseQueue(init);
+    const known = this.#names.get(parseName(name));
+    if (known !== undefined) {
+      const difference = differenceOf(known, options);
+      if (difference !== undefined) {
+        throw new QueueError("QUEUE_CONFLICT", `queue ${name} exists with ${difference}`);
+      }
+      return this.#handle(known);
+    }
+    if (this.#names.size >= DEFINITIONS_MAX) {
+      throw new QueueError("LIMIT_REACHED", `this node knows ${DEFINITIONS_MAX} queues already`);
+    }
+    const { replicas, leaseMs, maxDeliveries } = options;
+    const agreed = { name, replicas, leaseMs, maxDeliveries };
+    const definition = { queue: queueIdOf(agreed), ...agreed };
+    this.#define(definition);
+    engine.enter({ type: "declare", definition });
+    return this.#handle(definition);
+  }
+
+  #define(definition: Definition): void {
+    // Of two that were declared at once with different options, the smaller id keeps the name.
+    const known = this.#names.get(definition.name);
+    if (known === undefined || definition.queue < known.queue) {
+      this.#names.set(definition.name, definition);
+    }
+  }
+
+  #handle(definition: Definition): Queue {
+    const { name, replicas, leaseMs, maxDeliveries, queue } = definition;
+    const depthOf = (): number => this.#engine?.core.lanes.dispatch.depth(queue) ?? 0;
+    return {
+      name,
+      replicas,
+      leaseMs,
+      maxDeliveries,
+      get depth() {
+        return depthOf();
+      },
+      enqueue: (body, options) => this.#enqueue(queue, body, options),
+      consume: (handler, options) => this.#consume(queue, handler, options),
+      take: (options) => this.#take(queue, options),
+    };
+  }
+
+  #enqueue(
+    queue: string,
+    body: Uint8Array,
+    options: EnqueueOptions | undefined,
+  ): Promise<{ readonly id: string }> {
+    return new Promise((resolve, reject) => {
+      const engine = this.#running;
+      checkBody(body);
+      const deadlineMs = systemClock.now().monoMs + parseTimeout(options);
+      const requestId = this.#request();
+      this.#enqueues.set(requestId, { resolve, reject });
+      engine.enter({
+        type: "enqueue",
+        requestId,
+        queue,
+        body,
+        bodyHash: bodyHash(body),
+        deadlineMs,
+      });
+    });
+  }
+
+  #request(): number {
+    this.#lastRequest += 1;
+    return this.#lastRequest;
+  }
+
+  #onEnqueued(requestId: number, result: EnqueueResult): void {
+    const pending = this.#enqueues.get(requestId);
+    if (pending === undefined) return;
+    this.#enqueues.delete(requestId);
+    if (result.code === "OK") {
+      this.#counts.enqueued += 1;
+      pending.resolve({ id: messageId(result.lane, result.seq) });
+    } else pending.reject(enqueueError(result));
+  }
+
+  // Consumers.
+
+  #newSession(sink: (message: HeldMessage) => void): string {
+    if (this.#sinks.size >= CONSUMERS_MAX) {
+      throw new QueueError("LIMIT_REACHED", `this node has ${CONSUMERS_MAX} consumers already`);
+    }
+    const session = randomHex(systemRandom, SESSION_DIGITS);
+    this.#sinks.set(session, sink);
+    return session;
+  }
+
+  #consume(queue: string, handler: Handler, options: ConsumeOptions | undefined): Consumer {
+    const engine = this.#running;
+    const prefetch = parsePrefetch(options);
+    if (typeof handler !== "function") {
+      throw new QueueError("INVALID_OPTIONS", "handler: must be a function");
+    }
+    const session = this.#newSession((message) => consumer.deliver(message));
+    const consumer: HandlerConsumer = new HandlerConsumer(session, handler, () => {
+      engine.enter({ type: "endConsumer", session });
+      this.#consumers.delete(consumer);
+      this.#sinks.delete(session);
+    });
+    this.#consumers.add(consumer);
+    engine.enter({ type: "consume", session, queue, prefetch });
+    return consumer;
+  }
+
+  async #take(queue: string, options: TakeOptions | undefined): Promise<Message> {
+    const engine = this.#running;
+    const signal = options?.signal;
+    signal?.throwIfAborted();
+    return await new Promise<Message>((resolve, reject) => {
+      const end = (): void => {
+        this.#sinks.delete(session);
+        this.#takers.delete(session);
+        signal?.removeEventListener("abort", onAbort);
+        engine.enter({ type: "endConsumer", session });
+      };
+      const onAbort = (): void => {
+        end();
+        reject(signal?.reason instanceof Error ? signal.reason : new Error("aborted"));
+      };
+      const session = this.#newSession((message) => {
+        end();
+        resolve(message);
+      });
+      this.#takers.set(session, (error) => {
+        end();
+        reject(error);
+      });
+      signal?.addEventListener("abort", onAbort, { once: true });
+      engine.enter({ type: "consume", session, queue, prefetch: 1 });
+    });
+  }
+
+  #deliver(item: Delivery): void {
+    if (item.body !== undefined) return this.#handOver(item, item.body);
+    const body = this.#engine?.loadBody(item.lane, item.seq);
+    if (!(body instanceof Promise)) return this.#handOver(item, body);
+    body.then(
+      (found) => this.#handOver(item, found),
+      (error: unknown) => this.#logger.error("a body could not be read", { err: error }),
+    );
+  }
+
+  #handOver(item: Delivery, body: Uint8Array | undefined): void {
+    // Without a body the message is finished already: whoever holds the lease now will not answer.
+    if (body === undefined) return;
+    const message = new HeldMessage(item, body, (held, verdict, done) => {
+      this.#settle(held, verdict, done);
+    });
+    this.#counts.delivered += 1;
+    const sink = this.#sinks.get(item.session);
+    this.#held.set(message.id, message);
+    if (sink === undefined) message.settle({ kind: "release" }, () => undefined);
+    else sink(message);
+  }
+
+  #settle(message: HeldMessage, verdict: Verdict, done: SettleDone): void {
+    const { id, lane, seq, epoch } = message;
+    const engine = this.#engine;
+    if (engine === undefined || this.#state === "failed" || this.#state === "stopped") {
+      return done(this.#state === "failed" ? "FAILED" : "STOPPED");
+    }
+    const requestId = this.#request();
+    this.#verdicts.set(requestId, (code) => {
+      if (this.#held.get(id) === message) this.#held.delete(id);
+      if (code === "DONE") this.#counts.settled += 1;
+      done(code);
+    });
+    const deadlineMs = systemClock.now().monoMs + TIMEOUT_MS;
+    engine.enter({ type: "verdict", requestId, lane, seq, epoch, verdict, deadlineMs });
+  }
+
+  // Resolve.
+
+  async resolve(
+    id: string,
+    options?: { readonly timeoutMs?: number | undefined },
+  ): Promise<Resolution> {
+    const engine = this.#running;
+    const parsed = parseMessageId(id);
+    if (parsed === undefined) throw new QueueError("INVALID_OPTIONS", "id: is not a message id");
+    const deadlineMs = systemClock.now().monoMs + parseTimeout(options);
+    const requestId = this.#request();
+    return await new Promise((resolve, reject) => {
+      this.#resolves.set(requestId, (resolution) => {
+        if (resolution !== undefined) resolve(resolution);
+        else reject(new QueueError("STOPPED", "the queues of this node have ended", { id }));
+      });
+      engine.enter({ type: "resolve", requestId, ...parsed, deadlineMs });
+    });
+  }
+
+  // What the core did.
+
+  #onEffect(effect: HostEffect): void {
+    switch (effect.type) {
+      case "enqueued":
+        return this.#onEnqueued(effect.requestId, effect.result);
+      case "deliver":
+        return this.#deliver(effect.item);
+      case "verdict": {
+        const done = this.#verdicts.get(effect.requestId);
+        this.#verdicts.delete(effect.requestId);
+        return done?.(effect.code);
+      }
+      case "leaseLost":
+        return this.#onLeaseLost(messageId(effect.lane, effect.seq), effect.epoch);
+      case "resolved": {
+        const done = this.#resolves.get(effect.requestId);
+        this.#resolves.delete(effect.requestId);
+        return done?.(effect.resolution);
+      }
+      case "defined":
+        return this.#define(effect.definition);
+      case "elected":
+        this.#counts.elections += 1;
+        return;
+      case "stole": {
+        this.#counts.steals += 1;
+        const { lane, queue } = effect;
+        return this.#emitter.emit("lane:stolen", { lane, queue });
+      }
+      case "fault": {
+        this.#counts.faults += 1;
+        const { peer, what } = effect;
+        this.#logger.warn("the queue's protocol was broken", { peer, what });
+        return this.#emitter.emit("protocol:fault", { peer, what });
+      }
+    }
+  }
+
+  #onLeaseLost(id: string, epoch: number): void {
+    const message = this.#held.get(id);
+    if (message?.epoch === epoch) message.lose();
+  }
+
+  stats(): QueuesStats {
+    const { storeId = "", batchNo = 0 } = this.#engine?.store ?? {};
+    const gauges = this.#engine?.core.gauges();
+    return {
+      storeId,
+      ...this.#counts,
+      batches: batchNo,
+      lanesWritten: gauges?.lanesWritten ?? 0,
+      lanesKept: gauges?.lanesKept ?? 0,
+      held: gauges?.held ?? 0,
+      waitingEnqueues: gauges?.waitingEnqueues ?? 0,
+    };
+  }
+
+  // The end.
+
+  #onFailed(error: Error): void {
+    this.#state = "failed";
+    this.#failure = error;
+    this.#logger.error("the queues of this node have failed", { err: error });
+    this.#endRequests("FAILED");
+    this.#emitter.emit("queues:failed", { error });
+  }
+
+  #endRequests(code: "FAILED" | "STOPPED"): void {
+    const text = `the queues of this node have ended: ${code === "FAILED" ? "failed" : "stopped"}`;
+    const enqueues = [...this.#enqueues.values()];
+    const verdicts = [...this.#verdicts.values()];
+    const resolves = [...this.#resolves.values()];
+    this.#enqueues.clear();
+    this.#verdicts.clear();
+    this.#resolves.clear();
+    for (const { reject } of enqueues) reject(new QueueError(code, text, { outcome: "unknown" }));
+    for (const done of verdicts) done(code);
+    for (const done of resolves) done(undefined);
+    for (const fail of [...this.#takers.values()]) fail(new QueueError(code, text));
+    for (const message of this.#held.values()) message.lose();
+    this.#held.clear();
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    if (this.#state === "failed") return;
+    this.#state = "stopping";
+    await Promise.all([...this.#consumers].map((consumer) => consumer.stop()));
+    const left = [...this.#held.values()].filter((message) => !message.isSettled);
+    await Promise.all(
+      left.map((message) => new Promise<void>((done) => message.settle({ kind: "release" }, () => done()))),
+    );
+    await this.#engine?.stop();
+    this.#state = "stopped";
+    this.#endRequests("STOPPED");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+}
+
+function differenceOf(known: Definition, options: QueueOptions): string | undefined {
+  for (const field of ["replicas", "leaseMs", "maxDeliveries"] as const) {
+    if (known[field] !== options[field]) {
+      return `${field} ${known[field]}, not ${options[field]}`;
+    }
+  }
+  return undefined;
+}
+
+function enqueueError(result: Exclude<EnqueueResult, { code: "OK" }>): QueueError {
+  switch (result.code) {
+    case "QUORUM_UNAVAILABLE": {
+      const text = `${result.have} replicas can be reached, ${result.need} are needed`;
+      return new QueueError("QUORUM_UNAVAILABLE", text);
+    }
+    case "INDETERMINATE": {
+      const id = messageId(result.lane, result.seq);
+      const text = `no quorum answered in time; resolve("${id}") tells what became of the message`;
+      return new QueueError("INDETERMINATE", text, { outcome: "unknown", id });
+    }
+    case "OVERLOADED":
+      return new QueueError("OVERLOADED", `${result.waiting} enqueues wait for a quorum already`);
+  }
+}
