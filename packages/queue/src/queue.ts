@@ -315,10 +315,7 @@ class QueuesService implements Queues {
 
   // Resolve.
 
-  async resolve(
-    id: string,
-    options?: { readonly timeoutMs?: number | undefined },
-  ): Promise<Resolution> {
+  async resolve(id: string, options?: { readonly timeoutMs?: number | undefined }): Promise<Resolution> {
     const engine = this.#running;
     const parsed = parseMessageId(id);
     if (parsed === undefined) throw new QueueError("INVALID_OPTIONS", "id: is not a message id");

@@ -151,10 +151,7 @@ export interface Queues extends AsyncDisposable {
   /** What became of a message id; waits up to `timeoutMs` (default 10,000) for a decision. */
   resolve(id: string, options?: { readonly timeoutMs?: number | undefined }): Promise<Resolution>;
   stats(): QueuesStats;
-  on<Name extends keyof QueuesEvents>(
-    event: Name,
-    listener: (event: QueuesEvents[Name]) => void,
-  ): () => void;
+  on<Name extends keyof QueuesEvents>(event: Name, listener: (event: QueuesEvents[Name]) => void): () => void;
   /** Releases what is held, closes the store; others take the lanes over. May be called twice. */
   stop(): Promise<void>;
 }

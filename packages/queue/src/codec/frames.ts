@@ -47,6 +47,7 @@ export function decodeFrame(bytes: Uint8Array): readonly Message[] {
   return frame.slice(1).map((wire) => readMessage(new Fields(wire)));
 }
 
+/** Their order is part of the protocol: new ones go to the end. */
 const KINDS = [
   "hello",
   "roster",
@@ -76,99 +77,66 @@ const KINDS = [
   "held",
   "verdicts",
   "settled",
-] as const satisfies readonly Message["type"][];
+] as const satisfies readonly Kind[];
 
-type Kind = (typeof KINDS)[number];
-const KIND_NO = new Map<string, number>(KINDS.map((kind, at) => [kind, at]));
+type Kind = Exclude<Message["type"], "synced">;
+type Of<K extends Kind> = Extract<Message, { readonly type: K }>;
+
+const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
+  hello: (m) => [
+    m.store ?? null,
+    m.boot,
+    m.definitions.map(shapes.definition.write),
+    m.consumes,
+    m.floor === undefined ? null : shapes.floor.write(m.floor),
+    m.echo,
+  ],
+  roster: (m) => [m.consumes],
+  declare: (m) => [shapes.definition.write(m.definition)],
+  ops: (m) => [m.session, m.no, m.sections.map(writeSection), m.echoes],
+  ok: (m) => [m.session, m.no, m.exceptions.map(writeException), m.batchNo],
+  prepare: (m) => [m.lane, shapes.descriptor.write(m.descriptor), m.round, m.pid],
+  refused: (m) => [m.lane, m.round, m.promise === undefined ? null : shapes.right.write(m.promise)],
+  page: (m) => [
+    m.lane,
+    m.round,
+    m.snapshot,
+    m.index,
+    m.last,
+    m.registers.map((e) => [e.seq, shapes.ballot.write(e.ballot), shapes.value.write(e.value)]),
+    shapes.ranges.write(m.finished),
+    m.end === undefined ? null : [shapes.ballot.write(m.end.ballot), shapes.endValue.write(m.end.value)],
+  ],
+  more: (m) => [m.lane, m.snapshot, m.index],
+  closed: (m) => [m.lane, m.end === undefined ? null : shapes.endValue.write(m.end)],
+  getBody: (m) => [m.lane, m.seq],
+  resolve: (m) => [m.lane, m.seq],
+  body: (m) => [m.lane, m.seq, m.body ?? null],
+  askGone: (m) => [m.lane, m.pid],
+  gone: (m) => [m.lane, m.pid, m.gone],
+  askLane: (m) => [m.lane],
+  lane: (m) => [m.lane, m.serving],
+  confirm: (m) => [m.lane, m.round, m.pid, m.token],
+  confirmed: (m) => [m.lane, m.token, m.yes],
+  floor: (m) => [shapes.floor.write(m.floor)],
+  resolved: (m) => [m.lane, m.seq, RESOLUTIONS.indexOf(m.resolution)],
+  credit: (m) => [m.items.map((i) => [i.session, i.queue, i.total, i.recall]), m.stampMs],
+  returned: (m) => [m.session, m.count],
+  offer: (m) => [m.queue, m.count],
+  deliver: (m) => [
+    m.items.map((i) => [...ref(i), i.leaseMs, i.ageMs, i.deliveries, i.body ?? null]),
+    m.descriptors.map(([lane, d]) => [lane, shapes.descriptor.write(d)]),
+    m.stampMs,
+  ],
+  held: (m) => [m.items.map(ref)],
+  verdicts: (m) => [m.items.map((i) => [...ref(i), ...writeVerdict(i.verdict)]), m.stampMs],
+  settled: (m) => [m.items.map((i) => [...ref(i), i.renew, CODES.indexOf(i.code), i.hint ?? null])],
+};
 
 function writeMessage(message: Message): Wire {
-  const kind = KIND_NO.get(message.type);
-  if (kind === undefined || message.type === "synced") {
-    throw new CodecError(`${message.type} never travels`);
-  }
-  return [kind, ...fieldsOf(message)];
-}
-
-function fieldsOf(m: Message & { type: Kind }): Wire {
-  switch (m.type) {
-    case "hello":
-      return [
-        m.store ?? null,
-        m.boot,
-        m.definitions.map(shapes.definition.write),
-        m.consumes,
-        m.floor === undefined ? null : shapes.floor.write(m.floor),
-        m.echo,
-      ];
-    case "roster":
-      return [m.consumes];
-    case "declare":
-      return [shapes.definition.write(m.definition)];
-    case "ops":
-      return [m.session, m.no, m.sections.map(writeSection), m.echoes];
-    case "ok":
-      return [m.session, m.no, m.exceptions.map(writeException), m.batchNo];
-    case "prepare":
-      return [m.lane, shapes.descriptor.write(m.descriptor), m.round, m.pid];
-    case "refused":
-      return [m.lane, m.round, m.promise === undefined ? null : shapes.right.write(m.promise)];
-    case "page":
-      return [
-        m.lane,
-        m.round,
-        m.snapshot,
-        m.index,
-        m.last,
-        m.registers.map((e) => [e.seq, shapes.ballot.write(e.ballot), shapes.value.write(e.value)]),
-        shapes.ranges.write(m.finished),
-        m.end === undefined
-          ? null
-          : [shapes.ballot.write(m.end.ballot), shapes.endValue.write(m.end.value)],
-      ];
-    case "more":
-      return [m.lane, m.snapshot, m.index];
-    case "closed":
-      return [m.lane, m.end === undefined ? null : shapes.endValue.write(m.end)];
-    case "getBody":
-    case "resolve":
-      return [m.lane, m.seq];
-    case "body":
-      return [m.lane, m.seq, m.body ?? null];
-    case "askGone":
-      return [m.lane, m.pid];
-    case "gone":
-      return [m.lane, m.pid, m.gone];
-    case "askLane":
-      return [m.lane];
-    case "lane":
-      return [m.lane, m.serving];
-    case "confirm":
-      return [m.lane, m.round, m.pid, m.token];
-    case "confirmed":
-      return [m.lane, m.token, m.yes];
-    case "floor":
-      return [shapes.floor.write(m.floor)];
-    case "resolved":
-      return [m.lane, m.seq, RESOLUTIONS.indexOf(m.resolution)];
-    case "credit":
-      return [m.items.map((i) => [i.session, i.queue, i.total, i.recall]), m.stampMs];
-    case "returned":
-      return [m.session, m.count];
-    case "offer":
-      return [m.queue, m.count];
-    case "deliver":
-      return [
-        m.items.map((i) => [...ref(i), i.leaseMs, i.ageMs, i.deliveries, i.body ?? null]),
-        m.descriptors.map(([lane, d]) => [lane, shapes.descriptor.write(d)]),
-        m.stampMs,
-      ];
-    case "held":
-      return [m.items.map(ref)];
-    case "verdicts":
-      return [m.items.map((i) => [...ref(i), ...writeVerdict(i.verdict)]), m.stampMs];
-    case "settled":
-      return [m.items.map((i) => [...ref(i), i.renew, CODES.indexOf(i.code), i.hint ?? null])];
-  }
+  if (message.type === "synced") throw new CodecError("a message to oneself never travels");
+  const write = WRITERS[message.type] as (message: Message) => Wire;
+  return [KINDS.indexOf(message.type), ...write(message)];
 }
 
 function ref({ lane, seq, epoch, session }: HeldItem): Wire {
@@ -222,145 +190,100 @@ function pick<T>(f: Fields, names: readonly T[]): T {
   return name;
 }
 
-function readMessage(f: Fields): Message {
-  const type = pick(f, KINDS);
-  switch (type) {
-    case "hello":
-      return {
-        type,
-        store: f.optional((at) => at.hex(shapes.STORE_DIGITS)),
-        boot: f.uint(),
-        definitions: f.list(QUEUES_MAX, (at) => shapes.definition.read(new Fields([at]))),
-        consumes: queues(f),
-        floor: f.optional(shapes.floor.read),
-        echo: f.uint(),
-      };
-    case "roster":
-      return { type, consumes: queues(f) };
-    case "declare":
-      return { type, definition: shapes.definition.read(f) };
-    case "ops":
-      return {
-        type,
-        session: f.uint(NUMBER_MAX),
-        no: f.uint(),
-        sections: f.list(SECTIONS_MAX, readSection),
-        echoes: f.list(shapes.REPLICAS_MAX * 16, (at) => {
-          const inner = new Fields(at);
-          return [inner.hex(shapes.STORE_DIGITS), inner.uint()] as const;
-        }),
-      };
-    case "ok":
-      return {
-        type,
-        session: f.uint(NUMBER_MAX),
-        no: f.uint(),
-        exceptions: f.list(ITEMS_MAX, readException),
-        batchNo: f.uint(),
-      };
-    case "credit":
-      return { type, items: f.list(ITEMS_MAX, readCredit), stampMs: f.number() };
-    case "returned":
-      return { type, session: f.hex(shapes.SESSION_DIGITS), count: f.uint() };
-    case "offer":
-      return { type, queue: lane(f), count: f.uint() };
-    case "deliver":
-      return {
-        type,
-        items: f.list(ITEMS_MAX, readDelivery),
-        descriptors: f.list(ITEMS_MAX, (at) => {
-          const inner = new Fields(at);
-          return [lane(inner), shapes.descriptor.read(inner)] as const;
-        }),
-        stampMs: f.number(),
-      };
-    case "held":
-      return { type, items: f.list(ITEMS_MAX, (at) => readRef(new Fields(at))) };
-    case "verdicts":
-      return { type, items: f.list(ITEMS_MAX, readVerdict), stampMs: f.number() };
-    case "settled":
-      return { type, items: f.list(ITEMS_MAX, readSettled) };
-    default:
-      return readLaneMessage(type, f);
-  }
-}
+const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
+  hello: (f) => ({
+    type: "hello",
+    store: f.optional((at) => at.hex(shapes.STORE_DIGITS)),
+    boot: f.uint(),
+    definitions: f.list(QUEUES_MAX, (at) => shapes.definition.read(new Fields([at]))),
+    consumes: queues(f),
+    floor: f.optional(shapes.floor.read),
+    echo: f.uint(),
+  }),
+  roster: (f) => ({ type: "roster", consumes: queues(f) }),
+  declare: (f) => ({ type: "declare", definition: shapes.definition.read(f) }),
+  ops: (f) => ({
+    type: "ops",
+    session: f.uint(NUMBER_MAX),
+    no: f.uint(),
+    sections: f.list(SECTIONS_MAX, readSection),
+    echoes: f.list(shapes.REPLICAS_MAX * 16, (at) => {
+      const inner = new Fields(at);
+      return [inner.hex(shapes.STORE_DIGITS), inner.uint()] as const;
+    }),
+  }),
+  ok: (f) => ({
+    type: "ok",
+    session: f.uint(NUMBER_MAX),
+    no: f.uint(),
+    exceptions: f.list(ITEMS_MAX, readException),
+    batchNo: f.uint(),
+  }),
+  credit: (f) => ({ type: "credit", items: f.list(ITEMS_MAX, readCredit), stampMs: f.number() }),
+  returned: (f) => ({ type: "returned", session: f.hex(shapes.SESSION_DIGITS), count: f.uint() }),
+  offer: (f) => ({ type: "offer", queue: lane(f), count: f.uint() }),
+  deliver: (f) => ({
+    type: "deliver",
+    items: f.list(ITEMS_MAX, readDelivery),
+    descriptors: f.list(ITEMS_MAX, (at) => {
+      const inner = new Fields(at);
+      return [lane(inner), shapes.descriptor.read(inner)] as const;
+    }),
+    stampMs: f.number(),
+  }),
+  held: (f) => ({ type: "held", items: f.list(ITEMS_MAX, (at) => readRef(new Fields(at))) }),
+  verdicts: (f) => ({ type: "verdicts", items: f.list(ITEMS_MAX, readVerdict), stampMs: f.number() }),
+  settled: (f) => ({ type: "settled", items: f.list(ITEMS_MAX, readSettled) }),
+  prepare: (f) => ({
+    type: "prepare",
+    lane: lane(f),
+    descriptor: shapes.descriptor.read(f),
+    round: f.uint(),
+    pid: pid(f),
+  }),
+  refused: (f) => ({
+    type: "refused",
+    lane: lane(f),
+    round: f.uint(),
+    promise: f.optional(shapes.right.read),
+  }),
+  page: (f) => ({
+    type: "page",
+    lane: lane(f),
+    round: f.uint(),
+    snapshot: f.uint(),
+    index: f.uint(),
+    last: f.bool(),
+    registers: f.list(ITEMS_MAX, readRegister),
+    finished: shapes.ranges.read(f),
+    end: f.optional((at) => {
+      const inner = at.nested();
+      return { ballot: shapes.ballot.read(inner), value: shapes.endValue.read(inner) };
+    }),
+  }),
+  more: (f) => ({ type: "more", lane: lane(f), snapshot: f.uint(), index: f.uint() }),
+  closed: (f) => ({ type: "closed", lane: lane(f), end: f.optional(shapes.endValue.read) }),
+  getBody: (f) => ({ type: "getBody", lane: lane(f), seq: seq(f) }),
+  body: (f) => ({
+    type: "body",
+    lane: lane(f),
+    seq: seq(f),
+    body: f.optional((at) => at.bytes(shapes.BODY_BYTES_MAX)),
+  }),
+  askGone: (f) => ({ type: "askGone", lane: lane(f), pid: pid(f) }),
+  gone: (f) => ({ type: "gone", lane: lane(f), pid: pid(f), gone: f.bool() }),
+  askLane: (f) => ({ type: "askLane", lane: lane(f) }),
+  lane: (f) => ({ type: "lane", lane: lane(f), serving: f.bool() }),
+  confirm: (f) => ({ type: "confirm", lane: lane(f), round: f.uint(), pid: pid(f), token: f.uint() }),
+  confirmed: (f) => ({ type: "confirmed", lane: lane(f), token: f.uint(), yes: f.bool() }),
+  floor: (f) => ({ type: "floor", floor: shapes.floor.read(f) }),
+  resolve: (f) => ({ type: "resolve", lane: lane(f), seq: seq(f) }),
+  resolved: (f) => ({ type: "resolved", lane: lane(f), seq: seq(f), resolution: pick(f, RESOLUTIONS) }),
+};
 
-function readLaneMessage(
-  type: Exclude<
-    Kind,
-    | "hello"
-    | "roster"
-    | "declare"
-    | "ops"
-    | "ok"
-    | "credit"
-    | "returned"
-    | "offer"
-    | "deliver"
-    | "held"
-    | "verdicts"
-    | "settled"
-  >,
-  f: Fields,
-): Message {
-  switch (type) {
-    case "prepare":
-      return {
-        type,
-        lane: lane(f),
-        descriptor: shapes.descriptor.read(f),
-        round: f.uint(),
-        pid: pid(f),
-      };
-    case "refused":
-      return { type, lane: lane(f), round: f.uint(), promise: f.optional(shapes.right.read) };
-    case "page":
-      return {
-        type,
-        lane: lane(f),
-        round: f.uint(),
-        snapshot: f.uint(),
-        index: f.uint(),
-        last: f.bool(),
-        registers: f.list(ITEMS_MAX, readRegister),
-        finished: shapes.ranges.read(f),
-        end: f.optional((at) => {
-          const inner = at.nested();
-          return { ballot: shapes.ballot.read(inner), value: shapes.endValue.read(inner) };
-        }),
-      };
-    case "more":
-      return { type, lane: lane(f), snapshot: f.uint(), index: f.uint() };
-    case "closed":
-      return { type, lane: lane(f), end: f.optional(shapes.endValue.read) };
-    case "getBody":
-      return { type, lane: lane(f), seq: seq(f) };
-    case "body":
-      return {
-        type,
-        lane: lane(f),
-        seq: seq(f),
-        body: f.optional((at) => at.bytes(shapes.BODY_BYTES_MAX)),
-      };
-    case "askGone":
-      return { type, lane: lane(f), pid: pid(f) };
-    case "gone":
-      return { type, lane: lane(f), pid: pid(f), gone: f.bool() };
-    case "askLane":
-      return { type, lane: lane(f) };
-    case "lane":
-      return { type, lane: lane(f), serving: f.bool() };
-    case "confirm":
-      return { type, lane: lane(f), round: f.uint(), pid: pid(f), token: f.uint() };
-    case "confirmed":
-      return { type, lane: lane(f), token: f.uint(), yes: f.bool() };
-    case "floor":
-      return { type, floor: shapes.floor.read(f) };
-    case "resolve":
-      return { type, lane: lane(f), seq: seq(f) };
-    case "resolved":
-      return { type, lane: lane(f), seq: seq(f), resolution: pick(f, RESOLUTIONS) };
-  }
+function readMessage(f: Fields): Message {
+  const read: (f: Fields) => Message = READERS[pick(f, KINDS)];
+  return read(f);
 }
 
 function readSection(at: unknown): Section {

@@ -90,4 +90,3 @@ export function decodeRecord(key: string, bytes: Uint8Array): StoredRecord {
       throw new CodecError(`no record has the key ${key}`);
   }
 }
-

@@ -4,15 +4,7 @@ import type { Ballot, Pid, Right } from "./ballot.ts";
 import { compareBallots, comparePromises, pidBoot, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
 import { FinishedSet } from "./finished.ts";
-import type {
-  AcceptOp,
-  Exception,
-  Floor,
-  LaneRefusal,
-  Message,
-  RegisterEntry,
-  Section,
-} from "./messages.ts";
+import type { AcceptOp, Exception, Floor, LaneRefusal, Message, RegisterEntry, Section } from "./messages.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyFields, keyOf } from "./records.ts";
 import { sameEnd, sameValue } from "./register.ts";
@@ -247,11 +239,7 @@ export class Acceptor {
   }
 
   /** A lane this store has no state of: made only from a descriptor that is sound and names this store (A5). */
-  #admit(
-    from: PeerId,
-    section: Section,
-    refuse: (code: LaneRefusal) => void,
-  ): AcceptorLane | undefined {
+  #admit(from: PeerId, section: Section, refuse: (code: LaneRefusal) => void): AcceptorLane | undefined {
     const { lane, descriptor } = section;
     if (descriptor === undefined) {
       refuse("NEED_LANE");
@@ -298,13 +286,7 @@ export class Acceptor {
     this.#events.promised(lane, previous);
   }
 
-  #accept(
-    lane: AcceptorLane,
-    right: Right,
-    op: AcceptOp,
-    section: number,
-    exceptions: Exception[],
-  ): void {
+  #accept(lane: AcceptorLane, right: Right, op: AcceptOp, section: number, exceptions: Exception[]): void {
     const { seq, value } = op;
     if (lane.finished.has(seq)) {
       exceptions.push({ section, seq, code: "GONE", ballot: undefined });

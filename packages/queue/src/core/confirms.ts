@@ -65,11 +65,7 @@ export class Confirms {
     });
   }
 
-  confirmed(
-    from: PeerId,
-    lane: LaneWriter | undefined,
-    message: Message & { type: "confirmed" },
-  ): void {
+  confirmed(from: PeerId, lane: LaneWriter | undefined, message: Message & { type: "confirmed" }): void {
     const round = lane === undefined ? undefined : this.#rounds.get(lane);
     if (lane === undefined || round?.token !== message.token || !message.yes || lane.isLost) return;
     const replica = lane.descriptor.replicas.find(({ peer }) => peer === from);

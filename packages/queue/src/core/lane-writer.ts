@@ -342,12 +342,7 @@ export class LaneWriter implements LaneSender {
     if (section.closed !== undefined) this.#onClosedLearnt(index);
   }
 
-  #onRefusal(
-    link: ReplicaLink,
-    index: number,
-    section: Section,
-    exception: LaneException,
-  ): void {
+  #onRefusal(link: ReplicaLink, index: number, section: Section, exception: LaneException): void {
     switch (exception.code) {
       case "REFUSED":
         if (exception.promise !== undefined) this.#onFollowerLost(index, exception.promise);
@@ -410,12 +405,7 @@ export class LaneWriter implements LaneSender {
     this.#context.timers.cancel(this.#learnTimer);
   }
 
-  #onException(
-    link: ReplicaLink,
-    index: number,
-    register: Register,
-    exception: OpException,
-  ): void {
+  #onException(link: ReplicaLink, index: number, register: Register, exception: OpException): void {
     switch (exception.code) {
       case "OLDER": {
         // The replica has a later step: that counts for the enqueue, never for a lease.

@@ -170,8 +170,7 @@ export class Origin {
     const consumers = new Set([self, ...others].filter((c) => c.consumes).map((c) => c.store));
     const onR = replicas.filter(({ store }) => consumers.has(store)).length;
     const wrong =
-      replicas.length < placement.replicas.length ||
-      onR < votersNeeded(replicas.length, consumers.size);
+      replicas.length < placement.replicas.length || onR < votersNeeded(replicas.length, consumers.size);
     if (!wrong || placement.reachable < placement.quorum) return;
     side.reshapedMs = monoMs;
     side.open = undefined;

@@ -73,10 +73,17 @@ export type QueueInput =
       readonly deadlineMs: number;
     };
 
-/** What a node's host does for the core. `send` waits for the batch, `sendNow` reveals nothing unpersisted. */
+/** A message leaves: `send` waits for the batch, `sendNow` reveals nothing unpersisted. */
+export interface SendEffect {
+  readonly type: "send" | "sendNow";
+  readonly to: PeerId;
+  readonly message: Message;
+}
+
+/** What a node's host does for the core. */
 export type QueueEffect =
   | { readonly type: "persist"; readonly key: string; readonly record: StoredRecord | undefined }
-  | { readonly type: "send" | "sendNow"; readonly to: PeerId; readonly message: Message }
+  | SendEffect
   | { readonly type: "enqueued"; readonly requestId: number; readonly result: EnqueueResult }
   | { readonly type: "deliver"; readonly item: Delivery }
   | {
@@ -103,7 +110,7 @@ export interface QueueCoreInit {
   readonly tuning?: Partial<Tuning> | undefined;
   /** All records of the store. */
   readonly records: Iterable<readonly [key: string, record: StoredRecord]>;
-  laneIdOf(descriptor: Descriptor): LaneId;
+  readonly laneIdOf: (descriptor: Descriptor) => LaneId;
 }
 
 /** Counters and gauges of one node. */
@@ -132,6 +139,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly #origin: Origin;
   readonly #steals: Steals;
   readonly #resolves: Resolves;
+  readonly #handlers: Handlers;
   readonly #links = new Map<StoreId, ReplicaLink>();
   #effects: QueueEffect[] = [];
 
@@ -165,6 +173,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#resolves = new Resolves(this);
     this.#origin = this.#makeOrigin();
     this.#consumers = this.#makeConsumers();
+    this.#handlers = this.#makeHandlers();
     const records = [...init.records];
     this.members.load(records);
     this.acceptor.load(records);
@@ -315,10 +324,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     return this.#take();
   }
 
-  #echoesFor(
-    frame: Message & { type: "ops" },
-    receiver: StoreId,
-  ): readonly (readonly [StoreId, number])[] {
+  #echoesFor(frame: Message & { type: "ops" }, receiver: StoreId): readonly (readonly [StoreId, number])[] {
     const echoes = new Map<StoreId, number>();
     for (const { lane } of frame.sections) {
       for (const { store } of this.lanes.get(lane)?.descriptor.replicas ?? []) {
@@ -433,48 +439,71 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   // Messages.
 
   #onMessage(from: PeerId, message: Message): void {
-    if (message.type === "hello") return this.#onHello(from, message);
-    if (!this.members.isGreeted(from)) return;
-    switch (message.type) {
-      case "synced":
-        if (from === this.peer) this.lanes.get(message.lane)?.onSynced();
-        return;
-      case "roster":
-        this.members.setConsumes(from, message.consumes);
-        return this.#origin.review();
-      case "declare":
-        return this.#define(message.definition);
-      case "floor": {
-        const store = this.members.storeOf(from);
-        if (store !== undefined) this.acceptor.raiseFloor(store, message.floor);
-        return;
-      }
-      case "ops":
-        for (const [store, batchNo] of message.echoes) this.members.raiseEcho(store, batchNo);
-        return this.acceptor.ops(from, message);
-      case "ok":
-        return this.#onOk(from, message);
-      case "prepare":
-        return this.acceptor.prepare(from, message);
-      case "more":
-        return this.acceptor.more(from, message);
-      case "refused":
-        return this.#steals.refused(from, message);
-      case "page":
-        return this.#steals.page(from, message);
-      case "closed":
-        return this.#steals.closed(from, message);
-      case "askGone":
-        return this.#steals.askGone(from, message);
-      case "gone":
-        return this.#steals.gone(from, message);
-      case "askLane":
-        return this.#steals.askLane(from, message);
-      case "lane":
-        return this.#steals.laneAnswered(from, message);
-      default:
-        return this.#onLaneMessage(from, message);
-    }
+    if (message.type !== "hello" && !this.members.isGreeted(from)) return;
+    const handle = this.#handlers[message.type] as Handler<Message>;
+    handle(from, message);
+  }
+
+  #makeHandlers(): Handlers {
+    const { acceptor, lanes, members } = this;
+    const consumers = this.#consumers;
+    const steals = this.#steals;
+    return {
+      hello: (from, message) => this.#onHello(from, message),
+      roster: (from, { consumes }) => {
+        members.setConsumes(from, consumes);
+        this.#origin.review();
+      },
+      declare: (_from, { definition }) => this.#define(definition),
+      synced: (from, { lane }) => {
+        if (from === this.peer) lanes.get(lane)?.onSynced();
+      },
+      ops: (from, message) => {
+        for (const [store, batchNo] of message.echoes) members.raiseEcho(store, batchNo);
+        acceptor.ops(from, message);
+      },
+      ok: (from, message) => this.#onOk(from, message),
+      prepare: (from, message) => acceptor.prepare(from, message),
+      more: (from, message) => acceptor.more(from, message),
+      refused: (from, message) => steals.refused(from, message),
+      page: (from, message) => steals.page(from, message),
+      closed: (from, message) => steals.closed(from, message),
+      getBody: (from, { lane, seq }) => {
+        const attach = acceptor.lane(lane)?.registers.get(seq)?.hasBody === true;
+        this.send(from, { type: "body", lane, seq, body: undefined, attach });
+      },
+      body: (from, message) => lanes.body(from, message),
+      askGone: (from, message) => steals.askGone(from, message),
+      gone: (from, message) => steals.gone(from, message),
+      askLane: (from, message) => steals.askLane(from, message),
+      lane: (from, message) => steals.laneAnswered(from, message),
+      confirm: (from, { lane, token, ...right }) => {
+        this.send(from, { type: "confirmed", lane, token, yes: acceptor.follows(lane, right) });
+      },
+      confirmed: (from, message) => lanes.confirmed(from, message),
+      floor: (from, { floor }) => {
+        const store = members.storeOf(from);
+        if (store !== undefined) acceptor.raiseFloor(store, floor);
+      },
+      resolve: (from, { lane, seq }) => {
+        const resolution = lanes.resolution(lane, seq);
+        this.send(from, { type: "resolved", lane, seq, resolution });
+      },
+      resolved: (from, message) => this.#resolves.resolved(from, message),
+      credit: (from, { items, stampMs }) => {
+        lanes.stamp(from, stampMs);
+        for (const item of items) lanes.dispatch.credit(from, item);
+      },
+      returned: (from, message) => consumers.returned(from, message),
+      offer: (from, { queue }) => consumers.offer(from, queue),
+      deliver: (from, message) => consumers.deliver(from, message),
+      held: (from, { items }) => lanes.held(from, items),
+      verdicts: (from, { items, stampMs }) => {
+        lanes.stamp(from, stampMs);
+        for (const item of items) lanes.verdict(from, item);
+      },
+      settled: (from, { items }) => consumers.settled(from, items),
+    };
   }
 
   #onOk(from: PeerId, message: Message & { type: "ok" }): void {
@@ -484,65 +513,9 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     link.ok(message);
     this.members.raiseEcho(store, link.batchNo);
   }
-
-  #onLaneMessage(from: PeerId, message: LaneMessage): void {
-    switch (message.type) {
-      case "getBody": {
-        const { lane, seq } = message;
-        const has = this.acceptor.lane(lane)?.registers.get(seq)?.hasBody === true;
-        return this.send(from, { type: "body", lane, seq, body: undefined, attach: has });
-      }
-      case "body":
-        return this.lanes.body(from, message);
-      case "confirm": {
-        const yes = this.acceptor.follows(message.lane, message);
-        const { lane, token } = message;
-        return this.send(from, { type: "confirmed", lane, token, yes });
-      }
-      case "confirmed":
-        return this.lanes.confirmed(from, message);
-      case "resolve": {
-        const { lane, seq } = message;
-        const resolution = this.lanes.resolution(lane, seq);
-        return this.send(from, { type: "resolved", lane, seq, resolution });
-      }
-      case "resolved":
-        return this.#resolves.resolved(from, message);
-      case "credit":
-        this.lanes.stamp(from, message.stampMs);
-        for (const item of message.items) this.lanes.dispatch.credit(from, item);
-        return;
-      case "returned":
-        return this.#consumers.returned(from, message);
-      case "offer":
-        return this.#consumers.offer(from, message.queue);
-      case "deliver":
-        return this.#consumers.deliver(from, message);
-      case "held":
-        return this.lanes.held(from, message.items);
-      case "verdicts":
-        this.lanes.stamp(from, message.stampMs);
-        for (const item of message.items) this.lanes.verdict(from, item);
-        return;
-      case "settled":
-        return this.#consumers.settled(from, message.items);
-    }
-  }
 }
 
-type LaneMessage = Message & {
-  type:
-    | "getBody"
-    | "body"
-    | "confirm"
-    | "confirmed"
-    | "resolve"
-    | "resolved"
-    | "credit"
-    | "returned"
-    | "offer"
-    | "deliver"
-    | "held"
-    | "verdicts"
-    | "settled";
+type Handler<M extends Message> = (from: PeerId, message: M) => void;
+type Handlers = {
+  readonly [K in Message["type"]]: Handler<Extract<Message, { readonly type: K }>>;
 };

@@ -175,7 +175,10 @@ export class Steals {
   #rank(watch: Watch): number {
     const suspect = pidStore(watch.target.pid);
     const others = watch.lane.descriptor.replicas.filter(({ store }) => store !== suspect);
-    return Math.max(0, others.findIndex(({ store }) => store === this.#context.store));
+    return Math.max(
+      0,
+      others.findIndex(({ store }) => store === this.#context.store),
+    );
   }
 
   #arm(watch: Watch, delayMs: number, run: () => void): void {
@@ -396,7 +399,10 @@ export function recover(
   for (const [, answer] of answers) {
     finished.addRanges(answer.finished);
     for (const [, to] of answer.finished) nextSeq = Math.max(nextSeq, to);
-    if (answer.end !== undefined && (end === undefined || compareBallots(answer.end.ballot, end.ballot) > 0)) {
+    if (
+      answer.end !== undefined &&
+      (end === undefined || compareBallots(answer.end.ballot, end.ballot) > 0)
+    ) {
       end = answer.end;
     }
   }

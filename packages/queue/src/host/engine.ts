@@ -11,7 +11,7 @@ import { encodeRecord } from "../codec/records.ts";
 import type { PeerStatus } from "../core/members.ts";
 import type { Message } from "../core/messages.ts";
 import { QueueCore } from "../core/queue-core.ts";
-import type { QueueEffect, QueueInput } from "../core/queue-core.ts";
+import type { QueueEffect, QueueInput, SendEffect } from "../core/queue-core.ts";
 import { keyOf } from "../core/records.ts";
 import type { LaneId } from "../core/types.ts";
 import { openRecords } from "./open.ts";
@@ -21,7 +21,7 @@ import { Outbox } from "./outbox.ts";
 const CHANNEL = "klatsch/queue/1";
 
 /** What is left for the application's side: answers, deliveries and news. */
-export type HostEffect = Exclude<QueueEffect, { type: "persist" | "send" | "sendNow" }>;
+export type HostEffect = Exclude<QueueEffect, SendEffect | { readonly type: "persist" }>;
 
 export interface EngineEvents {
   onEffect(effect: HostEffect): void;
@@ -70,12 +70,7 @@ export class Engine {
   }
 
   /** Opens the store (a damaged one is put aside), then joins the mesh's links. */
-  static async start(
-    mesh: Mesh,
-    dataDir: string,
-    logger: Logger,
-    events: EngineEvents,
-  ): Promise<Engine> {
+  static async start(mesh: Mesh, dataDir: string, logger: Logger, events: EngineEvents): Promise<Engine> {
     const opened = await openRecords(
       dataDir,
       logger,
@@ -158,20 +153,12 @@ export class Engine {
   }
 
   #perform(effect: QueueEffect, batchNo: number): void {
-    switch (effect.type) {
-      case "persist":
-        return;
-      case "send":
-      case "sendNow": {
-        const { to, message } = effect;
-        const whole = message.type === "ok" ? { ...message, batchNo } : message;
-        if (to === this.core.peer) this.enter({ type: "message", from: to, message: whole });
-        else this.#outbox.push(to, whole);
-        return;
-      }
-      default:
-        this.#events.onEffect(effect);
-    }
+    if (effect.type === "persist") return;
+    if (!("message" in effect)) return this.#events.onEffect(effect);
+    const { to, message } = effect;
+    const whole = message.type === "ok" ? { ...message, batchNo } : message;
+    if (to === this.core.peer) this.enter({ type: "message", from: to, message: whole });
+    else this.#outbox.push(to, whole);
   }
 
   /** A message's body from this node's disk; `undefined` once it is finished. */

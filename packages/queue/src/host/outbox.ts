@@ -6,6 +6,8 @@ import type { LaneId, PeerId } from "../core/types.ts";
 
 /** A frame is closed at about this size; a single body may exceed it. */
 const FRAME_BYTES = 512 * 1_024;
+/** What one item takes beside its body, about. */
+const ITEM_BYTES = 200;
 /** Messages in one frame at most. */
 const FRAME_MESSAGES = 1_024;
 
@@ -29,11 +31,7 @@ export class Outbox {
   readonly #lines = new Map<PeerId, Line>();
   #scheduled = false;
 
-  constructor(
-    channel: () => Channel | undefined,
-    load: LoadBody,
-    onFailed: (error: unknown) => void,
-  ) {
+  constructor(channel: () => Channel | undefined, load: LoadBody, onFailed: (error: unknown) => void) {
     this.#channel = channel;
     this.#load = load;
     this.#onFailed = onFailed;
@@ -109,23 +107,31 @@ export class Outbox {
   }
 
   #attach(message: Message): Message | Promise<Message> {
-    switch (message.type) {
-      case "ops": {
-        if (!message.sections.some((s) => s.accepts.some((op) => op.attach === true))) return message;
-        return this.#attachOps(message);
-      }
-      case "deliver":
-        return this.#each(message.items, (item) => item.lane, (items) => ({ ...message, items }));
-      case "body":
-        return this.#each([message], (one) => one.lane, ([one]) => one ?? message);
-      default:
-        return message;
+    if (message.type === "deliver") {
+      return this.#each(
+        message.items,
+        (item) => item.lane,
+        (items) => ({ ...message, items }),
+      );
     }
+    if (message.type === "body") {
+      return this.#each(
+        [message],
+        (one) => one.lane,
+        ([one]) => one ?? message,
+      );
+    }
+    const wants = message.type === "ops" && message.sections.some((s) => s.accepts.some(isBodiless));
+    return wants ? this.#attachOps(message) : message;
   }
 
   #attachOps(message: Message & { type: "ops" }): Message | Promise<Message> {
     const sections = message.sections.map((section) =>
-      this.#each(section.accepts, () => section.lane, (accepts) => ({ ...section, accepts })),
+      this.#each(
+        section.accepts,
+        () => section.lane,
+        (accepts) => ({ ...section, accepts }),
+      ),
     );
     return all(sections, (whole) => ({ ...message, sections: whole }));
   }
@@ -136,13 +142,17 @@ export class Outbox {
     R,
   >(items: readonly T[], laneOf: (item: T) => LaneId, make: (items: readonly T[]) => R): R | Promise<R> {
     const whole = items.map((item): T | Promise<T> => {
-      if (item.attach !== true) return item;
+      if (!isBodiless(item)) return item;
       const body = this.#load(laneOf(item), item.seq);
       const withBody = (found: Uint8Array | undefined): T => ({ ...item, attach: false, body: found });
       return body instanceof Promise ? body.then(withBody) : withBody(body);
     });
     return all(whole, make);
   }
+}
+
+function isBodiless(item: { readonly attach?: boolean }): boolean {
+  return item.attach === true;
 }
 
 function all<T, R>(items: readonly (T | Promise<T>)[], make: (items: readonly T[]) => R): R | Promise<R> {
@@ -168,25 +178,18 @@ function split(message: Message & { type: "deliver" }): readonly Message[] {
   return parts;
 }
 
+/** About how many bytes a message takes on the wire. */
 function sizeOf(message: Message): number {
-  switch (message.type) {
-    case "ops":
-      return message.sections.reduce(
-        (sum, { accepts }) =>
-          accepts.reduce((bytes, { body }) => bytes + 200 + (body?.length ?? 0), sum + 500),
-        0,
-      );
-    case "deliver":
-      return message.items.reduce((bytes, { body }) => bytes + 200 + (body?.length ?? 0), 0);
-    case "body":
-      return 200 + (message.body?.length ?? 0);
-    case "page":
-      return message.registers.length * 200;
-    case "verdicts":
-    case "settled":
-    case "held":
-      return message.items.length * 150;
-    default:
-      return 200;
+  if (message.type === "ops") {
+    const ops = message.sections.flatMap((section) => section.accepts);
+    return 500 * message.sections.length + withBodies(ops);
   }
+  if (message.type === "deliver") return withBodies(message.items);
+  if (message.type === "body") return withBodies([message]);
+  if (message.type === "page") return message.registers.length * ITEM_BYTES;
+  return "items" in message ? message.items.length * ITEM_BYTES : ITEM_BYTES;
+}
+
+function withBodies(items: readonly { readonly body: Uint8Array | undefined }[]): number {
+  return items.reduce((bytes, { body }) => bytes + ITEM_BYTES + (body?.length ?? 0), 0);
 }
