@@ -28,6 +28,8 @@ export function createRunner<Input, Effect>(init: RunnerInit<Input, Effect>): Ef
     phase: (effect) => init.phase(effect),
     perform: (effect, batchNo) => init.perform(effect, batchNo),
     commit: (records, done) => init.commit(records, done),
+    weight: (record) => init.weight?.(record) ?? 1,
+    ...(init.batchWeightMax === undefined ? {} : { batchWeightMax: init.batchWeightMax }),
     onFailed: (error) => init.onFailed(error),
     soon: (task) => void setImmediate(task),
     at: (monoMs, task) => atInstant(clock, monoMs, task),

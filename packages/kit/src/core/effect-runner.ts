@@ -29,6 +29,13 @@ export interface EffectRunnerPorts<Input, Effect> {
   perform(effect: Effect, batchNo: number): void;
   /** Writes and syncs one batch, then calls `done` exactly once, never before returning. */
   commit(records: readonly Effect[], done: (error: unknown, batchNo: number) => void): void;
+  /** What a record costs of the next batch. Default 1 each. */
+  weight?(record: Effect): number;
+  /**
+   * While a commit runs, inputs wait once the next batch weighs this much; one run may exceed it by
+   * what its last input and its flush add. Default 65,536.
+   */
+  readonly batchWeightMax?: number;
   /** Runs `task` soon, after what is already waiting; several inputs then share one run. */
   soon(task: () => void): void;
   /** Runs `task` at a monotonic instant; the returned function cancels. */
@@ -37,7 +44,10 @@ export interface EffectRunnerPorts<Input, Effect> {
   onFailed(error: unknown): void;
 }
 
+const BATCH_WEIGHT_MAX = 65_536;
+
 interface Batch<Effect> {
+  weight: number;
   readonly records: Effect[];
   readonly after: Effect[];
 }
@@ -49,7 +59,7 @@ interface Batch<Effect> {
 export class EffectRunner<Input, Effect> {
   readonly #ports: EffectRunnerPorts<Input, Effect>;
   #inbox: Input[] = [];
-  #open: Batch<Effect> = { records: [], after: [] };
+  #open: Batch<Effect> = { weight: 0, records: [], after: [] };
   #committing = false;
   #scheduled = false;
   #state: "running" | "stopped" = "running";
@@ -98,15 +108,26 @@ export class EffectRunner<Input, Effect> {
   }
 
   #run(): void {
+    // The disk is behind: what its next batch cannot take waits for the commit that is under way.
+    if (this.#isFull()) return;
     const { core, clock } = this.#ports;
     const now = clock.now();
     const inputs = this.#inbox;
     this.#inbox = [];
-    for (const input of inputs) this.#sort(core.step(input, now));
+    let taken = 0;
+    while (taken < inputs.length && !this.#isFull()) {
+      this.#sort(core.step(inputs[taken] as Input, now));
+      taken += 1;
+    }
+    if (taken < inputs.length) this.#inbox = [...inputs.slice(taken), ...this.#inbox];
     this.#sort(core.flush(now));
     this.#commit();
     this.#arm();
     this.#settle();
+  }
+
+  #isFull(): boolean {
+    return this.#committing && this.#open.weight >= (this.#ports.batchWeightMax ?? BATCH_WEIGHT_MAX);
   }
 
   #sort(effects: readonly Effect[]): void {
@@ -114,8 +135,10 @@ export class EffectRunner<Input, Effect> {
       if (this.#state === "stopped") return; // Performing the one before may have called `stop`.
       const phase = this.#ports.phase(effect);
       if (phase === "now") this.#ports.perform(effect, this.#batchNo);
-      else if (phase === "persist") this.#open.records.push(effect);
-      else this.#open.after.push(effect);
+      else if (phase === "persist") {
+        this.#open.records.push(effect);
+        this.#open.weight += this.#ports.weight?.(effect) ?? 1;
+      } else this.#open.after.push(effect);
     }
   }
 
@@ -126,7 +149,7 @@ export class EffectRunner<Input, Effect> {
       this.#release(batch.after.splice(0));
       return;
     }
-    this.#open = { records: [], after: [] };
+    this.#open = { weight: 0, records: [], after: [] };
     this.#committing = true;
     this.#ports.commit(batch.records, (error, batchNo) => {
       if (this.#state !== "running") return;
@@ -139,6 +162,7 @@ export class EffectRunner<Input, Effect> {
       this.#guarded(() => {
         this.#release(batch.after);
         this.#commit();
+        if (this.#inbox.length > 0) this.#schedule();
         this.#settle();
       });
     });

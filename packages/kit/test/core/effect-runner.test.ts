@@ -44,7 +44,7 @@ class Bench {
   #batchNo = 0;
   readonly runner: EffectRunner<readonly Numbered[] | "tick" | "throw", Numbered>;
 
-  constructor(deadline?: number) {
+  constructor(deadline?: number, batchWeightMax = 100) {
     this.core.deadline = deadline;
     this.runner = new EffectRunner({
       core: this.core,
@@ -63,6 +63,7 @@ class Bench {
           done(error, this.#batchNo);
         });
       },
+      batchWeightMax,
       soon: (task) => this.turns.push(task),
       at: (monoMs, task) => {
         this.timers.set(task, monoMs);
@@ -224,5 +225,23 @@ describe("EffectRunner", () => {
     bench.runner.whenIdle(() => idle.push(bench.takeLog().join()));
     bench.turn().sync();
     expect(idle).toEqual(["first", "commit 1,synced,after 2 @1"]);
+  });
+
+  it("lets inputs wait while the next batch is full and the disk is busy", () => {
+    const bench = new Bench(undefined, 2);
+    const persist = (no: number): Numbered => ({ phase: "persist", no });
+    bench.enter(persist(1)).turn();
+    for (const no of [2, 3, 4, 5]) bench.enter(persist(no));
+    bench.turn();
+    expect(bench.core.seen.length).toBe(3);
+    bench.syncs.shift()?.();
+    bench.turn();
+    bench.syncs.shift()?.();
+    bench.turn();
+    expect(bench.log.filter((line) => line.startsWith("commit"))).toEqual([
+      "commit 1",
+      "commit 2,3",
+      "commit 4,5",
+    ]);
   });
 });

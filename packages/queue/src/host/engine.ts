@@ -20,6 +20,11 @@ import { Outbox } from "./outbox.ts";
 /** Both ends of a link open a channel of this name. */
 const CHANNEL = "klatsch/queue/1";
 
+/** About what a record takes on disk beside a body. */
+const RECORD_BYTES = 300;
+/** Inputs wait while the next batch has this many bytes: a store takes 32 MiB in one. */
+const BATCH_BYTES = 8 * 1_024 * 1_024;
+
 /** What is left for the application's side: answers, deliveries and news. */
 export type HostEffect = Exclude<QueueEffect, SendEffect | { readonly type: "persist" }>;
 
@@ -65,6 +70,8 @@ export class Engine {
       phase: (effect) => (effect.type === "persist" ? "persist" : effect.type === "send" ? "after" : "now"),
       perform: (effect, batchNo) => this.#perform(effect, batchNo),
       commit: (records, done) => this.store.commitWith(operationsOf(records), done),
+      weight: weightOf,
+      batchWeightMax: BATCH_BYTES,
       onFailed: (error) => void this.#fail(error),
     });
   }
@@ -189,6 +196,11 @@ export class Engine {
     this.#channel?.close();
     await this.store.close();
   }
+}
+
+function weightOf(effect: QueueEffect): number {
+  if (effect.type !== "persist" || effect.record === undefined) return RECORD_BYTES;
+  return RECORD_BYTES + (effect.record.kind === "body" ? effect.record.body.length : 0);
 }
 
 function operationsOf(records: readonly QueueEffect[]): StoreOperation[] {
