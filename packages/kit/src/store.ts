@@ -16,7 +16,8 @@ export interface StoreOptions {
 
 /**
  * Keys and values on one disk, with every commit synced before it is confirmed. All batches form a
- * hash chain that is checked at open, because LevelDB alone opens a damaged log without a word.
+ * hash chain that is checked at open, and so are LevelDB's tables, because LevelDB alone opens
+ * damaged files without a word. PROTOCOL.md has the layout.
  *
  * A failed write or sync ends the store: every later call rejects with `STORE_FAILED` until it is
  * opened again. Errors are {@link StoreError}.
@@ -78,8 +79,8 @@ export interface Store extends AsyncDisposable {
 const schema: z.ZodType<StoreOptions> = z.strictObject({ directory: z.string().min(1) });
 
 /**
- * Opens the store in `options.directory`, or creates it. The hash chain is checked first and
- * nothing is written if it is broken.
+ * Opens the store in `options.directory`, or creates it. Reads every table once (about a second for
+ * each GB) and the whole journal; nothing is written if either is damaged.
  *
  * Rejects with {@link StoreError}: `STORE_OPTIONS`, `STORE_LOCKED`, `STORE_CORRUPT`, `STORE_FORMAT`,
  * `STORE_DAMAGED`, `STORE_IO`, `STORE_FAILED`.

@@ -56,3 +56,20 @@ export class StoreError extends KlatschError {
     this.storeId = init.storeId;
   }
 }
+
+/** What LevelDB says of files that are there but wrong, or should be there and are not. */
+const DAMAGE =
+  /corrupt|missing|no such file|does not exist|not end with newline|not found|bad block|truncated/i;
+
+/** A failed open or read as a {@link StoreError}: `STORE_DAMAGED` where LevelDB says so, else `STORE_IO`. */
+export function diskError(what: string, cause: unknown, storeId?: string): StoreError {
+  if (cause instanceof StoreError) return cause;
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const code = isSystemError(cause) || !DAMAGE.test(reason) ? "STORE_IO" : "STORE_DAMAGED";
+  return new StoreError(code, `${what}: ${reason}`, { storeId, cause });
+}
+
+/** Raised by Node's own file functions: ENOENT there is no verdict on LevelDB's files. */
+function isSystemError(cause: unknown): boolean {
+  return cause instanceof Error && "syscall" in cause;
+}

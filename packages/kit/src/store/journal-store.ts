@@ -1,6 +1,6 @@
 import type { Disk, DiskOperation } from "./disk.ts";
 import { prefixRange } from "./disk.ts";
-import { StoreError } from "./errors.ts";
+import { diskError, StoreError } from "./errors.ts";
 import type { StoreLimits } from "./limits.ts";
 import { BASE_RECORDS_KEPT, OPERATION_OVERHEAD_BYTES } from "./limits.ts";
 import type { OverlayEntry } from "./overlay.ts";
@@ -312,12 +312,7 @@ export class JournalStore {
       return await read;
     } catch (cause) {
       this.#assertReadable();
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      const code = /corrupt|missing|no such file/i.test(reason) ? "STORE_DAMAGED" : "STORE_IO";
-      throw new StoreError(code, `cannot read store ${this.storeId}: ${reason}`, {
-        storeId: this.storeId,
-        cause,
-      });
+      throw diskError(`cannot read store ${this.storeId}`, cause, this.storeId);
     }
   }
 }

@@ -2,9 +2,9 @@ import { randomBytes } from "node:crypto";
 import type { Disk, OpenDisk } from "./disk.ts";
 import { prefixRange } from "./disk.ts";
 import { claimDirectory, levelLocation, readIdentity, writeIdentity } from "./directory.ts";
-import { StoreError } from "./errors.ts";
+import { diskError, StoreError } from "./errors.ts";
 import { JournalStore } from "./journal-store.ts";
-import { openLevelDisk } from "./level-disk.ts";
+import { openLevelDisk } from "./level/level-disk.ts";
 import type { StoreLimits } from "./limits.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
 import { JournalBatch } from "./record.ts";
@@ -27,8 +27,7 @@ export async function openJournalStore(
     return await open(directory, internals, release);
   } catch (error) {
     release();
-    if (error instanceof StoreError) throw error;
-    throw new StoreError("STORE_IO", `cannot open the store in ${directory}`, { cause: error });
+    throw diskError(`cannot open the store in ${directory}`, error);
   }
 }
 
@@ -54,7 +53,7 @@ async function open(
     return store;
   } catch (error) {
     await disk.close();
-    throw error;
+    throw diskError(`cannot read the store in ${directory}`, error, known);
   }
 }
 

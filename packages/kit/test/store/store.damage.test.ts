@@ -4,6 +4,7 @@ import { ClassicLevel } from "classic-level";
 import { describe, expect, it } from "vitest";
 import { randomBelow, SeededRandom } from "@klatsch/kit/core";
 import type { StoreOperation } from "../../src/store.ts";
+import { openLevelDisk } from "../../src/store/level/level-disk.ts";
 import { openJournalStore } from "../../src/store/open.ts";
 import { applied, contentOf, del, put, sorted, TINY_LIMITS, withDirectory } from "../support/store-kit.ts";
 
@@ -161,4 +162,52 @@ describe("damage to LevelDB's other files", () => {
       const sample = await makeSample(directory);
       await tally(sample, await flips(directory, await fileOf(directory, "MANIFEST"), 60));
     }));
+
+  it("in a table is always detected, before LevelDB reads it", () =>
+    withDirectory(async (directory) => {
+      const sample = await makeSample(directory);
+      const counts = await tally(
+        await withTable(sample),
+        await flips(directory, await fileOf(directory, ".ldb"), 120),
+      );
+      expect(counts).toEqual({ intact: 0, "damage detected": 120, "tail lost": 0 });
+    }));
+
+  it("by a table that is gone or shorter is detected", () =>
+    withDirectory(async (directory) => {
+      const sample = await withTable(await makeSample(directory));
+      const file = await fileOf(directory, ".ldb");
+      const harms = [
+        (copy: string) => rm(join(copy, file)),
+        (copy: string) => truncate(join(copy, file), 1_000),
+      ];
+      expect(await tally(sample, harms)).toMatchObject({ "damage detected": 2 });
+    }));
+
+  it("in a table does not make a store that is in use look damaged", () =>
+    withDirectory(async (directory) => {
+      await withTable(await makeSample(directory));
+      await using _store = await openJournalStore(directory, { limits: LIMITS });
+      const file = join(directory, await fileOf(directory, ".ldb"));
+      await truncate(file, 1_000);
+      // Around the check inside this process: what another process would be told.
+      await expect(openLevelDisk(join(directory, "level"), false)).rejects.toMatchObject({
+        code: "STORE_LOCKED",
+      });
+    }));
+
+  it("is not seen in a table that a compaction left behind", () =>
+    withDirectory(async (directory) => {
+      const sample = await withTable(await makeSample(directory));
+      const harms = [(copy: string) => writeFile(join(copy, "level", "000999.ldb"), "half a table")];
+      expect(await tally(sample, harms)).toMatchObject({ intact: 1 });
+    }));
 });
+
+/** A reopen turns the log into a table and writes one batch more. */
+async function withTable(sample: Sample): Promise<Sample> {
+  await (await openJournalStore(sample.directory, { limits: LIMITS })).close();
+  const lastNo = sample.lastNo + 1;
+  const content = sample.after.get(sample.lastNo) ?? new Map<string, string>();
+  return { ...sample, lastNo, after: new Map([...sample.after, [lastNo, content]]) };
+}

@@ -1,7 +1,8 @@
 import { ClassicLevel } from "classic-level";
-import type { Disk, DiskOperation, DiskPage, DiskRange, OpenDisk } from "./disk.ts";
-import { StoreError } from "./errors.ts";
-import { LEVEL_LOG_BYTES } from "./limits.ts";
+import type { Disk, DiskOperation, DiskPage, DiskRange, OpenDisk } from "../disk.ts";
+import { diskError, StoreError } from "../errors.ts";
+import { LEVEL_LOG_BYTES } from "../limits.ts";
+import { findTableFault } from "./find-table-fault.ts";
 
 /** Entries fetched from LevelDB at a time, and the bytes at which it stops sooner. */
 const PAGE_ENTRIES = 512;
@@ -57,8 +58,12 @@ class LevelDisk implements Disk {
   }
 }
 
-/** Opens LevelDB; fails with `STORE_LOCKED`, `STORE_DAMAGED` or `STORE_IO`. */
+/**
+ * Opens LevelDB after checking all its tables, about a second for each GB; fails with
+ * `STORE_LOCKED`, `STORE_DAMAGED` or `STORE_IO`.
+ */
 export const openLevelDisk: OpenDisk = async (location, createIfMissing) => {
+  const fault = await findTableFault(location);
   const database: Database = new ClassicLevel(location, {
     keyEncoding: "utf8",
     valueEncoding: "view",
@@ -72,24 +77,18 @@ export const openLevelDisk: OpenDisk = async (location, createIfMissing) => {
     await database.close();
     throw openError(location, error);
   }
-  return new LevelDisk(database);
+  if (fault === undefined) return new LevelDisk(database);
+  // Opened all the same: tables of a database that another process is compacting look damaged, and
+  // only the lock tells. A store in use must never be quarantined.
+  await database.close();
+  throw new StoreError("STORE_DAMAGED", `${location}: ${fault}`);
 };
 
 function openError(location: string, error: unknown): StoreError {
   const cause = error instanceof Error ? (error.cause ?? error) : error;
-  const code = hasCode(cause) ? cause.code : undefined;
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  if (code === "LEVEL_LOCKED") {
+  if (cause instanceof Error && "code" in cause && cause.code === "LEVEL_LOCKED") {
     const message = `${location} is in use: one process may open a store once; stop the other one`;
     return new StoreError("STORE_LOCKED", message, { cause });
   }
-  const lost = /corrupt|missing|no such file|does not exist|not end with newline|not found/i;
-  if (code === "LEVEL_CORRUPTION" || lost.test(reason)) {
-    return new StoreError("STORE_DAMAGED", `LevelDB cannot open ${location}: ${reason}`, { cause });
-  }
-  return new StoreError("STORE_IO", `cannot open ${location}: ${reason}`, { cause });
-}
-
-function hasCode(value: unknown): value is { readonly code: unknown } {
-  return typeof value === "object" && value !== null && "code" in value;
+  return diskError(`cannot open ${location}`, cause);
 }
