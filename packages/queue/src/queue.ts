@@ -385,6 +385,7 @@ class QueuesService implements Queues {
       lanesKept: gauges?.lanesKept ?? 0,
       held: gauges?.held ?? 0,
       waitingEnqueues: gauges?.waitingEnqueues ?? 0,
+      peers: gauges?.peers ?? 0,
     };
   }
 

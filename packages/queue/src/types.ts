@@ -126,6 +126,8 @@ export interface QueuesEvents {
 /** Counters of one node since its start. */
 export interface QueuesStats {
   readonly storeId: string;
+  /** Other nodes whose queues can be reached now. */
+  readonly peers: number;
   readonly enqueued: number;
   readonly delivered: number;
   readonly settled: number;

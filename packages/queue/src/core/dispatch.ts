@@ -1,6 +1,7 @@
 import type { Context } from "./context.ts";
 import type { LaneWriter, Register } from "./lane-writer.ts";
 import type { CreditItem } from "./messages.ts";
+import type { Timer } from "./timers.ts";
 import type { Holder, PeerId, QueueId } from "./types.ts";
 
 /** Credits one queue keeps at a time: consumers beyond it wait for others to leave. */
@@ -22,7 +23,7 @@ interface QueueSide {
   turns: Credit[];
   turn: number;
   offeredMs: number;
-  offering: boolean;
+  offering: Timer | undefined;
 }
 
 /** What the dispatcher asks of its node. */
@@ -64,7 +65,7 @@ export class Dispatch {
         turns: [],
         turn: 0,
         offeredMs: Number.NEGATIVE_INFINITY,
-        offering: false,
+        offering: undefined,
       };
       this.#queues.set(queue, side);
     }
@@ -173,23 +174,32 @@ export class Dispatch {
     }
   }
 
-  /** A writer with messages and no credit says so. */
+  /** Consumers came: what waits is offered to them. */
+  wake(queues: Iterable<QueueId>): void {
+    for (const queue of queues) {
+      const side = this.#queues.get(queue);
+      if (side !== undefined) this.#run(side);
+    }
+  }
+
+  /** A writer with messages and no credit says so, and again while that lasts. */
   #offer(side: QueueSide): void {
-    if (side.offering) return;
-    const nextMs = side.offeredMs + this.#context.tuning.offerMs;
-    if (nextMs > this.#context.now.monoMs) {
-      side.offering = true;
-      this.#context.timers.set(nextMs, () => {
-        side.offering = false;
-        this.#run(side);
-      });
-      return;
-    }
-    side.offeredMs = this.#context.now.monoMs;
-    const count = side.ready.length - side.head;
+    const { offerMs, creditIdleMs } = this.#context.tuning;
+    const nextMs = side.offeredMs + offerMs;
+    const now = nextMs <= this.#context.now.monoMs;
+    let count = 0;
     for (const peer of this.#host.consumersOf(side.queue)) {
-      this.#context.send(peer, { type: "offer", queue: side.queue, count });
+      count += 1;
+      const waiting = side.ready.length - side.head;
+      if (now) this.#context.send(peer, { type: "offer", queue: side.queue, count: waiting });
     }
+    if (count === 0) return; // A consumer that comes wakes this queue.
+    if (now) side.offeredMs = this.#context.now.monoMs;
+    this.#context.timers.cancel(side.offering);
+    side.offering = this.#context.timers.set(now ? side.offeredMs + creditIdleMs : nextMs, () => {
+      side.offering = undefined;
+      this.#run(side);
+    });
   }
 
   /** An idle writer keeps one credit of each consumer and gives the others back. */

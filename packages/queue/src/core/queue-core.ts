@@ -119,6 +119,8 @@ export interface QueueGauges {
   readonly lanesKept: number;
   readonly held: number;
   readonly waitingEnqueues: number;
+  /** Other nodes with a store that frames reach. */
+  readonly peers: number;
 }
 
 /** One node's queues, whole: acceptor, lane writers, consumers, steals. Pure. */
@@ -229,9 +231,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       onVerdict: (requestId, code) => this.#emit({ type: "verdict", requestId, code }),
       onRosterChanged: () => {
         const consumes = this.#consumers.queues();
-        this.members.setConsumes(this.peer, consumes);
         this.#tellOthers({ type: "roster", consumes });
-        this.#origin.review();
+        this.#onRoster(this.peer, consumes);
       },
     });
   }
@@ -291,6 +292,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       lanesKept: [...this.acceptor.lanes()].length,
       held: this.#consumers.heldCount,
       waitingEnqueues: this.#origin.waiting,
+      peers: this.members.writers().length - 1,
     };
   }
 
@@ -404,6 +406,12 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     }
     this.#consumers.linkUp(from);
     this.#steals.recheck();
+    this.#onRoster(from, hello.consumes);
+  }
+
+  #onRoster(from: PeerId, consumes: readonly QueueId[]): void {
+    this.members.setConsumes(from, consumes);
+    this.lanes.dispatch.wake(consumes);
     this.#origin.review();
   }
 
@@ -450,10 +458,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     const steals = this.#steals;
     return {
       hello: (from, message) => this.#onHello(from, message),
-      roster: (from, { consumes }) => {
-        members.setConsumes(from, consumes);
-        this.#origin.review();
-      },
+      roster: (from, { consumes }) => this.#onRoster(from, consumes),
       declare: (_from, { definition }) => this.#define(definition),
       synced: (from, { lane }) => {
         if (from === this.peer) lanes.get(lane)?.onSynced();

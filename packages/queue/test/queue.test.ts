@@ -1,0 +1,202 @@
+import { createMesh } from "@klatsch/mesh";
+import { createQueues, QueueError } from "@klatsch/queue";
+import type { Message } from "@klatsch/queue";
+import { describe, expect, it } from "vitest";
+
+import { Nodes, until } from "./support/nodes.ts";
+
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+const text = (message: Message): string => new TextDecoder().decode(message.body);
+
+describe("a queue on three nodes", () => {
+  it("hands each message to one consumer of any node, once", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const queues = await nodes.declare("jobs");
+    const seen: string[] = [];
+    for (const queue of queues) queue.consume((message) => void seen.push(text(message)));
+    const names = Array.from({ length: 300 }, (_, no) => `job ${no}`);
+    await Promise.all(names.map((name, no) => queues[no % 3]?.enqueue(bytes(name))));
+    await until("all are handled", () => seen.length >= names.length);
+    expect(seen.toSorted()).toEqual(names.toSorted());
+  });
+
+  it("delivers what was enqueued before any consumer came", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b] = await nodes.declare("jobs");
+    for (let no = 0; no < 50; no += 1) await a?.enqueue(bytes(`${no}`));
+    const seen = new Set<string>();
+    b?.consume((message) => void seen.add(text(message)), { prefetch: 4 });
+    await until("all are handled", () => seen.size === 50);
+    expect(a?.depth).toBe(0);
+  });
+
+  it("gives a message that was nacked, or whose handler threw, again at a higher epoch", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b] = await nodes.declare("jobs");
+    await a?.enqueue(bytes("nacked"));
+    const first = await b?.take();
+    await first?.nack();
+    const second = await a?.take();
+    expect(second?.id).toBe(first?.id);
+    expect([second?.attempt, (second?.epoch ?? 0) > (first?.epoch ?? 0)]).toEqual([2, true]);
+    await second?.ack();
+    const attempts: number[] = [];
+    const consumer = b?.consume((message) => {
+      attempts.push(message.attempt);
+      if (message.attempt < 3) throw new Error("not yet");
+    });
+    await a?.enqueue(bytes("thrown"));
+    await until("the third attempt succeeds", () => consumer?.stats.acked === 1);
+    expect(attempts).toEqual([1, 2, 3]);
+  });
+
+  it("does not count a release, and never delivers what was rejected", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b] = await nodes.declare("jobs");
+    await a?.enqueue(bytes("x"));
+    await (await b?.take())?.release();
+    const again = await b?.take();
+    expect(again?.attempt).toBe(1);
+    await again?.reject("poison");
+    await a?.enqueue(bytes("y"));
+    const next = await b?.take();
+    expect(next === undefined ? "" : text(next)).toBe("y");
+    await next?.ack();
+    await expect(next?.ack()).rejects.toMatchObject({ code: "SETTLED" });
+  });
+
+  it("renews a lease by itself for as long as the holder lives", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b] = await nodes.declare("jobs", { leaseMs: 1_000 });
+    await a?.enqueue(bytes("x"));
+    const held = await b?.take();
+    const others: number[] = [];
+    a?.consume((message) => void others.push(message.attempt));
+    // Three leases and their grace: without renewal it would have gone to the other consumer.
+    await new Promise((resolve) => setTimeout(resolve, 5_000));
+    expect([held?.signal.aborted, others]).toEqual([false, []]);
+    await held?.ack();
+  });
+
+  it("goes on when a node stops, with everything that was acknowledged", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b] = await nodes.declare("jobs");
+    const acked = new Set<string>();
+    for (let no = 0; no < 40; no += 1) acked.add((await a?.enqueue(bytes(`${no}`)))?.id ?? "");
+    await nodes.end("a");
+    const seen = new Set<string>();
+    b?.consume((message) => void seen.add(message.id));
+    await until("all are handled by those who are left", () => seen.size === acked.size);
+    expect(seen).toEqual(acked);
+    await b?.enqueue(bytes("and on"));
+    await until("the new one too", () => seen.size === acked.size + 1);
+  });
+
+  it("refuses to acknowledge without a quorum, and has everything when the others return", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a] = await nodes.declare("jobs");
+    const { id } = (await a?.enqueue(bytes("kept"))) ?? { id: "" };
+    await nodes.end("b");
+    await nodes.end("c");
+    const refused = a?.enqueue(bytes("refused"), { timeoutMs: 500 });
+    await expect(refused).rejects.toSatisfy(
+      (error: QueueError) => error.code === "QUORUM_UNAVAILABLE" || error.code === "INDETERMINATE",
+    );
+    await nodes.add("b");
+    await nodes.add("c");
+    const taken = await a?.take();
+    expect(taken?.id).toBe(id);
+    await taken?.ack();
+  });
+});
+
+describe("one node alone", () => {
+  it("keeps its messages across a restart", async () => {
+    await using nodes = await Nodes.start("a");
+    const [queue] = await nodes.declare("jobs");
+    const { id } = (await queue?.enqueue(bytes("kept"))) ?? { id: "" };
+    await nodes.end("a");
+    await nodes.add("a");
+    const [again] = await nodes.declare("jobs");
+    const taken = await again?.take();
+    expect([taken?.id, taken === undefined ? "" : text(taken)]).toEqual([id, "kept"]);
+    await taken?.ack();
+  });
+
+  it("says what became of a message id", async () => {
+    await using nodes = await Nodes.start("a");
+    const [queue] = await nodes.declare("jobs");
+    const { queues } = nodes.get("a");
+    const { id } = (await queue?.enqueue(bytes("x"))) ?? { id: "" };
+    expect(await queues.resolve(id)).toBe("ACKED");
+    expect(await queues.resolve(`${"0".repeat(64)}-7`)).toBe("UNKNOWN");
+    await expect(queues.resolve("nonsense")).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
+  });
+
+  it("ends a wait for a message when its signal aborts", async () => {
+    await using nodes = await Nodes.start("a");
+    const [queue] = await nodes.declare("jobs");
+    const controller = new AbortController();
+    const waiting = queue?.take({ signal: controller.signal });
+    controller.abort(new Error("enough"));
+    await expect(waiting).rejects.toThrow("enough");
+    await queue?.enqueue(bytes("later"));
+    const next = await queue?.take();
+    expect(next?.attempt).toBe(1);
+    await next?.ack();
+  });
+});
+
+describe("what is wrong", () => {
+  it("is named with its field, and changes nothing", async () => {
+    await using nodes = await Nodes.start("a");
+    const { queues, mesh } = nodes.get("a");
+    const [queue] = await nodes.declare("jobs");
+    const wrong: readonly [() => Promise<unknown>, string, RegExp][] = [
+      [() => queues.declare("jobs", { replicas: 2 }), "INVALID_OPTIONS", /replicas/],
+      [() => queues.declare("no spaces"), "INVALID_OPTIONS", /name/],
+      [() => queues.declare("other", { leaseMs: 5 }), "INVALID_OPTIONS", /leaseMs/],
+      [() => queues.declare("jobs", { leaseMs: 5_000 }), "QUEUE_CONFLICT", /leaseMs 30000, not 5000/],
+      [async () => await queue?.enqueue(new Uint8Array(2 ** 20 + 1)), "MESSAGE_TOO_LARGE", /1048576/],
+      [async () => await queue?.enqueue("text" as never), "INVALID_OPTIONS", /body/],
+      [async () => queue?.consume(() => {}, { prefetch: 0 }), "INVALID_OPTIONS", /prefetch/],
+      [() => createQueues({ mesh, dataDir: "" }), "INVALID_OPTIONS", /dataDir/],
+      [() => createQueues({ mesh: {} as never, dataDir: "x" }), "INVALID_OPTIONS", /mesh/],
+      [() => createQueues({ mesh, dataDir: nodes.dataDir("a") }), "STORE_LOCKED", /directory|use/],
+    ];
+    for (const [call, code, message] of wrong) {
+      const failure: unknown = await call().then(
+        () => undefined,
+        (error: unknown) => error,
+      );
+      expect(failure).toBeInstanceOf(QueueError);
+      expect(failure).toMatchObject({ code, message: expect.stringMatching(message), outcome: "none" });
+    }
+    await queue?.enqueue(bytes("still works"));
+  });
+
+  it("takes a body of exactly the limit, and an empty one", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b] = await nodes.declare("jobs");
+    await a?.enqueue(new Uint8Array(2 ** 20).fill(7));
+    await a?.enqueue(new Uint8Array(0));
+    const sizes = new Set<number>();
+    const consumer = b?.consume((message) => void sizes.add(message.body.length));
+    await until("both are handled", () => consumer?.stats.acked === 2);
+    expect(sizes).toEqual(new Set([2 ** 20, 0]));
+  });
+
+  it("ends every call of a node that was stopped", async () => {
+    await using nodes = await Nodes.start("a");
+    const mesh = await createMesh({ name: "z", mesh: "alone", dataDir: nodes.dataDir("z") });
+    const queues = await createQueues({ mesh, dataDir: nodes.dataDir("z") });
+    const queue = await queues.declare("jobs");
+    const waiting = queue.take();
+    const settled = expect(waiting).rejects.toMatchObject({ code: "STOPPED" });
+    await queues.stop();
+    await queues.stop();
+    await settled;
+    await expect(queue.enqueue(bytes("x"))).rejects.toMatchObject({ code: "STOPPED" });
+    await mesh.stop();
+  });
+});

@@ -1,0 +1,80 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { createMesh } from "@klatsch/mesh";
+import type { Mesh } from "@klatsch/mesh";
+import { createQueues } from "@klatsch/queue";
+import type { Queue, QueueInit, Queues } from "@klatsch/queue";
+
+/** One member with its queues, in this process. */
+export interface Node {
+  readonly name: string;
+  readonly mesh: Mesh;
+  readonly queues: Queues;
+}
+
+/** Members on loopback with data directories of their own; all of it is gone after `stop`. */
+export class Nodes implements AsyncDisposable {
+  readonly #directory: string;
+  readonly #nodes = new Map<string, Node>();
+
+  private constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  static async start(...names: readonly string[]): Promise<Nodes> {
+    const nodes = new Nodes(await mkdtemp(join(tmpdir(), "klatsch-queue-")));
+    for (const name of names) await nodes.add(name);
+    return nodes;
+  }
+
+  dataDir(name: string): string {
+    return join(this.#directory, name);
+  }
+
+  get(name: string): Node {
+    const node = this.#nodes.get(name);
+    if (node === undefined) throw new Error(`no node ${name} runs`);
+    return node;
+  }
+
+  /** Starts a node, anew or from what its directory holds, and waits until all see each other. */
+  async add(name: string): Promise<Node> {
+    const bootstrap = [...this.#nodes.values()].flatMap(({ mesh }) => [...mesh.addresses()]);
+    const mesh = await createMesh({ name, bootstrap, dataDir: this.dataDir(name) });
+    const queues = await createQueues({ mesh, dataDir: this.dataDir(name) });
+    const node = { name, mesh, queues };
+    this.#nodes.set(name, node);
+    const wanted = this.#nodes.size - 1;
+    for (const one of this.#nodes.values()) {
+      await until(`${one.name} sees ${wanted} others`, () => one.queues.stats().peers >= wanted);
+    }
+    return node;
+  }
+
+  async declare(name: string, init?: QueueInit): Promise<readonly Queue[]> {
+    return await Promise.all([...this.#nodes.values()].map(({ queues }) => queues.declare(name, init)));
+  }
+
+  async end(name: string): Promise<void> {
+    const { mesh, queues } = this.get(name);
+    this.#nodes.delete(name);
+    await queues.stop();
+    await mesh.stop();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const name of [...this.#nodes.keys()]) await this.end(name);
+    await rm(this.#directory, { recursive: true, force: true });
+  }
+}
+
+/** Waits for `condition`, looking again every few milliseconds; fails naming `what` after `timeoutMs`. */
+export async function until(what: string, condition: () => boolean, timeoutMs = 20_000): Promise<void> {
+  const endMs = performance.now() + timeoutMs;
+  while (!condition()) {
+    if (performance.now() > endMs) throw new Error(`timed out: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
