@@ -79,7 +79,8 @@ export class Fields {
     if (!(value instanceof Uint8Array) || value.length > lengthMax) {
       throw new CodecError(`field ${this.#at}: expected up to ${lengthMax} bytes`);
     }
-    return value;
+    // Not a Buffer: applications get what they sent, with the methods it had.
+    return new Uint8Array(value.buffer, value.byteOffset, value.length);
   }
 
   /** `undefined` for a field that is absent or null. */
