@@ -7,6 +7,8 @@ const FORMAT = 1;
 const IDENTITY_FILE = "klatsch-store.json";
 const IDENTITY_DRAFT = "klatsch-store.json.new";
 const LEVEL_DIRECTORY = "level";
+/** What a directory without a finished store may hold; the last is what a fresh file system has. */
+const EXPECTED: ReadonlySet<string> = new Set([LEVEL_DIRECTORY, IDENTITY_DRAFT, "lost+found"]);
 /** Quarantined copies of one directory before a person has to look at them. */
 const QUARANTINE_MAX = 1_000;
 
@@ -38,12 +40,10 @@ export function claimDirectory(directory: string): () => void {
  */
 export async function readIdentity(directory: string): Promise<string | undefined> {
   const created = await mkdir(directory, { recursive: true, mode: 0o700 });
-  if (created !== undefined) await syncDirectory(dirname(created));
+  if (created !== undefined) await syncAncestors(resolve(directory), resolve(created));
   const text = await readFile(join(directory, IDENTITY_FILE), "utf8").catch(undefinedIfMissing);
   if (text !== undefined) return parseIdentity(directory, text);
-  const foreign = (await readdir(directory)).find(
-    (name) => name !== LEVEL_DIRECTORY && name !== IDENTITY_DRAFT,
-  );
+  const foreign = (await readdir(directory)).find((name) => !EXPECTED.has(name));
   if (foreign === undefined) return undefined;
   throw new StoreError(
     "STORE_CORRUPT",
@@ -122,6 +122,13 @@ function parseJson(text: string): unknown {
 
 async function exists(path: string): Promise<boolean> {
   return (await readdir(path).catch(undefinedIfMissing)) !== undefined;
+}
+
+/** Syncs every directory that got a new name when `created` and those below it down to `directory` were made. */
+async function syncAncestors(directory: string, created: string): Promise<void> {
+  for (let path = directory; path.length >= created.length; path = dirname(path)) {
+    await syncDirectory(dirname(path));
+  }
 }
 
 /** A new name in a directory survives a power cut only once the directory itself is synced. */

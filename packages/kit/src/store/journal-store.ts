@@ -153,7 +153,7 @@ export class JournalStore {
     if (this.#writing !== undefined || this.#waiting.length > 0) {
       await new Promise<void>((resolve) => (this.#onDrained = resolve));
     }
-    await this.#slice;
+    while (this.#slice !== undefined) await this.#slice;
     if (this.#state === "closing") this.#state = "closed";
     this.#overlay.clear();
     this.#journal = [];
@@ -231,6 +231,7 @@ export class JournalStore {
   #materialise(): void {
     if (this.#slice !== undefined || (this.#state !== "open" && this.#state !== "closing")) return;
     if (!this.#isSliceDue() || this.#journal.length < 2) return;
+    if (this.#state === "closing" && this.#waiting.length === 0) return; // The next open can do it.
     this.#slice = this.#materialiseSlice().then(
       () => {
         this.#slice = undefined;
@@ -309,7 +310,9 @@ export class JournalStore {
 
   async #reading<Value>(read: Promise<Value>): Promise<Value> {
     try {
-      return await read;
+      const value = await read;
+      this.#assertReadable();
+      return value;
     } catch (cause) {
       this.#assertReadable();
       throw diskError(`cannot read store ${this.storeId}`, cause, this.storeId);

@@ -285,4 +285,16 @@ describe("close", () => {
       await Promise.all(closed);
       expect(await codeOf(store.get("a"))).toBe("STORE_CLOSED");
     }));
+
+  it("leaves nothing writing behind", () =>
+    withStore(async ({ level, store }) => {
+      const commits = Array.from({ length: 30 }, (_, index) =>
+        store.commit([put(`k${index}`, "x".repeat(100))]),
+      );
+      await store.close();
+      await Promise.all(commits);
+      const { length } = level.writes;
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(level.writes).toHaveLength(length);
+    }, TINY_LIMITS));
 });

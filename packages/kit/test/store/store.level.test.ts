@@ -83,6 +83,14 @@ describe("openStore", () => {
       expect(await readdir(directory)).toEqual(["thesis.txt"]);
     }));
 
+  it("accepts the root of a fresh file system, and directories that do not exist yet", () =>
+    withDirectory(async (parent) => {
+      const directory = join(parent, "a", "b");
+      await mkdir(join(directory, "lost+found"), { recursive: true });
+      await (await openStore({ directory })).close();
+      await (await openStore({ directory: join(parent, "c", "d", "e") })).close();
+    }));
+
   it.each([
     ['{"format":2,"storeId":"00000000000000000000000000000000"}', "STORE_FORMAT"],
     ['{"format":1}', "STORE_CORRUPT"],
