@@ -1,0 +1,359 @@
+import { pidBoot, pidStore } from "../../packages/queue/src/core/ballot.ts";
+import type { EnqueueResult } from "../../packages/queue/src/core/origin.ts";
+import type { Delivery, Message } from "../../packages/queue/src/core/messages.ts";
+import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
+import { keyOf } from "../../packages/queue/src/core/records.ts";
+import { CHUNK_SEQS } from "../../packages/queue/src/core/finished.ts";
+import { isVoid } from "../../packages/queue/src/core/register.ts";
+import type { LaneId, Resolution, SettledCode } from "../../packages/queue/src/core/types.ts";
+import type { Operation } from "./history.ts";
+import { isLinearizable } from "./history.ts";
+import type { SimNode } from "./node.ts";
+import type { LaneTruth, MessageTruth } from "./truth.ts";
+import { nameOf, say, short, Truth } from "./truth.ts";
+import type { Request } from "./workload.ts";
+import type { World } from "./world.ts";
+
+/** A message id as applications know it. */
+interface Known {
+  readonly lane: LaneId;
+  readonly seq: number;
+  acknowledged: boolean;
+  /** An application was told that it does not exist. */
+  never: boolean;
+  readonly delivered: Map<number, string>;
+  readonly staleAcks: Set<number>;
+  readonly history: Operation[];
+}
+
+interface Enqueued {
+  readonly askedAt: number;
+  readonly body: Uint8Array;
+  /** The ids under which it was acknowledged or handed out: at most one. */
+  id: string | undefined;
+}
+
+/** Holds everything applications are told against what was really chosen. */
+export class Checker {
+  readonly truth: Truth;
+  readonly #world: World;
+  readonly #known = new Map<string, Known>();
+  readonly #enqueued = new Map<number, Enqueued>();
+
+  constructor(world: World) {
+    this.#world = world;
+    this.truth = new Truth((rule, text) => world.violate(rule, text));
+  }
+
+  onSent(message: Message): void {
+    this.truth.onSent(message);
+  }
+
+  onWritten(node: SimNode, key: string, record: StoredRecord | undefined): void {
+    this.truth.onWritten(node, key, record);
+  }
+
+  onSynced(node: SimNode, records: readonly { key: string; record: StoredRecord | undefined }[]): void {
+    for (const { key, record } of records) this.truth.onSynced(node, key, record);
+  }
+
+  #of(lane: LaneId, seq: number): Known {
+    const id = `${lane}-${seq}`;
+    let known = this.#known.get(id);
+    if (known === undefined) {
+      known = {
+        lane,
+        seq,
+        acknowledged: false,
+        never: false,
+        delivered: new Map(),
+        staleAcks: new Set(),
+        history: [],
+      };
+      this.#known.set(id, known);
+    }
+    return known;
+  }
+
+  #message(lane: LaneId, seq: number, what: string): MessageTruth {
+    const message = this.truth.message(lane, seq);
+    if (message === undefined)
+      return this.#world.violate("ENQUEUED", `${what} of ${short(lane)}-${seq}: nobody enqueued it`);
+    return message;
+  }
+
+  /** One request is one message, however often it was tried. */
+  #bind(request: number, message: MessageTruth): void {
+    const enqueued = this.#enqueued.get(request);
+    if (enqueued === undefined) {
+      this.#world.violate("ENQUEUED", `${nameOf(message)} names request ${request}, which was never made`);
+      return;
+    }
+    enqueued.id ??= nameOf(message);
+    if (enqueued.id !== nameOf(message)) {
+      this.#world.violate("ONE_ID", `request ${request} is both ${enqueued.id} and ${nameOf(message)}`);
+    }
+  }
+
+  // Producers.
+
+  onEnqueue(request: Request, body: Uint8Array): void {
+    this.#enqueued.set(request.id, { askedAt: request.askedAt, body, id: undefined });
+  }
+
+  onEnqueued(request: Request, result: EnqueueResult): void {
+    if (result.code !== "OK") return;
+    const { lane, seq } = result;
+    const message = this.#message(lane, seq, "acknowledgement");
+    this.#bind(request.id, message);
+    this.#acknowledge(message);
+    const named = Number.parseInt(message.proposals[0]!.value.bodyHash, 16);
+    if (named !== request.id)
+      this.#world.violate("ACK_NAMES", `${nameOf(message)} is request ${named}, not ${request.id}`);
+    const { descriptor, quorum } = message.lane;
+    const stores = new Set(descriptor.replicas.map(({ store }) => store));
+    const durable = this.#world.nodes.filter(
+      (node) => stores.has(node.store) && holds(node, message.lane, seq),
+    );
+    if (durable.length < quorum) {
+      const names = durable.map(({ peer }) => peer).join(" ");
+      this.#world.violate(
+        "ACK_IS_DURABLE",
+        `${nameOf(message)} is on ${durable.length} of ${quorum}: ${names}`,
+      );
+    }
+  }
+
+  #acknowledge(message: MessageTruth): void {
+    const { lane, seq } = message;
+    const known = this.#of(lane.lane, seq);
+    known.acknowledged = true;
+    if (known.never) this.#world.violate("NEVER_IS_NEVER", `${nameOf(message)} is acknowledged`);
+    if (lane.end !== undefined && isVoid(lane.end, seq)) {
+      this.#world.violate("ACKNOWLEDGED_EXISTS", `${nameOf(message)} is void in END`);
+    }
+  }
+
+  onResolved(request: Request, resolution: Resolution): void {
+    const { lane, seq } = request;
+    if (lane === undefined || seq === undefined) return;
+    const known = this.#of(lane, seq);
+    if (resolution === "NEVER") {
+      known.never = true;
+      const truth = this.truth.lanes.get(lane);
+      if (known.acknowledged || truth?.end === undefined || !isVoid(truth.end, seq)) {
+        this.#world.violate(
+          "NEVER_IS_NEVER",
+          `${short(lane)}-${seq} was resolved NEVER, and END does not say so`,
+        );
+      }
+    } else if (resolution === "ACKED") {
+      const message = this.#message(lane, seq, "resolution");
+      if (!this.truth.exists(message))
+        this.#world.violate("ACKED_EXISTS", `${nameOf(message)} was resolved ACKED`);
+      this.#acknowledge(message);
+    }
+  }
+
+  // Consumers.
+
+  onDeliver(node: SimNode, item: Delivery): void {
+    const { lane, seq, epoch, session, body } = item;
+    const message = this.#message(lane, seq, "delivery");
+    const name = `${nameOf(message)} epoch ${epoch} to ${node.peer}/${Number.parseInt(session, 16)}`;
+    const known = this.#of(lane, seq);
+    const report = (rule: string, text: string): void => void this.#world.violate(rule, `${name} ${text}`);
+    const lease = message.proposals.find(
+      ({ chosen, value: { state, epoch: e, holder } }) =>
+        chosen &&
+        state === "LEASED" &&
+        e === epoch &&
+        holder?.peer === node.peer &&
+        holder.session === session,
+    );
+    if (lease === undefined) report("DELIVERED_IS_ELECTED", "was never elected");
+    const earlier = known.delivered.get(epoch);
+    if (earlier !== undefined) report("ONE_DELIVERY_PER_EPOCH", `was handed out to ${earlier} before`);
+    known.delivered.set(epoch, `${node.peer}/${session}`);
+    if (known.never) report("NEVER_IS_NEVER", "had been resolved NEVER");
+    const { end } = message.lane;
+    if (end !== undefined && isVoid(end, seq)) report("VOID_NEVER_DELIVERED", "is void in END");
+    const { done } = message;
+    if (done !== undefined && (epoch >= done.epoch || !this.#world.faults.overlapExcused)) {
+      report("NOT_AFTER_ACK", `comes after ${say(done)} was chosen`);
+    }
+    if (item.deliveries >= this.#world.scenario.maxDeliveries)
+      report("DELIVERY_LIMIT", `has ${item.deliveries}`);
+    this.#checkBody(message, body, report);
+    known.history.push({ kind: "grant", from: 0, to: this.#world.events.now, epoch });
+  }
+
+  #checkBody(
+    message: MessageTruth,
+    body: Uint8Array | undefined,
+    report: (rule: string, text: string) => void,
+  ): void {
+    if (body === undefined) return report("BODY_DELIVERED", "came without its body");
+    const request = new DataView(body.buffer, body.byteOffset).getUint32(0);
+    if (request !== Number.parseInt(message.proposals[0]!.value.bodyHash, 16)) {
+      report("BODY_DELIVERED", `has the body of request ${request}`);
+    }
+    if (body.length !== this.#enqueued.get(request)?.body.length)
+      report("BODY_DELIVERED", "has a maimed body");
+    this.#bind(request, message);
+  }
+
+  /** The process that asked ended, or nobody will ever answer. */
+  onUnknown(request: Request): void {
+    if (request.kind === "verdict") this.#settled(request, true);
+  }
+
+  #settled(request: Request, optional: boolean): void {
+    const { lane, seq, epoch, verdict, askedAt: from } = request;
+    if (lane === undefined || seq === undefined || epoch === undefined || verdict === undefined) return;
+    const to = optional ? Number.POSITIVE_INFINITY : this.#world.events.now;
+    const into = {
+      ack: "DONE",
+      nack: "READY_OR_DEAD",
+      release: "READY",
+      reject: "DEAD",
+      renew: "READY",
+    } as const;
+    this.#of(lane, seq).history.push({ kind: "settle", from, to, epoch, into: into[verdict.kind], optional });
+  }
+
+  onVerdict(request: Request, code: SettledCode | "TIMEOUT"): void {
+    const { lane, seq, epoch, verdict, askedAt: from } = request;
+    if (lane === undefined || seq === undefined || epoch === undefined || verdict === undefined) return;
+    const message = this.#message(lane, seq, "verdict");
+    const known = this.#of(lane, seq);
+    const to = this.#world.events.now;
+    const name = `${verdict.kind} of ${nameOf(message)} epoch ${epoch} from ${request.node.peer}`;
+    switch (code) {
+      case "DONE": {
+        const chosen = message.proposals.some(
+          ({ chosen, value }) => chosen && ended(value, epoch, verdict.kind),
+        );
+        if (!chosen) this.#world.violate("SETTLED_IS_CHOSEN", `${name} is confirmed, but was not chosen`);
+        return this.#settled(request, false);
+      }
+      case "STALE": {
+        if (verdict.kind === "ack") {
+          known.staleAcks.add(epoch);
+          if (message.done?.epoch === epoch) this.#world.violate("STALE_IS_TRUE", `${name} took effect`);
+        }
+        const latest = this.truth.latest(message);
+        if (latest?.state === "LEASED" && latest.epoch === epoch) {
+          this.#world.violate("STALE_IS_TRUE", `${name}: the lease stands`);
+        }
+        // A verdict whose answer was lost may have ended the lease itself.
+        if (verdict.kind !== "ack") this.#settled(request, true);
+        known.history.push({ kind: "stale", from, to, epoch });
+        return;
+      }
+      case "FINISHED":
+        if (message.done === undefined) this.#world.violate("FINISHED_IS_DONE", `${name}: it is not`);
+        this.#settled(request, true);
+        known.history.push({ kind: "finished", from, to });
+        return;
+      case "RETRY":
+        return void this.#world.violate("RETRY_IS_INTERNAL", `${name} was answered RETRY`);
+      case "TIMEOUT":
+        return this.#settled(request, true);
+    }
+  }
+
+  // At the end.
+
+  /** Everything acknowledged is over, and every message's life makes sense. */
+  onDrained(): void {
+    for (const known of this.#known.values()) {
+      const message = this.truth.message(known.lane, known.seq);
+      if (message === undefined) continue;
+      const latest = this.truth.latest(message);
+      const over = message.done !== undefined || latest?.state === "DEAD";
+      if (known.acknowledged && !over) {
+        const state = latest === undefined ? "nothing" : say(latest);
+        this.#world.violate("ACKNOWLEDGED_IS_KEPT", `${nameOf(message)} ends as ${state}`);
+      }
+      if (message.done !== undefined && known.staleAcks.has(message.done.epoch)) {
+        this.#world.violate(
+          "STALE_IS_TRUE",
+          `${nameOf(message)} was done by an acknowledgement called stale`,
+        );
+      }
+      this.#checkHistory(message, known);
+    }
+    for (const message of this.truth.messages()) {
+      if (message.done !== undefined || this.truth.latest(message)?.state === "DEAD") continue;
+      const { end } = message.lane;
+      const fate = end !== undefined && isVoid(end, message.seq) ? "void" : "alive";
+      if (fate === "alive" && this.truth.exists(message)) {
+        this.#world.violate("DRAINED", `${nameOf(message)} still lives`);
+      }
+    }
+  }
+
+  #checkHistory(message: MessageTruth, { history, acknowledged }: Known): void {
+    if (history.length > 14) return; // 2^14 orders is where brute force stops being cheap.
+    const request = Number.parseInt(message.proposals[0]!.value.bodyHash, 16);
+    const askedAt = this.#enqueued.get(request)?.askedAt ?? 0;
+    const to = Number.POSITIVE_INFINITY;
+    const operations: Operation[] = [
+      { kind: "enqueue", from: askedAt, to, optional: !acknowledged },
+      ...history,
+    ];
+    if (isLinearizable(operations)) return;
+    this.#world.violate("LINEARIZABLE", `${nameOf(message)}: ${JSON.stringify(operations)}`);
+  }
+
+  /** Lanes that may stay: a dead message keeps its lane, and that lane those of its origin above it. */
+  mayStay(lane: LaneId): boolean {
+    const truth = this.truth.lanes.get(lane);
+    if (truth === undefined) return false;
+    const { originPid, laneNo } = truth.descriptor;
+    for (const other of this.truth.lanes.values()) {
+      const same = other.descriptor.originPid.slice(0, 32) === originPid.slice(0, 32);
+      const below =
+        other.descriptor.originPid < originPid ||
+        (other.descriptor.originPid === originPid && other.descriptor.laneNo <= laneNo);
+      if (!same || !below) continue;
+      for (const message of other.messages.values()) {
+        if (message.done === undefined && this.truth.latest(message)?.state === "DEAD") return true;
+      }
+    }
+    return false;
+  }
+}
+
+/** Whether a chosen value says that the lease of `epoch` ended by such a verdict. */
+function ended(value: { state: string; epoch: number }, epoch: number, kind: string): boolean {
+  if (value.epoch !== epoch) return false;
+  if (kind === "ack") return value.state === "DONE";
+  if (kind === "reject") return value.state === "DEAD";
+  if (kind === "release") return value.state === "READY";
+  return value.state === "READY" || value.state === "DEAD";
+}
+
+/** Whether the node's disk shows that it once had the message, and has its body while it lives. */
+function holds({ disk }: SimNode, { lane, descriptor }: LaneTruth, seq: number): boolean {
+  const { synced } = disk;
+  const floor = synced.get(keyOf.floor(pidStore(descriptor.originPid)));
+  if (floor?.kind === "floor") {
+    const boot = pidBoot(descriptor.originPid);
+    if (boot < floor.floor.boot) return true;
+    if (boot === floor.floor.boot && descriptor.laneNo < floor.floor.laneNo) return true;
+  }
+  const slot = disk.slots.get(lane);
+  if (slot === undefined) return false;
+  const record = synced.get(keyOf.lane(slot));
+  if (record?.kind === "lane" && record.closed) return true;
+  const register = synced.get(keyOf.register(slot, seq));
+  if (register?.kind === "register") {
+    return register.value.state === "DONE" || synced.has(keyOf.body(slot, seq));
+  }
+  const finished = synced.get(keyOf.finished(slot, Math.floor(seq / CHUNK_SEQS)));
+  if (finished?.kind !== "finished") return false;
+  const at = seq % CHUNK_SEQS;
+  return (finished.bits[at >> 3]! & (1 << (at & 7))) !== 0;
+}

@@ -1,0 +1,268 @@
+import type { EffectPhase, Instant } from "@klatsch/kit/core";
+import { EffectRunner } from "@klatsch/kit/core";
+import type { Message } from "../../packages/queue/src/core/messages.ts";
+import type { QueueCore, QueueEffect, QueueInput } from "../../packages/queue/src/core/queue-core.ts";
+import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
+import { keyOf } from "../../packages/queue/src/core/records.ts";
+import type { LaneId, PeerId, StoreId } from "../../packages/queue/src/core/types.ts";
+import type { Session } from "./network.ts";
+import type { World } from "./world.ts";
+
+type Persist = QueueEffect & { readonly type: "persist" };
+
+/** A store: what is synced, and what the process wrote since. */
+export class Disk {
+  readonly synced = new Map<string, StoredRecord>();
+  /** Synced and not: what the process itself reads. */
+  view = new Map<string, StoredRecord>();
+  /** Local numbers of lanes, in `view`, and back. */
+  readonly slots = new Map<LaneId, number>();
+  readonly lanes = new Map<number, LaneId>();
+
+  write(key: string, record: StoredRecord | undefined): void {
+    if (record?.kind === "lane") this.#number(key, record.lane);
+    if (record === undefined) this.view.delete(key);
+    else this.view.set(key, record);
+  }
+
+  sync(records: readonly Persist[]): void {
+    for (const { key, record } of records) {
+      if (record === undefined) this.synced.delete(key);
+      else this.synced.set(key, record);
+    }
+  }
+
+  /** The process ended: what was not synced is gone. */
+  revert(): void {
+    this.view = new Map(this.synced);
+    this.slots.clear();
+    this.lanes.clear();
+    for (const [key, record] of this.synced) if (record.kind === "lane") this.#number(key, record.lane);
+  }
+
+  #number(key: string, lane: LaneId): void {
+    const slot = Number.parseInt(key.slice(2), 16);
+    this.slots.set(lane, slot);
+    this.lanes.set(slot, lane);
+  }
+
+  body(lane: LaneId, seq: number): Uint8Array | undefined {
+    const slot = this.slots.get(lane);
+    const record = slot === undefined ? undefined : this.view.get(keyOf.body(slot, seq));
+    return record?.kind === "body" ? record.body : undefined;
+  }
+}
+
+/** One machine: a process that comes and goes, and a disk that stays. */
+export class SimNode {
+  readonly peer: PeerId;
+  readonly store: StoreId;
+  readonly disk = new Disk();
+  boot = 0;
+  /** Batches on disk. */
+  batchNo = 0;
+  core: QueueCore | undefined;
+  /** `down`: no process. `failed`: its store stopped and it answers nothing until it is restarted. */
+  state: "down" | "up" | "failed" = "down";
+  stalledUntil = 0;
+  readonly links = new Map<PeerId, Session>();
+  readonly #world: World;
+  #runner: EffectRunner<QueueInput, QueueEffect> | undefined;
+  #writing: readonly Persist[] | undefined;
+  /** Raised at the end of each process: what it left waiting in the world's queue does nothing. */
+  #life = 0;
+  #rate = 1;
+  #monoBase = 0;
+  #wallBase = 0;
+
+  constructor(world: World, index: number) {
+    this.#world = world;
+    this.peer = `node-${"abcde"[index]}`;
+    this.store = (index + 1).toString(16).repeat(32);
+  }
+
+  // Clocks.
+
+  now(): Instant {
+    const { now } = this.#world.events;
+    return { monoMs: this.#monoBase + now * this.#rate, wallMs: this.#wallBase + now };
+  }
+
+  #worldTime(monoMs: number): number {
+    // A little late rather than early: a timer that fires early is set again at once, for ever.
+    return (monoMs - this.#monoBase) / this.#rate + 0.001;
+  }
+
+  // The process.
+
+  start(): void {
+    const { scenario, dice, flaws } = this.#world;
+    if (flaws.samePid !== true || this.boot === 0) this.boot += 1;
+    const seed = flaws.samePid === true ? this.boot : dice.random.uint32();
+    this.#rate = 1 + dice.real(-scenario.drift, scenario.drift);
+    this.#monoBase = dice.real(0, 1_000_000);
+    this.#wallBase = 1.7e12 + dice.real(-scenario.wallSkewMs, scenario.wallSkewMs);
+    if (this.boot > 1 && flaws.amnesia === true && dice.chance(0.5)) this.disk.synced.clear();
+    this.disk.revert();
+    this.state = "up";
+    const core = this.#world.makeCore(this, seed);
+    this.core = core;
+    this.#runner = this.#makeRunner(core, this.#life);
+    this.enter({ type: "tick" });
+  }
+
+  #makeRunner(core: QueueCore, life: number): EffectRunner<QueueInput, QueueEffect> {
+    const later = (at: number, task: () => void): (() => void) =>
+      this.#world.events.at(at, () => this.#whenAwake(life, task));
+    return new EffectRunner<QueueInput, QueueEffect>({
+      core,
+      clock: { now: () => this.now() },
+      tick: { type: "tick" },
+      phase: (effect) => this.#phase(effect),
+      perform: (effect, batchNo) => this.#perform(effect, batchNo),
+      commit: (records, done) => this.#commit(records as readonly Persist[], done, life),
+      soon: (task) => void later(this.#world.events.now + this.#world.dice.real(0, 0.1), task),
+      at: (monoMs, task) => later(this.#worldTime(monoMs), task),
+      onFailed: (error) => this.#onFailed(error),
+    });
+  }
+
+  /** A stopped process runs nothing; what was due meanwhile runs late. */
+  #whenAwake(life: number, task: () => void): void {
+    if (life !== this.#life) return;
+    if (this.stalledUntil <= this.#world.events.now) return task();
+    this.#world.events.at(this.stalledUntil, () => this.#whenAwake(life, task));
+  }
+
+  /** Ends the process. A batch being written is kept whole or not at all. */
+  kill(): void {
+    if (this.state === "down") return;
+    this.state = "down";
+    this.#end();
+    this.links.clear();
+    this.stalledUntil = 0;
+  }
+
+  #end(): void {
+    this.#life += 1;
+    this.#runner?.stop();
+    this.#runner = undefined;
+    this.core = undefined;
+    const writing = this.#writing;
+    this.#writing = undefined;
+    if (writing !== undefined && this.#world.dice.chance(0.5)) this.#synced(writing);
+  }
+
+  #onFailed(error: unknown): void {
+    if (!(error instanceof DiskError)) this.#world.broke(error);
+    this.state = "failed";
+    this.#end();
+    this.#world.onStoreFailed(this);
+  }
+
+  enter(input: QueueInput): void {
+    this.#runner?.enter(input);
+  }
+
+  // The disk.
+
+  #phase(effect: QueueEffect): EffectPhase {
+    switch (effect.type) {
+      case "persist":
+        this.disk.write(effect.key, effect.record);
+        this.#world.checker.onWritten(this, effect.key, effect.record);
+        return "persist";
+      case "send":
+        return this.#world.flaws.earlyPages === true && effect.message.type === "page" ? "now" : "after";
+      default:
+        return "now";
+    }
+  }
+
+  #commit(records: readonly Persist[], done: (error: unknown, batchNo: number) => void, life: number): void {
+    const { events, dice, scenario } = this.#world;
+    this.#writing = records;
+    const fails = this.#world.takeCommitFailure(this);
+    events.in(dice.wait(scenario.syncMs) + 0.01, () => {
+      if (life !== this.#life) return;
+      if (!fails) {
+        this.#writing = undefined;
+        this.#synced(records);
+      }
+      const { batchNo } = this;
+      this.#whenAwake(life, () => done(fails ? new DiskError() : undefined, batchNo));
+    });
+  }
+
+  #synced(records: readonly Persist[]): void {
+    this.batchNo += 1;
+    this.disk.sync(records);
+    this.#world.checker.onSynced(this, records);
+  }
+
+  // The world.
+
+  #perform(effect: QueueEffect, batchNo: number): void {
+    if (effect.type === "send" || effect.type === "sendNow") this.#send(effect.to, effect.message, batchNo);
+    else if (effect.type !== "persist") this.#world.onEffect(this, effect);
+  }
+
+  #send(to: PeerId, draft: Message, batchNo: number): void {
+    const message = this.#complete(draft, batchNo);
+    if (to === this.peer) {
+      this.enter({ type: "message", from: to, message });
+      return;
+    }
+    this.#world.onSent(this, to, message);
+    const session = this.links.get(to);
+    if (session !== undefined) this.#world.network.send(session, this.peer, message);
+  }
+
+  /** What the core leaves to its host: bodies that lie on disk, the number of the batch. */
+  #complete(message: Message, batchNo: number): Message {
+    switch (message.type) {
+      case "ok":
+        return { ...message, batchNo };
+      case "body":
+        if (message.attach !== true) return message;
+        return { ...message, attach: false, body: this.disk.body(message.lane, message.seq) };
+      case "deliver": {
+        if (!message.items.some(({ attach }) => attach)) return message;
+        const items = message.items.map((item) =>
+          item.attach === true ? { ...item, attach: false, body: this.disk.body(item.lane, item.seq) } : item,
+        );
+        return { ...message, items };
+      }
+      case "ops": {
+        if (!message.sections.some(({ accepts }) => accepts.some(({ attach }) => attach))) return message;
+        const sections = message.sections.map((section) => ({
+          ...section,
+          accepts: section.accepts.map((op) =>
+            op.attach === true ? { ...op, attach: false, body: this.disk.body(section.lane, op.seq) } : op,
+          ),
+        }));
+        return { ...message, sections };
+      }
+      default:
+        return message;
+    }
+  }
+
+  linkUp(other: PeerId, session: Session): void {
+    if (this.state === "down") return;
+    if (this.links.has(other)) this.enter({ type: "link", peer: other, up: false });
+    this.links.set(other, session);
+    this.enter({ type: "link", peer: other, up: true });
+  }
+
+  linkDown(other: PeerId, session: Session): void {
+    if (this.links.get(other) !== session) return;
+    this.links.delete(other);
+    this.enter({ type: "link", peer: other, up: false });
+  }
+}
+
+/** The disk refused a batch. */
+export class DiskError extends Error {
+  override readonly name = "DiskError";
+}

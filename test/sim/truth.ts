@@ -1,0 +1,366 @@
+import type { Ballot } from "../../packages/queue/src/core/ballot.ts";
+import { compareBallots, comparePromises } from "../../packages/queue/src/core/ballot.ts";
+import { CHUNK_SEQS } from "../../packages/queue/src/core/finished.ts";
+import type { Message } from "../../packages/queue/src/core/messages.ts";
+import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
+import { isVoid, sameEnd, sameValue } from "../../packages/queue/src/core/register.ts";
+import type { Descriptor, EndValue, LaneId, StoreId, Value } from "../../packages/queue/src/core/types.ts";
+import type { SimNode } from "./node.ts";
+
+/** A value at a ballot, and who has it on disk, one bit each. Chosen once that is a quorum. */
+export interface Proposal<T> {
+  readonly ballot: Ballot;
+  readonly value: T;
+  accepted: number;
+  chosen: boolean;
+}
+
+/** Everything that was ever proposed for one message. */
+export interface MessageTruth {
+  readonly lane: LaneTruth;
+  readonly seq: number;
+  readonly proposals: Proposal<Value>[];
+  /** Whom each writer ever proposed an epoch for. */
+  readonly holders: Map<string, string>;
+  done: Value | undefined;
+}
+
+export interface LaneTruth {
+  readonly lane: LaneId;
+  readonly descriptor: Descriptor;
+  readonly quorum: number;
+  readonly bits: ReadonlyMap<StoreId, number>;
+  readonly messages: Map<number, MessageTruth>;
+  readonly ends: Proposal<EndValue>[];
+  /** END as it was chosen first. */
+  end: EndValue | undefined;
+  closed: boolean;
+}
+
+type Report = (rule: string, text: string) => void;
+
+export function bitCount(bits: number): number {
+  let count = 0;
+  for (let rest = bits; rest !== 0; rest &= rest - 1) count += 1;
+  return count;
+}
+
+/** The descriptor's own duties: R without repeats, enough voters on it. */
+function descriptorFlaw({
+  replicas,
+  voters,
+  consumersSeen,
+  wanted,
+  originPid,
+}: Descriptor): string | undefined {
+  const stores = new Set(replicas.map(({ store }) => store));
+  if (stores.size !== replicas.length) return "a store twice on R";
+  if (!stores.has(originPid.slice(0, 32))) return "an origin that is not on R";
+  const quorum = Math.floor(replicas.length / 2) + 1;
+  const needed = Math.min(replicas.length - quorum + 1, consumersSeen);
+  if (replicas.length >= wanted && bitCount(voters) < needed) return "too few voters";
+  return undefined;
+}
+
+/**
+ * What was really chosen, from the disks of all replicas and the proposals on all wires: no writer's
+ * belief enters here.
+ */
+export class Truth {
+  readonly lanes = new Map<LaneId, LaneTruth>();
+  readonly #report: Report;
+
+  constructor(report: Report) {
+    this.#report = report;
+  }
+
+  message(lane: LaneId, seq: number): MessageTruth | undefined {
+    return this.lanes.get(lane)?.messages.get(seq);
+  }
+
+  *messages(): Iterable<MessageTruth> {
+    for (const lane of this.lanes.values()) yield* lane.messages.values();
+  }
+
+  // Observations.
+
+  /** A frame left: every operation in it is a proposal, whether it arrives or not. */
+  onSent(message: Message): void {
+    if (message.type !== "ops") return;
+    for (const { lane, round, pid, accepts, end } of message.sections) {
+      const truth = this.lanes.get(lane);
+      if (truth === undefined) continue;
+      for (const { seq, step, value } of accepts) this.#propose(truth, seq, { round, pid, step }, value);
+      if (end !== undefined) this.#proposeEnd(truth, { round, pid, step: end.step }, end.value);
+    }
+  }
+
+  /** A store changed its mind; not on disk yet. */
+  onWritten(node: SimNode, key: string, record: StoredRecord | undefined): void {
+    if (record === undefined) {
+      if (key.startsWith("b/")) this.#onBodyDropped(node, key);
+      return;
+    }
+    if (record.kind === "lane") this.#onLane(node, record);
+    else if (record.kind === "register") {
+      const [lane, seq] = this.#of(node, key);
+      if (lane !== undefined) this.#propose(lane, seq, record.ballot, record.value);
+    } else if (record.kind === "finished") this.#onFinished(node, key, record.bits);
+  }
+
+  /** The record is on disk: the replica's accept counts. */
+  onSynced(node: SimNode, key: string, record: StoredRecord | undefined): void {
+    if (record?.kind === "register") {
+      const [lane, seq] = this.#of(node, key);
+      if (lane === undefined) return;
+      this.#accept(node, lane, this.#propose(lane, seq, record.ballot, record.value), (proposal) => {
+        this.#onChosen(lane.messages.get(seq)!, proposal);
+      });
+    } else if (record?.kind === "lane" && record.end !== undefined && !record.closed) {
+      const lane = this.lanes.get(record.lane)!;
+      const end = this.#proposeEnd(lane, record.end.ballot, record.end.value);
+      this.#accept(node, lane, end, (proposal) => this.#onEndChosen(lane, proposal));
+    }
+  }
+
+  #of(node: SimNode, key: string): [LaneTruth | undefined, number] {
+    const [, slot = "", seq = ""] = key.split("/");
+    const lane = node.disk.lanes.get(Number.parseInt(slot, 16));
+    return [lane === undefined ? undefined : this.lanes.get(lane), Number.parseInt(seq, 16)];
+  }
+
+  #onLane(node: SimNode, record: StoredRecord & { readonly kind: "lane" }): void {
+    const { lane, descriptor } = record;
+    let truth = this.lanes.get(lane);
+    if (truth === undefined) {
+      const flaw = descriptorFlaw(descriptor);
+      if (flaw !== undefined) this.#report("DESCRIPTOR", `${short(lane)} has ${flaw}`);
+      const { replicas } = descriptor;
+      truth = {
+        lane,
+        descriptor,
+        quorum: Math.floor(replicas.length / 2) + 1,
+        bits: new Map(replicas.map(({ store }, index) => [store, 1 << index])),
+        messages: new Map(),
+        ends: [],
+        end: undefined,
+        closed: false,
+      };
+      this.lanes.set(lane, truth);
+    }
+    if (!truth.bits.has(node.store))
+      this.#report("ON_R", `${node.peer} keeps ${short(lane)}, but is not on R`);
+    if (record.end === undefined) return;
+    if (!record.closed) this.#proposeEnd(truth, record.end.ballot, record.end.value);
+    else if (!truth.closed || truth.end === undefined || !sameExtent(truth.end, record.end.value)) {
+      this.#report("CLOSED_CHOSEN", `${node.peer} holds ${short(lane)} closed, which nobody chose`);
+    }
+  }
+
+  #onFinished(node: SimNode, key: string, bits: Uint8Array): void {
+    const [lane, chunk] = this.#of(node, key);
+    if (lane === undefined) return;
+    for (let byte = 0; byte < bits.length; byte += 1) {
+      const set = bits[byte]!;
+      for (let bit = 0; set >> bit !== 0; bit += 1) {
+        const seq = chunk * CHUNK_SEQS + byte * 8 + bit;
+        if ((set & (1 << bit)) === 0 || lane.messages.get(seq)?.done !== undefined) continue;
+        this.#report("FINISHED_IS_DONE", `${node.peer} finished ${short(lane.lane)}-${seq}, not chosen DONE`);
+      }
+    }
+  }
+
+  #onBodyDropped(node: SimNode, key: string): void {
+    const [lane, seq] = this.#of(node, key);
+    const message = lane?.messages.get(seq);
+    if (lane === undefined || message === undefined || message.done !== undefined) return;
+    if (lane.end !== undefined && isVoid(lane.end, seq)) return;
+    this.#report("BODY_KEPT", `${node.peer} dropped the body of ${short(lane.lane)}-${seq}, which lives`);
+  }
+
+  // Consequences.
+
+  #propose(lane: LaneTruth, seq: number, ballot: Ballot, value: Value): Proposal<Value> {
+    let message = lane.messages.get(seq);
+    if (message === undefined) {
+      message = { lane, seq, proposals: [], holders: new Map(), done: undefined };
+      lane.messages.set(seq, message);
+      if (ballot.round > 0)
+        this.#report("ROUND_0_APPENDS", `${short(lane.lane)}-${seq} begins above round 0`);
+    }
+    const known = message.proposals.find((proposal) => compareBallots(proposal.ballot, ballot) === 0);
+    if (known !== undefined) {
+      if (!sameValue(known.value, value)) {
+        this.#report(
+          "ONE_VALUE_PER_STEP",
+          `${nameOf(message)} ${show(ballot)}: ${say(known.value)} and ${say(value)}`,
+        );
+      }
+      return known;
+    }
+    const proposal = { ballot, value, accepted: 0, chosen: false };
+    message.proposals.push(proposal);
+    this.#checkHolder(message, ballot, value);
+    for (const other of message.proposals) {
+      if (other.chosen && compareBallots(other.ballot, ballot) < 0) this.#descends(message, other, proposal);
+    }
+    return proposal;
+  }
+
+  /**
+   * One writer never proposes one epoch for two holders [M17]. What a stealer did not find is not chosen
+   * and never will be, so its epoch may be proposed again in the higher round.
+   */
+  #checkHolder(message: MessageTruth, { round, pid }: Ballot, { state, epoch, holder }: Value): void {
+    if (state !== "LEASED" || holder === undefined) return;
+    const key = `${round} ${pid} ${epoch}`;
+    const known = message.holders.get(key);
+    const name = `${holder.peer}/${holder.session}`;
+    if (known === undefined) message.holders.set(key, name);
+    else if (known !== name) {
+      this.#report("ONE_HOLDER_PER_EPOCH", `${nameOf(message)} epoch ${epoch}: ${known} and ${name}`);
+    }
+  }
+
+  #accept<T>(
+    node: SimNode,
+    lane: LaneTruth,
+    proposal: Proposal<T>,
+    then: (chosen: Proposal<T>) => void,
+  ): void {
+    const bit = lane.bits.get(node.store);
+    if (bit === undefined) return this.#report("ON_R", `${node.peer} accepted in ${short(lane.lane)}`);
+    proposal.accepted |= bit;
+    if (proposal.chosen || bitCount(proposal.accepted) < lane.quorum) return;
+    proposal.chosen = true;
+    then(proposal);
+  }
+
+  #onChosen(message: MessageTruth, chosen: Proposal<Value>): void {
+    const { lane, seq } = message;
+    for (const other of message.proposals) {
+      const order = compareBallots(other.ballot, chosen.ballot);
+      if (order > 0) this.#descends(message, chosen, other);
+      else if (order < 0 && other.chosen) this.#descends(message, other, chosen);
+    }
+    if (chosen.value.state === "DONE") message.done ??= chosen.value;
+    if (lane.end !== undefined && isVoid(lane.end, seq)) {
+      this.#report(
+        "VOID_NEVER_CHOSEN",
+        `${nameOf(message)} ${show(chosen.ballot)} ${say(chosen.value)} after END`,
+      );
+    }
+  }
+
+  /** What was chosen is the ancestor of everything above it. */
+  #descends(message: MessageTruth, low: Proposal<Value>, high: Proposal<Value>): void {
+    const a = low.value;
+    const b = high.value;
+    const sound =
+      b.epoch >= a.epoch &&
+      b.deliveries >= a.deliveries &&
+      b.acquired >= a.acquired &&
+      b.bodyHash === a.bodyHash &&
+      (a.state !== "LEASED" || b.state !== "LEASED" || a.epoch !== b.epoch || sameHolder(a, b)) &&
+      (a.state !== "DONE" || (b.state === "DONE" && b.epoch === a.epoch));
+    if (sound) return;
+    const text = `${nameOf(message)}: chosen ${show(low.ballot)} ${say(a)}, then ${show(high.ballot)} ${say(b)}`;
+    this.#report("CHOSEN_IS_KEPT", text);
+  }
+
+  #proposeEnd(lane: LaneTruth, ballot: Ballot, value: EndValue): Proposal<EndValue> {
+    const known = lane.ends.find((proposal) => compareBallots(proposal.ballot, ballot) === 0);
+    if (known !== undefined) {
+      if (!sameEnd(known.value, value)) {
+        this.#report("ONE_VALUE_PER_STEP", `two ENDs of ${short(lane.lane)} at ${show(ballot)}`);
+      }
+      return known;
+    }
+    const proposal = { ballot, value, accepted: 0, chosen: false };
+    lane.ends.push(proposal);
+    for (const other of lane.ends) {
+      if (other.chosen && compareBallots(other.ballot, ballot) < 0) this.#extends(lane, other, proposal);
+    }
+    return proposal;
+  }
+
+  #onEndChosen(lane: LaneTruth, chosen: Proposal<EndValue>): void {
+    for (const other of lane.ends) {
+      if (compareBallots(other.ballot, chosen.ballot) > 0) this.#extends(lane, chosen, other);
+      else if (other !== chosen && other.chosen) this.#extends(lane, other, chosen);
+    }
+    const { value } = chosen;
+    for (const message of lane.messages.values()) {
+      const proposal = message.proposals.find(({ chosen }) => chosen);
+      if (proposal === undefined || !isVoid(value, message.seq)) continue;
+      this.#report(
+        "VOID_NEVER_CHOSEN",
+        `${nameOf(message)} is void in END, but ${say(proposal.value)} was chosen`,
+      );
+    }
+    lane.end ??= value;
+    if (!value.closed || lane.closed) return;
+    lane.closed = true;
+    for (let seq = 0; seq < value.n; seq += 1) {
+      if (isVoid(value, seq) || lane.messages.get(seq)?.done !== undefined) continue;
+      this.#report("CLOSED_IS_FINISHED", `${short(lane.lane)} closed with ${seq} unfinished`);
+    }
+  }
+
+  #extends(lane: LaneTruth, low: Proposal<EndValue>, high: Proposal<EndValue>): void {
+    if (sameExtent(low.value, high.value) && (!low.value.closed || high.value.closed)) return;
+    const text = `${short(lane.lane)}: END ${JSON.stringify(low.value)} at ${show(low.ballot)} was chosen, `;
+    this.#report("END_IS_KEPT", `${text}then ${JSON.stringify(high.value)} at ${show(high.ballot)}`);
+  }
+
+  // Questions.
+
+  /** Whether a quorum has the message, at whatever step of one writer. */
+  exists(message: MessageTruth): boolean {
+    const { lane, seq, proposals } = message;
+    if (lane.end !== undefined) return !isVoid(lane.end, seq);
+    return proposals.some((one) => {
+      let bits = 0;
+      for (const other of proposals) {
+        if (comparePromises(one.ballot, other.ballot) === 0) bits |= other.accepted;
+      }
+      return bitCount(bits) >= lane.quorum;
+    });
+  }
+
+  /** The chosen value at the highest ballot. */
+  latest(message: MessageTruth): Value | undefined {
+    let best: Proposal<Value> | undefined;
+    for (const proposal of message.proposals) {
+      if (proposal.chosen && (best === undefined || compareBallots(proposal.ballot, best.ballot) > 0)) {
+        best = proposal;
+      }
+    }
+    return best?.value;
+  }
+}
+
+function sameHolder(a: Value, b: Value): boolean {
+  return a.holder?.peer === b.holder?.peer && a.holder?.session === b.holder?.session;
+}
+
+function sameExtent(a: EndValue, b: EndValue): boolean {
+  return sameEnd({ ...a, closed: false }, { ...b, closed: false });
+}
+
+export function short(lane: LaneId): string {
+  return lane.slice(0, 6);
+}
+
+export function nameOf({ lane, seq }: MessageTruth): string {
+  return `${short(lane.lane)}-${seq}`;
+}
+
+export function show({ round, pid, step }: Ballot): string {
+  return `(${round},${pid[0]}.${Number.parseInt(pid.slice(32, 44), 16)},${step})`;
+}
+
+export function say({ state, epoch, holder, deliveries, acquired }: Value): string {
+  const whom = holder === undefined ? "" : ` ${holder.peer}/${Number.parseInt(holder.session, 16)}`;
+  return `${state}(e${epoch}${whom} d${deliveries} a${acquired})`;
+}

@@ -1,0 +1,247 @@
+import type { QueueEffect } from "../../packages/queue/src/core/queue-core.ts";
+import type { LaneId, Verdict } from "../../packages/queue/src/core/types.ts";
+import type { Delivery } from "../../packages/queue/src/core/messages.ts";
+import type { SimNode } from "./node.ts";
+import type { World } from "./world.ts";
+
+/** One thing an application asked of its node, until it is answered or the process ends. */
+export interface Request {
+  readonly id: number;
+  readonly node: SimNode;
+  readonly boot: number;
+  readonly kind: "enqueue" | "verdict" | "resolve";
+  readonly askedAt: number;
+  readonly deadlineAt: number;
+  readonly lane?: LaneId;
+  readonly seq?: number;
+  readonly epoch?: number;
+  readonly verdict?: Verdict;
+}
+
+/** A message in an application's hands. */
+interface Handling {
+  readonly item: Delivery;
+  readonly node: SimNode;
+  asked: boolean;
+}
+
+/** The applications: producers, consumers and what their handlers do. */
+export class Workload {
+  readonly requests = new Map<number, Request>();
+  /** Enqueues whose message is known to exist, and where. */
+  readonly acknowledged = new Map<string, number>();
+  enqueued = 0;
+  readonly #world: World;
+  readonly #handling = new Map<string, Handling>();
+  /** Consumers by node: they live as long as its process. */
+  readonly #sessions = new Map<SimNode, string[]>();
+  #nextId = 1;
+  #nextSession = 1;
+  #calm = false;
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  begin(): void {
+    const { scenario, events, dice } = this.#world;
+    events.in(dice.pick([0, 20, 500]), () => this.#produce());
+    if (scenario.rosterMs > 0) events.in(dice.wait(scenario.rosterMs), () => this.#changeRoster());
+  }
+
+  /** From now on every message is acknowledged at once. */
+  calm(): void {
+    this.#calm = true;
+    for (const node of this.#world.nodes) if (node.state === "up") this.#consume(node, 8);
+    for (const handling of this.#handling.values()) {
+      this.#world.events.in(this.#world.dice.real(0, 50), () => this.#judge(handling, { kind: "ack" }));
+    }
+  }
+
+  onStart(node: SimNode): void {
+    const { dice, scenario } = this.#world;
+    const count = this.#calm ? 1 : dice.whole(0, Math.ceil((scenario.consumersMax * 2) / scenario.nodes));
+    this.#sessions.set(node, []);
+    for (let i = 0; i < Math.min(count, 4); i += 1) this.#consume(node, dice.whole(1, scenario.prefetchMax));
+  }
+
+  onKilled(node: SimNode): void {
+    this.#sessions.set(node, []);
+    for (const [key, handling] of this.#handling) if (handling.node === node) this.#handling.delete(key);
+    for (const request of this.requests.values()) {
+      if (request.node !== node) continue;
+      this.requests.delete(request.id);
+      this.#world.checker.onUnknown(request);
+    }
+  }
+
+  // Producers.
+
+  #produce(): void {
+    const { scenario, events, dice, nodes } = this.#world;
+    if (this.enqueued >= scenario.messages || this.#calm) return;
+    const burst = dice.chance(0.2) ? dice.whole(2, 8) : 1;
+    const node = dice.pick(nodes);
+    for (let i = 0; i < burst; i += 1) this.#enqueue(node);
+    events.in(dice.wait(scenario.enqueueMs), () => this.#produce());
+  }
+
+  #enqueue(node: SimNode): void {
+    const { scenario, dice, queue, checker } = this.#world;
+    if (node.state !== "up") return;
+    this.enqueued += 1;
+    const waitMs = dice.real(0.2, 1) * scenario.enqueueDeadlineMs;
+    const id = this.#ask({ node, kind: "enqueue" }, waitMs);
+    const body = new Uint8Array(4 + dice.whole(0, scenario.bodyBytes));
+    new DataView(body.buffer).setUint32(0, id);
+    checker.onEnqueue(this.requests.get(id)!, body);
+    const bodyHash = hashOf(id);
+    node.enter({
+      type: "enqueue",
+      requestId: id,
+      queue,
+      body,
+      bodyHash,
+      deadlineMs: node.now().monoMs + waitMs,
+    });
+  }
+
+  #ask(what: Omit<Request, "id" | "boot" | "askedAt" | "deadlineAt">, waitMs: number): number {
+    const id = this.#nextId;
+    this.#nextId += 1;
+    const { now } = this.#world.events;
+    this.requests.set(id, { ...what, id, boot: what.node.boot, askedAt: now, deadlineAt: now + waitMs });
+    return id;
+  }
+
+  // Consumers.
+
+  #consume(node: SimNode, prefetch: number): void {
+    const session = this.#nextSession.toString(16).padStart(16, "0");
+    this.#nextSession += 1;
+    this.#sessions.get(node)?.push(session);
+    node.enter({ type: "consume", session, queue: this.#world.queue, prefetch });
+  }
+
+  #changeRoster(): void {
+    if (this.#calm) return;
+    const { scenario, events, dice, nodes } = this.#world;
+    const node = dice.pick(nodes);
+    const sessions = this.#sessions.get(node) ?? [];
+    if (node.state === "up") {
+      if (sessions.length > 0 && dice.chance(0.5)) {
+        const session = sessions.splice(dice.whole(0, sessions.length - 1), 1)[0]!;
+        node.enter({ type: "endConsumer", session });
+      } else if (sessions.length < 4) this.#consume(node, dice.whole(1, scenario.prefetchMax));
+    }
+    events.in(dice.wait(scenario.rosterMs), () => this.#changeRoster());
+  }
+
+  // What comes back.
+
+  onEffect(node: SimNode, effect: QueueEffect): void {
+    switch (effect.type) {
+      case "deliver":
+        return this.#handle(node, effect.item);
+      case "leaseLost":
+        return this.#onLeaseLost(node, `${effect.lane}-${effect.seq}-${effect.epoch}`);
+      case "enqueued": {
+        const request = this.#answered(effect.requestId);
+        const { result } = effect;
+        if (request === undefined) return;
+        this.#world.checker.onEnqueued(request, result);
+        if (result.code === "INDETERMINATE") this.#resolveLater(result.lane, result.seq);
+        return;
+      }
+      case "verdict": {
+        const request = this.#answered(effect.requestId);
+        if (request === undefined) return;
+        this.#handling.delete(`${request.lane}-${request.seq}-${request.epoch}`);
+        return this.#world.checker.onVerdict(request, effect.code);
+      }
+      case "resolved": {
+        const request = this.#answered(effect.requestId);
+        if (request === undefined) return;
+        return this.#world.checker.onResolved(request, effect.resolution);
+      }
+      default:
+        return;
+    }
+  }
+
+  #answered(id: number): Request | undefined {
+    const request = this.requests.get(id);
+    if (request === undefined) this.#world.violate("ANSWERED_ONCE", `request ${id} is answered again`);
+    this.requests.delete(id);
+    return request;
+  }
+
+  #resolveLater(lane: LaneId, seq: number): void {
+    const { events, dice, nodes } = this.#world;
+    if (dice.chance(0.3)) return;
+    events.in(dice.real(0, 2_000), () => {
+      const node = dice.pick(nodes);
+      if (node.state !== "up") return;
+      const waitMs = dice.real(100, 5_000);
+      const id = this.#ask({ node, kind: "resolve", lane, seq }, waitMs);
+      node.enter({ type: "resolve", requestId: id, lane, seq, deadlineMs: node.now().monoMs + waitMs });
+    });
+  }
+
+  // Handlers.
+
+  #handle(node: SimNode, item: Delivery): void {
+    const { scenario, events, dice } = this.#world;
+    const handling: Handling = { item, node, asked: false };
+    this.#handling.set(keyOf(item), handling);
+    const verdict = this.#calm ? ({ kind: "ack" } as const) : this.#draw();
+    if (verdict === undefined) {
+      // Hangs: perhaps for several renewals, perhaps until well after it lost the lease.
+      const afterMs = dice.real(0.5, 4) * scenario.leaseMs;
+      events.in(afterMs, () => this.#judge(handling, { kind: "ack" }));
+    } else events.in(dice.wait(scenario.handleMs), () => this.#judge(handling, verdict));
+  }
+
+  #draw(): Verdict | undefined {
+    const { scenario, dice } = this.#world;
+    if (dice.chance(scenario.hang)) return undefined;
+    if (dice.chance(scenario.nack)) return { kind: "nack", delayMs: dice.pick([0, 0, 50, 800]) };
+    if (dice.chance(scenario.release)) return { kind: "release" };
+    if (dice.chance(scenario.reject)) return { kind: "reject", reason: "unwanted" };
+    return { kind: "ack" };
+  }
+
+  #onLeaseLost(node: SimNode, key: string): void {
+    const { events, dice } = this.#world;
+    const handling = this.#handling.get(key);
+    if (handling?.node !== node) return;
+    // Some handlers stop at the signal, some do not care.
+    const verdict: Verdict = dice.chance(0.5) ? { kind: "release" } : { kind: "ack" };
+    if (dice.chance(0.7)) events.in(dice.real(0, 100), () => this.#judge(handling, verdict));
+  }
+
+  #judge(handling: Handling, verdict: Verdict): void {
+    const { item, node } = handling;
+    if (handling.asked || this.#handling.get(keyOf(item)) !== handling) return;
+    handling.asked = true;
+    const { lane, seq, epoch } = item;
+    const waitMs = this.#world.dice.real(0.5, 1) * this.#world.scenario.verdictDeadlineMs;
+    const id = this.#ask({ node, kind: "verdict", lane, seq, epoch, verdict }, waitMs);
+    const deadlineMs = node.now().monoMs + waitMs;
+    node.enter({ type: "verdict", requestId: id, lane, seq, epoch, verdict, deadlineMs });
+  }
+
+  /** Messages in handlers' hands. */
+  get handling(): number {
+    return this.#handling.size;
+  }
+}
+
+function keyOf({ lane, seq, epoch }: Delivery): string {
+  return `${lane}-${seq}-${epoch}`;
+}
+
+/** The hash a host would compute: here it names the request. */
+export function hashOf(request: number): string {
+  return request.toString(16).padStart(64, "0");
+}

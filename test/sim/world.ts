@@ -1,0 +1,309 @@
+import { createHash } from "node:crypto";
+import { SeededRandom } from "@klatsch/kit/core";
+import { QueueCore } from "../../packages/queue/src/core/queue-core.ts";
+import type { QueueEffect } from "../../packages/queue/src/core/queue-core.ts";
+import type { Message } from "../../packages/queue/src/core/messages.ts";
+import type { Descriptor, LaneId, PeerId, QueueId } from "../../packages/queue/src/core/types.ts";
+import { Checker } from "./checkers.ts";
+import { EventQueue } from "./events.ts";
+import { FaultMaker } from "./faults.ts";
+import { Network } from "./network.ts";
+import { SimNode } from "./node.ts";
+import type { HostFlaws, Scenario, ScenarioPatch } from "./scenario.ts";
+import { Dice, drawScenario } from "./scenario.ts";
+import { describeEffect, describeMessage } from "./trace.ts";
+import { Workload } from "./workload.ts";
+
+/** How long after the last fault everything may take, in virtual milliseconds. */
+const DRAIN_MS = 120_000;
+const FORGET_MS = 120_000;
+
+export interface WorldInit {
+  readonly seed: number;
+  readonly patch?: ScenarioPatch | undefined;
+  readonly flaws?: HostFlaws | undefined;
+  /** The core under test; a mutant instead of the real one. */
+  readonly coreClass?: typeof QueueCore | undefined;
+  readonly traced?: boolean | undefined;
+}
+
+/** A rule that did not hold. */
+export class Violation extends Error {
+  override readonly name = "Violation";
+  readonly rule: string;
+
+  constructor(rule: string, text: string) {
+    super(`${rule}: ${text}`);
+    this.rule = rule;
+  }
+}
+
+export interface RunResult {
+  readonly seed: number;
+  readonly steps: number;
+  readonly violation: Violation | undefined;
+  readonly trace: readonly string[];
+  readonly stats: RunStats;
+}
+
+/** What a run contained, so that a scenario that tests nothing shows. */
+export interface RunStats {
+  enqueued: number;
+  acknowledged: number;
+  delivered: number;
+  done: number;
+  steals: number;
+  crashes: number;
+  lanes: number;
+}
+
+/** Some machines, their disks and wires, and everything that goes wrong with them, from one seed. */
+export class World {
+  readonly seed: number;
+  readonly events = new EventQueue();
+  readonly dice: Dice;
+  readonly scenario: Scenario;
+  readonly flaws: HostFlaws;
+  readonly queue: QueueId = "9".repeat(64);
+  readonly nodes: readonly SimNode[];
+  readonly network: Network;
+  readonly faults: FaultMaker;
+  readonly workload: Workload;
+  readonly checker: Checker;
+  readonly stats: RunStats = {
+    enqueued: 0,
+    acknowledged: 0,
+    delivered: 0,
+    done: 0,
+    steals: 0,
+    crashes: 0,
+    lanes: 0,
+  };
+  readonly #coreClass: typeof QueueCore;
+  readonly #laneIds = new Map<string, LaneId>();
+  readonly #lines: string[] | undefined;
+  #violation: Violation | undefined;
+
+  constructor(init: WorldInit) {
+    this.seed = init.seed;
+    this.dice = new Dice(init.seed);
+    this.scenario = drawScenario(this.dice, init.patch);
+    this.flaws = init.flaws ?? {};
+    this.#coreClass = init.coreClass ?? QueueCore;
+    this.#lines = init.traced === true ? [] : undefined;
+    this.nodes = Array.from({ length: this.scenario.nodes }, (_, index) => new SimNode(this, index));
+    this.network = new Network(this.events, this.dice, this.#networkHost(), this.scenario);
+    this.faults = new FaultMaker(this);
+    this.workload = new Workload(this);
+    this.checker = new Checker(this);
+  }
+
+  #networkHost(): ConstructorParameters<typeof Network>[2] {
+    const at = (peer: PeerId): SimNode => this.nodes.find((node) => node.peer === peer)!;
+    return {
+      canConnect: (peer) => at(peer).state !== "down" && at(peer).stalledUntil <= this.events.now,
+      linkUp: (peer, other, session) => {
+        this.trace(() => `${peer} has a link to ${other}`);
+        at(peer).linkUp(other, session);
+      },
+      linkDown: (peer, other, session) => {
+        this.trace(() => `${peer} lost its link to ${other}`);
+        at(peer).linkDown(other, session);
+      },
+      receive: (peer, from, message) => {
+        this.trace(() => `${peer} ← ${from} ${describeMessage(message)}`);
+        const node = at(peer);
+        if (message.type === "hello" && message.echo > node.batchNo && this.flaws.amnesia !== true) {
+          this.violate(
+            "ECHO_IS_SYNCED",
+            `${from} counted on ${message.echo} of ${peer}'s ${node.batchNo} batches`,
+          );
+        }
+        node.enter({ type: "message", from, message });
+      },
+    };
+  }
+
+  // For the parts.
+
+  trace(line: () => string): void {
+    this.#lines?.push(`${this.events.now.toFixed(2).padStart(9)} ${line()}`);
+  }
+
+  /** Ends the run. Thrown as well, so that nothing happens after it; the return type lets callers say `throw`. */
+  violate(rule: string, text: string): never {
+    const violation = new Violation(rule, text);
+    this.broke(violation);
+    throw violation;
+  }
+
+  /** A core threw, or a checker did inside it. */
+  broke(error: unknown): void {
+    if (this.#violation !== undefined) return;
+    const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.#violation = error instanceof Violation ? error : new Violation("NEVER_THROWS", text);
+    this.trace(() => `VIOLATION ${this.#violation?.message ?? ""}`);
+  }
+
+  makeCore(node: SimNode, seed: number): QueueCore {
+    return new this.#coreClass({
+      peer: node.peer,
+      store: node.store,
+      boot: node.boot,
+      random: new SeededRandom(seed),
+      now: node.now(),
+      tuning: this.scenario.tuning,
+      records: node.disk.synced,
+      laneIdOf: (descriptor) => this.#laneIdOf(descriptor),
+    });
+  }
+
+  #laneIdOf(descriptor: Descriptor): LaneId {
+    const text = JSON.stringify(descriptor);
+    let lane = this.#laneIds.get(text);
+    if (lane === undefined) {
+      lane = createHash("sha256").update(text).digest("hex");
+      this.#laneIds.set(text, lane);
+    }
+    return lane;
+  }
+
+  startNode(node: SimNode): void {
+    node.start();
+    this.trace(() => `${node.peer} starts, boot ${node.boot}`);
+    const { replicas, leaseMs, maxDeliveries } = this.scenario;
+    const definition = { queue: this.queue, name: "jobs", replicas, leaseMs, maxDeliveries };
+    node.enter({ type: "declare", definition });
+    this.faults.onStart(node);
+    this.workload.onStart(node);
+    for (const other of this.nodes) {
+      if (other !== node) this.network.connect(node.peer, other.peer, this.dice.real(1, 50));
+    }
+  }
+
+  takeCommitFailure(node: SimNode): boolean {
+    return this.faults.takeCommitFailure(node);
+  }
+
+  onStoreFailed(node: SimNode): void {
+    this.trace(() => `${node.peer}'s store stops`);
+    this.faults.onStoreFailed(node);
+  }
+
+  onSent(node: SimNode, to: PeerId, message: Message): void {
+    this.trace(() => `${node.peer} → ${to} ${describeMessage(message)}`);
+    this.checker.onSent(message);
+  }
+
+  onEffect(node: SimNode, effect: QueueEffect): void {
+    this.trace(() => `${node.peer} ! ${describeEffect(effect)}`);
+    if (effect.type === "fault") this.violate("NO_FAULTS", `${node.peer}: ${effect.what} ${effect.peer}`);
+    if (effect.type === "stole") this.stats.steals += 1;
+    if (effect.type === "deliver") {
+      this.stats.delivered += 1;
+      this.checker.onDeliver(node, effect.item);
+    }
+    this.workload.onEffect(node, effect);
+  }
+
+  // The run.
+
+  run(): RunResult {
+    try {
+      this.#run();
+    } catch (error) {
+      this.broke(error);
+    }
+    const { truth } = this.checker;
+    this.stats.enqueued = this.workload.enqueued;
+    this.stats.lanes = truth.lanes.size;
+    for (const { done } of truth.messages()) if (done !== undefined) this.stats.done += 1;
+    return {
+      seed: this.seed,
+      steps: this.events.count,
+      violation: this.#violation,
+      trace: this.#lines ?? [],
+      stats: this.stats,
+    };
+  }
+
+  #run(): void {
+    this.trace(() => JSON.stringify(this.scenario));
+    for (const node of this.nodes) {
+      this.events.in(this.dice.chance(0.7) ? 0 : this.dice.real(0, 500), () => this.startNode(node));
+    }
+    this.workload.begin();
+    this.faults.begin();
+    this.#until(this.scenario.chaosMs);
+    this.trace(() => "— faults end —");
+    this.faults.end();
+    this.network.calm = true;
+    this.#until(this.events.now + 4_000); // Cuts under way heal by then.
+    this.faults.review();
+    this.workload.calm();
+    this.#await("DRAINS", DRAIN_MS, () => this.#undrained());
+    this.checker.onDrained();
+    this.#restartAll();
+    this.#await("FORGETS", FORGET_MS, () => this.#unforgotten());
+  }
+
+  #until(untilMs: number): void {
+    while (this.#violation === undefined && this.events.step(untilMs));
+    if (this.#violation !== undefined) throw this.#violation;
+  }
+
+  /** Runs until `missing` has nothing to say. */
+  #await(rule: string, withinMs: number, missing: () => string | undefined): void {
+    const lastMs = this.events.now + withinMs;
+    for (;;) {
+      const text = missing();
+      if (text === undefined) return;
+      if (this.events.now >= lastMs) this.violate(rule, `after ${withinMs} ms without faults ${text}`);
+      this.#until(this.events.now + 250);
+    }
+  }
+
+  #undrained(): string | undefined {
+    const { requests, handling } = this.workload;
+    for (const { kind, id } of requests.values()) return `${kind} ${id} waits for its answer`;
+    if (handling > 0) return `${handling} messages are in hand`;
+    for (const { peer, core } of this.nodes) {
+      if (core === undefined) return `${peer} is down`;
+      for (const { lane, registers } of core.acceptor.lanes()) {
+        for (const [seq, { value }] of registers) {
+          if (value.state !== "DEAD") return `${peer} keeps ${lane.slice(0, 6)}-${seq} ${value.state}`;
+        }
+      }
+      const { held, waitingEnqueues } = core.gauges();
+      if (held + waitingEnqueues > 0) return `${peer} holds ${held}, ${waitingEnqueues} enqueues wait`;
+    }
+    return undefined;
+  }
+
+  /** Lanes of processes that are gone are taken over and closed: nothing stays open for appending. */
+  #restartAll(): void {
+    this.trace(() => "— every node restarts —");
+    for (const node of this.nodes) {
+      this.faults.kill(node);
+      this.events.in(10, () => this.startNode(node));
+      this.#until(this.events.now + 500);
+    }
+  }
+
+  #unforgotten(): string | undefined {
+    for (const { peer, disk } of this.nodes) {
+      for (const [key, record] of disk.view) {
+        if (["member", "definition", "echo", "floor"].includes(record.kind)) continue;
+        const slot = Number.parseInt(key.split("/")[1] ?? "", 16);
+        const lane = record.kind === "opened" ? record.lane : disk.lanes.get(slot);
+        if (lane !== undefined && this.checker.mayStay(lane)) continue;
+        return `${peer} keeps ${key} (${record.kind}) of lane ${lane?.slice(0, 6) ?? "?"}`;
+      }
+    }
+    return undefined;
+  }
+}
+
+export function runSeed(init: WorldInit): RunResult {
+  return new World(init).run();
+}
