@@ -15,7 +15,7 @@ describe("a queue on three nodes", () => {
     const seen: string[] = [];
     for (const queue of queues) queue.consume((message) => void seen.push(text(message)));
     const names = Array.from({ length: 300 }, (_, no) => `job ${no}`);
-    await Promise.all(names.map((name, no) => queues[no % 3]?.enqueue(bytes(name))));
+    await Promise.all(names.map(async (name, no) => await queues[no % 3]?.enqueue(bytes(name))));
     await until("all are handled", () => seen.length >= names.length);
     expect(seen.toSorted()).toEqual(names.toSorted());
   });

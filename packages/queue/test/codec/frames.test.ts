@@ -11,7 +11,11 @@ import type { StoredRecord } from "../../src/core/records.ts";
 import type { Descriptor, Value } from "../../src/core/types.ts";
 
 const hex = (digits: number): fc.Arbitrary<string> =>
-  fc.string({ unit: fc.constantFrom(..."0123456789abcdef"), minLength: digits, maxLength: digits });
+  fc.string({
+    unit: fc.constantFrom(...Array.from("0123456789abcdef")),
+    minLength: digits,
+    maxLength: digits,
+  });
 const lane = hex(64);
 const store = hex(32);
 const pid = hex(60);
@@ -307,7 +311,9 @@ describe("records", () => {
 describe("identities", () => {
   it("keep their golden values: changing them would orphan every lane on disk", () => {
     const jobs = { name: "jobs", replicas: 3, leaseMs: 30_000, maxDeliveries: 20 };
-    expect(queueIdOf(jobs)).toMatchInlineSnapshot(`"096637dea3e6c5f40155d1ec2a29d4383dfef8bbb641b12bc6b7442e1a9ffd5c"`);
+    expect(queueIdOf(jobs)).toMatchInlineSnapshot(
+      `"096637dea3e6c5f40155d1ec2a29d4383dfef8bbb641b12bc6b7442e1a9ffd5c"`,
+    );
     const first: Descriptor = {
       queue: "ab".repeat(32),
       originPid: "0123456789ab".repeat(5),
@@ -317,7 +323,11 @@ describe("identities", () => {
       consumersSeen: 1,
       wanted: 3,
     };
-    expect(laneIdOf(first)).toMatchInlineSnapshot(`"d9f5a0cab55ef0beee60d04832d82ecd78e05879db9113fefbf8bff632cdc6d0"`);
-    expect(bodyHash(new Uint8Array([1, 2, 3]))).toMatchInlineSnapshot(`"A5BYxvLAy0ksUzsKTRTvd8wPeKvMztUofYShogEc-4E"`);
+    expect(laneIdOf(first)).toMatchInlineSnapshot(
+      `"d9f5a0cab55ef0beee60d04832d82ecd78e05879db9113fefbf8bff632cdc6d0"`,
+    );
+    expect(bodyHash(new Uint8Array([1, 2, 3]))).toMatchInlineSnapshot(
+      `"A5BYxvLAy0ksUzsKTRTvd8wPeKvMztUofYShogEc-4E"`,
+    );
   });
 });

@@ -1,0 +1,60 @@
+// A process of its own with one mesh member and its queue `jobs`, told over IPC what to do.
+import { createMesh } from "@klatsch/mesh";
+import { createQueues, QueueError } from "@klatsch/queue";
+import type { Queue } from "@klatsch/queue";
+
+import type { Command, Report } from "./members.ts";
+
+const say = (report: Report): void => void process.send?.(report);
+const [name = "", dataDir = "", ...bootstrap] = process.argv.slice(2);
+const mesh = await createMesh({ name, bootstrap, dataDir });
+const queues = await createQueues({ mesh, dataDir });
+const queue = await queues.declare("jobs", { leaseMs: 10_000 });
+
+let resting = false;
+process.on("message", (command: Command) => {
+  if (command.type === "rest") resting = true;
+  else if (command.type === "produce") void produce(queue, command.inFlight);
+  else if (command.type === "consume") consume(queue);
+  else if (command.type === "enqueueOnce") void enqueueOnce(queue, command.timeoutMs);
+  else say({ type: "peers", count: queues.stats().peers });
+});
+process.on("disconnect", () => process.exit(0));
+say({ type: "started", addresses: [...mesh.addresses()], peerId: mesh.peerId });
+
+async function produce(to: Queue, inFlight: number): Promise<void> {
+  let no = 0;
+  const one = async (): Promise<void> => {
+    while (!resting) {
+      no += 1;
+      try {
+        const { id } = await to.enqueue(new TextEncoder().encode(`${name} ${no}`));
+        say({ type: "enqueued", id });
+      } catch (error) {
+        if (!(error instanceof QueueError)) throw error;
+        say({ type: "refused", code: error.code, id: error.id });
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: inFlight }, one));
+}
+
+function consume(from: Queue): void {
+  from.consume(
+    async (message) => {
+      say({ type: "delivered", id: message.id, epoch: message.epoch });
+      await message.ack();
+      say({ type: "acked", id: message.id });
+    },
+    { prefetch: 32 },
+  );
+}
+
+async function enqueueOnce(to: Queue, timeoutMs: number): Promise<void> {
+  const began = performance.now();
+  const code = await to.enqueue(new Uint8Array(8), { timeoutMs }).then(
+    () => "OK",
+    (error: unknown) => (error instanceof QueueError ? error.code : String(error)),
+  );
+  say({ type: "answered", code, tookMs: performance.now() - began });
+}
