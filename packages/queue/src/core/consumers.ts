@@ -49,6 +49,8 @@ interface Seen {
   readonly done: FinishedSet;
   readonly epochs: Map<number, number>;
   readonly held: Map<number, Held>;
+  /** Sessions that gave up on a verdict: a new writer may deliver that lease to them once more. */
+  readonly unsettled: Map<number, string>;
   keepUntilMs: number;
 }
 
@@ -67,6 +69,8 @@ export interface ConsumersHost {
 }
 
 const SWEEP_MS = 5_000;
+/** Verdicts of one lane that timed out and are remembered; the oldest is forgotten first. */
+const UNSETTLED_MAX = 4_096;
 
 /**
  * The consumers' side of flows 3, 4, 5 and 9: credit to lane writers, leases held and renewed, verdicts
@@ -161,6 +165,7 @@ export class Consumers {
         done: new FinishedSet(),
         epochs: new Map(),
         held: new Map(),
+        unsettled: new Map(),
         keepUntilMs: 0,
       };
       this.#seen.set(lane, seen);
@@ -193,6 +198,7 @@ export class Consumers {
       return;
     }
     seen.epochs.set(seq, epoch);
+    seen.unsettled.delete(seq);
     const byReceipt = monoMs + leaseMs - item.ageMs;
     const byStamp = stampMs > 0 ? stampMs + leaseMs + 1_000 : byReceipt;
     const held: Held = {
@@ -349,6 +355,7 @@ export class Consumers {
       seen?.epochs.delete(held.seq);
     }
     if (seen !== undefined) {
+      if (code === "TIMEOUT") remember(seen.unsettled, held);
       seen.keepUntilMs = Math.max(seen.keepUntilMs, this.#context.now.monoMs + 2 * held.leaseMs);
     }
     if (settling !== undefined) this.#host.onVerdict(settling.requestId, code);
@@ -451,11 +458,22 @@ export class Consumers {
     this.#context.timers.set(this.#context.now.monoMs + SWEEP_MS, () => {
       this.#sweeping = false;
       for (const [lane, seen] of this.#seen) {
-        if (seen.held.size === 0 && seen.keepUntilMs <= this.#context.now.monoMs) this.#seen.delete(lane);
+        for (const [seq, session] of seen.unsettled) {
+          if (!this.#consumers.has(session)) seen.unsettled.delete(seq);
+        }
+        const over = seen.held.size === 0 && seen.unsettled.size === 0;
+        if (over && seen.keepUntilMs <= this.#context.now.monoMs) this.#seen.delete(lane);
       }
       if (this.#seen.size > 0) this.#sweepLater();
     });
   }
+}
+
+/** Until the outcome is confirmed, the epoch is kept as long as the session that was handed it. */
+function remember(unsettled: Map<number, string>, { seq, session }: Held): void {
+  unsettled.set(seq, session);
+  if (unsettled.size <= UNSETTLED_MAX) return;
+  for (const oldest of unsettled.keys()) return void unsettled.delete(oldest);
 }
 
 function give(grant: Grant, count: number): void {

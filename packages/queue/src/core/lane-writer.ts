@@ -74,7 +74,7 @@ export interface LaneHost {
   onLeased(lane: LaneWriter, register: Register): void;
   /** A lease was not chosen in time; its credit is free again. */
   onSuperseded(lane: LaneWriter, holder: Holder): void;
-  onSettled(lane: LaneWriter, seq: number, waiter: Waiter): void;
+  onSettled(lane: LaneWriter, seq: number, waiter: Waiter, code: "DONE" | "FINISHED"): void;
   onFinished(lane: LaneWriter, register: Register): void;
   /** A replica wants the body, and neither memory nor the own store has it. */
   onBodyWanted(lane: LaneWriter, register: Register): void;
@@ -420,10 +420,25 @@ export class LaneWriter implements LaneSender {
         this.#owed[index]?.seqs.add(register.seq);
         link.owe(this);
         return;
-      case "GONE": // Somebody finished it: this writer will hear of that as a refusal.
+      case "GONE":
+        return this.#onGone(register);
       case "CONFLICT":
         return;
     }
+  }
+
+  /**
+   * A finished seq outranks all ballots [M3], so a DONE that a replica answers with GONE is chosen: no quorum
+   * of accepts may ever come. Under which epoch is not known here, so whoever waits hears FINISHED. Any other
+   * value means that a higher writer finished it, and a refusal follows.
+   */
+  #onGone(register: Register): void {
+    const { seq, value, waiter } = register;
+    if (value.state !== "DONE" || register.chosen) return;
+    register.waiter = undefined;
+    register.value = { ...value, epoch: 0 };
+    this.#onChosen(register);
+    if (waiter !== undefined) this.#host.onSettled(this, seq, waiter, "FINISHED");
   }
 
   #hold(register: Register, bit: number): void {
@@ -457,7 +472,7 @@ export class LaneWriter implements LaneSender {
     if (waiter !== undefined) {
       register.waiter = undefined;
       register.settled = { epoch: waiter.epoch, kind: waiter.kind };
-      this.#host.onSettled(this, register.seq, waiter);
+      this.#host.onSettled(this, register.seq, waiter, "DONE");
     }
     switch (value.state) {
       case "READY":

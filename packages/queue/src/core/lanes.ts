@@ -115,7 +115,7 @@ export class Lanes {
       onClaimable: (lane, register) => this.dispatch.add(lane, register),
       onLeased: (lane, register) => this.#deliver(lane, register),
       onSuperseded: (lane, holder) => this.dispatch.refund(lane.descriptor.queue, holder),
-      onSettled: (lane, seq, waiter) => this.#answerWaiter(lane, seq, waiter, "DONE"),
+      onSettled: (lane, seq, waiter, code) => this.#answerWaiter(lane, seq, waiter, code),
       onFinished: () => undefined,
       onBodyWanted: (lane, register) => this.#wantBody(lane, register),
       onEnd: (lane, end) => {

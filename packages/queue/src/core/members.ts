@@ -152,6 +152,11 @@ export class Members {
     return this.#peers.get(id)?.greeted === true;
   }
 
+  /** Other peers whose link is up: this node's hello is on its way, whatever follows it is understood. */
+  linked(): readonly PeerId[] {
+    return [...this.#peers].filter(([id, { up }]) => up && id !== this.#host.peer).map(([id]) => id);
+  }
+
   /** Peers that frames reach, this node included. */
   greeted(): readonly PeerId[] {
     return [...this.#peers].filter(([, peer]) => peer.greeted).map(([id]) => id);

@@ -267,8 +267,9 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#effects.push(effect);
   }
 
+  /** Whoever has this node's hello has to hear what changed since, although its own hello is still to come. */
   #tellOthers(message: Message): void {
-    for (const peer of this.members.greeted()) if (peer !== this.peer) this.send(peer, message);
+    for (const peer of this.members.linked()) this.send(peer, message);
   }
 
   #link({ peer, store }: Replica): ReplicaLink {

@@ -1,0 +1,174 @@
+import fc from "fast-check";
+
+import { bodyHash } from "../../src/codec/hash.ts";
+import type { Message } from "../../src/core/messages.ts";
+import type { Descriptor, Value } from "../../src/core/types.ts";
+
+const hex = (digits: number): fc.Arbitrary<string> =>
+  fc.string({
+    unit: fc.constantFrom(...Array.from("0123456789abcdef")),
+    minLength: digits,
+    maxLength: digits,
+  });
+export const lane = hex(64);
+export const store = hex(32);
+export const pid = hex(60);
+const session = hex(16);
+export const seq = fc.nat(65_535);
+export const count = fc.nat(1_000_000);
+export const peer = fc.string({ minLength: 1, maxLength: 60 });
+const body = fc.uint8Array({ maxLength: 300 });
+export const right = fc.record({ round: count, pid });
+export const ballot = fc.record({ round: count, pid, step: count });
+export const maybe = <T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
+  fc.option(arbitrary, { nil: undefined });
+const plain = { epoch: count, leaseMs: count, deliveries: count, acquired: count, notBeforeWallMs: count };
+export const value: fc.Arbitrary<Value> = fc.oneof(
+  fc.record({
+    ...plain,
+    state: fc.constantFrom("READY" as const, "DONE" as const, "DEAD" as const),
+    holder: fc.constant(undefined),
+    bodyHash: fc.constant("h"),
+    bodyBytes: count,
+    reason: maybe(fc.string({ maxLength: 100 })),
+  }),
+  fc.record({
+    ...plain,
+    state: fc.constant("LEASED" as const),
+    holder: fc.record({ peer, session }),
+    bodyHash: fc.constant("h"),
+    bodyBytes: count,
+    reason: fc.constant(undefined),
+  }),
+);
+const ranges = fc
+  .uniqueArray(fc.nat(5_000), { maxLength: 20 })
+  .map((ats) => ats.toSorted((a, b) => a - b))
+  .map((ats) => ats.slice(0, ats.length & ~1))
+  .map((ats) => ats.flatMap((at, i) => (i % 2 === 0 ? [[at, ats[i + 1] ?? at + 1] as const] : [])));
+export const end = fc.record({ n: seq, voids: ranges, closed: fc.boolean() });
+export const descriptor: fc.Arbitrary<Descriptor> = fc.record({
+  queue: lane,
+  originPid: pid,
+  laneNo: count,
+  replicas: fc.array(fc.record({ peer, store }), { minLength: 1, maxLength: 5 }),
+  voters: fc.nat(31),
+  consumersSeen: fc.nat(9),
+  wanted: fc.nat(9),
+});
+const ref = { lane, seq, epoch: count, session };
+const accept = fc
+  .record({ seq, step: count, value, body: maybe(body) })
+  .map((op) => (op.body === undefined ? op : { ...op, value: { ...op.value, bodyHash: bodyHash(op.body) } }));
+const section = fc.record({
+  lane,
+  descriptor: maybe(descriptor),
+  round: count,
+  pid,
+  accepts: fc.array(accept, { maxLength: 4 }),
+  learned: ranges,
+  end: maybe(fc.record({ step: count, value: end })),
+  closed: maybe(end),
+});
+const exception = fc.oneof(
+  fc.record({
+    section: count,
+    code: fc.constantFrom("REFUSED" as const, "CLOSED" as const, "NEED_LANE" as const, "BAD_LANE" as const),
+    promise: maybe(right),
+    end: maybe(end),
+  }),
+  fc.record({
+    section: count,
+    seq: fc.integer({ min: -1, max: 65_535 }),
+    code: fc.constantFrom("OLDER" as const, "GONE" as const, "NEED_BODY" as const, "CONFLICT" as const),
+    ballot: maybe(ballot),
+  }),
+);
+export const definition = fc.record({
+  queue: lane,
+  name: fc.string({ maxLength: 128 }),
+  replicas: fc.nat(15),
+  leaseMs: count,
+  maxDeliveries: count,
+});
+const floor = fc.record({ boot: count, laneNo: count });
+const verdict = fc.oneof(
+  fc.record({ kind: fc.constantFrom("ack" as const, "release" as const, "renew" as const) }),
+  fc.record({ kind: fc.constant("nack" as const), delayMs: count }),
+  fc.record({ kind: fc.constant("reject" as const), reason: fc.string({ maxLength: 1_024 }) }),
+);
+const list = <T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T[]> => fc.array(arbitrary, { maxLength: 4 });
+const of = <T extends Message["type"], F extends object>(
+  type: T,
+  fields: { [K in keyof F]: fc.Arbitrary<F[K]> },
+): fc.Arbitrary<{ type: T } & F> => fc.record({ type: fc.constant(type), ...fields }) as never;
+
+/** Every kind of message that travels. */
+export const message: fc.Arbitrary<Message> = fc.oneof(
+  of("hello", {
+    store: maybe(store),
+    boot: count,
+    definitions: list(definition),
+    consumes: list(lane),
+    floor: maybe(floor),
+    echo: count,
+  }),
+  of("roster", { consumes: list(lane) }),
+  of("declare", { definition }),
+  of("ops", { session: count, no: count, sections: list(section), echoes: list(fc.tuple(store, count)) }),
+  of("ok", { session: count, no: count, exceptions: list(exception), batchNo: count }),
+  of("prepare", { lane, descriptor, round: count, pid }),
+  of("refused", { lane, round: count, promise: maybe(right) }),
+  of("page", {
+    lane,
+    round: count,
+    snapshot: count,
+    index: count,
+    last: fc.boolean(),
+    registers: list(fc.record({ seq, ballot, value })),
+    finished: ranges,
+    end: maybe(fc.record({ ballot, value: end })),
+  }),
+  of("more", { lane, snapshot: count, index: count }),
+  of("closed", { lane, end: maybe(end) }),
+  of("getBody", { lane, seq }),
+  of("body", { lane, seq, body: maybe(body) }),
+  of("askGone", { lane, pid }),
+  of("gone", { lane, pid, gone: fc.boolean() }),
+  of("askLane", { lane }),
+  of("lane", { lane, serving: fc.boolean() }),
+  of("confirm", { lane, round: count, pid, token: count }),
+  of("confirmed", { lane, token: count, yes: fc.boolean() }),
+  of("floor", { floor }),
+  of("resolve", { lane, seq }),
+  of("resolved", {
+    lane,
+    seq,
+    resolution: fc.constantFrom("ACKED" as const, "NEVER" as const, "PENDING" as const, "UNKNOWN" as const),
+  }),
+  of("credit", {
+    items: list(
+      fc.record({ session, queue: lane, total: fc.integer({ min: -1, max: 9_999 }), recall: fc.boolean() }),
+    ),
+    stampMs: count,
+  }),
+  of("returned", { session, count }),
+  of("offer", { queue: lane, count }),
+  of("deliver", {
+    items: list(fc.record({ ...ref, leaseMs: count, ageMs: count, deliveries: count, body: maybe(body) })),
+    descriptors: list(fc.tuple(lane, descriptor)),
+    stampMs: count,
+  }),
+  of("held", { items: list(fc.record(ref)) }),
+  of("verdicts", { items: list(fc.record({ ...ref, verdict })), stampMs: count }),
+  of("settled", {
+    items: list(
+      fc.record({
+        ...ref,
+        renew: fc.boolean(),
+        code: fc.constantFrom("DONE" as const, "STALE" as const, "FINISHED" as const, "RETRY" as const),
+        hint: maybe(peer),
+      }),
+    ),
+  }),
+);
