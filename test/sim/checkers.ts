@@ -307,6 +307,12 @@ export class Checker {
     this.#world.violate("LINEARIZABLE", `${nameOf(message)}: ${JSON.stringify(operations)}`);
   }
 
+  /** A minority may keep what never existed until its lane closes. */
+  isVoid(lane: LaneId, seq: number): boolean {
+    const end = this.truth.lanes.get(lane)?.end;
+    return end !== undefined && isVoid(end, seq);
+  }
+
   /** Lanes that may stay: a dead message keeps its lane, and that lane those of its origin above it. */
   mayStay(lane: LaneId): boolean {
     const truth = this.truth.lanes.get(lane);

@@ -183,7 +183,7 @@ export class SimNode {
     const { events, dice, scenario } = this.#world;
     this.#writing = records;
     const fails = this.#world.takeCommitFailure(this);
-    events.in(dice.wait(scenario.syncMs) + 0.01, () => {
+    events.in(dice.wait(this.#world.network.calm ? Math.min(1, scenario.syncMs) : scenario.syncMs) + 0.01, () => {
       if (life !== this.#life) return;
       if (!fails) {
         this.#writing = undefined;

@@ -107,7 +107,7 @@ export class World {
         at(peer).linkUp(other, session);
       },
       linkDown: (peer, other, session) => {
-        this.trace(() => `${peer} lost its link to ${other}`);
+        if (at(peer).links.get(other) === session) this.trace(() => `${peer} lost its link to ${other}`);
         at(peer).linkDown(other, session);
       },
       receive: (peer, from, message) => {
@@ -271,7 +271,7 @@ export class World {
       if (core === undefined) return `${peer} is down`;
       for (const { lane, registers } of core.acceptor.lanes()) {
         for (const [seq, { value }] of registers) {
-          if (value.state !== "DEAD") return `${peer} keeps ${lane.slice(0, 6)}-${seq} ${value.state}`;
+          if (value.state !== "DEAD" && !this.checker.isVoid(lane, seq)) return `${peer} keeps ${lane.slice(0, 6)}-${seq} ${value.state}`;
         }
       }
       const { held, waitingEnqueues } = core.gauges();
