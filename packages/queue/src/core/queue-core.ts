@@ -17,6 +17,7 @@ import { Origin } from "./origin.ts";
 import type { StoredRecord } from "./records.ts";
 import { ReplicaLink } from "./replica-link.ts";
 import { Resolves } from "./resolves.ts";
+import { RestoredLanes } from "./restored.ts";
 import { Steals } from "./steal.ts";
 import { Timers } from "./timers.ts";
 import type {
@@ -141,6 +142,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly #origin: Origin;
   readonly #steals: Steals;
   readonly #resolves: Resolves;
+  readonly #restored: RestoredLanes;
   readonly #handlers: Handlers;
   readonly #links = new Map<StoreId, ReplicaLink>();
   #effects: QueueEffect[] = [];
@@ -180,6 +182,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.members.load(records);
     this.acceptor.load(records);
     this.#origin.load(records);
+    this.#restored = new RestoredLanes(this.acceptor, this.peer, (peer) => this.members.isGreeted(peer));
     this.#link(this).up();
     // Lanes that an older boot of this store wrote are taken over again (restart, flow 6).
     for (const lane of this.acceptor.lanes()) this.#steals.onPromised(lane);
@@ -391,6 +394,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     if (peer === this.peer) return;
     const store = this.members.linkDown(peer);
     this.#consumers.linkDown(peer);
+    this.#restored.drop(peer);
     this.lanes.linkDown(peer);
     if (store !== undefined) this.#links.get(store)?.down();
     this.#origin.review();
@@ -405,6 +409,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       if (hello.floor !== undefined) this.acceptor.raiseFloor(hello.store, hello.floor);
       this.#link({ peer: from, store: hello.store }).up();
     }
+    this.#restored.release((asker, message) => this.#onMessage(asker, message));
     this.#consumers.linkUp(from);
     this.#steals.recheck();
     this.#onRoster(from, hello.consumes);
@@ -449,6 +454,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
 
   #onMessage(from: PeerId, message: Message): void {
     if (message.type !== "hello" && !this.members.isGreeted(from)) return;
+    const asks = message.type === "ops" || message.type === "prepare";
+    if (asks && from !== this.peer && this.#restored.holds(from, message)) return;
     const handle = this.#handlers[message.type] as Handler<Message>;
     handle(from, message);
   }
