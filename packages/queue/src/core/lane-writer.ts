@@ -222,11 +222,20 @@ export class LaneWriter implements LaneSender {
     return register;
   }
 
-  /** Flow 2: proposes `holder` for the next epoch; superseded if not chosen in half the lease. */
+  /** Flow 2: proposes `holder` for the next epoch. */
   lease(register: Register, holder: Holder, leaseMs: number): void {
     this.#propose(register, leased(register.value, holder, leaseMs));
+  }
+
+  /**
+   * A lease is superseded if it is not chosen in half its time, counted from its first send: one that waits
+   * for a window would otherwise be given up before anybody saw it, again and again.
+   */
+  #armSupersede(register: Register): void {
+    const { value, chosen, recovering, timer } = register;
+    if (value.state !== "LEASED" || chosen || recovering || timer !== undefined) return;
     register.leasedMs = this.#context.now.monoMs;
-    const lateMs = register.leasedMs + leaseMs / 2;
+    const lateMs = register.leasedMs + value.leaseMs / 2;
     register.timer = this.#context.timers.set(lateMs, () => this.#supersede(register));
   }
 
@@ -316,6 +325,7 @@ export class LaneWriter implements LaneSender {
       this.#host.onBodyWanted(this, register);
       return;
     }
+    this.#armSupersede(register);
     const body = has ? undefined : register.body;
     link.accept(this, attach ? { seq, step, value, body, attach } : { seq, step, value, body });
   }
