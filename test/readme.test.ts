@@ -12,20 +12,21 @@ const FLAGS = [
   "--input-type=module-typescript",
 ];
 
-/** The first TypeScript program of a README, or `undefined`. */
-async function programOf(name: string): Promise<string | undefined> {
-  const text = await readFile(join(ROOT, "packages", name, "README.md"), "utf8").catch(() => "");
+/** The first TypeScript program of a folder's README, or `undefined`. */
+async function programOf(folder: string): Promise<string | undefined> {
+  const text = await readFile(join(ROOT, folder, "README.md"), "utf8").catch(() => "");
   return /^```ts\n(.*?)^```/ms.exec(text)?.[1];
 }
 
-const names = await readdir(join(ROOT, "packages"));
+const packages = await readdir(join(ROOT, "packages"));
+const names = [".", ...packages.map((name) => join("packages", name))];
 const programs = await Promise.all(names.map(async (name) => ({ name, program: await programOf(name) })));
 
 describe("README", () => {
   it.each(programs.filter(({ program }) => program !== undefined))(
     "program of $name runs as pasted",
     async (each) => {
-      const cwd = join(ROOT, "packages", each.name);
+      const cwd = join(ROOT, each.name);
       const { stdout } = await promisify(execFile)(
         process.execPath,
         [...FLAGS, "--eval", each.program ?? ""],
@@ -35,7 +36,7 @@ describe("README", () => {
     },
   );
 
-  it("of kit has a program", () => {
-    expect(programs.find(({ name }) => name === "kit")?.program).toContain("openStore");
+  it("of the project has a program", () => {
+    expect(programs.find(({ name }) => name === ".")?.program).toContain("createQueues");
   });
 });
