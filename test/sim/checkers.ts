@@ -307,10 +307,12 @@ export class Checker {
     this.#world.violate("LINEARIZABLE", `${nameOf(message)}: ${JSON.stringify(operations)}`);
   }
 
-  /** A minority may keep what never existed until its lane closes. */
-  isVoid(lane: LaneId, seq: number): boolean {
-    const end = this.truth.lanes.get(lane)?.end;
-    return end !== undefined && isVoid(end, seq);
+  /** Registers that stay as long as their lane: of dead messages, and a minority's of what never existed. */
+  mayKeep(lane: LaneId, seq: number): boolean {
+    const message = this.truth.message(lane, seq);
+    if (message === undefined) return false;
+    const { end } = message.lane;
+    return this.truth.latest(message)?.state === "DEAD" || (end !== undefined && isVoid(end, seq));
   }
 
   /** Lanes that may stay: a dead message keeps its lane, and that lane those of its origin above it. */

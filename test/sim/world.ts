@@ -270,8 +270,8 @@ export class World {
     for (const { peer, core } of this.nodes) {
       if (core === undefined) return `${peer} is down`;
       for (const { lane, registers } of core.acceptor.lanes()) {
-        for (const [seq, { value }] of registers) {
-          if (value.state !== "DEAD" && !this.checker.isVoid(lane, seq)) return `${peer} keeps ${lane.slice(0, 6)}-${seq} ${value.state}`;
+        for (const seq of registers.keys()) {
+          if (!this.checker.mayKeep(lane, seq)) return `${peer} keeps ${lane.slice(0, 6)}-${seq}`;
         }
       }
       const { held, waitingEnqueues } = core.gauges();
