@@ -16,8 +16,8 @@ export interface RecentValue {
 }
 
 /**
- * Everything the journal holds, by key. Bounded by the journal's limits. Entries are ordered by
- * their last change, so what a slice of the oldest batches left behind is always a prefix.
+ * The newest version of every key in the journal and in the batches that wait for the disk. Bounded
+ * by the journal's limits and by what may wait.
  */
 export class Overlay {
   readonly #entries = new Map<string, OverlayEntry>();
@@ -38,27 +38,25 @@ export class Overlay {
     for (const { key, value } of operations) {
       const offset = valueOffset(at, key);
       const length = value === undefined ? -1 : value.length;
-      this.#set(key, { batch, offset, length });
+      this.#entries.set(key, { batch, offset, length });
       at = offset + Math.max(length, 0);
     }
   }
 
   /** Enters everything a batch read back from disk holds. */
   replay(batch: JournalBatch): void {
-    batch.visit((key, offset, length) => this.#set(key, { batch, offset, length }));
+    batch.visit((key, offset, length) => this.#entries.set(key, { batch, offset, length }));
   }
 
-  /** Entries whose last change is in batch `lastNo` or before: what those batches amount to. */
-  *settledUpTo(lastNo: number): Generator<readonly [string, OverlayEntry]> {
-    for (const pair of this.#entries) {
-      if (pair[1].batch.no > lastNo) return;
-      yield pair;
-    }
+  /** Number of the batch that changed `key` last, or `undefined` if only the table can tell. */
+  newestNo(key: string): number | undefined {
+    return this.#entries.get(key)?.batch.no;
   }
 
-  /** Drops an entry that reached the table, unless the key has changed since. */
-  forget(key: string, entry: OverlayEntry): void {
-    if (this.#entries.get(key) === entry) this.#entries.delete(key);
+  /** Drops a key that reached the table with batch `lastNo`, unless it has changed since. */
+  forget(key: string, lastNo: number): void {
+    const entry = this.#entries.get(key);
+    if (entry !== undefined && entry.batch.no <= lastNo) this.#entries.delete(key);
   }
 
   /** The entries with that prefix as they are now, in key order. */
@@ -70,12 +68,6 @@ export class Overlay {
 
   clear(): void {
     this.#entries.clear();
-  }
-
-  #set(key: string, entry: OverlayEntry): void {
-    // Map.set alone would keep the place of the older version.
-    this.#entries.delete(key);
-    this.#entries.set(key, entry);
   }
 }
 

@@ -55,19 +55,19 @@ export class JournalBatch {
   readonly waiters: CommitDone[] = [];
   #bytes: Buffer;
   #length: number;
-  #operationCount: number;
+  /** Of all operations in order, so that folding the batch decodes no text. */
+  readonly #keys: string[] = [];
 
-  private constructor(no: number, bytes: Buffer, length: number, operationCount: number) {
+  private constructor(no: number, bytes: Buffer, length: number) {
     this.no = no;
     this.#bytes = bytes;
     this.#length = length;
-    this.#operationCount = operationCount;
   }
 
   /** An empty batch with room for `operationBytes`; it grows as needed. */
   static create(no: number, operationBytes: number): JournalBatch {
     const bytes = Buffer.allocUnsafeSlow(HEADER_BYTES + operationBytes);
-    return new JournalBatch(no, bytes, HEADER_BYTES, 0);
+    return new JournalBatch(no, bytes, HEADER_BYTES);
   }
 
   /** Reads a record back; returns the fault where it is not batch `no` after `previousHash`. */
@@ -81,8 +81,8 @@ export class JournalBatch {
     const expected = sha256(bytes.subarray(HASH_AT));
     bytes.set(hash, HASH_AT);
     if (!expected.equals(hash)) return "hash mismatch";
-    const batch = new JournalBatch(no, bytes, bytes.length, bytes.readUInt32LE(COUNT_AT));
-    return batch.#isWellFormed() ? batch : "malformed";
+    const batch = new JournalBatch(no, bytes, bytes.length);
+    return batch.#readKeys(bytes.readUInt32LE(COUNT_AT)) ? batch : "malformed";
   }
 
   /** Encoded size so far, in bytes. */
@@ -96,7 +96,7 @@ export class JournalBatch {
   }
 
   get operationCount(): number {
-    return this.#operationCount;
+    return this.#keys.length;
   }
 
   /** The chain hash; meaningful once sealed. */
@@ -140,7 +140,7 @@ export class JournalBatch {
       }
     }
     this.#length = at;
-    this.#operationCount += operations.length;
+    for (const { key } of operations) this.#keys.push(key);
     return start;
   }
 
@@ -151,7 +151,7 @@ export class JournalBatch {
     this.#bytes = trimmed;
     writeUint64(trimmed, NO_AT, this.no);
     trimmed.writeUInt32LE(boot, BOOT_AT);
-    trimmed.writeUInt32LE(this.#operationCount, COUNT_AT);
+    trimmed.writeUInt32LE(this.#keys.length, COUNT_AT);
     trimmed.set(previousHash, HASH_AT);
     trimmed.set(sha256(trimmed.subarray(HASH_AT)), HASH_AT);
     trimmed.writeUInt32LE(crc32(trimmed.subarray(HASH_AT)), 0);
@@ -160,23 +160,26 @@ export class JournalBatch {
 
   /** Every operation in order. */
   visit(visitor: OperationVisitor): void {
-    const bytes = this.#bytes;
     let at = HEADER_BYTES;
-    for (let index = 0; index < this.#operationCount; index += 1) {
-      const keyEnd = at + OPERATION_HEADER_BYTES + bytes.readUInt16LE(at);
-      const stored = bytes.readUInt32LE(at + 2);
+    for (const key of this.#keys) {
+      const stored = this.#bytes.readUInt32LE(at + 2);
       const length = stored === DELETED ? -1 : stored;
-      visitor(bytes.toString("latin1", at + OPERATION_HEADER_BYTES, keyEnd), keyEnd, length);
-      at = keyEnd + Math.max(length, 0);
+      const offset = valueOffset(at, key);
+      visitor(key, offset, length);
+      at = offset + Math.max(length, 0);
     }
   }
 
-  #isWellFormed(): boolean {
+  /** Finds the keys of a record read back; `false` if it does not hold `count` operations exactly. */
+  #readKeys(count: number): boolean {
     let at = HEADER_BYTES;
-    for (let index = 0; index < this.#operationCount; index += 1) {
-      if (at + OPERATION_HEADER_BYTES > this.#length) return false;
+    for (let index = 0; index < count; index += 1) {
+      const keyAt = at + OPERATION_HEADER_BYTES;
+      if (keyAt > this.#length) return false;
+      const keyEnd = keyAt + this.#bytes.readUInt16LE(at);
       const length = this.#bytes.readUInt32LE(at + 2);
-      at += OPERATION_HEADER_BYTES + this.#bytes.readUInt16LE(at) + (length === DELETED ? 0 : length);
+      this.#keys.push(this.#bytes.toString("latin1", keyAt, keyEnd));
+      at = keyEnd + (length === DELETED ? 0 : length);
     }
     return at === this.#length;
   }

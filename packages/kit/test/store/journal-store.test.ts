@@ -1,3 +1,4 @@
+import { rename } from "node:fs/promises";
 import { describe, expect, it } from "vitest";
 import type { JournalStore } from "../../src/store/journal-store.ts";
 import type { StoreLimits } from "../../src/store/limits.ts";
@@ -187,6 +188,30 @@ describe("materialisation", () => {
       const rewrites = level.writes.flatMap(({ keys }) => keys).filter((key) => key === "d/again");
       expect(rewrites.length).toBeLessThan(10);
     }, TINY_LIMITS));
+
+  it("keeps the old value of a key whose newer one is not synced yet", () =>
+    withDirectory(async (directory) => {
+      const level = new MemoryLevel();
+      const options = { limits: TINY_LIMITS, openDisk: level.open };
+      const store = await openJournalStore(directory, options);
+      // No slice may end before the new value waits for its sync.
+      const slices = Promise.withResolvers<void>();
+      level.beforeWrite = (_operations, sync) => (sync ? undefined : slices.promise);
+      for (const key of ["a", "x", "y"]) await store.commit([put(key, "old")]);
+      const sync = new Promise<void>(() => {});
+      level.beforeWrite = (_operations, isSync) => (isSync ? sync : undefined);
+      slices.resolve();
+      void store.commit([put("z", "under way")]);
+      void store.commit([put("a", "new")]);
+      await new Promise((resolve) => setImmediate(resolve));
+      expect(level.content().has("c/0000000000000003"), "the old value's record is folded").toBe(false);
+      level.crash(3);
+      level.beforeWrite = () => undefined;
+      await rename(directory, `${directory}+`);
+      const again = await openJournalStore(`${directory}+`, options);
+      expect(await contentOf(again, "a")).toEqual([["a", "old"]]);
+      await again.close();
+    }));
 
   it("makes commits wait when it cannot keep up", () =>
     withStore(async ({ level, store }) => {

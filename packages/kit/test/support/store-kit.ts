@@ -14,11 +14,15 @@ export const TINY_LIMITS: StoreLimits = {
   pendingBytesMax: 1_048_576,
 };
 
+let made = 0;
+
 /** Runs `use` with a directory that is removed afterwards. */
 export async function withDirectory<Result>(use: (directory: string) => Promise<Result>): Promise<Result> {
   const parent = await mkdtemp(join(tmpdir(), "klatsch-store-"));
   try {
-    return await use(join(parent, "store"));
+    // Stores that a test abandons keep their claim, so no name may come twice.
+    made += 1;
+    return await use(join(parent, `store-${made}`));
   } finally {
     await rm(parent, { recursive: true, force: true });
   }
