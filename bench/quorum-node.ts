@@ -1,0 +1,150 @@
+/** A node of `quorum.ts`: a mesh member with queues that produces and consumes as it is told. */
+import { setTimeout as delay } from "node:timers/promises";
+import { createMesh } from "@klatsch/mesh";
+import { createQueues } from "@klatsch/queue";
+import type { Consumer, Queue, Queues } from "@klatsch/queue";
+import { percentile } from "./harness.ts";
+import { serve, sharedMs } from "./serve.ts";
+
+/** How exactly the time of the last acknowledgement is known, in milliseconds. */
+const WATCH_MS = 10;
+
+export interface Production {
+  readonly enqueued: number;
+  readonly startedAt: number;
+  readonly endedAt: number;
+  /** From the call of `enqueue` until a quorum had the message on disk. */
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+}
+
+export interface Consumption {
+  readonly acked: number;
+  /** When `acked` grew last. */
+  readonly lastAckAt: number;
+  readonly unconfirmed: number;
+  readonly redelivered: number;
+}
+
+let queues: Queues | undefined;
+let jobs: Queue | undefined;
+let consumer: Consumer | undefined;
+let lastAckAt = 0;
+/** From the call of `enqueue` to the call of the handler, of messages that carry a time. */
+let latenciesMs: number[] = [];
+
+function queue(): Queue {
+  if (jobs === undefined) throw new Error("not started");
+  return jobs;
+}
+
+const commands = {
+  async start(setup: {
+    readonly name: string;
+    readonly dataDir: string;
+    readonly bootstrap: readonly string[];
+  }): Promise<readonly string[]> {
+    const mesh = await createMesh(setup);
+    queues = await createQueues({ mesh, dataDir: setup.dataDir });
+    queues.on("queues:failed", ({ error }) => {
+      console.error(error);
+      process.exit(1);
+    });
+    jobs = await queues.declare("jobs", { replicas: 3 });
+    return mesh.addresses();
+  },
+
+  /** Resolves once this node sees the queues of that many others. */
+  async seeOthers({ others }: { readonly others: number }): Promise<void> {
+    while ((queues?.stats().peers ?? 0) < others) await delay(20);
+  },
+
+  consume({ prefetch }: { readonly prefetch: number }): Promise<void> {
+    consumer = queue().consume(
+      ({ body }) => {
+        const sentAt = Buffer.from(body.buffer, body.byteOffset).readDoubleLE();
+        if (sentAt > 0) latenciesMs.push(sharedMs() - sentAt);
+      },
+      { prefetch },
+    );
+    const watched = consumer;
+    let acked = 0;
+    setInterval(() => {
+      if (watched.stats.acked > acked) lastAckAt = sharedMs();
+      acked = watched.stats.acked;
+    }, WATCH_MS);
+    return Promise.resolve();
+  },
+
+  consumed(): Promise<Consumption> {
+    const { acked = 0, unconfirmed = 0, redelivered = 0 } = consumer?.stats ?? {};
+    return Promise.resolve({ acked, lastAckAt, unconfirmed, redelivered });
+  },
+
+  /** Latencies since the last call. */
+  latencies(): Promise<readonly number[]> {
+    const taken = latenciesMs;
+    latenciesMs = [];
+    return Promise.resolve(taken);
+  },
+
+  /** Enqueues for that long, `inFlight` at a time, as fast as a quorum answers. */
+  async produce({ bytes, inFlight, seconds }: ProduceArgs): Promise<Production> {
+    const target = queue();
+    const body = Buffer.alloc(bytes, 1).fill(0, 0, 8); // No time: nobody measures latency under full load.
+    const durationsMs: number[] = [];
+    const startedAt = sharedMs();
+    const until = startedAt + seconds * 1_000;
+    const lane = async (): Promise<void> => {
+      for (let sentAt = sharedMs(); sentAt < until;) {
+        await target.enqueue(body);
+        const now = sharedMs();
+        durationsMs.push(now - sentAt);
+        sentAt = now;
+      }
+    };
+    await Promise.all(Array.from({ length: inFlight }, lane));
+    const endedAt = sharedMs();
+    durationsMs.sort((a, b) => a - b);
+    return {
+      enqueued: durationsMs.length,
+      startedAt,
+      endedAt,
+      p50Ms: percentile(durationsMs, 50),
+      p99Ms: percentile(durationsMs, 99),
+    };
+  },
+
+  /** Enqueues at a steady rate, whether or not earlier ones were answered; each body begins with its time. */
+  async pace({ bytes, perSecond, seconds }: PaceArgs): Promise<{ readonly enqueued: number }> {
+    const target = queue();
+    const startedAt = sharedMs();
+    const total = perSecond * seconds;
+    const answers: Promise<unknown>[] = [];
+    for (let number = 0; number < total; number += 1) {
+      const waitMs = startedAt + (number * 1_000) / perSecond - sharedMs();
+      if (waitMs > 0) await delay(waitMs);
+      const body = Buffer.alloc(bytes, 1);
+      body.writeDoubleLE(sharedMs());
+      answers.push(target.enqueue(body));
+    }
+    await Promise.all(answers);
+    return { enqueued: total };
+  },
+};
+
+interface ProduceArgs {
+  readonly bytes: number;
+  readonly inFlight: number;
+  readonly seconds: number;
+}
+
+interface PaceArgs {
+  readonly bytes: number;
+  readonly perSecond: number;
+  readonly seconds: number;
+}
+
+export type QuorumCommands = typeof commands;
+
+serve(commands);

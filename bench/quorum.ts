@@ -1,0 +1,271 @@
+/**
+ * How fast queues are when each message is on the disks of a majority of three before anybody hears of it:
+ * real processes on loopback, one producer, fsync. Each run has fresh processes and empty disks, and is
+ * preceded by a warm-up of the same kind that is drained and not counted.
+ *
+ * - `enqueue`: messages per second a producer gets acknowledged. Nobody consumes.
+ * - `life`: messages per second through enqueue, election of a consumer, delivery and acknowledgement, from
+ *   the first enqueue to the last acknowledgement; one consumer on each node.
+ * - `latency`: from the call of `enqueue` to the call of the handler, at 200 messages per second. Both stamps
+ *   are of the monotonic clock (`process.hrtime`), which all processes of a machine share.
+ */
+import { setTimeout as delay } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import {
+  commit,
+  machine,
+  percentile,
+  spreadOf,
+  table,
+  wholeNumbers,
+  withFleet,
+  writeJson,
+} from "./harness.ts";
+import type { BenchNode, Spread } from "./harness.ts";
+import type { QuorumCommands } from "./quorum-node.ts";
+
+const LIFE_IN_FLIGHT = 512;
+const PREFETCH = 256;
+const LATENCY_PER_SECOND = 200;
+/** Nothing acknowledged for this long: the run has failed, in milliseconds. */
+const STALLED_MS = 30_000;
+
+type Fleet = readonly BenchNode<QuorumCommands>[];
+type Work = "enqueue" | "life" | "latency";
+const WORKS: readonly Work[] = ["enqueue", "life", "latency"];
+
+interface Options {
+  readonly json: string | undefined;
+  readonly profile: string | undefined;
+  readonly works: readonly Work[];
+  readonly bytes: readonly number[];
+  readonly inFlight: readonly number[];
+  readonly nodes: number;
+  readonly seconds: number;
+  readonly warmUp: number;
+  readonly runs: number;
+}
+
+/** What is measured at a time. */
+interface Case {
+  readonly work: Work;
+  readonly bytes: number;
+  readonly inFlight?: number;
+}
+
+/** What one run gave; a figure that does not apply is left out. */
+interface Figures {
+  readonly opsPerSecond?: number;
+  readonly p50Ms?: number;
+  readonly p99Ms?: number;
+}
+
+/** Medians; the extremes of the runs stand beside them. */
+interface Row extends Case, Figures {
+  readonly runs: number;
+  readonly spread: { readonly [Name in keyof Figures]: Omit<Spread, "median"> };
+}
+
+function parseOptions(): Options {
+  const { values } = parseArgs({
+    options: {
+      json: { type: "string" },
+      profile: { type: "string" },
+      work: { type: "string", default: WORKS.join(",") },
+      bytes: { type: "string", default: "256,4096" },
+      "in-flight": { type: "string", default: "1,64,512" },
+      nodes: { type: "string", default: "3" },
+      seconds: { type: "string", default: "5" },
+      "warm-up": { type: "string", default: "2" },
+      runs: { type: "string", default: "3" },
+    },
+  });
+  const one = (option: "nodes" | "seconds" | "warm-up" | "runs"): number =>
+    wholeNumbers(option, values[option])[0] ?? 1;
+  const bytes = wholeNumbers("bytes", values.bytes);
+  if (bytes.some((size) => size < 8)) throw new Error("--bytes: from 8, a body holds a time");
+  return {
+    json: values.json,
+    profile: values.profile,
+    works: values.work.split(",").map((name) => {
+      const work = WORKS.find((known) => known === name);
+      if (work === undefined) throw new Error(`--work: ${name} is none of ${WORKS.join(", ")}`);
+      return work;
+    }),
+    bytes,
+    inFlight: wholeNumbers("in-flight", values["in-flight"]),
+    nodes: one("nodes"),
+    seconds: one("seconds"),
+    warmUp: one("warm-up"),
+    runs: one("runs"),
+  };
+}
+
+function casesOf({ works, bytes, inFlight }: Options): Case[] {
+  return works.flatMap((work) =>
+    bytes.flatMap((size): Case[] => {
+      switch (work) {
+        case "enqueue":
+          return inFlight.map((count) => ({ work, bytes: size, inFlight: count }));
+        case "life":
+          return [{ work, bytes: size, inFlight: LIFE_IN_FLIGHT }];
+        case "latency":
+          return [{ work, bytes: size }];
+      }
+    }),
+  );
+}
+
+/** All nodes up, and each sees the queues of all others. */
+async function join(fleet: Fleet): Promise<void> {
+  let bootstrap: readonly string[] = [];
+  for (const node of fleet) {
+    const { name, dataDir } = node;
+    const addresses = await node.call("start", { name, dataDir, bootstrap });
+    if (bootstrap.length === 0) bootstrap = addresses;
+  }
+  await Promise.all(fleet.map((node) => node.call("seeOthers", { others: fleet.length - 1 })));
+}
+
+function producerOf(fleet: Fleet): BenchNode<QuorumCommands> {
+  const [producer] = fleet;
+  if (producer === undefined) throw new Error("no nodes");
+  return producer;
+}
+
+async function measureEnqueue(fleet: Fleet, one: Case, { seconds, warmUp }: Options): Promise<Figures> {
+  const args = { bytes: one.bytes, inFlight: one.inFlight ?? 1 };
+  const producer = producerOf(fleet);
+  await producer.call("produce", { ...args, seconds: warmUp });
+  const { enqueued, startedAt, endedAt, p50Ms, p99Ms } = await producer.call("produce", { ...args, seconds });
+  return { opsPerSecond: (enqueued * 1_000) / (endedAt - startedAt), p50Ms, p99Ms };
+}
+
+/** Resolves with the time of the last acknowledgement once there have been `total`. */
+async function allAcked(fleet: Fleet, total: number): Promise<number> {
+  let before = -1;
+  let since = performance.now();
+  for (;;) {
+    const all = await Promise.all(fleet.map((node) => node.call("consumed")));
+    const acked = all.reduce((sum, each) => sum + each.acked, 0);
+    if (acked >= total) return Math.max(...all.map((each) => each.lastAckAt));
+    if (acked > before) since = performance.now();
+    else if (performance.now() - since > STALLED_MS) {
+      throw new Error(`${acked} of ${total} messages acknowledged, and no more come: ${JSON.stringify(all)}`);
+    }
+    before = acked;
+    await delay(20);
+  }
+}
+
+async function measureLife(fleet: Fleet, one: Case, { seconds, warmUp }: Options): Promise<Figures> {
+  const args = { bytes: one.bytes, inFlight: one.inFlight ?? LIFE_IN_FLIGHT };
+  const producer = producerOf(fleet);
+  await Promise.all(fleet.map((node) => node.call("consume", { prefetch: PREFETCH })));
+  const warm = await producer.call("produce", { ...args, seconds: warmUp });
+  await allAcked(fleet, warm.enqueued);
+  const { enqueued, startedAt } = await producer.call("produce", { ...args, seconds });
+  const lastAckAt = await allAcked(fleet, warm.enqueued + enqueued);
+  return { opsPerSecond: (enqueued * 1_000) / (lastAckAt - startedAt) };
+}
+
+async function measureLatency(fleet: Fleet, one: Case, { seconds, warmUp }: Options): Promise<Figures> {
+  const args = { bytes: one.bytes, perSecond: LATENCY_PER_SECOND };
+  const producer = producerOf(fleet);
+  await Promise.all(fleet.map((node) => node.call("consume", { prefetch: PREFETCH })));
+  const warm = await producer.call("pace", { ...args, seconds: warmUp });
+  await allAcked(fleet, warm.enqueued);
+  await Promise.all(fleet.map((node) => node.call("latencies")));
+  const { enqueued } = await producer.call("pace", { ...args, seconds });
+  await allAcked(fleet, warm.enqueued + enqueued);
+  const latencies = (await Promise.all(fleet.map((node) => node.call("latencies")))).flat();
+  latencies.sort((a, b) => a - b);
+  return { p50Ms: percentile(latencies, 50), p99Ms: percentile(latencies, 99) };
+}
+
+const MEASURE = { enqueue: measureEnqueue, life: measureLife, latency: measureLatency };
+
+async function measure(one: Case, options: Options): Promise<Row> {
+  const runs: Figures[] = [];
+  for (let run = 1; run <= options.runs; run += 1) {
+    const label = [one.work, one.bytes, one.inFlight, `run-${run}`].filter((part) => part !== undefined);
+    const figures = await withFleet<QuorumCommands, Figures>(
+      {
+        script: new URL("quorum-node.ts", import.meta.url),
+        nodes: options.nodes,
+        profile:
+          options.profile === undefined ? undefined : { directory: options.profile, label: label.join("-") },
+      },
+      async (fleet) => {
+        await join(fleet);
+        return await MEASURE[one.work](fleet, one, options);
+      },
+    );
+    console.error(`${label.join(" ")}: ${describe(figures)}`);
+    runs.push(figures);
+  }
+  return rowOf(one, runs);
+}
+
+function rowOf(one: Case, runs: readonly Figures[]): Row {
+  const medians: Record<string, number> = {};
+  const spread: Record<string, Omit<Spread, "median">> = {};
+  for (const name of ["opsPerSecond", "p50Ms", "p99Ms"] as const) {
+    const values = runs.map((figures) => figures[name]).filter((value) => value !== undefined);
+    if (values.length === 0) continue;
+    const { median, min, max } = spreadOf(values.map((value) => rounded(value)));
+    medians[name] = median;
+    spread[name] = { min, max };
+  }
+  return { ...one, ...medians, runs: runs.length, spread };
+}
+
+function rounded(value: number): number {
+  return value >= 1_000 ? Math.round(value) : Math.round(value * 100) / 100;
+}
+
+function describe({ opsPerSecond, p50Ms, p99Ms }: Figures): string {
+  const parts = [];
+  if (opsPerSecond !== undefined) parts.push(`${text(opsPerSecond)}/s`);
+  if (p50Ms !== undefined && p99Ms !== undefined) parts.push(`p50 ${text(p50Ms)} ms, p99 ${text(p99Ms)} ms`);
+  return parts.join(", ");
+}
+
+function text(value: number | undefined): string {
+  if (value === undefined) return "-";
+  return rounded(value).toLocaleString("en", { maximumFractionDigits: 2 });
+}
+
+async function main(): Promise<void> {
+  const options = parseOptions();
+  const rows: Row[] = [];
+  for (const one of casesOf(options)) rows.push(await measure(one, options));
+  const here = machine();
+  console.log(
+    `${here.cpu}, ${here.cores} cores, ${here.memoryGiB} GiB, Node ${here.node}; ${options.nodes} nodes, ` +
+      `3 replicas, fsync; medians of ${options.runs} run${options.runs === 1 ? "" : "s"} of ${options.seconds} s\n`,
+  );
+  console.log(
+    table(
+      ["work", "bytes", "in flight", "per second", "min", "max", "p50 ms", "p99 ms"],
+      rows.map(({ work, bytes, inFlight, opsPerSecond, p50Ms, p99Ms, spread }) => [
+        work,
+        text(bytes),
+        text(inFlight),
+        text(opsPerSecond),
+        text(spread.opsPerSecond?.min),
+        text(spread.opsPerSecond?.max),
+        text(p50Ms),
+        text(p99Ms),
+      ]),
+    ),
+  );
+  if (options.json !== undefined) writeJson(options.json, { machine: here, ...commit(), results: rows });
+}
+
+try {
+  await main();
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+}
