@@ -85,6 +85,7 @@ class MeshService implements Mesh {
       frameBytesMax: options.frameBytesMax,
       queues: options.queues,
       counters: this.#counters,
+      clock: options.clock,
       logger: options.logger,
       onWanted: (trafficClass) => this.#links?.openClass(trafficClass),
     });
@@ -233,6 +234,7 @@ class MeshService implements Mesh {
   }
 
   #admit(hello: Hello): { readonly knownBoot: number } | { readonly code: RefusalCode; readonly detail: string } | "later" {
+    if (this.#stopping !== undefined) return "later";
     const membership = this.#running();
     const { peer } = hello.record;
     if (hello.mesh !== this.#options.mesh) {

@@ -2,7 +2,7 @@ import type { Core, Instant, Random } from "@klatsch/kit/core";
 import { Dialing } from "./dialing.ts";
 import type { MemberMessage, MemberRecord, View } from "./messages.ts";
 import { Probes } from "./probes.ts";
-import { Roster } from "./roster.ts";
+import { Roster, settleId } from "./roster.ts";
 import type { Entry, Evidence } from "./roster.ts";
 import { Suspicion } from "./suspicion.ts";
 import type { MembershipTimes } from "./times.ts";
@@ -91,7 +91,8 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   #floodAt = 0;
   #refutedAt = -Infinity;
   #refuteInc: number | undefined;
-  #refuteDead = false;
+  /** Highest incarnation of this boot that somebody held dead. */
+  #deadInc = -1;
   #askedBoot = 0;
   #farewell: { readonly nonce: number; readonly waiting: Set<string>; readonly until: number } | undefined;
 
@@ -142,7 +143,9 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
 
   nextDeadline(): number {
     const tickAt = this.#monoMs + this.#times.tickMs;
-    return this.#dirty.size === 0 ? tickAt : Math.min(tickAt, this.#floodAt + this.#sleptMs);
+    if (this.#dirty.size === 0) return tickAt;
+    // Not at this very instant: sums of fractions round, and a deadline just missed would come again at once.
+    return Math.min(tickAt, Math.max(this.#floodAt + this.#sleptMs, this.#monoMs + 1));
   }
 
   step(input: MembershipInput, now: Instant): readonly MembershipEffect[] {
@@ -255,6 +258,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     } else if (compareViews({ ...record, status: "alive" }, standing(entry)) > 0) {
       this.#adopt(entry, { ...record, status: "alive", ageMs: 0 }, "direct", peer);
     }
+    this.#tellOfDeath(entry);
     this.#heard(entry, this.#now);
     this.#probes.schedule(entry, this.#now);
     this.#roster.touch();
@@ -294,6 +298,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   }
 
   #vouch(entry: Entry, id: string): void {
+    settleId(entry, id);
     const { peer, boot } = entry.record;
     this.#sendAll({ type: "heard", subject: peer, boot, id, witness: this.#self.record.peer });
   }
@@ -409,7 +414,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   #suspected(from: string, message: Extract<MemberMessage, { type: "suspect" }>): void {
     const { subject, boot, inc, id, accuser } = message;
     if (subject === this.#self.record.peer) {
-      if (boot === this.#self.record.boot && inc >= this.#self.record.inc) this.#refute(inc, false);
+      if (boot === this.#self.record.boot && inc >= this.#self.record.inc) this.#refute(inc);
       return;
     }
     const entry = this.#roster.entries.get(subject);
@@ -422,6 +427,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   }
 
   #addAccusation(entry: Entry, inc: number, id: string, accuser: string): boolean {
+    if (entry.settledIds.has(id)) return false;
     if (entry.suspicion !== undefined && entry.suspicion.inc >= inc) return entry.suspicion.accuse(id, accuser);
     if (inc > entry.record.inc) entry.record = { ...entry.record, inc };
     const first = entry.suspicion === undefined;
@@ -440,6 +446,11 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     const id = this.#newId();
     this.#addAccusation(entry, inc, id, accuser);
     this.#sendAll({ type: "suspect", subject: peer, boot, inc, id, accuser });
+    // Where one fell silent others may have too, with those who watch them: without this a partition is seen
+    // link by link, each at the pace of its last watcher.
+    for (const other of this.#linkedEntries()) {
+      if (other.round === undefined && this.#now - other.heardAt > this.#times.roundMs) this.#probes.hasten(other, this.#now);
+    }
   }
 
   /** Our own pings went unanswered too. */
@@ -464,18 +475,15 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   #takenBack(from: string, message: Extract<MemberMessage, { type: "heard" }>): void {
     const entry = this.#roster.entries.get(message.subject);
     if (entry === undefined || entry.record.boot !== message.boot || message.witness === message.subject) return;
-    let news = false;
+    // Remembered even if the suspicion itself has not come yet: it may be on a longer way.
+    if (!settleId(entry, message.id)) return;
+    this.#sendAll(message, from);
     for (const [witness, id] of entry.gone) {
       if (id !== message.id) continue;
       entry.gone.delete(witness);
       entry.refusedAt = undefined;
-      news = true;
     }
-    if (entry.suspicion?.takeBack(message.id) === true) {
-      news = true;
-      if (entry.suspicion.isOver) this.#endSuspicion(entry, "reported");
-    }
-    if (news) this.#sendAll(message, from);
+    if (entry.suspicion?.takeBack(message.id) === true && entry.suspicion.isOver) this.#endSuspicion(entry, "reported");
   }
 
   #endSuspicion(entry: Entry, evidence: Evidence): void {
@@ -491,7 +499,8 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     const { subject, boot, id, witness } = message;
     const entry = this.#roster.entries.get(subject);
     if (entry === undefined || entry === this.#self || entry.record.boot !== boot || isEnded(entry.status)) return;
-    if (witness === subject || !this.#roster.entries.has(witness) || entry.gone.get(witness) === id) return;
+    if (witness === subject || !this.#roster.entries.has(witness)) return;
+    if (entry.gone.get(witness) === id || entry.settledIds.has(id)) return;
     entry.gone.set(witness, id);
     this.#sendAll(message, from);
     if (entry.linked) this.#probes.pingSuspect(entry, this.#now);
@@ -551,6 +560,8 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     entry.gone.clear();
     entry.refusedAt = undefined;
     entry.endedMonoMs = this.#monoMs - view.ageMs;
+    if (restarted) entry.deadInc = undefined;
+    if (view.status === "dead") entry.deadInc = view.inc;
     this.#roster.touch();
     this.#markDirty(view.peer, from);
     if (view.status !== "alive") {
@@ -558,9 +569,18 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
       return;
     }
     this.#probes.schedule(entry, this.#now);
+    this.#tellOfDeath(entry);
     if (restarted || isEnded(was)) this.#emitMember("joined", entry);
     else if (was === "suspect") this.#emitMember("refuted", entry);
     if (!entry.linked) this.#dialing.want(view.peer, this.#now + this.#politeness(view.peer));
+  }
+
+  /** Who is back has to know that it was held dead: others may have taken over what it held. */
+  #tellOfDeath(entry: Entry): void {
+    if (!entry.linked || entry.deadInc === undefined) return;
+    const dead: View = { ...entry.record, inc: entry.deadInc, status: "dead", ageMs: 0 };
+    entry.deadInc = undefined;
+    this.#send(entry.record.peer, { type: "views", views: [dead] });
   }
 
   #ended(entry: Entry, status: "dead" | "stopped" | "left"): void {
@@ -593,15 +613,19 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
       this.#effects.push({ type: "raiseBoot", above: view.boot });
     }
     if (view.boot !== boot || this.#farewell !== undefined) return;
-    if (isEnded(view.status) && view.inc >= inc) this.#refute(view.inc, true);
-    else if (view.inc > inc) this.#refute(view.inc, false);
+    const ended = isEnded(view.status);
+    if (view.inc > inc || (ended && view.inc === inc)) this.#refute(view.inc);
+    // Even if it was refuted already, as a mere suspicion: others may have acted on our death.
+    if (!ended || view.inc <= this.#deadInc) return;
+    this.#deadInc = view.inc;
+    const refutedBy = Math.max(this.#self.record.inc, this.#refuteInc ?? 0);
+    this.#effects.push({ type: "emit", event: { type: "declaredDead", boot, inc: refutedBy } });
   }
 
   /** Others believe us suspect or dead at `inc`: a higher one says that we are here. */
-  #refute(inc: number, declaredDead: boolean): void {
+  #refute(inc: number): void {
     if (this.#farewell !== undefined) return;
     this.#refuteInc = Math.max(this.#refuteInc ?? 0, inc + 1);
-    this.#refuteDead ||= declaredDead;
     this.#maybeRefute();
   }
 
@@ -614,14 +638,13 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     this.#refuteInc = undefined;
     this.#roster.touch();
     this.#markDirty(record.peer, undefined);
-    if (this.#refuteDead) this.#effects.push({ type: "emit", event: { type: "declaredDead", boot: record.boot, inc } });
-    this.#refuteDead = false;
   }
 
   #booted(boot: number): void {
     if (boot <= this.#self.record.boot) return;
     this.#self.record = { ...this.#self.record, boot, inc: 0 };
     this.#refuteInc = undefined;
+    this.#deadInc = -1;
     this.#roster.touch();
     this.#markDirty(this.#self.record.peer, undefined);
     // Whoever turned the old boot away may be tried again.

@@ -15,9 +15,13 @@ export interface Entry {
   /** Monotonic instant at which an ended status was entered; never later than any report of it says. */
   endedMonoMs: number;
   linked: boolean;
+  /** Incarnation at which we held this boot dead, as long as the member has not been told. */
+  deadInc: number | undefined;
   /** When a frame last came directly from it; −∞ if never. */
   heardAt: number;
   suspicion: Suspicion | undefined;
+  /** Ids of suspicions that a witness took back, oldest first: a copy still on its way must not revive one. */
+  readonly settledIds: Set<string>;
   round: Round | undefined;
   probeAt: number;
   /** Place among the watchers of this member: 0 and 1 probe often. */
@@ -32,6 +36,18 @@ export interface Entry {
   differsSince: number | undefined;
   repairedAt: number;
   readonly hash: number;
+}
+
+/** Settled ids kept per member: far more than can be on their way at once. */
+const SETTLED_IDS_MAX = 128;
+
+/** Remembers that a suspicion is over. `false` if that is known. */
+export function settleId(entry: Entry, id: string): boolean {
+  if (entry.settledIds.has(id)) return false;
+  const [oldest] = entry.settledIds;
+  if (oldest !== undefined && entry.settledIds.size >= SETTLED_IDS_MAX) entry.settledIds.delete(oldest);
+  entry.settledIds.add(id);
+  return true;
 }
 
 /** A peer that only a third party told of: dialled, but not a member before it greeted us itself. */
@@ -76,8 +92,10 @@ export class Roster {
       evidence,
       endedMonoMs: nowMonoMs,
       linked: false,
+      deadInc: status === "dead" ? record.inc : undefined,
       heardAt: -Infinity,
       suspicion: undefined,
+      settledIds: new Set(),
       round: undefined,
       probeAt: Infinity,
       rank: 2,

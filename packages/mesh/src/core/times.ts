@@ -66,7 +66,7 @@ export const MEMBERSHIP_TIMES: MembershipTimes = {
   othersAsked: 3,
   roundMs: 1_000,
   suspicionMsMax: 4_000,
-  suspicionMsMin: 1_800,
+  suspicionMsMin: 2_300,
   confirmationsMax: 2,
   confirmAfterMs: 500,
   isolatedFactor: 3,

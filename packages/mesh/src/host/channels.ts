@@ -1,4 +1,4 @@
-import type { Logger } from "@klatsch/kit";
+import type { Clock, Logger } from "@klatsch/kit";
 import type { Stream } from "@libp2p/interface";
 import { decodeNotice, encodeNotice, CHANNEL_NAME_LENGTH_MAX } from "../codec/link-codec.ts";
 import { CHANNEL_NUMBER_MAX } from "../codec/framing.ts";
@@ -27,6 +27,7 @@ export interface ChannelsInit {
   readonly frameBytesMax: number;
   readonly queues: Readonly<Record<ChannelClass, ClassLimits>>;
   readonly counters: LinkCounters;
+  readonly clock: Clock;
   readonly logger: Logger;
   /** A channel of this class was registered: links may now need a stream for it. */
   onWanted(trafficClass: ChannelClass): void;
@@ -231,6 +232,7 @@ export class ClassStream {
       stream: init.stream,
       payloadBytesMax: init.init.frameBytesMax,
       limits: init.init.queues[init.trafficClass],
+      clock: init.init.clock,
       onFrame: (channel, payload) => this.#received(channel, payload),
       onEnd: (end) => this.#ended(end),
     });

@@ -1,3 +1,4 @@
+import type { Clock } from "@klatsch/kit";
 import type { Stream, StreamCloseEvent, StreamMessageEvent } from "@libp2p/interface";
 import { FRAME_HEADER_BYTES, FrameDecoder, writeFrameHeader } from "../codec/framing.ts";
 import type { ClassLimits } from "../types.ts";
@@ -13,6 +14,7 @@ export interface FrameStreamInit {
   readonly stream: Stream;
   readonly payloadBytesMax: number;
   readonly limits: ClassLimits;
+  readonly clock: Clock;
   /** One frame. May throw; the stream then ends with `threw`. `false`: the frame breaks the protocol. */
   onFrame(channel: number, payload: Uint8Array): boolean;
   /** Called once. Nothing is delivered or taken afterwards. */
@@ -26,13 +28,15 @@ export interface FrameStreamEnd {
 }
 
 /**
- * Frames over one libp2p stream, both ways. Outgoing frames gather until the microtask queue runs and leave
- * in few large sends; at most one chunk is handed over beyond what the connection takes, the rest waits in a
- * queue with limits. Incoming frames are delivered synchronously as chunks arrive.
+ * Frames over one libp2p stream, both ways. Outgoing frames leave in few large sends: the first of a turn of
+ * the event loop as soon as the running code is done, the rest at the end of the turn. So an answer waits for
+ * nobody, and a thousand independent senders still cost two sends. At most one chunk is handed over beyond what
+ * the connection takes, the rest waits in a queue with limits. Incoming frames are delivered synchronously.
  */
 export class FrameStream {
   readonly #stream: Stream;
   readonly #limits: ClassLimits;
+  readonly #clock: Clock;
   readonly #onFrame: FrameStreamInit["onFrame"];
   readonly #onEnd: FrameStreamInit["onEnd"];
   readonly #decoder: FrameDecoder;
@@ -43,6 +47,8 @@ export class FrameStream {
   #sentOfHead = 0;
   #queuedBytes = 0;
   #scheduled = false;
+  /** We have sent in this turn of the event loop already. */
+  #cooling = false;
   #blocked = false;
   #open = true;
   #onIdle: (() => void)[] = [];
@@ -52,6 +58,7 @@ export class FrameStream {
   constructor(init: FrameStreamInit) {
     this.#stream = init.stream;
     this.#limits = init.limits;
+    this.#clock = init.clock;
     this.#onFrame = init.onFrame;
     this.#onEnd = init.onEnd;
     this.#decoder = new FrameDecoder(init.payloadBytesMax);
@@ -88,7 +95,7 @@ export class FrameStream {
     this.#queuedBytes += bytes;
     if (!this.#scheduled && !this.#blocked) {
       this.#scheduled = true;
-      queueMicrotask(this.#flush);
+      if (!this.#cooling) queueMicrotask(this.#flush);
     }
     return true;
   }
@@ -104,8 +111,18 @@ export class FrameStream {
     else this.#onIdle.push(then);
   }
 
+  /** A turn of the event loop is over: what gathered since its first send leaves. */
+  readonly #turned = (): void => {
+    this.#cooling = false;
+    if (this.#scheduled) this.#flush();
+  };
+
   readonly #flush = (): void => {
     this.#scheduled = false;
+    if (!this.#cooling) {
+      this.#cooling = true;
+      setImmediate(this.#turned);
+    }
     while (this.#open && !this.#blocked && this.#queuedBytes > 0) {
       const chunk = this.#takeChunk();
       try {
@@ -119,8 +136,7 @@ export class FrameStream {
 
   /** The event, not `onDrain()`: that one resolves at once from its second use on. */
   readonly #drained = (): void => {
-    if (!this.#blocked || this.#scheduled) return;
-    this.#scheduled = true;
+    if (!this.#blocked) return;
     // libp2p sends its own remainder in a microtask queued before ours, and may be full again after it.
     queueMicrotask(() => {
       this.#blocked = this.#stream.writableNeedsDrain;
@@ -179,7 +195,7 @@ export class FrameStream {
   }
 
   readonly #receive = (event: StreamMessageEvent): void => {
-    this.#heardMs = performance.now();
+    this.#heardMs = this.#clock.now().monoMs;
     if (event.data instanceof Uint8Array) {
       this.#decode(event.data);
       return;

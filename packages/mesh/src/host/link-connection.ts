@@ -1,3 +1,4 @@
+import type { Clock } from "@klatsch/kit";
 import type { Connection, Stream } from "@libp2p/interface";
 import { decodeLinkMessage, encodeLinkMessage, LINK_PAYLOAD_BYTES_MAX } from "../codec/link-codec.ts";
 import type { Hello, LinkMessage, RefusalCode } from "../core/messages.ts";
@@ -59,7 +60,7 @@ export class LinkConnection {
   readonly peer: string;
   /** Whether this end dialled; it alone opens streams, so there is never a second one of a kind. */
   readonly dialer: boolean;
-  readonly bornMs: number = performance.now();
+  readonly #clock: Clock;
   readonly #connection: Connection;
   readonly #ports: LinkConnectionPorts;
   readonly #slots = new Map<ChannelClass, ClassSlot>();
@@ -72,8 +73,9 @@ export class LinkConnection {
   /** Class streams that came before `activate`. */
   #early: { readonly trafficClass: ChannelClass; readonly stream: Stream }[] = [];
 
-  constructor(no: number, connection: Connection, ports: LinkConnectionPorts) {
+  constructor(no: number, connection: Connection, clock: Clock, ports: LinkConnectionPorts) {
     this.no = no;
+    this.#clock = clock;
     this.#connection = connection;
     this.peer = connection.remotePeer.toString();
     this.dialer = connection.direction === "outbound";
@@ -215,6 +217,7 @@ export class LinkConnection {
       stream,
       payloadBytesMax: LINK_PAYLOAD_BYTES_MAX,
       limits: LINK_LIMITS,
+      clock: this.#clock,
       onFrame: (channel, payload) => this.#received(channel, payload),
       onEnd: (end) => {
         if (this.#ended) return;
@@ -253,7 +256,7 @@ export class LinkConnection {
     const slot = this.#slot(trafficClass);
     // The opener has one stream of a class at a time: it has given the old one up.
     slot.stream?.end({ cause: "remote", reason: "replaced by its opener" });
-    slot.openedMs = performance.now();
+    slot.openedMs = this.#clock.now().monoMs;
     const attached: ClassStream = this.#ports.attachClass(trafficClass, stream, () => {
       if (slot.stream === attached) slot.stream = undefined;
       this.#reopen(trafficClass, slot);
@@ -277,7 +280,7 @@ export class LinkConnection {
 
   #reopen(trafficClass: ChannelClass, slot: ClassSlot): void {
     if (!this.dialer || this.#retired) return;
-    const livedMs = performance.now() - slot.openedMs;
+    const livedMs = this.#clock.now().monoMs - slot.openedMs;
     slot.pauseMs = livedMs > REOPEN_RESET_MS ? REOPEN_MS_FIRST : Math.min(slot.pauseMs * 2, REOPEN_MS_MAX);
     this.#after(slot.pauseMs, () => this.openClass(trafficClass));
   }

@@ -77,7 +77,7 @@ export class Links {
     }
     this.#lastNo += 1;
     const no = this.#lastNo;
-    const link = new LinkConnection(no, connection, {
+    const link = new LinkConnection(no, connection, this.#init.clock, {
       hello: () => this.#init.ports.hello(peer),
       onHello: (hello) => this.#greeted(links, link, hello),
       onMessage: (message) => this.#received(links, link, message),
