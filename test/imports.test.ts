@@ -129,6 +129,15 @@ describe("imports", () => {
     const expected = "cycle: packages/kit/src/a.ts → packages/kit/src/b.ts → packages/kit/src/a.ts";
     expect(importViolations(cycle, doors)).toEqual([expected]);
   });
+
+  it("may form a cycle of types among tests, not of values", () => {
+    const back = ["test/sim/b.ts", 'import { a } from "./a.ts";'] as const;
+    expect(
+      importViolations(new Map([["test/sim/a.ts", 'import type { B } from "./b.ts";'], back]), doors),
+    ).toEqual([]);
+    const values = importViolations(new Map([["test/sim/a.ts", 'import { b } from "./b.ts";'], back]), doors);
+    expect(values).toEqual([expect.stringContaining("cycle")]);
+  });
 });
 
 async function inTemporaryFolder<Result>(use: (folder: string) => Promise<Result>): Promise<Result> {
