@@ -3,7 +3,7 @@ import type { Logger } from "@klatsch/kit";
 import { randomHex } from "@klatsch/kit/core";
 
 import { bodyHash, queueIdOf } from "./codec/hash.ts";
-import { SESSION_DIGITS } from "./codec/shapes.ts";
+import { SESSION_DIGITS } from "./codec/value.ts";
 import { DEFINITIONS_MAX } from "./core/members.ts";
 import { messageId, parseMessageId } from "./core/message-id.ts";
 import type { Delivery } from "./core/messages.ts";

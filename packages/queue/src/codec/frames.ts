@@ -13,12 +13,21 @@ import type {
   SettledItem,
   VerdictItem,
 } from "../core/messages.ts";
-import type { Resolution, SettledCode, Verdict } from "../core/types.ts";
+import type { Resolution, SettledCode, Value, Verdict } from "../core/types.ts";
 import { CodecError, Fields, SEQ_MAX } from "./fields.ts";
 import { bodyHash } from "./hash.ts";
 import { pack, unpack } from "./packr.ts";
 import type { Wire } from "./shapes.ts";
 import * as shapes from "./shapes.ts";
+import {
+  BODY_BYTES_MAX,
+  decodeValue,
+  encodeValue,
+  PEER_MAX,
+  REASON_MAX,
+  SESSION_DIGITS,
+  VALUE_BYTES_MAX,
+} from "./value.ts";
 
 /** Version of the frames: both ends must speak the same first number. */
 export const WIRE_VERSION = 1;
@@ -103,7 +112,7 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
     m.snapshot,
     m.index,
     m.last,
-    m.registers.map((e) => [e.seq, shapes.ballot.write(e.ballot), shapes.value.write(e.value)]),
+    m.registers.map((e) => [e.seq, shapes.ballot.write(e.ballot), encodeValue(e.value)]),
     shapes.ranges.write(m.finished),
     m.end === undefined ? null : [shapes.ballot.write(m.end.ballot), shapes.endValue.write(m.end.value)],
   ],
@@ -155,7 +164,7 @@ function writeSection(s: Section): Wire {
     s.descriptor === undefined ? null : shapes.descriptor.write(s.descriptor),
     s.round,
     s.pid,
-    s.accepts.map((op) => [op.seq, op.step, shapes.value.write(op.value), op.body ?? null]),
+    s.accepts.map((op) => [op.seq, op.step, encodeValue(op.value), op.body ?? null]),
     shapes.ranges.write(s.learned),
     s.end === undefined ? null : [s.end.step, shapes.endValue.write(s.end.value)],
     s.closed === undefined ? null : shapes.endValue.write(s.closed),
@@ -177,6 +186,8 @@ function writeException(e: Exception): Wire {
 }
 
 // Reading.
+
+const readValue = (f: Fields): Value => decodeValue(f.bytes(VALUE_BYTES_MAX));
 
 const lane = (f: Fields): string => f.hex(shapes.LANE_DIGITS);
 const seq = (f: Fields): number => f.uint(SEQ_MAX);
@@ -220,7 +231,7 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     batchNo: f.uint(),
   }),
   credit: (f) => ({ type: "credit", items: f.list(ITEMS_MAX, readCredit), stampMs: f.number() }),
-  returned: (f) => ({ type: "returned", session: f.hex(shapes.SESSION_DIGITS), count: f.uint() }),
+  returned: (f) => ({ type: "returned", session: f.hex(SESSION_DIGITS), count: f.uint() }),
   offer: (f) => ({ type: "offer", queue: lane(f), count: f.uint() }),
   deliver: (f) => ({
     type: "deliver",
@@ -268,7 +279,7 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     type: "body",
     lane: lane(f),
     seq: seq(f),
-    body: f.optional((at) => at.bytes(shapes.BODY_BYTES_MAX)),
+    body: f.optional((at) => at.bytes(BODY_BYTES_MAX)),
   }),
   askGone: (f) => ({ type: "askGone", lane: lane(f), pid: pid(f) }),
   gone: (f) => ({ type: "gone", lane: lane(f), pid: pid(f), gone: f.bool() }),
@@ -309,8 +320,8 @@ function readAccept(at: unknown): AcceptOp {
   const op = {
     seq: seq(f),
     step: f.uint(),
-    value: shapes.value.read(f),
-    body: f.optional((field) => field.bytes(shapes.BODY_BYTES_MAX)),
+    value: readValue(f),
+    body: f.optional((field) => field.bytes(BODY_BYTES_MAX)),
   };
   if (op.body !== undefined && bodyHash(op.body) !== op.value.bodyHash) {
     throw new CodecError("a body does not match its hash");
@@ -335,11 +346,11 @@ function readException(at: unknown): Exception {
 
 function readRegister(at: unknown): RegisterEntry {
   const f = new Fields(at);
-  return { seq: seq(f), ballot: shapes.ballot.read(f), value: shapes.value.read(f) };
+  return { seq: seq(f), ballot: shapes.ballot.read(f), value: readValue(f) };
 }
 
 function readRef(f: Fields): HeldItem {
-  return { lane: lane(f), seq: seq(f), epoch: f.uint(), session: f.hex(shapes.SESSION_DIGITS) };
+  return { lane: lane(f), seq: seq(f), epoch: f.uint(), session: f.hex(SESSION_DIGITS) };
 }
 
 function readDelivery(at: unknown): Delivery {
@@ -349,7 +360,7 @@ function readDelivery(at: unknown): Delivery {
     leaseMs: f.uint(),
     ageMs: f.number(),
     deliveries: f.uint(),
-    body: f.optional((field) => field.bytes(shapes.BODY_BYTES_MAX)),
+    body: f.optional((field) => field.bytes(BODY_BYTES_MAX)),
   };
 }
 
@@ -358,7 +369,7 @@ function readVerdict(at: unknown): VerdictItem {
   const item = readRef(f);
   const kind = pick(f, VERDICTS);
   if (kind === "nack") return { ...item, verdict: { kind, delayMs: f.number() } };
-  if (kind === "reject") return { ...item, verdict: { kind, reason: f.text(shapes.REASON_MAX) } };
+  if (kind === "reject") return { ...item, verdict: { kind, reason: f.text(REASON_MAX) } };
   return { ...item, verdict: { kind } };
 }
 
@@ -368,14 +379,14 @@ function readSettled(at: unknown): SettledItem {
     ...readRef(f),
     renew: f.bool(),
     code: pick(f, CODES),
-    hint: f.optional((field) => field.text(shapes.PEER_MAX)),
+    hint: f.optional((field) => field.text(PEER_MAX)),
   };
 }
 
 function readCredit(at: unknown): CreditItem {
   const f = new Fields(at);
   return {
-    session: f.hex(shapes.SESSION_DIGITS),
+    session: f.hex(SESSION_DIGITS),
     queue: lane(f),
     total: f.int(),
     recall: f.bool(),

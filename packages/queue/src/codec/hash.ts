@@ -4,9 +4,9 @@ import type { Definition, Descriptor, LaneId, QueueId } from "../core/types.ts";
 import { pack } from "./packr.ts";
 import * as shapes from "./shapes.ts";
 
-/** SHA-256 of a body, base64url. */
+/** SHA-256 of a body, one character a byte. */
 export function bodyHash(body: Uint8Array): string {
-  return hash("sha256", body, "base64url");
+  return hash("sha256", body, "binary");
 }
 
 /** SHA-256 over the encoded descriptor. */

@@ -1,10 +1,14 @@
 import { CHUNK_SEQS } from "../core/finished.ts";
 import type { StoredRecord } from "../core/records.ts";
+import type { Value } from "../core/types.ts";
 import { CodecError, Fields } from "./fields.ts";
 import { pack, unpack } from "./packr.ts";
 import * as shapes from "./shapes.ts";
+import { decodeValue, encodeValue, PEER_MAX, VALUE_BYTES_MAX } from "./value.ts";
 
 const VERSION = 1;
+/** Memory of a value's own bytes comes in pieces no larger than this. */
+const POOL_BYTES: number = 2 * Buffer.poolSize;
 
 /** A record as the store keeps it. Bodies stand as they are; all else is a versioned array. */
 export function encodeRecord(record: StoredRecord): Uint8Array {
@@ -23,7 +27,10 @@ function wireOf(record: Exclude<StoredRecord, { kind: "body" }>): shapes.Wire {
       return [record.count, record.digest];
     case "register": {
       const { ballot, value, hasBody } = record;
-      return [shapes.ballot.write(ballot), shapes.value.write(value), hasBody];
+      const bytes = encodeValue(value);
+      // A view into a received frame would keep all of it in memory.
+      if (bytes.buffer.byteLength > POOL_BYTES) value.encoded = undefined;
+      return [shapes.ballot.write(ballot), bytes, hasBody];
     }
     case "finished":
       return [record.bits];
@@ -66,7 +73,7 @@ export function decodeRecord(key: string, bytes: Uint8Array): StoredRecord {
       return {
         kind: "register",
         ballot: shapes.ballot.read(fields),
-        value: shapes.value.read(fields),
+        value: decodeRegister(fields),
         hasBody: fields.bool(),
       };
     case "g":
@@ -78,7 +85,7 @@ export function decodeRecord(key: string, bytes: Uint8Array): StoredRecord {
     case "m":
       return {
         kind: "member",
-        peer: fields.text(shapes.PEER_MAX),
+        peer: fields.text(PEER_MAX),
         boot: fields.uint(),
         retired: fields.bool(),
       };
@@ -89,4 +96,10 @@ export function decodeRecord(key: string, bytes: Uint8Array): StoredRecord {
     default:
       throw new CodecError(`no record has the key ${key}`);
   }
+}
+
+function decodeRegister(fields: Fields): Value {
+  const value = decodeValue(fields.bytes(VALUE_BYTES_MAX));
+  value.encoded = undefined;
+  return value;
 }

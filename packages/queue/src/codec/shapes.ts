@@ -1,27 +1,19 @@
 import type { Ballot, Right } from "../core/ballot.ts";
 import { PID_DIGITS } from "../core/ballot.ts";
 import type { Floor } from "../core/messages.ts";
-import type { Definition, Descriptor, EndValue, Ranges, Replica, Value } from "../core/types.ts";
+import type { Definition, Descriptor, EndValue, Ranges, Replica } from "../core/types.ts";
 import { CodecError, Fields, SEQ_MAX } from "./fields.ts";
+import { PEER_MAX } from "./value.ts";
 
 /** The shapes that stand both on the wire and on disk, as positional arrays. */
 
 export const LANE_DIGITS = 64;
 export const STORE_DIGITS = 32;
-export const SESSION_DIGITS = 16;
-/** Characters of a peer id at most. */
-export const PEER_MAX = 128;
-/** Characters of a SHA-256 in base64url. */
-export const HASH_CHARS = 43;
-export const REASON_MAX = 1_024;
 /** Replicas of a lane at most: their bits fit one small integer. */
 export const REPLICAS_MAX = 15;
-/** Bytes of a message's body at most. */
-export const BODY_BYTES_MAX: number = 8 * 1_024 * 1_024;
 export const NAME_MAX = 128;
 const RANGES_MAX = 65_536;
 const LEASE_MS_MAX = 2_147_483_647;
-const STATES = ["READY", "LEASED", "DONE", "DEAD"] as const;
 
 export type Wire = readonly unknown[];
 
@@ -38,52 +30,6 @@ export const ballot = {
   read: (fields: Fields): Ballot => {
     const inner = fields.nested();
     return { round: inner.uint(), pid: inner.hex(PID_DIGITS), step: inner.uint() };
-  },
-};
-
-export const value = {
-  write: (v: Value): Wire => [
-    STATES.indexOf(v.state),
-    v.epoch,
-    v.leaseMs,
-    v.deliveries,
-    v.acquired,
-    v.notBeforeWallMs,
-    v.bodyHash,
-    v.bodyBytes,
-    v.holder?.peer ?? null,
-    v.holder?.session ?? null,
-    v.reason ?? null,
-  ],
-  read: (fields: Fields): Value => {
-    const inner = fields.nested();
-    const state = STATES[inner.uint(STATES.length - 1)] ?? "DEAD";
-    const epoch = inner.uint();
-    const leaseMs = inner.uint(LEASE_MS_MAX);
-    const deliveries = inner.uint();
-    const acquired = inner.uint();
-    const notBeforeWallMs = inner.number();
-    const bodyHash = inner.text(HASH_CHARS);
-    const bodyBytes = inner.uint(BODY_BYTES_MAX);
-    const peer = inner.optional((f) => f.text(PEER_MAX));
-    const session = inner.optional((f) => f.hex(SESSION_DIGITS));
-    const reason = inner.optional((f) => f.text(REASON_MAX));
-    if ((state === "LEASED") !== (peer !== undefined && session !== undefined)) {
-      throw new CodecError("a lease has a holder, and nothing else has");
-    }
-    const holder = peer === undefined || session === undefined ? undefined : { peer, session };
-    return {
-      state,
-      epoch,
-      holder,
-      leaseMs,
-      deliveries,
-      acquired,
-      notBeforeWallMs,
-      bodyHash,
-      bodyBytes,
-      reason,
-    };
   },
 };
 

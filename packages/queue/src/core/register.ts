@@ -14,41 +14,57 @@ export function enqueued(bodyHash: string, bodyBytes: number, leaseMs: number): 
     bodyHash,
     bodyBytes,
     reason: undefined,
+    encoded: undefined,
   };
 }
 
 /** Flow 2: the next epoch goes to `holder`. */
 export function leased(value: Value, holder: Holder, leaseMs: number): Value {
-  return { ...value, state: "LEASED", epoch: value.epoch + 1, holder, leaseMs, notBeforeWallMs: 0 };
+  return {
+    ...value,
+    encoded: undefined,
+    state: "LEASED",
+    epoch: value.epoch + 1,
+    holder,
+    leaseMs,
+    notBeforeWallMs: 0,
+  };
 }
 
 /** Flow 2: a lease that was not chosen in time. It keeps the epoch: none is ever proposed for two holders [M17]. */
 export function superseded(value: Value): Value {
-  return { ...value, state: "READY", holder: undefined };
+  return { ...value, encoded: undefined, state: "READY", holder: undefined };
 }
 
 /** Flow 3. */
 export function done(value: Value): Value {
-  return { ...value, state: "DONE", holder: undefined };
+  return { ...value, encoded: undefined, state: "DONE", holder: undefined };
 }
 
 /** Flows 4 and 5: a delivery that failed; at the limit the message is dead. */
 export function failed(value: Value, definition: Definition, notBeforeWallMs: number): Value {
   const deliveries = value.deliveries + 1;
   if (deliveries >= definition.maxDeliveries) {
-    return { ...value, state: "DEAD", holder: undefined, deliveries, reason: "maxDeliveries" };
+    return {
+      ...value,
+      encoded: undefined,
+      state: "DEAD",
+      holder: undefined,
+      deliveries,
+      reason: "maxDeliveries",
+    };
   }
-  return { ...value, state: "READY", holder: undefined, deliveries, notBeforeWallMs };
+  return { ...value, encoded: undefined, state: "READY", holder: undefined, deliveries, notBeforeWallMs };
 }
 
 /** Flow 4: given back unused, not counted as a delivery. */
 export function released(value: Value): Value {
-  return { ...value, state: "READY", holder: undefined, acquired: value.acquired + 1 };
+  return { ...value, encoded: undefined, state: "READY", holder: undefined, acquired: value.acquired + 1 };
 }
 
 /** Flow 4. */
 export function rejected(value: Value, reason: string): Value {
-  return { ...value, state: "DEAD", holder: undefined, reason };
+  return { ...value, encoded: undefined, state: "DEAD", holder: undefined, reason };
 }
 
 export function sameValue(a: Value, b: Value): boolean {

@@ -60,9 +60,12 @@ export interface Value {
   readonly acquired: number;
   /** Not to be leased before; a wall-clock hint, 0 for at once. */
   readonly notBeforeWallMs: number;
+  /** SHA-256 of the body, opaque here. */
   readonly bodyHash: string;
   readonly bodyBytes: number;
   readonly reason: string | undefined;
+  /** The codec's bytes of this very object, so that they are made once; every transition drops them. */
+  encoded: Uint8Array | undefined;
 }
 
 /** Half-open ranges of seqs. */

@@ -3,7 +3,7 @@ import type { Delivery } from "../core/messages.ts";
 import type { SettledCode, Verdict } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
 import type { Message } from "../types.ts";
-import { REASON_MAX } from "../codec/shapes.ts";
+import { REASON_MAX } from "../codec/value.ts";
 
 export type SettleDone = (code: SettledCode | "TIMEOUT" | "STOPPED" | "FAILED") => void;
 

@@ -38,7 +38,8 @@ describe("frames", () => {
   it("always come back as they were sent", () => {
     fc.assert(
       fc.property(fc.array(message, { maxLength: 5 }), (messages) => {
-        const plainBytes = (_key: string, at: unknown): unknown => (at instanceof Uint8Array ? [...at] : at);
+        const plainBytes = (key: string, at: unknown): unknown =>
+          key === "encoded" ? undefined : at instanceof Uint8Array ? [...at] : at;
         const read = decodeFrame(encodeFrame(messages));
         expect(JSON.parse(JSON.stringify(read, plainBytes))).toEqual(
           JSON.parse(JSON.stringify(messages, plainBytes)),
@@ -85,6 +86,7 @@ describe("frames", () => {
       bodyHash: bodyHash(new Uint8Array([1])),
       bodyBytes: 1,
       reason: undefined,
+      encoded: undefined,
     };
     const frame = (byte: number): Uint8Array =>
       encodeFrame([
@@ -140,7 +142,9 @@ describe("records", () => {
   it("always come back as they were stored", () => {
     fc.assert(
       fc.property(record, ([key, one]) => {
-        expect(decodeRecord(key, encodeRecord(one))).toEqual(one);
+        const read = decodeRecord(key, encodeRecord(one));
+        if (one.kind === "register") one.value.encoded = undefined;
+        expect(read).toEqual(one);
       }),
       { numRuns: 300 },
     );
@@ -170,8 +174,8 @@ describe("identities", () => {
     expect(laneIdOf(first)).toMatchInlineSnapshot(
       `"d9f5a0cab55ef0beee60d04832d82ecd78e05879db9113fefbf8bff632cdc6d0"`,
     );
-    expect(bodyHash(new Uint8Array([1, 2, 3]))).toMatchInlineSnapshot(
-      `"A5BYxvLAy0ksUzsKTRTvd8wPeKvMztUofYShogEc-4E"`,
+    expect(Buffer.from(bodyHash(new Uint8Array([1, 2, 3])), "latin1").toString("hex")).toBe(
+      "039058c6f2c0cb492c533b0a4d14ef77cc0f78abccced5287d84a1a2011cfb81",
     );
   });
 });

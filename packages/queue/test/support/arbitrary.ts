@@ -16,7 +16,7 @@ export const pid = hex(60);
 const session = hex(16);
 export const seq = fc.nat(65_535);
 export const count = fc.nat(1_000_000);
-export const peer = fc.string({ minLength: 1, maxLength: 60 });
+export const peer = fc.base64String({ minLength: 1, maxLength: 60 });
 const body = fc.uint8Array({ maxLength: 300 });
 export const right = fc.record({ round: count, pid });
 export const ballot = fc.record({ round: count, pid, step: count });
@@ -28,17 +28,19 @@ export const value: fc.Arbitrary<Value> = fc.oneof(
     ...plain,
     state: fc.constantFrom("READY" as const, "DONE" as const, "DEAD" as const),
     holder: fc.constant(undefined),
-    bodyHash: fc.constant("h"),
+    bodyHash: fc.constant("h".repeat(32)),
     bodyBytes: count,
     reason: maybe(fc.string({ maxLength: 100 })),
+    encoded: fc.constant(undefined),
   }),
   fc.record({
     ...plain,
     state: fc.constant("LEASED" as const),
     holder: fc.record({ peer, session }),
-    bodyHash: fc.constant("h"),
+    bodyHash: fc.constant("h".repeat(32)),
     bodyBytes: count,
     reason: fc.constant(undefined),
+    encoded: fc.constant(undefined),
   }),
 );
 const ranges = fc
@@ -59,7 +61,11 @@ export const descriptor: fc.Arbitrary<Descriptor> = fc.record({
 const ref = { lane, seq, epoch: count, session };
 const accept = fc
   .record({ seq, step: count, value, body: maybe(body) })
-  .map((op) => (op.body === undefined ? op : { ...op, value: { ...op.value, bodyHash: bodyHash(op.body) } }));
+  .map((op) =>
+    op.body === undefined
+      ? op
+      : { ...op, value: { ...op.value, bodyHash: bodyHash(op.body), encoded: undefined } },
+  );
 const section = fc.record({
   lane,
   descriptor: maybe(descriptor),
