@@ -11,9 +11,9 @@ const mesh = await createMesh({ name, bootstrap, dataDir });
 const queues = await createQueues({ mesh, dataDir });
 const queue = await queues.declare("jobs", { leaseMs: 10_000 });
 
-let resting = false;
+const work = new AbortController();
 process.on("message", (command: Command) => {
-  if (command.type === "rest") resting = true;
+  if (command.type === "rest") work.abort();
   else if (command.type === "produce") void produce(queue, command.inFlight);
   else if (command.type === "consume") consume(queue);
   else if (command.type === "enqueueOnce") void enqueueOnce(queue, command.timeoutMs);
@@ -25,7 +25,7 @@ say({ type: "started", addresses: [...mesh.addresses()], peerId: mesh.peerId });
 async function produce(to: Queue, inFlight: number): Promise<void> {
   let no = 0;
   const one = async (): Promise<void> => {
-    while (!resting) {
+    while (!work.signal.aborted) {
       no += 1;
       try {
         const { id } = await to.enqueue(new TextEncoder().encode(`${name} ${no}`));

@@ -4,7 +4,7 @@ import { QueueError } from "./errors.ts";
 import type { ConsumeOptions, EnqueueOptions, QueueInit, QueuesInit } from "./types.ts";
 
 /** Longest body, in bytes. */
-export const MESSAGE_BYTES_MAX: number = 1_024 * 1_024;
+const MESSAGE_BYTES_MAX: number = 1_024 * 1_024;
 /** Default of `timeoutMs`, in milliseconds. */
 export const TIMEOUT_MS = 10_000;
 const DURATION_MS_MAX = 2_147_483_647;

@@ -30,7 +30,7 @@ import {
 } from "./value.ts";
 
 /** Version of the frames: both ends must speak the same first number. */
-export const WIRE_VERSION = 1;
+const WIRE_VERSION = 1;
 const MESSAGES_MAX = 4_096;
 const SECTIONS_MAX = 65_536;
 const ITEMS_MAX = 65_536;

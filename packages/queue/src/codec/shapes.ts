@@ -11,7 +11,7 @@ export const LANE_DIGITS = 64;
 export const STORE_DIGITS = 32;
 /** Replicas of a lane at most: their bits fit one small integer. */
 export const REPLICAS_MAX = 15;
-export const NAME_MAX = 128;
+const NAME_MAX = 128;
 const RANGES_MAX = 65_536;
 const LEASE_MS_MAX = 2_147_483_647;
 

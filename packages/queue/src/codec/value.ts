@@ -11,7 +11,7 @@ import { CodecError } from "./fields.ts";
 
 const STATES = ["READY", "LEASED", "DONE", "DEAD"] as const;
 /** Bytes of a SHA-256, and characters of its text in the core. */
-export const HASH_BYTES = 32;
+const HASH_BYTES = 32;
 /** Hexadecimal digits of a consumer's session. */
 export const SESSION_DIGITS = 16;
 /** Characters of a peer id at most. */

@@ -11,10 +11,10 @@ const hex = (digits: number): fc.Arbitrary<string> =>
     maxLength: digits,
   });
 export const lane = hex(64);
-export const store = hex(32);
-export const pid = hex(60);
+const store = hex(32);
+const pid = hex(60);
 const session = hex(16);
-export const seq = fc.nat(65_535);
+const seq = fc.nat(65_535);
 export const count = fc.nat(1_000_000);
 export const peer = fc.base64String({ minLength: 1, maxLength: 60 });
 const body = fc.uint8Array({ maxLength: 300 });
