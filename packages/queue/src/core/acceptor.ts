@@ -12,6 +12,8 @@ import type { Descriptor, EndValue, LaneId, PeerId, Ranges, StoreId, Value } fro
 
 /** Snapshots kept for page transfers at a time. */
 const SNAPSHOTS_MAX = 64;
+/** Lanes one store keeps at most, closed ones included. */
+const LANES_MAX = 262_144;
 
 export interface StoredRegister {
   readonly ballot: Ballot;
@@ -245,7 +247,7 @@ export class Acceptor {
       refuse("NEED_LANE");
       return undefined;
     }
-    if (!this.#isSound(lane, descriptor, from)) {
+    if (!this.#isSound(lane, descriptor, from) || this.#lanes.size >= LANES_MAX) {
       refuse("BAD_LANE");
       return undefined;
     }

@@ -69,6 +69,8 @@ export interface ConsumersHost {
 }
 
 const SWEEP_MS = 5_000;
+/** Lanes remembered at most; further ones are delivered when others are forgotten. */
+const SEEN_LANES_MAX = 65_536;
 /** Verdicts of one lane that timed out and are remembered; the oldest is forgotten first. */
 const UNSETTLED_MAX = 4_096;
 
@@ -153,8 +155,15 @@ export class Consumers {
   // Deliveries.
 
   deliver(from: PeerId, message: Message & { type: "deliver" }): void {
-    for (const [lane, descriptor] of message.descriptors) this.#seenOf(lane).descriptor = descriptor;
-    for (const item of message.items) this.#deliverOne(from, item, message.stampMs);
+    for (const item of message.items) {
+      if (this.#seen.size < SEEN_LANES_MAX || this.#seen.has(item.lane)) {
+        this.#deliverOne(from, item, message.stampMs);
+      }
+    }
+    for (const [lane, descriptor] of message.descriptors) {
+      const seen = this.#seen.get(lane);
+      if (seen !== undefined) seen.descriptor = descriptor;
+    }
   }
 
   #seenOf(lane: LaneId): Seen {

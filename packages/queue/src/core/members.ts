@@ -236,8 +236,10 @@ export class Members {
     const named = new Set(queues);
     const untilMs = this.#host.now.monoMs + CONSUMES_MS;
     for (const [queue, until] of consumes) {
-      if (!named.has(queue)) consumes.set(queue, Math.min(until, untilMs));
+      if (until <= this.#host.now.monoMs) consumes.delete(queue);
+      else if (!named.has(queue)) consumes.set(queue, Math.min(until, untilMs));
     }
+    if (consumes.size > DEFINITIONS_MAX) consumes.clear();
     for (const queue of named) consumes.set(queue, Number.POSITIVE_INFINITY);
   }
 
