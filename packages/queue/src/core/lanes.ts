@@ -26,6 +26,8 @@ import type {
 const FETCHES_MAX = 256;
 /** After this many unanswered fetches of one body the lane is prepared again, higher. */
 const FETCH_TRIES_MAX = 10;
+/** Closed lanes remembered for their finished epochs. */
+const CLOSED_MAX = 64;
 /** Lanes remembered as told to one peer within a link session. */
 const TOLD_LANES_MAX = 4_096;
 
@@ -60,6 +62,8 @@ export class Lanes {
   readonly #acceptor: Acceptor;
   readonly #host: LanesHost;
   readonly #writers = new Map<LaneId, LaneWriter>();
+  /** Lanes this node closed a while ago, for what they remember. */
+  readonly #closed = new Map<LaneId, LaneWriter>();
   readonly #confirms: Confirms;
   readonly #laneHost: LaneHost;
   readonly #deliveries = new Map<PeerId, Delivery[]>();
@@ -121,7 +125,10 @@ export class Lanes {
       onEnd: (lane, end) => {
         if (end.closed) this.#confirms.drop(lane);
       },
-      onSpread: (lane) => this.#remove(lane),
+      onSpread: (lane) => {
+        this.#remove(lane);
+        this.#remember(lane);
+      },
       onRoleLost: (lane, end) => this.#onRoleLost(lane, end),
     };
   }
@@ -165,6 +172,17 @@ export class Lanes {
   drop(lane: LaneId): void {
     const writer = this.#writers.get(lane);
     if (writer !== undefined) this.#remove(writer);
+  }
+
+  /** Finished epochs are known for two leases more: a confirmation that got lost is asked for again. */
+  #remember(lane: LaneWriter): void {
+    if (this.#closed.size >= CLOSED_MAX) {
+      const [oldest] = this.#closed.keys();
+      if (oldest !== undefined) this.#closed.delete(oldest);
+    }
+    this.#closed.set(lane.lane, lane);
+    const untilMs = this.#context.now.monoMs + 2 * this.#definition(lane.descriptor.queue).leaseMs;
+    this.#context.timers.set(untilMs, () => this.#closed.delete(lane.lane));
   }
 
   #onRoleLost(lane: LaneWriter, end: EndValue | undefined): void {
@@ -309,6 +327,8 @@ export class Lanes {
 
   #misdirected(from: PeerId, item: VerdictItem): void {
     const known = this.#acceptor.lane(item.lane);
+    const closed = this.#closed.get(item.lane);
+    if (closed !== undefined) return this.#onFinished(from, item, closed);
     if (known?.closed === true) return this.#answer(from, item, "FINISHED");
     if (known === undefined) return this.#answer(from, item, "RETRY");
     this.#steals?.kick(item.lane);
