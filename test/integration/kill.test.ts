@@ -38,6 +38,28 @@ describe("three members, one killed while the others produce and consume", () =>
   });
 });
 
+describe("three members, one paused for longer than it takes to be declared dead", () => {
+  it.each(["a", "b"])(
+    "loses nothing and doubles no epoch when %s wakes again",
+    { timeout: 90_000 },
+    async (name) => {
+      await using members = await Members.start("a", "b", "c");
+      members.tell("a", { type: "produce", inFlight: 16 });
+      members.tell("b", { type: "consume" });
+      members.tell("c", { type: "consume" });
+      await members.until("work is under way", () => members.acked >= 200);
+      await members.signal(name, "SIGSTOP");
+      await new Promise((resolve) => setTimeout(resolve, 9_000));
+      await members.signal(name, "SIGCONT");
+      const before = members.acked;
+      await members.until("work goes on", () => members.acked >= before + 500);
+      members.tell("a", { type: "rest" });
+      await members.until("every acknowledged message is consumed", () => members.missing.size === 0);
+      expect(doubleHolders(members)).toEqual([]);
+    },
+  );
+});
+
 describe("three members, two killed", () => {
   it("refuses in bounded time, and has everything acknowledged once they are back", async () => {
     await using members = await Members.start("a", "b", "c");
