@@ -109,7 +109,7 @@ class MeshService implements Mesh {
 
   /** Opens the listener and goes looking for others. */
   async start(boot: number): Promise<void> {
-    const { clock, logger, membersMax, inboundPerSecondMax, listen, random, seeds, forgetAfterMs } = this.#options;
+    const { clock, logger, membersMax, random, seeds, forgetAfterMs } = this.#options;
     const links = new Links({
       self: this.#identity.peerId,
       clock,
@@ -127,9 +127,10 @@ class MeshService implements Mesh {
     });
     const node = await startNode({
       privateKey: this.#identity.privateKey,
-      listen,
+      listen: this.#options.listen,
+      announce: this.#options.announce,
       membersMax,
-      inboundPerSecondMax,
+      inboundPerSecondMax: this.#options.inboundPerSecondMax,
       // Whoever comes before our own addresses are known waits for `adopt` below.
       onConnection: (connection) => void (this.#membership === undefined || links.adopt(connection)),
       onStream: (kind, stream, connection) => {

@@ -27,6 +27,8 @@ const FRAME_BYTES_MAX: number = 1_024 * MIB;
 export interface MeshOptions {
   readonly name: string;
   readonly listen: readonly string[];
+  /** Empty: what the node listens on. */
+  readonly announce: readonly string[];
   /** Bootstrap addresses by peer id. */
   readonly seeds: ReadonlyMap<string, readonly string[]>;
   readonly dataDir: string;
@@ -66,6 +68,7 @@ const port = <Port>(method: string): z.ZodType<Port> =>
 const schema = z.strictObject({
   name,
   listen: z.array(address).max(LISTEN_MAX).default(["/ip4/127.0.0.1/tcp/0"]),
+  announce: z.array(address).max(LISTEN_MAX).default([]),
   bootstrap: z
     .array(address.refine((value) => peerOf(value) !== undefined, "must end in /p2p/ and a peer id"))
     .max(BOOTSTRAP_MAX)

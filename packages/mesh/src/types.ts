@@ -172,6 +172,11 @@ export interface MeshInit {
   readonly name: string;
   /** Multiaddrs to listen on. Default `["/ip4/127.0.0.1/tcp/0"]`. */
   readonly listen?: readonly string[] | undefined;
+  /**
+   * Multiaddrs that others shall dial, where they differ from what this node listens on: behind a published
+   * port, a proxy, or address translation. Default: what it listens on.
+   */
+  readonly announce?: readonly string[] | undefined;
   /** Full multiaddrs, `/p2p/…` included, of nodes to join by. Its own address may be among them. */
   readonly bootstrap?: readonly string[] | undefined;
   /** Directory for `identity.key` and `boot`; made if missing. Two processes must not share it. */

@@ -105,6 +105,11 @@ export class FrameStream {
     this.#end(end);
   }
 
+  /** Lets go of the stream without ending it: what was handed over still leaves. */
+  release(): void {
+    if (this.#open) this.#detach();
+  }
+
   /** Calls `then` once all queued frames were handed to the connection, or the stream ended. */
   whenIdle(then: () => void): void {
     if (!this.#open || this.#queuedBytes === 0) then();
@@ -229,6 +234,15 @@ export class FrameStream {
 
   #end(end: FrameStreamEnd): void {
     if (!this.#open) return;
+    this.#detach();
+    if (this.#stream.status === "open" || this.#stream.status === "closing") {
+      this.#stream.abort(new Error(end.reason));
+    }
+    for (const then of this.#onIdle.splice(0)) then();
+    this.#onEnd(end);
+  }
+
+  #detach(): void {
     this.#open = false;
     this.#frames = [];
     this.#channels = [];
@@ -237,11 +251,6 @@ export class FrameStream {
     this.#stream.removeEventListener("drain", this.#drained);
     this.#stream.removeEventListener("close", this.#closed);
     this.#stream.removeEventListener("remoteCloseWrite", this.#remoteClosed);
-    if (this.#stream.status === "open" || this.#stream.status === "closing") {
-      this.#stream.abort(new Error(end.reason));
-    }
-    for (const then of this.#onIdle.splice(0)) then();
-    this.#onEnd(end);
   }
 }
 

@@ -186,9 +186,8 @@ export class LinkConnection {
   #finish(reason: string, close: () => void): void {
     this.#ended = true;
     for (const timer of this.#timers) clearTimeout(timer);
-    // The connection first, or each stream would send a reset of its own.
-    close();
-    this.#frames?.end({ cause: "remote", reason });
+    this.#frames?.release();
+    close(); // Before the class streams, or each would send a reset of its own.
     this.#retire(reason);
     this.#ports.onEnd(reason);
   }

@@ -145,11 +145,14 @@ export class Links {
     return heard;
   }
 
-  /** Closes all connections in order; nothing is adopted any more. */
+  /**
+   * Ends all connections at once; nothing is adopted any more. Whoever was to be told has answered by now, and
+   * an orderly close of both ends at the same time keeps libp2p waiting for half a second.
+   */
   stop(reason: string): void {
     this.#stopped = true;
-    for (const links of this.#peers.values()) {
-      for (const link of [...links.connections.values()]) link.close(reason);
+    for (const links of [...this.#peers.values()]) {
+      for (const link of [...links.connections.values()]) link.end(reason);
     }
   }
 

@@ -23,6 +23,7 @@ const WINDOW_BYTES_MAX: number = 1024 * 1024;
 export interface NodeInit {
   readonly privateKey: Ed25519PrivateKey;
   readonly listen: readonly string[];
+  readonly announce: readonly string[];
   readonly membersMax: number;
   /** Inbound connections per second that one host may open. */
   readonly inboundPerSecondMax: number;
@@ -50,7 +51,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
   const node = await createLibp2p({
     privateKey: init.privateKey,
     start: false,
-    addresses: { listen: [...init.listen] },
+    addresses: { listen: [...init.listen], announce: [...init.announce] },
     transports: [tcp({ dialOpts: { noDelay: true }, listenOpts: { noDelay: true } })],
     connectionEncrypters: [noise()],
     streamMuxers: [

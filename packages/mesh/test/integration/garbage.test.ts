@@ -1,0 +1,216 @@
+import { randomBytes } from "node:crypto";
+import { connect } from "node:net";
+import { noise } from "@libp2p/noise";
+import { tcp } from "@libp2p/tcp";
+import { yamux } from "@libp2p/yamux";
+import type { Connection, Libp2p, Stream } from "@libp2p/interface";
+import { multiaddr } from "@multiformats/multiaddr";
+import { createLibp2p } from "libp2p";
+import { SeededRandom, randomBelow } from "@klatsch/kit";
+import type { Mesh } from "@klatsch/mesh";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { FRAME_HEADER_BYTES, writeFrameHeader } from "../../src/codec/framing.ts";
+import { encodeLinkMessage, encodeMemberMessage, encodeNotice } from "../../src/codec/link-codec.ts";
+import { Bed, describe as describeMeshes, full, Probe, until } from "./helpers.ts";
+
+const SEED = 7;
+const random = new SeededRandom(SEED);
+
+let bed: Bed;
+let target: Mesh;
+let other: Mesh;
+let probes: [Probe, Probe];
+let dialer: Libp2p;
+const unhandled: unknown[] = [];
+const onUnhandled = (error: unknown): void => void unhandled.push(error);
+
+beforeAll(async () => {
+  bed = new Bed();
+  process.on("unhandledRejection", onUnhandled);
+  target = await bed.mesh("target", { inboundPerSecondMax: 100_000 });
+  other = await bed.mesh("other", { bootstrap: target.addresses() });
+  probes = [new Probe(target), new Probe(other)];
+  await full(target, other);
+  await Promise.all(probes.map((probe) => probe.up()));
+  dialer = await createLibp2p({
+    transports: [tcp()],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    connectionMonitor: { enabled: false },
+  });
+});
+
+afterAll(async () => {
+  await dialer.stop();
+  await bed[Symbol.asyncDispose]();
+  process.off("unhandledRejection", onUnhandled);
+});
+
+/** Nobody died, nothing changed, and frames still flow. */
+async function expectUnharmed(): Promise<void> {
+  expect(describeMeshes([target, other])).toMatch(/^target sees .*other:alive\+.*other sees .*target:alive\+/u);
+  expect([target.members().length, other.members().length]).toEqual([2, 2]);
+  expect(probes.map((probe) => [probe.count("up"), probe.count("down")])).toEqual([
+    [1, 0],
+    [1, 0],
+  ]);
+  const before = probes[1].frames.length;
+  expect(probes[0].channel.send(other.peerId, Buffer.of(1))).toBe(true);
+  await probes[1].until(() => probes[1].frames.length > before);
+  expect(unhandled).toEqual([]);
+}
+
+function frame(channel: number, payload: Uint8Array): Uint8Array {
+  const bytes = Buffer.alloc(FRAME_HEADER_BYTES + payload.length);
+  writeFrameHeader(bytes, 0, channel, payload.length);
+  bytes.set(payload, FRAME_HEADER_BYTES);
+  return bytes;
+}
+
+function garbage(): Uint8Array {
+  return randomBytes(1 + randomBelow(random, 200));
+}
+
+/** One of ours with some bytes changed, or cut, or with a wrong length. */
+function damaged(bytes: Uint8Array): Uint8Array {
+  const copy = Uint8Array.from(bytes);
+  for (let count = 1 + randomBelow(random, 4); count > 0; count -= 1) {
+    copy[randomBelow(random, copy.length)] = randomBelow(random, 256);
+  }
+  return copy.subarray(0, 1 + randomBelow(random, copy.length));
+}
+
+function helloOf(peer: string, name = "stranger"): Uint8Array {
+  const record = { peer, boot: 1, inc: 0, name, cloud: "default", tags: {}, addresses: [] };
+  const hello = { mesh: "default", instance: "0".repeat(32), wallMs: 1, knownBoot: 0, frameBytesMax: 1_000, record };
+  return encodeLinkMessage({ type: "hello", hello });
+}
+
+/** Sends over a stream; `false` once the other end has ended it. */
+function push(stream: Stream, bytes: Uint8Array): boolean {
+  try {
+    stream.send(bytes);
+    return stream.status === "open";
+  } catch {
+    return false;
+  }
+}
+
+async function ended(what: Stream | Connection): Promise<void> {
+  if (what.status !== "open") return;
+  await new Promise<void>((resolve) => {
+    const target: Pick<EventTarget, "addEventListener"> = what;
+    target.addEventListener("close", () => resolve(), { once: true });
+  });
+}
+
+async function dial(): Promise<Connection> {
+  return dialer.dial(multiaddr(target.addresses()[0] ?? ""), { force: true });
+}
+
+async function inTurns(count: number, atOnce: number, attempt: () => Promise<void>): Promise<void> {
+  let left = count;
+  const worker = async (): Promise<void> => {
+    for (; left > 0; left -= 1) await attempt();
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+}
+
+describe("garbage", () => {
+  it("at the port: 6,000 connections of random bytes change nothing", async () => {
+    const port = Number(target.addresses()[0]?.split("/")[4]);
+    await inTurns(6_000, 20, async () => {
+      const socket = connect(port, "127.0.0.1");
+      await new Promise<void>((resolve) => {
+        socket.on("error", () => resolve());
+        socket.on("close", () => resolve());
+        socket.write(garbage(), () => socket.destroy());
+      });
+    });
+    await expectUnharmed();
+  });
+
+  it("on streams of a peer that never greeted: 3,000 tries change nothing", async () => {
+    const protocols = ["/klatsch/control/1", "/klatsch/high/1", "/klatsch/normal/1", "/klatsch/bulk/1"];
+    const notice = frame(0, encodeNotice({ type: "open", number: 1, name: "test", seen: 0 }));
+    let connection = await dial();
+    await inTurns(3_000, 1, async () => {
+      if (connection.status !== "open") connection = await dial();
+      const protocol = protocols[randomBelow(random, protocols.length)] ?? "";
+      try {
+        const stream = await connection.newStream(protocol);
+        push(stream, randomBelow(random, 2) === 0 ? garbage() : damaged(notice));
+        stream.abort(new Error("next"));
+      } catch {
+        // Refused, or the hello time is over: as it should be.
+      }
+    });
+    connection.abort(new Error("done"));
+    await expectUnharmed();
+  });
+
+  it("on link streams, some of it after a good hello: 1,200 tries change nothing", async () => {
+    const self = dialer.peerId.toString();
+    const views = encodeMemberMessage({ type: "ping", nonce: 1, hash: 1 });
+    await inTurns(1_200, 4, async () => {
+      const connection = await dial();
+      try {
+        const stream = await connection.newStream("/klatsch/link/1");
+        const kind = randomBelow(random, 4);
+        if (kind === 0) push(stream, garbage());
+        else if (kind === 1) push(stream, frame(0, damaged(helloOf(self))));
+        else if (kind === 2) push(stream, damaged(frame(0, helloOf(self))));
+        else push(stream, frame(1, damaged(views[0] ?? Buffer.of(0))));
+        // Garbage that happens to be the beginning of a longer frame would wait for its rest until the hello time is over.
+        push(stream, Buffer.alloc(100, 0xff));
+        await Promise.race([ended(connection), new Promise((resolve) => setTimeout(resolve, 20))]);
+      } catch {
+        // Refused while the stream opened.
+      }
+      connection.abort(new Error("next"));
+    });
+    expect(target.stats().badFrames).toBeGreaterThan(500);
+    await until([target], () => target.stats().connections === 1);
+    // A damaged hello may still be a good one: then the stranger was a member of this open mesh for a moment.
+    const strangers = target.members().filter(({ peerId }) => peerId === self);
+    expect(strangers.length).toBeLessThanOrEqual(1);
+  });
+
+  it("from an admitted member ends its own streams and nobody else's", async () => {
+    const self = dialer.peerId.toString();
+    const connection = await dial();
+    const link = await connection.newStream("/klatsch/link/1");
+    push(link, frame(0, helloOf(self, "rogue")));
+    if (target.peerId > self) push(link, frame(0, encodeLinkMessage({ type: "accept" })));
+    await until([target], () => target.member(self)?.linked === true);
+    for (let tries = 0; tries < 300; tries += 1) {
+      const stream = await connection.newStream("/klatsch/normal/1");
+      push(stream, frame(0, encodeNotice({ type: "open", number: 1, name: "test", seen: 0 })));
+      // Frames of a channel that was never offered, notices that are none, lengths beyond the limit.
+      const bad = [frame(9, garbage()), frame(0, garbage()), Buffer.from([0xff, 0xff, 0xff, 0xff, 0, 1])][tries % 3];
+      push(stream, bad ?? garbage());
+      await ended(stream);
+    }
+    expect(target.member(self)?.linked).toBe(true);
+    // A table of lies about others: who is heard is not dead, and the rest are candidates that nobody can reach.
+    const record = target.member(other.peerId);
+    if (record === undefined) throw new Error("other is gone");
+    const lie = { peer: record.peerId, boot: record.boot, inc: 9, name: "x", cloud: "x", tags: {}, addresses: [] };
+    const lies = encodeMemberMessage({ type: "views", views: [{ ...lie, status: "dead", ageMs: 0 }] });
+    for (const bytes of lies) push(link, frame(1, bytes));
+    push(link, frame(1, garbage()));
+    await ended(connection);
+    await until([target], () => target.member(self)?.linked === false);
+    expect(target.member(other.peerId)).toMatchObject({ status: "alive", linked: true });
+  });
+
+  it("leaves the two as they were", async () => {
+    expect(target.member(other.peerId)?.status).toBe("alive");
+    expect(probes[0].log).not.toContain(`down ${other.peerId}`);
+    expect(probes[1].log).not.toContain(`down ${target.peerId}`);
+    expect(unhandled).toEqual([]);
+    const before = probes[0].frames.length;
+    probes[1].channel.send(target.peerId, Buffer.of(1));
+    await probes[0].until(() => probes[0].frames.length > before);
+  });
+});
