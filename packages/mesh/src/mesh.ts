@@ -3,7 +3,7 @@ import { createRunner } from "@klatsch/kit";
 import type { Core, EffectRunner, Instant } from "@klatsch/kit";
 import { ADDRESSES_MAX } from "./codec/record-codec.ts";
 import { Membership } from "./core/membership.ts";
-import type { MemberSnapshot, MembershipEffect, MembershipEvent, MembershipInput } from "./core/membership.ts";
+import type { MemberSnapshot, MembershipEffect, MembershipEvent, MembershipInput } from "./core/membership-types.ts";
 import type { Hello, MemberRecord, RefusalCode } from "./core/messages.ts";
 import { MEMBERSHIP_TIMES } from "./core/times.ts";
 import { MeshError } from "./errors.ts";

@@ -1,6 +1,6 @@
 import { randomBelow } from "@klatsch/kit/core";
 import type { Random } from "@klatsch/kit/core";
-import type { MemberMessage } from "./messages.ts";
+import type { Context } from "./context.ts";
 import type { Entry, Roster } from "./roster.ts";
 import type { MembershipTimes } from "./times.ts";
 import { isEnded } from "./views.ts";
@@ -25,38 +25,21 @@ const RELAYS_MAX = 256;
 const SMOOTHING = 1 / 8;
 const ROUND_TRIPS_MIN = 4;
 
-/** What probing may do. */
-export interface ProbesPorts {
-  send(peer: string, message: MemberMessage): void;
-  digest(): number;
-}
-
 /** Watches members: rounds of pings, and pings on behalf of others. */
 export class Probes {
-  readonly #self: string;
-  readonly #selfHash: number;
+  readonly #context: Context;
   readonly #times: MembershipTimes;
   readonly #random: Random;
   readonly #roster: Roster;
-  readonly #ports: ProbesPorts;
   readonly #relays = new Map<string, Relay[]>();
   #relayCount = 0;
   #rankedRevision = -1;
 
-  constructor(init: {
-    readonly self: string;
-    readonly selfHash: number;
-    readonly times: MembershipTimes;
-    readonly random: Random;
-    readonly roster: Roster;
-    readonly ports: ProbesPorts;
-  }) {
-    this.#self = init.self;
-    this.#selfHash = init.selfHash;
-    this.#times = init.times;
+  constructor(init: { readonly context: Context; readonly random: Random }) {
+    this.#context = init.context;
+    this.#times = init.context.times;
+    this.#roster = init.context.roster;
     this.#random = init.random;
-    this.#roster = init.roster;
-    this.#ports = init.ports;
   }
 
   /** Recomputes who watches whom after any change; a shorter period takes effect at once. */
@@ -64,7 +47,7 @@ export class Probes {
     if (this.#rankedRevision === this.#roster.revision) return;
     this.#rankedRevision = this.#roster.revision;
     for (const entry of this.#roster.entries.values()) {
-      if (isEnded(entry.status) || entry.record.peer === this.#self) continue;
+      if (isEnded(entry.status) || entry === this.#context.self) continue;
       entry.rank = this.#rankOf(entry);
       entry.probeAt = Math.min(entry.probeAt, now + this.#period(entry));
     }
@@ -95,7 +78,7 @@ export class Probes {
   pingSuspect(entry: Entry, now: number): void {
     if (!entry.linked || now - entry.pingedAt < this.#times.pingEveryMs) return;
     entry.pingedAt = now;
-    this.#ports.send(entry.record.peer, { type: "ping", nonce: this.#nonce(), hash: this.#ports.digest() });
+    this.#sendPing(entry, this.#nonce());
   }
 
   /** An answer came, from itself or by way of somebody else. */
@@ -127,14 +110,15 @@ export class Probes {
     for (const entry of this.#roster.entries.values()) if (entry.round?.nonce === nonce) this.succeed(entry, now);
   }
 
-  /** Somebody asks us to ping `target`. */
-  onRequest(requester: string, nonce: number, target: Entry, now: number): void {
-    if (!target.linked || this.#relayCount >= RELAYS_MAX) return;
+  /** Somebody asks us to ping a member. */
+  onRequest(requester: string, nonce: number, targetPeer: string, now: number): void {
+    const target = this.#roster.entries.get(targetPeer);
+    if (target?.linked !== true || this.#relayCount >= RELAYS_MAX) return;
     const relays = this.#relays.get(target.record.peer) ?? [];
     relays.push({ requester, nonce, startedAt: now });
     this.#relays.set(target.record.peer, relays);
     this.#relayCount += 1;
-    this.#ports.send(target.record.peer, { type: "ping", nonce: this.#nonce(), hash: this.#ports.digest() });
+    this.#sendPing(target, this.#nonce());
   }
 
   /** A frame came directly from this member: those who asked are told. */
@@ -146,7 +130,7 @@ export class Probes {
     if (open.length === 0) this.#relays.delete(entry.record.peer);
     else this.#relays.set(entry.record.peer, open);
     for (const relay of relays) {
-      if (relay.startedAt < entry.heardAt) this.#ports.send(relay.requester, { type: "indirectAck", nonce: relay.nonce });
+      if (relay.startedAt < entry.heardAt) this.#context.send(relay.requester, { type: "indirectAck", nonce: relay.nonce });
     }
   }
 
@@ -170,7 +154,12 @@ export class Probes {
   #ping(entry: Entry, round: Round, now: number): void {
     round.pings += 1;
     entry.pingedAt = now;
-    this.#ports.send(entry.record.peer, { type: "ping", nonce: round.nonce, hash: this.#ports.digest() });
+    this.#sendPing(entry, round.nonce);
+  }
+
+  #sendPing(entry: Entry, nonce: number): void {
+    const hash = this.#roster.digest(this.#context.monoMs);
+    this.#context.send(entry.record.peer, { type: "ping", nonce, hash });
   }
 
   #askOthers(entry: Entry, round: Round): void {
@@ -181,15 +170,16 @@ export class Probes {
     for (let asked = 0; asked < this.#times.othersAsked && others.length > 0; asked += 1) {
       const [other] = others.splice(randomBelow(this.#random, others.length), 1);
       if (other === undefined) return;
-      this.#ports.send(other.record.peer, { type: "pingReq", nonce: round.nonce, target: entry.record.peer });
+      this.#context.send(other.record.peer, { type: "pingReq", nonce: round.nonce, target: entry.record.peer });
     }
   }
 
   #rankOf(subject: Entry): number {
-    const mine = mix(subject.hash, this.#selfHash);
+    const { self } = this.#context;
+    const mine = mix(subject.hash, self.hash);
     let rank = 0;
     for (const other of this.#roster.entries.values()) {
-      if (other === subject || other.record.peer === this.#self || isEnded(other.status)) continue;
+      if (other === subject || other === self || isEnded(other.status)) continue;
       if (mix(subject.hash, other.hash) < mine) rank += 1;
     }
     return Math.min(rank, 2);

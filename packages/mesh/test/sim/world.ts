@@ -1,7 +1,7 @@
 import { EffectRunner, randomBelow, SeededRandom } from "@klatsch/kit/core";
 import type { Instant } from "@klatsch/kit/core";
 import { Membership } from "../../src/core/membership.ts";
-import type { MembershipEffect, MembershipEvent, MembershipInput } from "../../src/core/membership.ts";
+import type { MembershipEffect, MembershipEvent, MembershipInput } from "../../src/core/membership-types.ts";
 import type { MemberMessage } from "../../src/core/messages.ts";
 import { MEMBERSHIP_TIMES } from "../../src/core/times.ts";
 import type { MembershipTimes } from "../../src/core/times.ts";

@@ -1,0 +1,50 @@
+import type { MemberMessage, MemberRecord } from "./messages.ts";
+import type { Evidence } from "./roster.ts";
+import type { Status } from "./views.ts";
+
+export type MembershipInput =
+  /** A link with completed hello; `record` is what the peer says of itself. */
+  | { readonly type: "linkUp"; readonly peer: string; readonly link: number; readonly record: MemberRecord }
+  | { readonly type: "linkDown"; readonly peer: string; readonly reason: string }
+  | { readonly type: "message"; readonly peer: string; readonly message: MemberMessage }
+  /** When bytes of any kind last came from linked peers; monotonic milliseconds. */
+  | { readonly type: "heard"; readonly heard: readonly { readonly peer: string; readonly atMs: number }[] }
+  | { readonly type: "dialed"; readonly peer: string; readonly outcome: "connected" | "refused" | "failed" }
+  /** The peer turned us away, or we it, for good reason. */
+  | { readonly type: "turnedAway"; readonly peer: string }
+  /** A higher boot of ours is durable. */
+  | { readonly type: "booted"; readonly boot: number }
+  | { readonly type: "depart"; readonly status: "stopped" | "left" }
+  | { readonly type: "tick" };
+
+/** How a member looks at one moment. */
+export interface MemberSnapshot {
+  readonly record: MemberRecord;
+  readonly status: Status;
+  readonly evidence: Evidence;
+  readonly linked: boolean;
+  /** Milliseconds since a frame came directly from it. */
+  readonly heardAgoMs: number | undefined;
+}
+
+export interface MemberEvent {
+  readonly type: "joined" | "suspected" | "refuted" | "died" | "stopped" | "left" | "forgotten";
+  readonly member: MemberSnapshot;
+}
+
+export type MembershipEvent =
+  | MemberEvent
+  | { readonly type: "linkUp"; readonly peer: string; readonly link: number }
+  | { readonly type: "linkDown"; readonly peer: string; readonly reason: string }
+  | { readonly type: "declaredDead"; readonly boot: number; readonly inc: number }
+  | { readonly type: "isolated" };
+
+export type MembershipEffect =
+  | { readonly type: "send"; readonly to: string; readonly message: MemberMessage }
+  | { readonly type: "dial"; readonly peer: string; readonly addresses: readonly string[] }
+  | { readonly type: "disconnect"; readonly peer: string; readonly reason: string }
+  /** Somebody knows a higher boot of ours: make a higher one durable and answer with `booted`. */
+  | { readonly type: "raiseBoot"; readonly above: number }
+  | { readonly type: "emit"; readonly event: MembershipEvent }
+  /** The others know that we go, as far as they could be told. */
+  | { readonly type: "departed" };

@@ -1,0 +1,175 @@
+import type { Context } from "./context.ts";
+import type { Dialing } from "./dialing.ts";
+import type { View } from "./messages.ts";
+import type { Probes } from "./probes.ts";
+import type { Entry, Evidence } from "./roster.ts";
+import { compareViews, isEnded, recordOf } from "./views.ts";
+import type { Status } from "./views.ts";
+
+/** Moves members' standings up, never down, and tells others. */
+export class Standings {
+  readonly #context: Context;
+  readonly #probes: Probes;
+  readonly #dialing: Dialing;
+  /** Members whose view is to be flooded, and the peer it came from, who need not hear it again. */
+  readonly #dirty = new Map<string, string | undefined>();
+  #floodAt = 0;
+
+  constructor(context: Context, probes: Probes, dialing: Dialing) {
+    this.#context = context;
+    this.#probes = probes;
+    this.#dialing = dialing;
+  }
+
+  /** Core time at which a flood is due, if anything waits for one. */
+  get floodAt(): number | undefined {
+    return this.#dirty.size === 0 ? undefined : this.#floodAt;
+  }
+
+  markDirty(peer: string, source?: string): void {
+    this.#dirty.set(peer, source);
+  }
+
+  /** A view of somebody else has come from `from`. */
+  learn(view: View, from: string): void {
+    const entry = this.#context.roster.entries.get(view.peer);
+    if (entry === undefined) {
+      this.#learnUnknown(view);
+      return;
+    }
+    const order = compareViews(view, standing(entry));
+    if (order === 0 && isEnded(view.status)) {
+      entry.endedMonoMs = Math.min(entry.endedMonoMs, this.#context.monoMs - view.ageMs);
+    }
+    if (order > 0) this.#learnLater(entry, view, from);
+  }
+
+  /** A member has greeted us itself: what it says of itself may be news. */
+  greet(entry: Entry, view: View): void {
+    if (compareViews(view, standing(entry)) > 0) this.adopt(entry, view, "direct", view.peer);
+    this.#tellOfDeath(entry);
+  }
+
+  /** Takes over a later view: the one place where a member's standing moves. */
+  adopt(entry: Entry, view: View, evidence: Evidence, from?: string): void {
+    const was = entry.status;
+    const restarted = view.boot > entry.record.boot;
+    entry.record = recordOf(view);
+    entry.status = view.status;
+    entry.evidence = evidence;
+    entry.suspicion = undefined;
+    entry.gone.clear();
+    entry.refusedAt = undefined;
+    entry.endedMonoMs = this.#context.monoMs - view.ageMs;
+    if (restarted) entry.deadInc = undefined;
+    if (view.status === "dead") entry.deadInc = view.inc;
+    this.#context.roster.touch();
+    this.markDirty(view.peer, from);
+    if (view.status === "alive") this.#revived(entry, was, restarted);
+    else this.#ended(entry, view.status);
+  }
+
+  declareDead(entry: Entry, evidence: Evidence): void {
+    this.adopt(entry, { ...entry.record, status: "dead", ageMs: 0 }, evidence);
+  }
+
+  forgetIfDue(entry: Entry): void {
+    const { roster, monoMs } = this.#context;
+    if (!roster.isForgettable(entry, monoMs)) return;
+    roster.remove(entry.record.peer);
+    this.#dialing.forget(entry.record.peer);
+    this.#context.emitMember("forgotten", entry);
+  }
+
+  /** Sends what changed to all who did not tell us themselves; at once, then not more often than `floodMs`. */
+  flood(): void {
+    const { now, times, roster, monoMs } = this.#context;
+    if (this.#dirty.size === 0 || now < this.#floodAt) return;
+    this.#floodAt = now + times.floodMs;
+    const changes = [...this.#dirty].flatMap(([peer, source]) => {
+      const entry = roster.entries.get(peer);
+      const view = entry === undefined ? undefined : roster.viewOf(entry, monoMs);
+      return view === undefined ? [] : [{ view, source }];
+    });
+    this.#dirty.clear();
+    for (const { record } of this.#context.linked()) {
+      const views = changes.filter(({ source }) => source !== record.peer).map(({ view }) => view);
+      if (views.length > 0) this.#context.send(record.peer, { type: "views", views });
+    }
+  }
+
+  /** Digests that stay apart mean that a flood was missed: the whole table repairs that. */
+  compareDigest(from: Entry, hash: number): void {
+    const { roster, monoMs, now, times } = this.#context;
+    if (hash === roster.digest(monoMs)) {
+      from.differsSince = undefined;
+      return;
+    }
+    from.differsSince ??= now;
+    if (now - from.differsSince < times.repairAfterMs || now - from.repairedAt < times.repairMs) return;
+    from.repairedAt = now;
+    this.#context.send(from.record.peer, { type: "views", views: roster.views(monoMs) });
+  }
+
+  #learnLater(entry: Entry, view: View, from: string): void {
+    const { now, times } = this.#context;
+    const heard = entry.linked && now - entry.heardAt <= times.heardMs;
+    if (view.status === "dead" && heard && view.boot === entry.record.boot) {
+      // M6: we hear it, so it can say so itself; it is told what is believed of it.
+      this.#context.send(view.peer, { type: "views", views: [view] });
+      return;
+    }
+    const announced = view.status === "stopped" || view.status === "left";
+    this.adopt(entry, view, announced ? "announced" : from === view.peer ? "direct" : "reported", from);
+  }
+
+  #learnUnknown(view: View): void {
+    const { roster, now, monoMs } = this.#context;
+    if (!roster.hasRoom) return;
+    if (view.status === "alive") {
+      // M7: a third party's word makes nobody a member. It is worth a dial.
+      roster.propose(recordOf(view), now);
+      this.#dialPolitely(view.peer);
+      return;
+    }
+    if (!roster.isSpreadable(view.ageMs)) return;
+    const evidence = view.status === "dead" ? "reported" : "announced";
+    roster.add(recordOf(view), view.status, evidence, monoMs - view.ageMs);
+  }
+
+  #revived(entry: Entry, was: Status, restarted: boolean): void {
+    this.#probes.schedule(entry, this.#context.now);
+    this.#tellOfDeath(entry);
+    if (restarted || isEnded(was)) this.#context.emitMember("joined", entry);
+    else if (was === "suspect") this.#context.emitMember("refuted", entry);
+    if (!entry.linked) this.#dialPolitely(entry.record.peer);
+  }
+
+  #ended(entry: Entry, status: "dead" | "stopped" | "left"): void {
+    entry.round = undefined;
+    entry.probeAt = Infinity;
+    this.#context.emitMember(status === "dead" ? "died" : status, entry);
+    // A connection to the dead would sleep in TCP's own back-off; one to those who go is theirs to close.
+    if (status === "dead" && entry.linked) {
+      this.#context.effect({ type: "disconnect", peer: entry.record.peer, reason: "declared dead" });
+    }
+  }
+
+  /** Who is back has to know that it was held dead: others may have taken over what it held. */
+  #tellOfDeath(entry: Entry): void {
+    if (!entry.linked || entry.deadInc === undefined) return;
+    const dead: View = { ...entry.record, inc: entry.deadInc, status: "dead", ageMs: 0 };
+    entry.deadInc = undefined;
+    this.#context.send(entry.record.peer, { type: "views", views: [dead] });
+  }
+
+  /** The lower peer id dials first; else both would, and one connection would be for nothing. */
+  #dialPolitely(peer: string): void {
+    const { now, times, selfPeer } = this.#context;
+    this.#dialing.want(peer, selfPeer < peer ? now : now + times.politeMs);
+  }
+}
+
+function standing(entry: Entry): { readonly boot: number; readonly inc: number; readonly status: Status } {
+  return { boot: entry.record.boot, inc: entry.record.inc, status: entry.status };
+}
