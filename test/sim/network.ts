@@ -46,6 +46,8 @@ export class Network {
   readonly #pairs = new Map<string, Pair>();
   readonly #delayMs: number;
   readonly #jitterMs: number;
+  readonly #slowest: number;
+  readonly #factors = new Map<string, number>();
   /** No delay but the least, for the time after faults. */
   calm = false;
 
@@ -53,13 +55,14 @@ export class Network {
     events: EventQueue,
     dice: Dice,
     host: NetworkHost,
-    delays: { readonly delayMs: number; readonly jitterMs: number },
+    delays: { readonly delayMs: number; readonly jitterMs: number; readonly slowest: number },
   ) {
     this.#events = events;
     this.#dice = dice;
     this.#host = host;
     this.#delayMs = delays.delayMs;
     this.#jitterMs = delays.jitterMs;
+    this.#slowest = delays.slowest;
   }
 
   #pair(a: PeerId, b: PeerId): Pair {
@@ -170,11 +173,23 @@ export class Network {
   send(session: Session, from: PeerId, message: Message): void {
     if (!session.alive) return;
     const stream = session.channels.find(({ to }) => to !== from)!;
-    const jitter = this.calm ? 0 : this.#dice.real(0, this.#jitterMs);
-    const readyAt = Math.max(stream.lastReadyAt, this.#events.now + this.#delayMs + jitter);
+    const delay = this.calm
+      ? 1
+      : this.#delayMs * this.#factor(from, stream.to) + this.#dice.real(0, this.#jitterMs);
+    const readyAt = Math.max(stream.lastReadyAt, this.#events.now + delay);
     stream.lastReadyAt = readyAt;
     stream.queue.push({ message, readyAt });
     this.#drain(stream, from);
+  }
+
+  #factor(from: PeerId, to: PeerId): number {
+    const key = `${from} ${to}`;
+    let factor = this.#factors.get(key);
+    if (factor === undefined) {
+      factor = this.#slowest ** this.#dice.real(0, 1);
+      this.#factors.set(key, factor);
+    }
+    return factor;
   }
 
   #drain(stream: Channel, from: PeerId): void {

@@ -183,15 +183,18 @@ export class SimNode {
     const { events, dice, scenario } = this.#world;
     this.#writing = records;
     const fails = this.#world.takeCommitFailure(this);
-    events.in(dice.wait(this.#world.network.calm ? Math.min(1, scenario.syncMs) : scenario.syncMs) + 0.01, () => {
-      if (life !== this.#life) return;
-      if (!fails) {
-        this.#writing = undefined;
-        this.#synced(records);
-      }
-      const { batchNo } = this;
-      this.#whenAwake(life, () => done(fails ? new DiskError() : undefined, batchNo));
-    });
+    events.in(
+      dice.wait(this.#world.network.calm ? Math.min(1, scenario.syncMs) : scenario.syncMs) + 0.01,
+      () => {
+        if (life !== this.#life) return;
+        if (!fails) {
+          this.#writing = undefined;
+          this.#synced(records);
+        }
+        const { batchNo } = this;
+        this.#whenAwake(life, () => done(fails ? new DiskError() : undefined, batchNo));
+      },
+    );
   }
 
   #synced(records: readonly Persist[]): void {

@@ -80,6 +80,8 @@ export interface Scenario {
   readonly hang: number;
   readonly delayMs: number;
   readonly jitterMs: number;
+  /** Each direction of each pair is slower than `delayMs` by its own factor, up to this. */
+  readonly slowest: number;
   readonly syncMs: number;
   /** Largest departure of a monotonic clock from real time, as a fraction. */
   readonly drift: number;
@@ -122,6 +124,7 @@ export function drawScenario(dice: Dice, patch: ScenarioPatch = {}): Scenario {
     hang: dice.pick([0, 0.1, 0.3]),
     delayMs: dice.pick([0.2, 1, 10]),
     jitterMs: dice.pick([0, 1, 20, 100]),
+    slowest: dice.pick([1, 1, 10, 100]),
     syncMs: dice.pick([0.1, 2, 20, 80]),
     drift: dice.pick([0, 0.001, 0.02]),
     wallSkewMs: dice.pick([0, 50, 3_000]),

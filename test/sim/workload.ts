@@ -52,7 +52,12 @@ export class Workload {
   /** From now on every message is acknowledged at once. */
   calm(): void {
     this.#calm = true;
-    for (const node of this.#world.nodes) if (node.state === "up") this.#consume(node, 8);
+    const { nodes, dice } = this.#world;
+    const left = nodes.filter((node) => node.state === "up" && this.#sessions.get(node)?.length !== 0);
+    // Fresh consumers bring fresh credit: often those that saw the faults have to do.
+    if (left.length === 0 || dice.chance(0.3)) {
+      for (const node of nodes) if (node.state === "up") this.#consume(node, 8);
+    }
     for (const handling of this.#handling.values()) {
       this.#world.events.in(this.#world.dice.real(0, 50), () => this.#judge(handling, { kind: "ack" }));
     }

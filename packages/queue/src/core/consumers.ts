@@ -29,6 +29,8 @@ interface Grant {
   outstanding: number;
   /** It delivered or offered since it last gave credit back. */
   active: boolean;
+  /** When it did so last, monotonic. */
+  usedMs: number;
   sentTotal: number;
   recall: boolean;
 }
@@ -197,12 +199,13 @@ export class Consumers {
     const grant = consumer?.grants.get(from);
     if (grant !== undefined && grant.outstanding > 0) {
       grant.outstanding -= 1;
-      grant.active = true;
+      use(grant, monoMs);
     }
     const older = seen.held.get(seq);
     if (older !== undefined) this.#drop(older, "STALE");
-    if (consumer === undefined || consumer.ending || consumer.held >= consumer.prefetch) {
-      // Over the bound, or nobody is there any more: given back, not counted.
+    const unwanted = consumer === undefined || consumer.ending || consumer.held >= consumer.prefetch;
+    if (unwanted || item.body === undefined) {
+      // Over the bound, nobody is there any more, or finished before its body was read: given back, not counted.
       this.#push(from, { lane, seq, epoch, session, verdict: { kind: "release" } });
       return;
     }
@@ -381,7 +384,7 @@ export class Consumers {
   offer(from: PeerId, queue: QueueId): void {
     for (const consumer of this.#consumers.values()) {
       if (consumer.queue !== queue || consumer.ending) continue;
-      this.#grantOf(consumer, from).active = true;
+      use(this.#grantOf(consumer, from), this.#context.now.monoMs);
       this.#dirty.add(consumer);
     }
   }
@@ -399,7 +402,7 @@ export class Consumers {
   #grantOf(consumer: Consumer, peer: PeerId): Grant {
     let grant = consumer.grants.get(peer);
     if (grant === undefined) {
-      grant = { total: 0, outstanding: 0, active: false, sentTotal: 0, recall: false };
+      grant = { total: 0, outstanding: 0, active: false, usedMs: 0, sentTotal: 0, recall: false };
       consumer.grants.set(peer, grant);
     }
     return grant;
@@ -427,17 +430,17 @@ export class Consumers {
     const grants = writers.map((peer) => this.#grantOf(consumer, peer));
     let free = consumer.prefetch - consumer.held;
     for (const grant of grants) free -= grant.outstanding;
-    const turn = consumer.turn % Math.max(1, writers.length);
-    const inTurn = [...grants.slice(turn), ...grants.slice(0, turn)];
     // With fewer credits than writers, those known to have messages come first.
     const scarce = consumer.prefetch < writers.length && grants.some((grant) => grant.active);
-    for (const grant of inTurn) {
-      if (free > 0 && grant.outstanding === 0 && (grant.active || !scarce)) {
-        give(grant, 1);
-        free -= 1;
-      }
+    const first = consumer.turn;
+    for (let tried = 0; tried < grants.length && free > 0; tried += 1) {
+      const at = (first + tried) % grants.length;
+      const grant = grants[at];
+      if (grant === undefined || grant.outstanding > 0 || (scarce && !grant.active)) continue;
+      give(grant, 1);
+      free -= 1;
+      consumer.turn = at + 1;
     }
-    consumer.turn += 1;
     const active = grants.filter((grant) => grant.active);
     while (free > 0 && active.length > 0) {
       const least = active.reduce((a, b) => (b.outstanding < a.outstanding ? b : a));
@@ -445,8 +448,11 @@ export class Consumers {
       give(least, Math.min(free, share));
       free -= Math.min(free, share);
     }
-    if (free <= 0 && active.some(({ outstanding }) => outstanding === 0)) {
-      for (const grant of grants) grant.recall = !grant.active && grant.outstanding > 0;
+    // A writer with messages has no credit: who has some and does not use it gives it back.
+    const starved = free <= 0 && active.some(({ outstanding }) => outstanding === 0);
+    const idleMs = this.#context.now.monoMs - this.#context.tuning.creditIdleMs;
+    for (const grant of grants) {
+      grant.recall = starved && grant.outstanding > 0 && (!grant.active || grant.usedMs <= idleMs);
     }
     const { session, queue } = consumer;
     writers.forEach((peer, at) => {
@@ -483,6 +489,11 @@ function remember(unsettled: Map<number, string>, { seq, session }: Held): void 
   unsettled.set(seq, session);
   if (unsettled.size <= UNSETTLED_MAX) return;
   for (const oldest of unsettled.keys()) return void unsettled.delete(oldest);
+}
+
+function use(grant: Grant, monoMs: number): void {
+  grant.active = true;
+  grant.usedMs = monoMs;
 }
 
 function give(grant: Grant, count: number): void {

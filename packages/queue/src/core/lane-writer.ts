@@ -72,8 +72,8 @@ export interface LaneHost {
   onClaimable(lane: LaneWriter, register: Register): void;
   /** q votes elected the holder: only now it may hear of it (P4). */
   onLeased(lane: LaneWriter, register: Register): void;
-  /** A lease was not chosen in time; its credit is free again. */
-  onSuperseded(lane: LaneWriter, holder: Holder): void;
+  /** A nomination came to nothing: its credit is free again. */
+  onUnused(lane: LaneWriter, holder: Holder): void;
   onSettled(lane: LaneWriter, seq: number, waiter: Waiter, code: "DONE" | "FINISHED"): void;
   onFinished(lane: LaneWriter, register: Register): void;
   /** A replica wants the body, and neither memory nor the own store has it. */
@@ -243,7 +243,7 @@ export class LaneWriter implements LaneSender {
     const { holder } = register.value;
     if (register.chosen || this.#lost || holder === undefined) return;
     this.#propose(register, superseded(register.value));
-    this.#host.onSuperseded(this, holder);
+    this.#host.onUnused(this, holder);
   }
 
   /** The lease ends without a verdict: its time is over, or its holder is gone. */
@@ -407,6 +407,11 @@ export class LaneWriter implements LaneSender {
   retire(): void {
     this.#lost = true;
     this.#stopTimers();
+    for (const register of this.registers.values()) {
+      const { value, chosen, recovering } = register;
+      if (chosen || recovering || value.state !== "LEASED" || value.holder === undefined) continue;
+      this.#host.onUnused(this, value.holder);
+    }
   }
 
   #stopTimers(): void {
@@ -492,8 +497,10 @@ export class LaneWriter implements LaneSender {
         // A stealer cannot know when the lease began: it grants a full one.
         if (recovering) register.leasedMs = this.#context.now.monoMs;
         this.#armExpiry(register);
-        if (value.holder !== undefined && this.#host.isHolderGone(value.holder)) this.expire(register);
-        else this.#host.onLeased(this, register);
+        if (value.holder !== undefined && this.#host.isHolderGone(value.holder)) {
+          this.expire(register);
+          if (!recovering) this.#host.onUnused(this, value.holder);
+        } else this.#host.onLeased(this, register);
         break;
       case "DONE":
         this.#finish(register);
@@ -632,12 +639,13 @@ export class LaneWriter implements LaneSender {
     this.#advance();
   }
 
-  /** A body this node lacked has come: what waited for it is sent. */
+  /** A body this node lacked has come: what waited for it goes on, a replica or a consumer. */
   onBody(seq: number, body: Uint8Array): void {
     const register = this.registers.get(seq);
     if (register === undefined || this.#lost) return;
     register.body = body;
-    this.#send(register);
+    if (register.step >= 0) this.#send(register);
+    if (register.chosen && register.value.state === "LEASED") this.#host.onLeased(this, register);
   }
 
   // Flows 7 and 8: END and closing.

@@ -118,7 +118,7 @@ export class Lanes {
       },
       onClaimable: (lane, register) => this.dispatch.add(lane, register),
       onLeased: (lane, register) => this.#deliver(lane, register),
-      onSuperseded: (lane, holder) => this.dispatch.refund(lane.descriptor.queue, holder),
+      onUnused: (lane, holder) => this.dispatch.refund(lane.descriptor.queue, holder),
       onSettled: (lane, seq, waiter, code) => this.#answerWaiter(lane, seq, waiter, code),
       onFinished: () => undefined,
       onBodyWanted: (lane, register) => this.#wantBody(lane, register),
@@ -208,6 +208,11 @@ export class Lanes {
     // Without a link HELD brings it up again.
     if (!this.#host.isGreeted(holder.peer)) return;
     const { body, seq } = register;
+    if (body === undefined && this.#acceptor.lane(lane.lane)?.registers.get(seq)?.hasBody !== true) {
+      // Found by a steal, proved by others: the body comes first, and this again.
+      this.#wantBody(lane, register);
+      return;
+    }
     const ageMs = Math.max(0, this.#context.now.monoMs - register.leasedMs);
     const { session, peer } = holder;
     const attach = body === undefined;

@@ -98,7 +98,6 @@ export class Members {
     const peer = this.#peer(id);
     if (peer.status === status) return false;
     peer.status = status;
-    if (isOut(status)) peer.consumes.clear();
     for (const [store, known] of this.#stores) {
       if (known.peer !== id || known.retired || status !== "left") continue;
       this.#stores.set(store, { ...known, retired: true });

@@ -206,6 +206,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   #makeSteals(): Steals {
     return new Steals(this, {
       isServing: (lane) => this.lanes.isServing(lane),
+      storeOf: (peer) => this.members.storeOf(peer),
       onStolen: (lane, recovery) => {
         this.lanes.steal(lane, recovery);
         this.#emit({ type: "stole", lane: lane.lane, queue: lane.descriptor.queue });

@@ -25,6 +25,7 @@ export interface Recovery {
 export interface StealHost {
   /** Whether this node writes the lane now. */
   isServing(lane: LaneId): boolean;
+  storeOf(peer: PeerId): StoreId | undefined;
   onStolen(lane: AcceptorLane, recovery: Recovery): void;
   /** A replica answered that the lane is closed. */
   onFoundClosed(lane: AcceptorLane, end: EndValue | undefined): void;
@@ -228,6 +229,7 @@ export class Steals {
     const watch = this.#watches.get(lane);
     let gone = this.#context.isGone(pid);
     if (pid === this.#context.pid) gone = !this.#isActive(lane);
+    else if (this.#isOwner(from, pid)) gone = true; // Its own word for it, as in `LANE?`.
     else if (!gone && watch !== undefined) {
       gone = watch.denied === pid;
       if (!gone && watch.target.pid === pid) this.#probe(watch);
@@ -235,11 +237,17 @@ export class Steals {
     this.#context.send(from, { type: "gone", lane, pid, gone });
   }
 
+  #isOwner(peer: PeerId, pid: Pid): boolean {
+    return this.#host.storeOf(peer) === pidStore(pid);
+  }
+
   gone(from: PeerId, message: Message & { type: "gone" }): void {
     const watch = this.#watches.get(message.lane);
     if (watch?.phase !== "asking" || watch.target.pid !== message.pid || !message.gone) return;
     const replica = watch.lane.descriptor.replicas.find(({ peer }) => peer === from);
     if (replica === undefined) return;
+    // Who denies a lane itself needs no quorum of others to suspect it: they may not even know its round.
+    if (replica.store === pidStore(message.pid)) return this.#prepare(watch);
     watch.yes.add(replica.store);
     this.#agree(watch);
   }

@@ -1,0 +1,190 @@
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import type { QueueCore } from "../../packages/queue/src/core/queue-core.ts";
+import type { HostFlaws, ScenarioPatch } from "./scenario.ts";
+
+/** One rule of the protocol removed: a checker that does not notice is worth nothing. */
+export interface Mutant {
+  readonly id: string;
+  readonly what: string;
+  /** The change of the core's source, unless the flaw is its host's. */
+  readonly file?: string;
+  readonly find?: string;
+  readonly replace?: string;
+  readonly flaws?: HostFlaws;
+  /** Makes the situation that needs the rule come up often enough. */
+  readonly patch?: ScenarioPatch;
+  /** Seeds within which it has to be caught. */
+  readonly seeds: number;
+}
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    id: "M1",
+    what: "a store forgets everything and keeps its id",
+    flaws: { amnesia: true },
+    seeds: 200,
+  },
+  {
+    id: "M2",
+    what: "a step is used again after a time-out",
+    file: "lane-writer.ts",
+    find: "    this.#propose(register, superseded(register.value));",
+    replace: "    register.step -= 1;\n    this.#propose(register, superseded(register.value));",
+    seeds: 200,
+  },
+  {
+    id: "M3",
+    what: "finished bits are not kept",
+    file: "acceptor.ts",
+    find: "if (lane.finished.add(seq)) this.#drop(lane, seq);",
+    replace: "this.#drop(lane, seq);",
+    seeds: 200,
+  },
+  {
+    id: "M4",
+    what: "old rounds are not fenced",
+    file: "acceptor.ts",
+    find: 'if (comparePromises(right, lane.promise) < 0) return refuse("REFUSED", lane.promise);',
+    replace: "",
+    seeds: 200,
+  },
+  {
+    id: "M5",
+    what: "a superseded proposal is reported as granted",
+    file: "lane-writer.ts",
+    find: "if (step !== register.step || register.chosen) {",
+    replace: "if (register.chosen) {",
+    seeds: 200,
+  },
+  { id: "M6", what: "a proposer id is used again after a restart", flaws: { samePid: true }, seeds: 200 },
+  {
+    id: "M7",
+    what: "END is proposed over values that are not chosen",
+    file: "lane-writer.ts",
+    find: "if ((this.right.round === 0 ? this.#unchosen : this.#recovering) > 0) return;",
+    replace: "",
+    seeds: 400,
+  },
+  {
+    id: "M8",
+    what: "resolve answers before END is chosen",
+    file: "lanes.ts",
+    find: 'if (writer.right.round > 0) return "PENDING";',
+    replace: 'if (writer.right.round > 0) return writer.registers.has(seq) ? "ACKED" : "NEVER";',
+    seeds: 400,
+  },
+  {
+    id: "M9",
+    what: "a later stealer ignores the END it sees",
+    file: "steal.ts",
+    find: "return { right, found, finished: finished.ranges(), nextSeq, end: end?.value };",
+    replace: "return { right, found, finished: finished.ranges(), nextSeq, end: undefined };",
+    seeds: 400,
+  },
+  {
+    id: "M12",
+    what: "the floor is announced before lanes are closed",
+    file: "origin.ts",
+    find: "return known.closed && this.#context.now.monoMs - known.closedMs >= resolveMs;",
+    replace: "return known.registers.size === 0 || resolveMs < 0;",
+    seeds: 400,
+  },
+  {
+    id: "M13",
+    what: "a closed lane is forgotten without a floor",
+    file: "acceptor.ts",
+    find: "    this.#events.closed(lane);\n",
+    replace:
+      "    this.#events.closed(lane);\n    this.#lanes.delete(lane.lane);\n    this.#context.persist(keyOf.lane(lane.slot), undefined);\n",
+    seeds: 400,
+  },
+  {
+    id: "M14",
+    what: "pages of two snapshots are mixed",
+    file: "steal.ts",
+    find: "if (answer === undefined || answer.snapshot !== message.snapshot) return;",
+    replace: "if (answer === undefined) return;",
+    // Long transfers that start over while the old writer's LEARN still arrives, at a lagging stealer.
+    patch: {
+      nodes: 3,
+      replicas: 3,
+      messages: 150,
+      enqueueMs: 30,
+      chaosMs: 3_000,
+      leaseMs: 3_000,
+      handleMs: 500,
+      hang: 0,
+      nack: 0,
+      release: 0,
+      reject: 0,
+      consumersMax: 6,
+      prefetchMax: 20,
+      delayMs: 3,
+      slowest: 300,
+      jitterMs: 5,
+      syncMs: 1,
+      faults: { falseDeath: 300, oneWay: 5000, reset: 0, crash: 0, stall: 0, partition: 0 },
+      tuning: {
+        pageRegisters: 1,
+        prepareRetryMs: 20,
+        prepareRetryMaxMs: 500,
+        stealDelayMs: 10,
+        learnDelayMs: 20,
+        learnSeqs: 256,
+        laneMessages: 65_536,
+        windowOps: 4_096,
+        windowBytes: 8 * 1_024 * 1_024,
+        frameBytes: 256 * 1_024,
+      },
+    },
+    seeds: 2_000,
+  },
+  {
+    id: "M15",
+    what: "PREPARE is answered before its promise is on disk",
+    flaws: { earlyPages: true },
+    seeds: 400,
+  },
+  {
+    id: "M16",
+    what: "an OK covers an operation that was refused",
+    file: "acceptor.ts",
+    find: 'if (comparePromises(right, lane.promise) < 0) return refuse("REFUSED", lane.promise);',
+    replace: "if (comparePromises(right, lane.promise) < 0) return;",
+    seeds: 400,
+  },
+  {
+    id: "M17",
+    what: "a superseding READY gives the epoch back",
+    file: "register.ts",
+    find: 'return { ...value, state: "READY", holder: undefined };',
+    replace: 'return { ...value, state: "READY", holder: undefined, epoch: value.epoch - 1 };',
+    seeds: 200,
+  },
+];
+
+const CORE = fileURLToPath(new URL("../../packages/queue/src/core", import.meta.url));
+/** Not in node_modules: Node strips no types there. */
+const COPIES = fileURLToPath(new URL(".mutants", import.meta.url));
+
+/** The mutant's core, or the real one where only its host is flawed. */
+export async function loadMutant(mutant: Mutant): Promise<typeof QueueCore | undefined> {
+  const { id, file, find, replace } = mutant;
+  if (file === undefined || find === undefined || replace === undefined) return undefined;
+  const folder = join(COPIES, id);
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  cpSync(CORE, folder, { recursive: true });
+  const path = join(folder, file);
+  const parts = readFileSync(path, "utf8").split(find);
+  if (parts.length !== 2) {
+    throw new Error(`${id}: its pattern is found ${parts.length - 1} times in ${file}, not once`);
+  }
+  writeFileSync(path, parts.join(replace));
+  const loaded = (await import(pathToFileURL(join(folder, "queue-core.ts")).href)) as {
+    QueueCore: typeof QueueCore;
+  };
+  return loaded.QueueCore;
+}
