@@ -39,6 +39,7 @@ export class Checker {
   readonly #world: World;
   readonly #known = new Map<string, Known>();
   readonly #enqueued = new Map<number, Enqueued>();
+  readonly #hashes = new Map<string, number>();
 
   constructor(world: World) {
     this.#world = world;
@@ -82,6 +83,10 @@ export class Checker {
     return message;
   }
 
+  #requestOf(message: MessageTruth): number {
+    return this.#hashes.get(message.proposals[0]!.value.bodyHash) ?? 0;
+  }
+
   /** One request is one message, however often it was tried. */
   #bind(request: number, message: MessageTruth): void {
     const enqueued = this.#enqueued.get(request);
@@ -97,7 +102,8 @@ export class Checker {
 
   // Producers.
 
-  onEnqueue(request: Request, body: Uint8Array): void {
+  onEnqueue(request: Request, body: Uint8Array, hash: string): void {
+    this.#hashes.set(hash, request.id);
     this.#enqueued.set(request.id, { askedAt: request.askedAt, body, id: undefined });
   }
 
@@ -107,7 +113,7 @@ export class Checker {
     const message = this.#message(lane, seq, "acknowledgement");
     this.#bind(request.id, message);
     this.#acknowledge(message);
-    const named = Number.parseInt(message.proposals[0]!.value.bodyHash, 16);
+    const named = this.#requestOf(message);
     if (named !== request.id)
       this.#world.violate("ACK_NAMES", `${nameOf(message)} is request ${named}, not ${request.id}`);
     const { descriptor, quorum } = message.lane;
@@ -195,7 +201,7 @@ export class Checker {
   ): void {
     if (body === undefined) return report("BODY_DELIVERED", "came without its body");
     const request = new DataView(body.buffer, body.byteOffset).getUint32(0);
-    if (request !== Number.parseInt(message.proposals[0]!.value.bodyHash, 16)) {
+    if (request !== this.#requestOf(message)) {
       report("BODY_DELIVERED", `has the body of request ${request}`);
     }
     if (body.length !== this.#enqueued.get(request)?.body.length)
@@ -296,7 +302,7 @@ export class Checker {
 
   #checkHistory(message: MessageTruth, { history, acknowledged }: Known): void {
     if (history.length > 14) return; // 2^14 orders is where brute force stops being cheap.
-    const request = Number.parseInt(message.proposals[0]!.value.bodyHash, 16);
+    const request = this.#requestOf(message);
     const askedAt = this.#enqueued.get(request)?.askedAt ?? 0;
     const to = Number.POSITIVE_INFINITY;
     const operations: Operation[] = [

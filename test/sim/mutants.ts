@@ -145,6 +145,7 @@ export const MUTANTS: readonly Mutant[] = [
     id: "M15",
     what: "PREPARE is answered before its promise is on disk",
     flaws: { earlyPages: true },
+    patch: { nodes: 3, replicas: 3, syncMs: 80, faults: { crash: 400, falseDeath: 500 } },
     seeds: 400,
   },
   {
@@ -159,8 +160,9 @@ export const MUTANTS: readonly Mutant[] = [
     id: "M17",
     what: "a superseding READY gives the epoch back",
     file: "register.ts",
-    find: 'return { ...value, state: "READY", holder: undefined };',
-    replace: 'return { ...value, state: "READY", holder: undefined, epoch: value.epoch - 1 };',
+    find: "export function superseded(value: Value): Value {",
+    replace:
+      "export function superseded(value: Value): Value {\n  value = { ...value, epoch: value.epoch - 1 };",
     seeds: 200,
   },
 ];

@@ -218,7 +218,9 @@ export class SimNode {
     }
     this.#world.onSent(this, to, message);
     const session = this.links.get(to);
-    if (session !== undefined) this.#world.network.send(session, this.peer, message);
+    if (session !== undefined) {
+      this.#world.network.send(session, this.peer, this.#world.overWire(message));
+    }
   }
 
   /** What the core leaves to its host: bodies that lie on disk, the number of the batch. */

@@ -87,6 +87,8 @@ export interface Scenario {
   readonly drift: number;
   readonly wallSkewMs: number;
   readonly detectMs: number;
+  /** Messages pass through the wire's codec. */
+  readonly coded: boolean;
   readonly faults: Faults;
   readonly tuning: Partial<Tuning>;
 }
@@ -129,6 +131,7 @@ export function drawScenario(dice: Dice, patch: ScenarioPatch = {}): Scenario {
     drift: dice.pick([0, 0.001, 0.02]),
     wallSkewMs: dice.pick([0, 50, 3_000]),
     detectMs: dice.pick([50, 300, 1_000]),
+    coded: dice.chance(0.1),
     faults: {
       crash: sometimes(0.5, 400, 5_000),
       commitFailure: sometimes(0.15, 1_000, 5_000),

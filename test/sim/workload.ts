@@ -1,3 +1,4 @@
+import { bodyHash } from "../../packages/queue/src/codec/hash.ts";
 import type { QueueEffect } from "../../packages/queue/src/core/queue-core.ts";
 import type { LaneId, Verdict } from "../../packages/queue/src/core/types.ts";
 import type { Delivery } from "../../packages/queue/src/core/messages.ts";
@@ -99,14 +100,14 @@ export class Workload {
     const id = this.#ask({ node, kind: "enqueue" }, waitMs);
     const body = new Uint8Array(4 + dice.whole(0, scenario.bodyBytes));
     new DataView(body.buffer).setUint32(0, id);
-    checker.onEnqueue(this.requests.get(id)!, body);
-    const bodyHash = hashOf(id);
+    const hash = bodyHash(body);
+    checker.onEnqueue(this.requests.get(id)!, body, hash);
     node.enter({
       type: "enqueue",
       requestId: id,
       queue,
       body,
-      bodyHash,
+      bodyHash: hash,
       deadlineMs: node.now().monoMs + waitMs,
     });
   }
@@ -244,9 +245,4 @@ export class Workload {
 
 function keyOf({ lane, seq, epoch }: Delivery): string {
   return `${lane}-${seq}-${epoch}`;
-}
-
-/** The hash a host would compute: here it names the request. */
-export function hashOf(request: number): string {
-  return request.toString(16).padStart(64, "0");
 }

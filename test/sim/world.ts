@@ -1,5 +1,6 @@
-import { createHash } from "node:crypto";
 import { SeededRandom } from "@klatsch/kit/core";
+import { decodeFrame, encodeFrame } from "../../packages/queue/src/codec/frames.ts";
+import { laneIdOf } from "../../packages/queue/src/codec/hash.ts";
 import { QueueCore } from "../../packages/queue/src/core/queue-core.ts";
 import type { QueueEffect } from "../../packages/queue/src/core/queue-core.ts";
 import type { Message } from "../../packages/queue/src/core/messages.ts";
@@ -80,7 +81,7 @@ export class World {
     lanes: 0,
   };
   readonly #coreClass: typeof QueueCore;
-  readonly #laneIds = new Map<string, LaneId>();
+  readonly #laneIds = new WeakMap<Descriptor, LaneId>();
   readonly #lines: string[] | undefined;
   #violation: Violation | undefined;
 
@@ -159,13 +160,14 @@ export class World {
   }
 
   #laneIdOf(descriptor: Descriptor): LaneId {
-    const text = JSON.stringify(descriptor);
-    let lane = this.#laneIds.get(text);
-    if (lane === undefined) {
-      lane = createHash("sha256").update(text).digest("hex");
-      this.#laneIds.set(text, lane);
-    }
+    let lane = this.#laneIds.get(descriptor);
+    if (lane === undefined) this.#laneIds.set(descriptor, (lane = laneIdOf(descriptor)));
     return lane;
+  }
+
+  /** What arrives of `message`: in some runs it really becomes bytes in between. */
+  overWire(message: Message): Message {
+    return this.scenario.coded ? decodeFrame(encodeFrame([message]))[0]! : message;
   }
 
   startNode(node: SimNode): void {

@@ -261,7 +261,8 @@ export class LaneWriter implements LaneSender {
       case "ack":
         return this.#propose(register, done(value));
       case "nack": {
-        const due = verdict.delayMs > 0 ? this.#context.now.wallMs + verdict.delayMs : 0;
+        // Whole: a value is the same on the wire and on this node's own disk.
+        const due = verdict.delayMs > 0 ? Math.ceil(this.#context.now.wallMs + verdict.delayMs) : 0;
         return this.#propose(register, failed(value, definition, due));
       }
       case "release":
