@@ -1,15 +1,21 @@
 import { randomBytes } from "node:crypto";
 import { createRunner } from "@klatsch/kit";
-import type { Core, EffectRunner, Instant } from "@klatsch/kit";
+import type { EffectRunner } from "@klatsch/kit";
 import { ADDRESSES_MAX } from "./codec/record-codec.ts";
 import { Membership } from "./core/membership.ts";
-import type { MemberSnapshot, MembershipEffect, MembershipEvent, MembershipInput } from "./core/membership-types.ts";
+import type {
+  MemberSnapshot,
+  MembershipEffect,
+  MembershipEvent,
+  MembershipInput,
+} from "./core/membership-types.ts";
 import type { Hello, MemberRecord, RefusalCode } from "./core/messages.ts";
 import { MEMBERSHIP_TIMES } from "./core/times.ts";
 import { MeshError } from "./errors.ts";
 import { Channels } from "./host/channels.ts";
 import type { LinkCounters } from "./host/channels.ts";
 import { Emitter } from "./host/emitter.ts";
+import { HearingCore } from "./host/hearing-core.ts";
 import { loadIdentity } from "./host/identity.ts";
 import type { Identity } from "./host/identity.ts";
 import { Links } from "./host/links.ts";
@@ -50,8 +56,8 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
   return service;
 }
 
-/** How often what channels heard is passed on to membership, in milliseconds. */
-const HEARD_MS = 50;
+/** Clocks this far apart are worth a warning, in milliseconds. */
+const CLOCK_WARNING_MS = 60_000;
 /** Refusals of one peer and kind are logged once; this many are remembered. */
 const LOGGED_MAX = 1_024;
 
@@ -171,7 +177,9 @@ class MeshService implements Mesh {
   }
 
   members(): readonly Member[] {
-    const members = this.#running().members().map((snapshot) => this.#member(snapshot));
+    const members = this.#running()
+      .members()
+      .map((snapshot) => this.#member(snapshot));
     return members.toSorted((a, b) => (a.peerId < b.peerId ? -1 : 1));
   }
 
@@ -185,7 +193,8 @@ class MeshService implements Mesh {
       (member) => member.name === name && member.status !== "dead" && member.status !== "left",
     );
     const [holder] = holders;
-    if (holder === undefined) throw new MeshError("UNKNOWN_NAME", `no member is called ${name}`, { retryable: true });
+    if (holder === undefined)
+      throw new MeshError("UNKNOWN_NAME", `no member is called ${name}`, { retryable: true });
     if (holders.length === 1) return holder.peerId;
     const peers = holders.map((member) => member.peerId).join(", ");
     throw new MeshError("AMBIGUOUS_NAME", `several members are called ${name}: ${peers}; use a peer id`);
@@ -234,12 +243,18 @@ class MeshService implements Mesh {
     };
   }
 
-  #admit(hello: Hello): { readonly knownBoot: number } | { readonly code: RefusalCode; readonly detail: string } | "later" {
+  #admit(
+    hello: Hello,
+  ): { readonly knownBoot: number } | { readonly code: RefusalCode; readonly detail: string } | "later" {
     if (this.#stopping !== undefined) return "later";
     const membership = this.#running();
     const { peer } = hello.record;
     if (hello.mesh !== this.#options.mesh) {
       return { code: "MESH_NAME", detail: `this is mesh ${this.#options.mesh}, not ${hello.mesh}` };
+    }
+    const aheadMs = hello.wallMs - this.#options.clock.now().wallMs;
+    if (Math.abs(aheadMs) > CLOCK_WARNING_MS) {
+      this.#options.logger.warn("the clock of a peer differs from ours", { peerId: peer, aheadMs });
     }
     if (!membership.hasRoomFor(peer)) {
       return { code: "MEMBERS_MAX", detail: `this node knows ${this.#options.membersMax} members already` };
@@ -340,7 +355,11 @@ class MeshService implements Mesh {
       case "left":
       case "forgotten": {
         const member = this.#member(event.member);
-        this.#options.logger.info(`member ${event.type}`, { peerId: member.peerId, name: member.name, boot: member.boot });
+        this.#options.logger.info(`member ${event.type}`, {
+          peerId: member.peerId,
+          name: member.name,
+          boot: member.boot,
+        });
         this.#emitter.emit(`member:${event.type}`, member);
       }
     }
@@ -371,7 +390,9 @@ class MeshService implements Mesh {
       return;
     }
     this.#options.logger.error("mesh failed", { err: error });
-    this.#stopping = this.#tearDown("failed").finally(() => this.#emitter.emit("mesh:failed", { error }));
+    this.#stopping = this.#tearDown("failed")
+      .catch((cause: unknown) => this.#options.logger.error("mesh did not end in order", { err: cause }))
+      .finally(() => this.#emitter.emit("mesh:failed", { error }));
   }
 
   // ── small things ───────────────────────────────────────────────────────────────────────────────
@@ -403,35 +424,9 @@ class MeshService implements Mesh {
       self: evidence === "self",
       linked,
       addresses: record.addresses,
-      lastHeardWallMs: heardAgoMs === undefined ? undefined : Math.round(this.#options.clock.now().wallMs - heardAgoMs),
+      lastHeardWallMs:
+        heardAgoMs === undefined ? undefined : Math.round(this.#options.clock.now().wallMs - heardAgoMs),
     });
-  }
-}
-
-/** Feeds membership what only the streams know: when bytes of any kind last came from whom. */
-class HearingCore implements Core<MembershipInput, MembershipEffect> {
-  readonly #membership: Membership;
-  readonly #links: Links;
-  #heardAtMs = 0;
-
-  constructor(membership: Membership, links: Links) {
-    this.#membership = membership;
-    this.#links = links;
-  }
-
-  step(input: MembershipInput, now: Instant): readonly MembershipEffect[] {
-    return this.#membership.step(input, now);
-  }
-
-  flush(now: Instant): readonly MembershipEffect[] {
-    if (now.monoMs - this.#heardAtMs < HEARD_MS) return this.#membership.flush(now);
-    this.#heardAtMs = now.monoMs;
-    const heard = this.#membership.step({ type: "heard", heard: this.#links.heard() }, now);
-    return [...heard, ...this.#membership.flush(now)];
-  }
-
-  nextDeadline(): number {
-    return this.#membership.nextDeadline();
   }
 }
 

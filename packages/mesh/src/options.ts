@@ -63,7 +63,10 @@ const address = z
   .refine(isMultiaddr, "is no multiaddr such as /ip4/127.0.0.1/tcp/4001");
 const limits = z.strictObject({ queueFramesMax: count(1, 2 ** 24), queueBytesMax: count(KIB, 2 ** 31) });
 const port = <Port>(method: string): z.ZodType<Port> =>
-  z.custom<Port>((value) => typeof (value as Record<string, unknown> | null)?.[method] === "function", `needs ${method}()`);
+  z.custom<Port>(
+    (value) => typeof (value as Record<string, unknown> | null)?.[method] === "function",
+    `needs ${method}()`,
+  );
 
 const schema = z.strictObject({
   name,
@@ -97,7 +100,8 @@ const schema = z.strictObject({
 /** Checks and completes the options. @throws MeshError `INVALID_OPTIONS` naming the field. */
 export function resolveOptions(init: MeshInit): MeshOptions {
   const parsed = schema.safeParse(init);
-  if (!parsed.success) throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
+  if (!parsed.success)
+    throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
   const { admission, bootstrap, queues, ...options } = parsed.data;
   const exposed = !options.listen.every(isLocal);
   if (exposed && admission !== "open") {
@@ -106,7 +110,12 @@ export function resolveOptions(init: MeshInit): MeshOptions {
       'admission: must be "open" to listen beyond loopback, since then anybody who knows the mesh name is let in',
     );
   }
-  return { ...options, exposed, seeds: seedsOf(bootstrap), queues: { ...QUEUES, ...withoutUndefined(queues) } };
+  return {
+    ...options,
+    exposed,
+    seeds: seedsOf(bootstrap),
+    queues: { ...QUEUES, ...withoutUndefined(queues) },
+  };
 }
 
 function withoutUndefined(

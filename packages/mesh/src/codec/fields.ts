@@ -23,7 +23,8 @@ export class Fields {
   /** A whole number, 0 ≤ n ≤ `max`. */
   count(max: number = Number.MAX_SAFE_INTEGER): number {
     const value = this.#next();
-    if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0 || value > max) throw new BadField();
+    if (typeof value !== "number" || !Number.isSafeInteger(value) || value < 0 || value > max)
+      throw new BadField();
     return value;
   }
 

@@ -9,7 +9,12 @@ const NUMBER_BYTES = 2;
 const HELD_BYTES_FIRST = 16 * 1024;
 
 /** Writes a frame header at `at`. */
-export function writeFrameHeader(target: Uint8Array, at: number, channel: number, payloadBytes: number): void {
+export function writeFrameHeader(
+  target: Uint8Array,
+  at: number,
+  channel: number,
+  payloadBytes: number,
+): void {
   const length = payloadBytes + NUMBER_BYTES;
   target[at] = length >>> 24;
   target[at + 1] = length >>> 16;

@@ -3,10 +3,17 @@ import type { LinkMessage, MemberMessage, RefusalCode } from "../core/messages.t
 import { decodeFields, encodeFields } from "./fields.ts";
 import type { Fields } from "./fields.ts";
 import { CHANNEL_NUMBER_MAX } from "./framing.ts";
-import { NAME_LENGTH_MAX, PEER_PATTERN, readRecord, readView, recordFields, viewFields } from "./record-codec.ts";
+import {
+  NAME_LENGTH_MAX,
+  PEER_PATTERN,
+  readRecord,
+  readView,
+  recordFields,
+  viewFields,
+} from "./record-codec.ts";
 
 /** Of the link protocol; a hello of another one is refused. */
-export const PROTOCOL_VERSION = 1;
+const PROTOCOL_VERSION = 1;
 /** Longest frame on a link stream: a chunk of views, with slack for one record. */
 export const LINK_PAYLOAD_BYTES_MAX: number = 96 * 1024;
 /** Views are cut into messages of about this size. */
@@ -31,7 +38,16 @@ const DETAIL_LENGTH_MAX = 200;
 /** First field of a message about the connection (frames of channel 0 of a link stream). */
 const LINK = { hello: 1, accept: 2, refuse: 3, test: 4, testAck: 5 } as const;
 /** First field of a membership message (channel 1 of a link stream). */
-const MEMBER = { ping: 1, ack: 2, pingReq: 3, indirectAck: 4, suspect: 5, heard: 6, gone: 7, views: 8 } as const;
+const MEMBER = {
+  ping: 1,
+  ack: 2,
+  pingReq: 3,
+  indirectAck: 4,
+  suspect: 5,
+  heard: 6,
+  gone: 7,
+  views: 8,
+} as const;
 /** First field of a notice (channel 0 of a class stream). */
 const NOTICE = { open: 1, close: 2 } as const;
 
@@ -49,7 +65,11 @@ export function encodeLinkMessage(message: LinkMessage): Uint8Array {
       return encodeFields([LINK.hello, PROTOCOL_VERSION, ...about, recordFields(record)]);
     }
     case "refuse":
-      return encodeFields([LINK.refuse, REFUSALS.indexOf(message.code), message.detail.slice(0, DETAIL_LENGTH_MAX)]);
+      return encodeFields([
+        LINK.refuse,
+        REFUSALS.indexOf(message.code),
+        message.detail.slice(0, DETAIL_LENGTH_MAX),
+      ]);
     case "accept":
     case "test":
     case "testAck":

@@ -33,7 +33,8 @@ export function readRecord(fields: Fields): MemberRecord {
   ]);
   const addresses = fields.texts(ADDRESSES_MAX, ADDRESS_LENGTH_MAX);
   // An address of another peer would make us dial that one in this one's name.
-  if (!addresses.every((address) => address.startsWith("/") && address.endsWith(`/p2p/${peer}`))) fields.refuse();
+  if (!addresses.every((address) => address.startsWith("/") && address.endsWith(`/p2p/${peer}`)))
+    fields.refuse();
   return { peer, boot, inc, name, cloud, tags: Object.freeze(Object.fromEntries(tags)), addresses };
 }
 

@@ -95,7 +95,13 @@ export class Context {
 
   snapshot(entry: Entry): MemberSnapshot {
     const { record, status, evidence, linked, heardAt } = entry;
-    return { record, status, evidence, linked, heardAgoMs: heardAt === -Infinity ? undefined : this.now - heardAt };
+    return {
+      record,
+      status,
+      evidence,
+      linked,
+      heardAgoMs: heardAt === -Infinity ? undefined : this.now - heardAt,
+    };
   }
 
   linked(): Entry[] {

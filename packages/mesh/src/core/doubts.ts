@@ -68,7 +68,8 @@ export class Doubts {
   /** A witness heard the member after it had learnt of this doubt. */
   onHeard(from: string, message: Message<"heard">): void {
     const entry = this.#context.roster.entries.get(message.subject);
-    if (entry === undefined || entry.record.boot !== message.boot || message.witness === message.subject) return;
+    if (entry === undefined || entry.record.boot !== message.boot || message.witness === message.subject)
+      return;
     // Remembered even if the suspicion itself has not come yet: it may be on a longer way.
     if (!settleId(entry, message.id)) return;
     this.#context.sendAll(message, from);
@@ -122,7 +123,8 @@ export class Doubts {
 
   #addAccusation(entry: Entry, inc: number, id: string, accuser: string): boolean {
     if (entry.settledIds.has(id)) return false;
-    if (entry.suspicion !== undefined && entry.suspicion.inc >= inc) return entry.suspicion.accuse(id, accuser);
+    if (entry.suspicion !== undefined && entry.suspicion.inc >= inc)
+      return entry.suspicion.accuse(id, accuser);
     if (inc > entry.record.inc) entry.record = { ...entry.record, inc };
     const first = entry.suspicion === undefined;
     entry.suspicion = new Suspicion({ inc, startedAt: this.#context.now, id, accuser });

@@ -1,7 +1,7 @@
 import type { Instant } from "@klatsch/kit/core";
 
 /** What a hello says of the process behind a connection. */
-export interface Process {
+interface Process {
   readonly boot: number;
   /** Random per process start: tells two processes with one identity apart even at the same boot. */
   readonly instance: string;
@@ -23,7 +23,7 @@ export type LinkChoiceInput =
   | { readonly type: "tick" };
 
 /** Why a connection is turned away for the sake of another. */
-export type ChoiceRefusal = "DUPLICATE" | "SUPERSEDED" | "BOOT_LOW";
+type ChoiceRefusal = "DUPLICATE" | "SUPERSEDED" | "BOOT_LOW";
 
 export type LinkChoiceEffect =
   /** Tell the other end that this one is taken; `up` follows. */
@@ -134,7 +134,8 @@ export class LinkChoice {
     }
     const silent = this.#current;
     this.#current = undefined;
-    const dropped: LinkChoiceEffect[] = silent === undefined ? [] : [{ type: "drop", conn: silent.conn, code: "SILENT" }];
+    const dropped: LinkChoiceEffect[] =
+      silent === undefined ? [] : [{ type: "drop", conn: silent.conn, code: "SILENT" }];
     return [...dropped, ...this.#settleTest(false, now)];
   }
 
@@ -154,7 +155,8 @@ export class LinkChoice {
     if (!alive) return waiting.flatMap((candidate) => this.#hello(candidate, now));
     const effects: LinkChoiceEffect[] = [];
     for (const candidate of waiting) {
-      if (this.#isOlder(candidate)) effects.push({ type: "refuse", conn: candidate.conn, code: "SUPERSEDED" });
+      if (this.#isOlder(candidate))
+        effects.push({ type: "refuse", conn: candidate.conn, code: "SUPERSEDED" });
       else if (this.#arbiter) effects.push({ type: "refuse", conn: candidate.conn, code: "DUPLICATE" });
       else this.#waiting.push(candidate); // The arbiter's to decide.
     }

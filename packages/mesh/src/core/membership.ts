@@ -107,7 +107,8 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
         break;
       case "booted":
         // Whoever turned the old boot away may be tried again.
-        if (this.#own.booted(input.boot)) for (const peer of this.#unlinked()) this.#dialing.want(peer, this.#context.now);
+        if (this.#own.booted(input.boot))
+          for (const peer of this.#unlinked()) this.#dialing.want(peer, this.#context.now);
         break;
       case "depart":
         this.#own.depart(input.status);

@@ -1,17 +1,9 @@
 import { randomBelow } from "@klatsch/kit/core";
 import type { Random } from "@klatsch/kit/core";
 import type { Context } from "./context.ts";
-import type { Entry, Roster } from "./roster.ts";
+import type { Entry, Roster, Round } from "./roster.ts";
 import type { MembershipTimes } from "./times.ts";
 import { isEnded } from "./views.ts";
-
-/** One attempt to get a sign of life: pings, then pings by others. */
-export interface Round {
-  readonly startedAt: number;
-  readonly nonce: number;
-  pings: number;
-  asked: boolean;
-}
 
 interface Relay {
   readonly requester: string;
@@ -69,7 +61,8 @@ export class Probes {
       this.schedule(entry, now);
       return "silent";
     }
-    if (entry.linked && round.pings < 3 && age >= this.#times.pingEveryMs * round.pings) this.#ping(entry, round, now);
+    if (entry.linked && round.pings < 3 && age >= this.#times.pingEveryMs * round.pings)
+      this.#ping(entry, round, now);
     if (!round.asked && (!entry.linked || age >= this.#times.askOthersAfterMs)) this.#askOthers(entry, round);
     return undefined;
   }
@@ -103,11 +96,13 @@ export class Probes {
     if (round?.nonce !== nonce) return;
     // Of several pings only the last can be timed, and never shorter than it was.
     const tookMs = now - entry.pingedAt;
-    entry.smoothedMs = entry.smoothedMs === undefined ? tookMs : entry.smoothedMs + (tookMs - entry.smoothedMs) * SMOOTHING;
+    entry.smoothedMs =
+      entry.smoothedMs === undefined ? tookMs : entry.smoothedMs + (tookMs - entry.smoothedMs) * SMOOTHING;
   }
 
   onIndirectAck(nonce: number, now: number): void {
-    for (const entry of this.#roster.entries.values()) if (entry.round?.nonce === nonce) this.succeed(entry, now);
+    for (const entry of this.#roster.entries.values())
+      if (entry.round?.nonce === nonce) this.succeed(entry, now);
   }
 
   /** Somebody asks us to ping a member. */
@@ -125,12 +120,15 @@ export class Probes {
   onHeard(entry: Entry, now: number): void {
     const relays = this.#relays.get(entry.record.peer);
     if (relays === undefined) return;
-    const open = relays.filter((relay) => relay.startedAt >= entry.heardAt && now - relay.startedAt < this.#times.roundMs);
+    const open = relays.filter(
+      (relay) => relay.startedAt >= entry.heardAt && now - relay.startedAt < this.#times.roundMs,
+    );
     this.#relayCount -= relays.length - open.length;
     if (open.length === 0) this.#relays.delete(entry.record.peer);
     else this.#relays.set(entry.record.peer, open);
     for (const relay of relays) {
-      if (relay.startedAt < entry.heardAt) this.#context.send(relay.requester, { type: "indirectAck", nonce: relay.nonce });
+      if (relay.startedAt < entry.heardAt)
+        this.#context.send(relay.requester, { type: "indirectAck", nonce: relay.nonce });
     }
   }
 
@@ -170,7 +168,11 @@ export class Probes {
     for (let asked = 0; asked < this.#times.othersAsked && others.length > 0; asked += 1) {
       const [other] = others.splice(randomBelow(this.#random, others.length), 1);
       if (other === undefined) return;
-      this.#context.send(other.record.peer, { type: "pingReq", nonce: round.nonce, target: entry.record.peer });
+      this.#context.send(other.record.peer, {
+        type: "pingReq",
+        nonce: round.nonce,
+        target: entry.record.peer,
+      });
     }
   }
 

@@ -1,11 +1,18 @@
 import type { MemberRecord, View, ViewStatus } from "./messages.ts";
-import type { Round } from "./probes.ts";
 import type { Suspicion } from "./suspicion.ts";
 import { hash32, isEnded, viewHash } from "./views.ts";
 import type { Status } from "./views.ts";
 
 /** Why a status is what it is; see `MemberEvidence`. */
 export type Evidence = "self" | "direct" | "reported" | "silence" | "refused" | "announced";
+
+/** One attempt to get a sign of life: pings, then pings by others. */
+export interface Round {
+  readonly startedAt: number;
+  readonly nonce: number;
+  pings: number;
+  asked: boolean;
+}
 
 /** All that this node holds of one member. Times are core times unless named otherwise. */
 export interface Entry {

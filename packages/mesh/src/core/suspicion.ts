@@ -14,7 +14,12 @@ export class Suspicion {
   readonly firstAccuser: string;
   readonly #accusersById = new Map<string, Set<string>>();
 
-  constructor(init: { readonly inc: number; readonly startedAt: number; readonly id: string; readonly accuser: string }) {
+  constructor(init: {
+    readonly inc: number;
+    readonly startedAt: number;
+    readonly id: string;
+    readonly accuser: string;
+  }) {
     this.inc = init.inc;
     this.startedAt = init.startedAt;
     this.firstAccuser = init.accuser;

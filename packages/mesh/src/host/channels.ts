@@ -65,13 +65,19 @@ export class Channels {
   /** @throws MeshError `CHANNEL_EXISTS`, `INVALID_OPTIONS`, `LIMIT_REACHED`. */
   register(name: string, handlers: ChannelHandlers, trafficClass: ChannelClass): Channel {
     if (name.length === 0 || name.length > CHANNEL_NAME_LENGTH_MAX) {
-      throw new MeshError("INVALID_OPTIONS", `name: a channel name has 1 to ${CHANNEL_NAME_LENGTH_MAX} characters`);
+      throw new MeshError(
+        "INVALID_OPTIONS",
+        `name: a channel name has 1 to ${CHANNEL_NAME_LENGTH_MAX} characters`,
+      );
     }
-    if (this.#channels.has(name)) throw new MeshError("CHANNEL_EXISTS", `channel ${name} is registered already`);
+    if (this.#channels.has(name))
+      throw new MeshError("CHANNEL_EXISTS", `channel ${name} is registered already`);
     if (this.#channels.size >= CHANNELS_MAX) {
       throw new MeshError("LIMIT_REACHED", `no more than ${CHANNELS_MAX} channels at once`);
     }
-    const channel = new LocalChannel(this.#init, name, trafficClass, handlers, () => this.#unregister(channel));
+    const channel = new LocalChannel(this.#init, name, trafficClass, handlers, () =>
+      this.#unregister(channel),
+    );
     this.#channels.set(name, channel);
     for (const stream of this.#streams[trafficClass]) stream.register(name);
     this.#init.onWanted(trafficClass);
@@ -94,7 +100,8 @@ export class Channels {
       },
     });
     streams.add(carried);
-    for (const channel of this.#channels.values()) if (channel.class === trafficClass) carried.register(channel.name);
+    for (const channel of this.#channels.values())
+      if (channel.class === trafficClass) carried.register(channel.name);
     return carried;
   }
 
@@ -147,13 +154,16 @@ class LocalChannel implements Channel {
   send(peer: string, frame: Uint8Array): boolean {
     const session = this.#sessions.get(peer);
     if (session === undefined) return false;
-    if (frame.length <= session.stream.frameBytesMax && session.stream.send(session.number, frame)) return true;
+    if (frame.length <= session.stream.frameBytesMax && session.stream.send(session.number, frame))
+      return true;
     this.#init.counters.framesRefused += 1;
     return false;
   }
 
   reset(peer: string, reason: string): void {
-    this.#sessions.get(peer)?.stream.end({ cause: "local", reason: `reset by channel ${this.name}: ${reason}` });
+    this.#sessions
+      .get(peer)
+      ?.stream.end({ cause: "local", reason: `reset by channel ${this.name}: ${reason}` });
   }
 
   close(): void {

@@ -7,7 +7,7 @@ import type { ClassLimits } from "../types.ts";
  * Bytes handed to libp2p at once. It is also what may stand unsent per class before we wait for `drain`, so
  * it bounds how long an urgent frame waits behind a lesser one.
  */
-export const CHUNK_BYTES_MAX: number = 128 * 1024;
+const CHUNK_BYTES_MAX = 128 * 1024;
 
 /** What a {@link FrameStream} needs and whom it tells. */
 export interface FrameStreamInit {
@@ -16,9 +16,9 @@ export interface FrameStreamInit {
   readonly limits: ClassLimits;
   readonly clock: Clock;
   /** One frame. May throw; the stream then ends with `threw`. `false`: the frame breaks the protocol. */
-  onFrame(channel: number, payload: Uint8Array): boolean;
+  readonly onFrame: (channel: number, payload: Uint8Array) => boolean;
   /** Called once. Nothing is delivered or taken afterwards. */
-  onEnd(end: FrameStreamEnd): void;
+  readonly onEnd: (end: FrameStreamEnd) => void;
 }
 
 /** Why a stream ended: `remote` and `local` are orderly or the connection's fault, the others somebody's mistake. */
@@ -67,7 +67,8 @@ export class FrameStream {
     this.#stream.addEventListener("close", this.#closed);
     this.#stream.addEventListener("remoteCloseWrite", this.#remoteClosed);
     // It may have ended while it was negotiated, before anybody listened.
-    if (this.#stream.status !== "open") queueMicrotask(() => this.#end({ cause: "remote", reason: "closed at once" }));
+    if (this.#stream.status !== "open")
+      queueMicrotask(() => this.#end({ cause: "remote", reason: "closed at once" }));
   }
 
   get open(): boolean {
@@ -219,7 +220,8 @@ export class FrameStream {
   }
 
   readonly #deliver = (channel: number, payload: Uint8Array): boolean => {
-    if (!this.#onFrame(channel, payload)) this.#end({ cause: "bad", reason: `bad frame on channel ${channel}` });
+    if (!this.#onFrame(channel, payload))
+      this.#end({ cause: "bad", reason: `bad frame on channel ${channel}` });
     return this.#open;
   };
 

@@ -46,7 +46,11 @@ async function loadKey(dataDir: string): Promise<Ed25519PrivateKey> {
     await chmod(file, 0o600); // A copy or a restore may have opened it up.
     return key;
   } catch (error) {
-    throw damaged(file, "is no Ed25519 key; restore it from a backup, or remove it to become a new peer", error);
+    throw damaged(
+      file,
+      "is no Ed25519 key; restore it from a backup, or remove it to become a new peer",
+      error,
+    );
   }
 }
 

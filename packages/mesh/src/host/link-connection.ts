@@ -29,7 +29,7 @@ const REOPEN_RESET_MS = 10_000;
 /** What waits for one peer on a link stream: the whole table, in chunks, fits many times. */
 const LINK_LIMITS: ClassLimits = { queueFramesMax: 8_192, queueBytesMax: 16 * 1024 * 1024 };
 
-/** What a connection asks of {@link import("./links.ts").Links}. */
+/** What a connection asks of whoever keeps all of them. */
 export interface LinkConnectionPorts {
   /** Our hello for this peer. */
   hello(): Hello;
@@ -199,7 +199,9 @@ export class LinkConnection {
 
   async #openLink(): Promise<void> {
     try {
-      const stream = await this.#connection.newStream(LINK_PROTOCOL, { signal: AbortSignal.timeout(STREAM_MS) });
+      const stream = await this.#connection.newStream(LINK_PROTOCOL, {
+        signal: AbortSignal.timeout(STREAM_MS),
+      });
       if (this.#ended) {
         stream.abort(new Error("link ended"));
         return;

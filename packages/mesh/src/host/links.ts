@@ -12,7 +12,7 @@ import { LinkConnection } from "./link-connection.ts";
 const CONNECTIONS_PER_PEER_MAX = 4;
 
 /** What links tell the service, synchronously and in order. */
-export interface LinksPorts {
+interface LinksPorts {
   /** Our hello for a peer. */
   hello(peer: string): Hello;
   /** Whether a peer that greets so is welcome, and the highest boot known of it. `later`: not with our present boot. */

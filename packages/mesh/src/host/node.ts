@@ -35,7 +35,7 @@ export interface NodeInit {
  * How a dial ended. `refused` is hard evidence that nobody of this identity listens there: the kernel refused
  * at every address, or another peer answered. Everything else (time-out, handshake cut short) is `failed`.
  */
-export type DialOutcome = "connected" | "refused" | "failed";
+type DialOutcome = "connected" | "refused" | "failed";
 
 /** The libp2p node under a mesh: everything of it that the mesh uses. */
 export interface LinkNode {
@@ -71,7 +71,8 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
       addressDialTimeout: DIAL_MS,
     },
   });
-  for (const trafficClass of CHANNEL_CLASSES) await handle(node, init, trafficClass, classProtocol(trafficClass));
+  for (const trafficClass of CHANNEL_CLASSES)
+    await handle(node, init, trafficClass, classProtocol(trafficClass));
   await handle(node, init, "link", LINK_PROTOCOL);
   node.addEventListener("connection:open", (event) => init.onConnection(event.detail));
   try {
@@ -83,7 +84,12 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
   return new Libp2pNode(node);
 }
 
-async function handle(node: Libp2p, init: NodeInit, kind: ChannelClass | "link", protocol: string): Promise<void> {
+async function handle(
+  node: Libp2p,
+  init: NodeInit,
+  kind: ChannelClass | "link",
+  protocol: string,
+): Promise<void> {
   const handler = (stream: Stream, connection: Connection): void => init.onStream(kind, stream, connection);
   // Two: the opener may open the next before we have seen the end of the last.
   await node.handle(protocol, handler, { maxInboundStreams: 2, maxOutboundStreams: 2 });
@@ -131,5 +137,7 @@ function isRefusal(error: unknown, peer: string): boolean {
   const code = "code" in error ? error.code : undefined;
   if (code === "ECONNREFUSED" || code === "ENOENT") return true;
   // libp2p turns the noise error into a message; a test holds it to this wording.
-  return error.message.includes("does not match expected remote identity key") && error.message.includes(peer);
+  return (
+    error.message.includes("does not match expected remote identity key") && error.message.includes(peer)
+  );
 }

@@ -31,22 +31,26 @@ const frame = fc.record({
 describe("FrameDecoder", () => {
   it("always gives back what was encoded, however the bytes are cut", () => {
     fc.assert(
-      fc.property(fc.array(frame, { maxLength: 12, size: "max" }), fc.array(fc.nat(), { maxLength: 30, size: "max" }), (frames, places) => {
-        const decoder = new FrameDecoder(PAYLOAD_BYTES_MAX);
-        const decoded: { channel: number; payload: Uint8Array }[] = [];
-        for (const chunk of cut(encode(frames), places)) {
-          const whole = decoder.push(chunk, (channel, payload) => {
-            decoded.push({ channel, payload });
-            return true;
-          });
-          expect(whole).toBe(true);
-        }
-        // Compared at the end: a payload must not change once it was given out.
-        expect(decoded.map(({ channel }) => channel)).toEqual(frames.map(({ channel }) => channel));
-        for (const [index, { payload }] of decoded.entries()) {
-          expect(Buffer.compare(payload, frames[index]?.payload ?? Buffer.of(1))).toBe(0);
-        }
-      }),
+      fc.property(
+        fc.array(frame, { maxLength: 12, size: "max" }),
+        fc.array(fc.nat(), { maxLength: 30, size: "max" }),
+        (frames, places) => {
+          const decoder = new FrameDecoder(PAYLOAD_BYTES_MAX);
+          const decoded: { channel: number; payload: Uint8Array }[] = [];
+          for (const chunk of cut(encode(frames), places)) {
+            const whole = decoder.push(chunk, (channel, payload) => {
+              decoded.push({ channel, payload });
+              return true;
+            });
+            expect(whole).toBe(true);
+          }
+          // Compared at the end: a payload must not change once it was given out.
+          expect(decoded.map(({ channel }) => channel)).toEqual(frames.map(({ channel }) => channel));
+          for (const [index, { payload }] of decoded.entries()) {
+            expect(Buffer.compare(payload, frames[index]?.payload ?? Buffer.of(1))).toBe(0);
+          }
+        },
+      ),
     );
   });
 
@@ -54,7 +58,10 @@ describe("FrameDecoder", () => {
     const decoder = new FrameDecoder(10);
     const decoded: string[] = [];
     for (const byte of encode([{ channel: 7, payload: Buffer.from("hi") }])) {
-      decoder.push(Uint8Array.of(byte), (channel, payload) => decoded.push(`${channel}:${Buffer.from(payload)}`) > 0);
+      decoder.push(
+        Uint8Array.of(byte),
+        (channel, payload) => decoded.push(`${channel}:${Buffer.from(payload).toString()}`) > 0,
+      );
     }
     expect(decoded).toEqual(["7:hi"]);
   });
@@ -76,7 +83,10 @@ describe("FrameDecoder", () => {
       const decoder = new FrameDecoder(10);
       const bytes = Buffer.alloc(20);
       bytes.writeUInt32BE(length);
-      const pushed = [decoder.push(bytes.subarray(0, split), () => true), decoder.push(bytes.subarray(split), () => true)];
+      const pushed = [
+        decoder.push(bytes.subarray(0, split), () => true),
+        decoder.push(bytes.subarray(split), () => true),
+      ];
       expect(pushed).toContain(false);
       expect(decoder.push(encode([{ channel: 1, payload: Buffer.of(1) }]), () => true)).toBe(false);
     }

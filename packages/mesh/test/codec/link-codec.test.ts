@@ -43,7 +43,14 @@ const memberMessages: readonly MemberMessage[] = [
 ];
 const hello: LinkMessage = {
   type: "hello",
-  hello: { mesh: "default", instance: "0".repeat(32), wallMs: BOOT, knownBoot: 0, frameBytesMax: 2 ** 24, record },
+  hello: {
+    mesh: "default",
+    instance: "0".repeat(32),
+    wallMs: BOOT,
+    knownBoot: 0,
+    frameBytesMax: 2 ** 24,
+    record,
+  },
 };
 const linkMessages: readonly LinkMessage[] = [
   hello,
@@ -75,7 +82,11 @@ describe("the link codec", () => {
   });
 
   it("ignores unknown trailing fields", () => {
-    expect(decodeMemberMessage(encodeFields([1, 5, 6, "new", [1]]))).toEqual({ type: "ping", nonce: 5, hash: 6 });
+    expect(decodeMemberMessage(encodeFields([1, 5, 6, "new", [1]]))).toEqual({
+      type: "ping",
+      nonce: 5,
+      hash: 6,
+    });
   });
 
   it("names the version of a hello it cannot read", () => {
@@ -87,7 +98,9 @@ describe("the link codec", () => {
     const parts = encodeMemberMessage({ type: "views", views });
     expect(parts.length).toBeGreaterThan(5);
     expect(Math.max(...parts.map((part) => part.length))).toBeLessThanOrEqual(VIEWS_BYTES_MAX);
-    const decoded = parts.map(decodeMemberMessage).flatMap((part) => (part?.type === "views" ? part.views : []));
+    const decoded = parts
+      .map(decodeMemberMessage)
+      .flatMap((part) => (part?.type === "views" ? part.views : []));
     expect(decoded).toEqual(views);
   });
 
@@ -99,12 +112,20 @@ describe("the link codec", () => {
     ["a boot beyond 2⁵³", { ...record, boot: 2 ** 60 }],
     ["a peer id of another kind", { ...record, peer: "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N" }],
     ["an address of another peer", { ...record, addresses: [`/ip4/1.1.1.1/tcp/1/p2p/${OTHER}`] }],
-    ["too many addresses", { ...record, addresses: Array.from({ length: 17 }, () => record.addresses[0] ?? "") }],
+    [
+      "too many addresses",
+      { ...record, addresses: Array.from({ length: 17 }, () => record.addresses[0] ?? "") },
+    ],
     ["an address too long", { ...record, addresses: [`/${"x".repeat(300)}/p2p/${PEER}`] }],
-    ["too many tags", { ...record, tags: Object.fromEntries(Array.from({ length: 33 }, (_, index) => [`t${index}`, ""])) }],
+    [
+      "too many tags",
+      { ...record, tags: Object.fromEntries(Array.from({ length: 33 }, (_, index) => [`t${index}`, ""])) },
+    ],
     ["a tag too long", { ...record, tags: { t: "x".repeat(257) } }],
   ])("refuses a record with %s", (_what, wrong) => {
-    expect(decodeLinkMessage(encodeLinkMessage({ type: "hello", hello: { ...hello.hello, record: wrong } }))).toBeUndefined();
+    expect(
+      decodeLinkMessage(encodeLinkMessage({ type: "hello", hello: { ...hello.hello, record: wrong } })),
+    ).toBeUndefined();
     const views = [{ ...wrong, status: "alive", ageMs: 0 } as const];
     expect(encodeMemberMessage({ type: "views", views }).map(decodeMemberMessage)).toEqual([undefined]);
   });
@@ -133,11 +154,16 @@ describe("the link codec", () => {
   it("never throws on its own messages damaged", () => {
     const damage = fc.tuple(fc.nat(), fc.integer({ min: 0, max: 255 }));
     fc.assert(
-      fc.property(fc.nat(), fc.array(damage, { minLength: 1, maxLength: 6, size: "max" }), fc.nat(), (which, damages, cut) => {
-        const bytes = Uint8Array.from(encoded[which % encoded.length] ?? []);
-        for (const [at, byte] of damages) bytes[at % bytes.length] = byte;
-        decodeAll(bytes.subarray(0, bytes.length - (cut % 3)));
-      }),
+      fc.property(
+        fc.nat(),
+        fc.array(damage, { minLength: 1, maxLength: 6, size: "max" }),
+        fc.nat(),
+        (which, damages, cut) => {
+          const bytes = Uint8Array.from(encoded[which % encoded.length] ?? []);
+          for (const [at, byte] of damages) bytes[at % bytes.length] = byte;
+          decodeAll(bytes.subarray(0, bytes.length - (cut % 3)));
+        },
+      ),
       { numRuns: 20_000 },
     );
   });

@@ -125,7 +125,16 @@ describe("ChannelSessions", () => {
   });
 
   it("always agrees in the end, and loses no frame of a session that both ends stay in", () => {
-    const action = fc.constantFrom("aRegister", "bRegister", "aClose", "bClose", "aFrame", "bFrame", "toA", "toB");
+    const action = fc.constantFrom(
+      "aRegister",
+      "bRegister",
+      "aClose",
+      "bClose",
+      "aFrame",
+      "bFrame",
+      "toA",
+      "toB",
+    );
     fc.assert(
       fc.property(fc.array(action, { maxLength: 80, size: "max" }), (actions) => {
         const [a, b] = [new End(), new End()];
@@ -156,8 +165,12 @@ describe("ChannelSessions", () => {
         expect([a.number !== 0, b.number !== 0]).toEqual([up, up]);
         if (!up) return;
         // The last session is the same one for both: all its frames arrived, in order.
-        expect(b.got.filter((session) => session === a.count)).toEqual(sent.a.filter((session) => session === a.count));
-        expect(a.got.filter((session) => session === b.count)).toEqual(sent.b.filter((session) => session === b.count));
+        expect(b.got.filter((session) => session === a.count)).toEqual(
+          sent.a.filter((session) => session === a.count),
+        );
+        expect(a.got.filter((session) => session === b.count)).toEqual(
+          sent.b.filter((session) => session === b.count),
+        );
       }),
       { numRuns: 2_000 },
     );

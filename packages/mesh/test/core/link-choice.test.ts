@@ -119,7 +119,10 @@ describe("LinkChoice", () => {
   });
 
   it("always agrees again after connections were lost, fell silent or were dialled anew", () => {
-    const action = fc.tuple(fc.constantFrom("dial", "closeA", "closeB", "silence", "toA", "toB", "wait"), fc.nat());
+    const action = fc.tuple(
+      fc.constantFrom("dial", "closeA", "closeB", "silence", "toA", "toB", "wait"),
+      fc.nat(),
+    );
     fc.assert(
       fc.property(fc.array(action, { maxLength: 60, size: "max" }), (actions) => {
         const pair = new Pair();
@@ -160,20 +163,23 @@ describe("LinkChoice", () => {
     expect([pair.choices.a.current, pair.choices.b.current]).toEqual([2, 2]);
   });
 
-  it.each(["a", "b"] as const)("turns an older process of the other end away while the newer answers (%s)", (end) => {
-    const other = end === "a" ? "b" : "a";
-    const pair = new Pair();
-    pair.boots[other] = 2;
-    pair.dial();
-    pair.settle();
-    pair.boots[other] = 1;
-    pair.instances[other] = "older";
-    const conn = pair.dial();
-    pair.deliver(conn, end);
-    pair.settle();
-    expect(pair.refused).toContain(`${end}2 SUPERSEDED`);
-    expect(pair.choices[end].current).toBe(1);
-  });
+  it.each(["a", "b"] as const)(
+    "turns an older process of the other end away while the newer answers (%s)",
+    (end) => {
+      const other = end === "a" ? "b" : "a";
+      const pair = new Pair();
+      pair.boots[other] = 2;
+      pair.dial();
+      pair.settle();
+      pair.boots[other] = 1;
+      pair.instances[other] = "older";
+      const conn = pair.dial();
+      pair.deliver(conn, end);
+      pair.settle();
+      expect(pair.refused).toContain(`${end}2 SUPERSEDED`);
+      expect(pair.choices[end].current).toBe(1);
+    },
+  );
 
   it("asks a process to raise its boot where a higher one is known and nobody answers for it", () => {
     const choice = new LinkChoice({ arbiter: true });

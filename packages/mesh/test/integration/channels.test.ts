@@ -2,7 +2,10 @@ import { randomBytes } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import { Bed, full, next, Probe } from "./helpers.ts";
 
-async function pair(bed: Bed, names: readonly [string, string] = ["a", "b"]): Promise<[Probe, Probe, string, string]> {
+async function pair(
+  bed: Bed,
+  names: readonly [string, string] = ["a", "b"],
+): Promise<[Probe, Probe, string, string]> {
   const a = await bed.mesh(names[0]);
   const b = await bed.mesh(names[1], { bootstrap: a.addresses() });
   const probes: [Probe, Probe] = [new Probe(a), new Probe(b)];
@@ -22,9 +25,9 @@ describe("a channel", () => {
     }
     for (const probe of [a, b]) {
       await probe.until(() => probe.frames.length === frames.length);
-      expect(probe.frames.map((frame, index) => Buffer.compare(frame, frames[index] ?? Buffer.alloc(0)))).toEqual(
-        frames.map(() => 0),
-      );
+      expect(
+        probe.frames.map((frame, index) => Buffer.compare(frame, frames[index] ?? Buffer.alloc(0))),
+      ).toEqual(frames.map(() => 0));
     }
   });
 
@@ -75,7 +78,10 @@ describe("a channel", () => {
 
   it("goes down and up again at both ends when one resets it", async () => {
     await using bed = new Bed();
-    for (const names of [["a", "b"], ["c", "d"]] as const) {
+    for (const names of [
+      ["a", "b"],
+      ["c", "d"],
+    ] as const) {
       const [a, b, aId, bId] = await pair(bed, names);
       const resetting = names[0] === "a" ? a : b; // The dialer once, and once the other.
       resetting.channel.reset(resetting === a ? bId : aId, "test");
@@ -127,8 +133,9 @@ describe("a channel", () => {
         onFrame: () => undefined,
       });
     });
-    new Probe(b);
+    const other = new Probe(b);
     await ready;
+    expect(other.count("up")).toBeGreaterThan(2);
     expect(a.stats().handlerErrors).toBe(4);
     expect(b.member(a.peerId)?.status).toBe("alive");
   });
@@ -164,12 +171,15 @@ describe("a channel", () => {
   it("is refused where its name is taken, too long, or the mesh has stopped", async () => {
     await using bed = new Bed();
     const a = await bed.mesh("a");
-    new Probe(a, "x");
+    const first = new Probe(a, "x");
     expect(() => new Probe(a, "x")).toThrow(expect.objectContaining({ code: "CHANNEL_EXISTS" }));
     expect(() => new Probe(a, "")).toThrow(expect.objectContaining({ code: "INVALID_OPTIONS" }));
     expect(() => new Probe(a, "x".repeat(65))).toThrow(expect.objectContaining({ code: "INVALID_OPTIONS" }));
-    for (let index = 0; index < 63; index += 1) new Probe(a, `n${index}`);
+    const more = Array.from({ length: 63 }, (_, index) => new Probe(a, `n${index}`));
     expect(() => new Probe(a, "one more")).toThrow(expect.objectContaining({ code: "LIMIT_REACHED" }));
+    expect([first, ...more].map(({ channel }) => channel.peers())).toEqual(
+      Array.from({ length: 64 }, () => []),
+    );
     await a.stop();
     expect(() => new Probe(a, "y")).toThrow(expect.objectContaining({ code: "STOPPED" }));
   });

@@ -48,7 +48,9 @@ afterAll(async () => {
 
 /** Nobody died, nothing changed, and frames still flow. */
 async function expectUnharmed(): Promise<void> {
-  expect(describeMeshes([target, other])).toMatch(/^target sees .*other:alive\+.*other sees .*target:alive\+/u);
+  expect(describeMeshes([target, other])).toMatch(
+    /^target sees .*other:alive\+.*other sees .*target:alive\+/u,
+  );
   expect([target.members().length, other.members().length]).toEqual([2, 2]);
   expect(probes.map((probe) => [probe.count("up"), probe.count("down")])).toEqual([
     [1, 0],
@@ -82,7 +84,14 @@ function damaged(bytes: Uint8Array): Uint8Array {
 
 function helloOf(peer: string, name = "stranger"): Uint8Array {
   const record = { peer, boot: 1, inc: 0, name, cloud: "default", tags: {}, addresses: [] };
-  const hello = { mesh: "default", instance: "0".repeat(32), wallMs: 1, knownBoot: 0, frameBytesMax: 1_000, record };
+  const hello = {
+    mesh: "default",
+    instance: "0".repeat(32),
+    wallMs: 1,
+    knownBoot: 0,
+    frameBytesMax: 1_000,
+    record,
+  };
   return encodeLinkMessage({ type: "hello", hello });
 }
 
@@ -187,7 +196,9 @@ describe("garbage", () => {
       const stream = await connection.newStream("/klatsch/normal/1");
       push(stream, frame(0, encodeNotice({ type: "open", number: 1, name: "test", seen: 0 })));
       // Frames of a channel that was never offered, notices that are none, lengths beyond the limit.
-      const bad = [frame(9, garbage()), frame(0, garbage()), Buffer.from([0xff, 0xff, 0xff, 0xff, 0, 1])][tries % 3];
+      const bad = [frame(9, garbage()), frame(0, garbage()), Buffer.from([0xff, 0xff, 0xff, 0xff, 0, 1])][
+        tries % 3
+      ];
       push(stream, bad ?? garbage());
       await ended(stream);
     }
@@ -195,7 +206,15 @@ describe("garbage", () => {
     // A table of lies about others: who is heard is not dead, and the rest are candidates that nobody can reach.
     const record = target.member(other.peerId);
     if (record === undefined) throw new Error("other is gone");
-    const lie = { peer: record.peerId, boot: record.boot, inc: 9, name: "x", cloud: "x", tags: {}, addresses: [] };
+    const lie = {
+      peer: record.peerId,
+      boot: record.boot,
+      inc: 9,
+      name: "x",
+      cloud: "x",
+      tags: {},
+      addresses: [],
+    };
     const lies = encodeMemberMessage({ type: "views", views: [{ ...lie, status: "dead", ageMs: 0 }] });
     for (const bytes of lies) push(link, frame(1, bytes));
     push(link, frame(1, garbage()));

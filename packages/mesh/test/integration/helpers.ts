@@ -70,9 +70,16 @@ export async function until(meshes: readonly Mesh[], holds: () => boolean, limit
 }
 
 /** The next such event, or one that was awaited in time. */
-export function next<Name extends keyof MeshEvents>(mesh: Mesh, name: Name, limitMs = 10_000): Promise<MeshEvents[Name]> {
+export function next<Name extends keyof MeshEvents>(
+  mesh: Mesh,
+  name: Name,
+  limitMs = 10_000,
+): Promise<MeshEvents[Name]> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no ${name} within ${limitMs} ms: ${describe([mesh])}`)), limitMs);
+    const timer = setTimeout(
+      () => reject(new Error(`no ${name} within ${limitMs} ms: ${describe([mesh])}`)),
+      limitMs,
+    );
     const off = mesh.on(name, (event) => {
       clearTimeout(timer);
       off();
@@ -83,7 +90,9 @@ export function next<Name extends keyof MeshEvents>(mesh: Mesh, name: Name, limi
 
 /** Everybody is linked to everybody else. */
 export function isFull(meshes: readonly Mesh[]): boolean {
-  return meshes.every((mesh) => meshes.every((other) => mesh === other || mesh.member(other.peerId)?.linked === true));
+  return meshes.every((mesh) =>
+    meshes.every((other) => mesh === other || mesh.member(other.peerId)?.linked === true),
+  );
 }
 
 export async function full(...meshes: readonly Mesh[]): Promise<void> {
@@ -92,7 +101,9 @@ export async function full(...meshes: readonly Mesh[]): Promise<void> {
 
 export function describe(meshes: readonly Mesh[]): string {
   const views = meshes.map((mesh) => {
-    const members = mesh.members().map((member) => `${member.name}:${member.status}${member.linked ? "+" : "-"}`);
+    const members = mesh
+      .members()
+      .map((member) => `${member.name}:${member.status}${member.linked ? "+" : "-"}`);
     return `${mesh.name} sees ${members.join(" ")}`;
   });
   return views.join("; ");
@@ -139,7 +150,10 @@ export class Probe {
     while (!holds()) {
       const leftMs = limitMs - (performance.now() - startedMs);
       await new Promise<void>((resolve, reject) => {
-        const timer = setTimeout(() => reject(new Error(`not within ${limitMs} ms: ${this.log.join(", ")}`)), leftMs);
+        const timer = setTimeout(
+          () => reject(new Error(`not within ${limitMs} ms: ${this.log.join(", ")}`)),
+          leftMs,
+        );
         this.#waiting.push(() => {
           clearTimeout(timer);
           resolve();

@@ -6,7 +6,10 @@ import { describe, expect, it } from "vitest";
 import { Bed, full, isFull, next, Probe, until } from "./helpers.ts";
 
 /** Identities with fixed ports: their addresses are known before any of them runs. */
-async function addressBook(bed: Bed, names: readonly string[]): Promise<Map<string, { address: string; listen: string }>> {
+async function addressBook(
+  bed: Bed,
+  names: readonly string[],
+): Promise<Map<string, { address: string; listen: string }>> {
   const book = new Map<string, { address: string; listen: string }>();
   for (const name of names) {
     const mesh = await createMesh({ name, dataDir: bed.dataDir(name) });
@@ -40,7 +43,12 @@ describe("createMesh", () => {
       linked: true,
       addresses: a.addresses(),
     });
-    expect(c.member(c.peerId)).toMatchObject({ self: true, status: "alive", linked: false, evidence: "self" });
+    expect(c.member(c.peerId)).toMatchObject({
+      self: true,
+      status: "alive",
+      linked: false,
+      evidence: "self",
+    });
     expect(c.resolve("a")).toBe(a.peerId);
     expect(() => c.resolve("nobody")).toThrow(expect.objectContaining({ code: "UNKNOWN_NAME" }));
   });
@@ -69,7 +77,9 @@ describe("createMesh", () => {
       await full(...meshes);
       await Promise.all(probes.map((probe) => probe.up(names.length - 1)));
       await until(meshes, () => meshes.every((mesh) => mesh.stats().connections === names.length - 1));
-      expect(probes.map((probe) => [probe.count("up"), probe.count("down")])).toEqual(names.map(() => [5, 0]));
+      expect(probes.map((probe) => [probe.count("up"), probe.count("down")])).toEqual(
+        names.map(() => [5, 0]),
+      );
       expect(meshes.map((mesh) => mesh.stats().badFrames)).toEqual(names.map(() => 0));
       await Promise.all(meshes.map((mesh) => mesh.stop()));
     }
@@ -219,8 +229,18 @@ describe("options", () => {
     await using bed = new Bed();
     const warnings: string[] = [];
     const log = (): void => undefined;
-    const logger = { debug: log, info: log, error: log, warn: (message: string) => void warnings.push(message) };
-    await bed.mesh("a", { listen: ["/ip4/0.0.0.0/tcp/0"], announce: ["/ip4/127.0.0.1/tcp/1"], admission: "open", logger });
+    const logger = {
+      debug: log,
+      info: log,
+      error: log,
+      warn: (message: string) => void warnings.push(message),
+    };
+    await bed.mesh("a", {
+      listen: ["/ip4/0.0.0.0/tcp/0"],
+      announce: ["/ip4/127.0.0.1/tcp/1"],
+      admission: "open",
+      logger,
+    });
     expect(warnings).toEqual([expect.stringContaining("open admission")]);
   });
 

@@ -54,7 +54,12 @@ async function threeWithOneRemote(bed: Bed): Promise<{ a: Mesh; b: Mesh; remote:
   return { a, b, remote, peerId };
 }
 
-async function seesAs(meshes: readonly Mesh[], peerId: string, status: string, limitMs: number): Promise<number> {
+async function seesAs(
+  meshes: readonly Mesh[],
+  peerId: string,
+  status: string,
+  limitMs: number,
+): Promise<number> {
   const startedMs = performance.now();
   await until(meshes, () => meshes.every((mesh) => mesh.member(peerId)?.status === status), limitMs);
   return performance.now() - startedMs;
@@ -193,7 +198,11 @@ describe("a partition", () => {
       20_000,
     );
     for (const wire of wires) wire.cut = false;
-    await until(meshes, () => isFull(meshes) && meshes.every((mesh) => mesh.members().every(isAlive)), 10_000);
+    await until(
+      meshes,
+      () => isFull(meshes) && meshes.every((mesh) => mesh.members().every(isAlive)),
+      10_000,
+    );
   }, 40_000);
 });
 

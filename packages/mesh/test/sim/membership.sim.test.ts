@@ -13,9 +13,11 @@ function joined(seed: number, size: number, times: Partial<MembershipTimes> = {}
 }
 
 function isFullMesh(world: World): boolean {
-  return world.running().every((node) =>
-    node.membership.members().every(({ record, linked }) => linked || record.peer === node.name),
-  );
+  return world
+    .running()
+    .every((node) =>
+      node.membership.members().every(({ record, linked }) => linked || record.peer === node.name),
+    );
 }
 
 /** Blocks one node in ten for two seconds at a time, with a second between. */
@@ -52,7 +54,9 @@ describe.each(SEEDS)("membership, seed %i", (seed) => {
     const world = joined(seed, size);
     world.run(MINUTE_MS);
     expect(world.violations).toEqual([]);
-    expect(world.seen.filter(({ event }) => event.type === "linkDown" || event.type === "suspected")).toEqual([]);
+    expect(world.seen.filter(({ event }) => event.type === "linkDown" || event.type === "suspected")).toEqual(
+      [],
+    );
   });
 
   it.each([
@@ -89,7 +93,9 @@ describe.each(SEEDS)("membership, seed %i", (seed) => {
     expect(world.violations).toEqual([]);
     // And it stays so: nobody brings the dead back.
     world.run(MINUTE_MS);
-    expect(world.running().every((node) => victims.every(({ name }) => node.sees(name) === "dead"))).toBe(true);
+    expect(world.running().every((node) => victims.every(({ name }) => node.sees(name) === "dead"))).toBe(
+      true,
+    );
   });
 
   it.each([
@@ -108,7 +114,9 @@ describe.each(SEEDS)("membership, seed %i", (seed) => {
     world.run(1_000);
     expect(world.violations).toEqual([]);
     // It is told, once: whoever held a lease in its place has to know.
-    const told = world.seen.filter(({ node, event }) => node === frozen.name && event.type === "declaredDead");
+    const told = world.seen.filter(
+      ({ node, event }) => node === frozen.name && event.type === "declaredDead",
+    );
     expect(told.length).toBe(1);
   });
 
@@ -120,9 +128,21 @@ describe.each(SEEDS)("membership, seed %i", (seed) => {
     ];
     world.mayDie = (node, peer) => !world.connected(node, peer);
     world.partition(...halves);
-    world.runUntil(() => world.running().every((node) => world.running().every(
-      (other) => node === other || node.sees(other.name) === (world.connected(node.name, other.name) ? "alive" : "dead"),
-    )), 12_000);
+    world.runUntil(
+      () =>
+        world
+          .running()
+          .every((node) =>
+            world
+              .running()
+              .every(
+                (other) =>
+                  node === other ||
+                  node.sees(other.name) === (world.connected(node.name, other.name) ? "alive" : "dead"),
+              ),
+          ),
+      12_000,
+    );
     world.run(MINUTE_MS);
     world.heal();
     world.mayDie = () => true; // Views of before the heal still arrive; that they are refuted is what counts.
@@ -140,7 +160,9 @@ describe.each(SEEDS)("membership, seed %i", (seed) => {
     world.run(200); // Quicker than the verdict.
     const { boot } = world.start(old.name).membership.self;
     world.runUntil(() => world.allSee("alive") && isFullMesh(world), 5_000);
-    expect(world.running().every((node) => node.membership.member(old.name)?.record.boot === boot)).toBe(true);
+    expect(world.running().every((node) => node.membership.member(old.name)?.record.boot === boot)).toBe(
+      true,
+    );
     world.run(MINUTE_MS);
     expect(world.violations).toEqual([]);
     expect(world.allSee("alive")).toBe(true);
@@ -170,7 +192,9 @@ describe.each(SEEDS)("membership, seed %i", (seed) => {
     const world = joined(seed, 4);
     spreadFalseDeath(world);
     expect(world.violations).toEqual([]);
-    expect(world.seen.filter(({ event }) => event.type === "declaredDead").map(({ node }) => node)).toEqual(["n03"]);
+    expect(world.seen.filter(({ event }) => event.type === "declaredDead").map(({ node }) => node)).toEqual([
+      "n03",
+    ]);
     expect(world.running().map((node) => node.membership.member("n03")?.record.inc)).toEqual([1, 1, 1, 1]);
   });
 

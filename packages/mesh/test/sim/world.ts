@@ -102,7 +102,9 @@ export class World {
 
   /** Splits the network; a node in no group hears everybody of no group. */
   partition(...groups: readonly (readonly number[])[]): void {
-    this.#groups = new Map(groups.flatMap((group, number) => group.map((index) => [nameOf(index), number + 1])));
+    this.#groups = new Map(
+      groups.flatMap((group, number) => group.map((index) => [nameOf(index), number + 1])),
+    );
   }
 
   /** Two nodes lose their connection and are refused when they redial: a firewall between them alone. */
@@ -173,7 +175,9 @@ export class World {
   witness(node: SimNode, event: MembershipEvent): void {
     this.seen.push({ atMs: this.nowMs, node: node.name, event });
     if (event.type === "died" && !this.mayDie(node.name, event.member.record.peer)) {
-      this.violations.push(`${this.nowMs}: ${node.name} holds ${event.member.record.peer} dead (${event.member.evidence})`);
+      this.violations.push(
+        `${this.nowMs}: ${node.name} holds ${event.member.record.peer} dead (${event.member.evidence})`,
+      );
     }
   }
 
@@ -193,7 +197,10 @@ export class World {
 
   #link(from: SimNode, to: SimNode): void {
     if (from.state === "ended" || to.state === "ended" || !this.connected(from.name, to.name)) return;
-    const [ours, theirs] = [this.#ends.get(`${from.name}>${to.name}`), this.#ends.get(`${to.name}>${from.name}`)];
+    const [ours, theirs] = [
+      this.#ends.get(`${from.name}>${to.name}`),
+      this.#ends.get(`${to.name}>${from.name}`),
+    ];
     if (ours !== undefined && ours === theirs) return; // A duplicate: the first is kept.
     if (ours !== undefined) this.#lose(from.name, to.name, ours, "replaced");
     if (theirs !== undefined) this.#lose(to.name, from.name, theirs, "replaced");
@@ -217,7 +224,10 @@ export class World {
   /** 1 to 5 ms, in order on each link. */
   readonly #arrivals = new Map<string, number>();
   #latency(from: string, to: string): number {
-    const at = Math.max(this.nowMs + 1 + randomBelow(this.random, 4_000) / 1_000, this.#arrivals.get(`${from}>${to}`) ?? 0);
+    const at = Math.max(
+      this.nowMs + 1 + randomBelow(this.random, 4_000) / 1_000,
+      this.#arrivals.get(`${from}>${to}`) ?? 0,
+    );
     this.#arrivals.set(`${from}>${to}`, at + 0.001);
     return at - this.nowMs;
   }
@@ -273,7 +283,10 @@ export class SimNode {
     const seeds = new Map([[nameOf(0), ["/sim"]]]);
     const self = { peer: name, boot, inc: 0, name, cloud: "default", tags: {}, addresses: ["/sim"] };
     const random = new SeededRandom(world.random.uint32());
-    this.membership = new Membership({ self, seeds, membersMax: 64, times: world.times, random }, this.#now());
+    this.membership = new Membership(
+      { self, seeds, membersMax: 64, times: world.times, random },
+      this.#now(),
+    );
     this.#runner = new EffectRunner<MembershipInput, MembershipEffect>({
       core: this.membership,
       clock: { now: () => this.#now() },
