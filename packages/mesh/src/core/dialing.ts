@@ -75,7 +75,8 @@ export class Dialing {
 
   /** The peer turned us away for a reason that will not go by itself. */
   leaveAlone(peer: string, now: number): void {
-    const target = this.#target(peer);
+    const target = this.#targets.get(peer);
+    if (target === undefined) return; // A stranger that came by itself: nothing to remember.
     target.quietUntil = now + this.#times.refusedMs;
     target.at = Infinity;
   }

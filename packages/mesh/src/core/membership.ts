@@ -69,9 +69,9 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     return entry === undefined ? undefined : this.#context.snapshot(entry);
   }
 
-  /** Whether a peer may become a member: it is one, or there is room. */
+  /** Whether a peer may become a member: it is one, or there is room, or somebody gone to forget for it. */
   hasRoomFor(peer: string): boolean {
-    return this.#roster.entries.has(peer) || this.#roster.hasRoom;
+    return this.#roster.entries.has(peer) || this.#roster.hasRoom || this.#roster.oldestEnded !== undefined;
   }
 
   nextDeadline(): number {
@@ -157,7 +157,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   #linkUp(peer: string, link: number, record: MemberRecord): void {
     const { now, monoMs } = this.#context;
     const known = this.#roster.entries.get(peer);
-    if (known === undefined && !this.#roster.hasRoom) {
+    if (known === undefined && !this.#standings.makeRoom()) {
       this.#context.effect({ type: "disconnect", peer, reason: "no room for more members" });
       return;
     }
@@ -187,6 +187,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     this.#roster.touch();
     this.#context.emit({ type: "linkDown", peer, reason });
     this.#own.onLinkDown(peer);
+    this.#standings.onLinkDown(entry);
     if (isEnded(entry.status) || this.#own.isDeparting) return;
     this.#dialing.want(peer, this.#context.now);
     this.#probes.hasten(entry, this.#context.now);

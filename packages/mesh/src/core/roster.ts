@@ -24,6 +24,8 @@ export interface Entry {
   linked: boolean;
   /** Incarnation at which we held this boot dead, as long as the member has not been told. */
   deadInc: number | undefined;
+  /** A third party says that it stopped or left, though we hear it: believed once the link is gone. */
+  reportedEnd: View | undefined;
   /** When a frame last came directly from it; −∞ if never. */
   heardAt: number;
   suspicion: Suspicion | undefined;
@@ -88,6 +90,16 @@ export class Roster {
     return this.entries.size < this.#membersMax;
   }
 
+  /** The ended entry that could go first, were there no room for the living. */
+  get oldestEnded(): Entry | undefined {
+    let oldest: Entry | undefined;
+    for (const entry of this.entries.values()) {
+      if (!isEnded(entry.status) || entry.linked || entry.evidence === "self") continue;
+      if (oldest === undefined || entry.endedMonoMs < oldest.endedMonoMs) oldest = entry;
+    }
+    return oldest;
+  }
+
   touch(): void {
     this.#revision += 1;
   }
@@ -99,6 +111,7 @@ export class Roster {
       evidence,
       endedMonoMs: nowMonoMs,
       linked: false,
+      reportedEnd: undefined,
       deadInc: status === "dead" ? record.inc : undefined,
       heardAt: -Infinity,
       suspicion: undefined,

@@ -58,6 +58,7 @@ export class Standings {
     entry.status = view.status;
     entry.evidence = evidence;
     entry.suspicion = undefined;
+    entry.reportedEnd = undefined;
     entry.gone.clear();
     entry.refusedAt = undefined;
     entry.endedMonoMs = this.#context.monoMs - view.ageMs;
@@ -69,13 +70,33 @@ export class Standings {
     else this.#ended(entry, view.status);
   }
 
+  /** The link is gone: what others said of a planned end is true after all. */
+  onLinkDown(entry: Entry): void {
+    const { reportedEnd } = entry;
+    entry.reportedEnd = undefined;
+    if (reportedEnd !== undefined && compareViews(reportedEnd, standing(entry)) > 0) {
+      this.adopt(entry, reportedEnd, "announced");
+    }
+  }
+
   declareDead(entry: Entry, evidence: Evidence): void {
     this.adopt(entry, { ...entry.record, status: "dead", ageMs: 0 }, evidence);
   }
 
   forgetIfDue(entry: Entry): void {
-    const { roster, monoMs } = this.#context;
-    if (!roster.isForgettable(entry, monoMs)) return;
+    if (this.#context.roster.isForgettable(entry, this.#context.monoMs)) this.#forget(entry);
+  }
+
+  /** Makes room for one that is there by forgetting who has been gone longest. `false`: all are there. */
+  makeRoom(): boolean {
+    const { roster } = this.#context;
+    const oldest = roster.oldestEnded;
+    if (!roster.hasRoom && oldest !== undefined) this.#forget(oldest);
+    return roster.hasRoom;
+  }
+
+  #forget(entry: Entry): void {
+    const { roster } = this.#context;
     roster.remove(entry.record.peer);
     this.#dialing.forget(entry.record.peer);
     this.#context.emitMember("forgotten", entry);
@@ -113,13 +134,14 @@ export class Standings {
 
   #learnLater(entry: Entry, view: View, from: string): void {
     const { now, times } = this.#context;
-    const heard = entry.linked && now - entry.heardAt <= times.heardMs;
-    if (view.status === "dead" && heard && view.boot === entry.record.boot) {
+    const heard = entry.linked && now - entry.heardAt <= times.heardMs && view.boot === entry.record.boot;
+    const announced = view.status === "stopped" || view.status === "left";
+    if (heard && isEnded(view.status) && from !== view.peer) {
       // M6: we hear it, so it can say so itself; it is told what is believed of it.
       this.#context.send(view.peer, { type: "views", views: [view] });
+      if (announced) entry.reportedEnd = view;
       return;
     }
-    const announced = view.status === "stopped" || view.status === "left";
     this.adopt(entry, view, announced ? "announced" : from === view.peer ? "direct" : "reported", from);
   }
 

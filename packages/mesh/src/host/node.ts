@@ -1,3 +1,5 @@
+import { rm } from "node:fs/promises";
+import { connect } from "node:net";
 import { noise } from "@libp2p/noise";
 import { tcp } from "@libp2p/tcp";
 import { yamux } from "@libp2p/yamux";
@@ -76,12 +78,29 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
   await handle(node, init, "link", LINK_PROTOCOL);
   node.addEventListener("connection:open", (event) => init.onConnection(event.detail));
   try {
+    for (const address of init.listen) await removeStaleSocket(address);
     await node.start();
   } catch (error) {
     await Promise.allSettled([node.stop()]);
     throw new MeshError("LISTEN_FAILED", `cannot listen on ${init.listen.join(", ")}`, { cause: error });
   }
   return new Libp2pNode(node);
+}
+
+/** A killed process leaves its unix socket behind, and nobody could listen there again. One that answers stays. */
+async function removeStaleSocket(address: string): Promise<void> {
+  const path = multiaddr(address)
+    .getComponents()
+    .find(({ name }) => name === "unix")?.value;
+  if (path === undefined) return;
+  const code = await new Promise<unknown>((resolve) => {
+    const socket = connect(path, () => {
+      socket.destroy();
+      resolve(undefined);
+    });
+    socket.on("error", (error) => resolve("code" in error ? error.code : undefined));
+  });
+  if (code === "ECONNREFUSED") await rm(path, { force: true });
 }
 
 async function handle(

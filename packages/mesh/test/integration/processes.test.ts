@@ -1,7 +1,9 @@
 import { fork } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { connect, createServer } from "node:net";
 import type { Server, Socket } from "node:net";
+import { join } from "node:path";
 import type { Mesh, MeshInit } from "@klatsch/mesh";
 import { describe, expect, it } from "vitest";
 import { Bed, full, isFull, next, Probe, until } from "./helpers.ts";
@@ -114,6 +116,20 @@ describe("a member in a process of its own", () => {
     await seesAs([a, b], peerId, how === "stop" ? "stopped" : "left", 2_000);
     await gone;
     expect(died).toEqual([]);
+  });
+
+  it("killed on a unix socket can listen there again", async () => {
+    await using bed = new Bed();
+    const listen = [`/unix/${encodeURIComponent(join(bed.directory, "socket"))}`];
+    const remote = new Remote(bed, "r", { listen });
+    await remote.hears("started");
+    const ended = once(remote.child, "exit");
+    remote.child.kill("SIGKILL");
+    await ended;
+    const again = await bed.mesh("r", { listen });
+    await expect(bed.mesh("other", { listen })).rejects.toMatchObject({ code: "LISTEN_FAILED" });
+    const joining = await bed.mesh("x", { bootstrap: again.addresses() });
+    await full(again, joining);
   });
 
   it("echoes frames", async () => {

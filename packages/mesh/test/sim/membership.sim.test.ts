@@ -205,6 +205,16 @@ describe.each(SEEDS)("membership, seed %i", (seed) => {
     world.runUntil(() => world.allSee("alive"), 10_000);
   });
 
+  it("believes a third party that somebody left only once it is gone", () => {
+    const world = joined(seed, 4);
+    const left = { ...world.node(3).membership.self, status: "left", ageMs: 0 } as const;
+    world.send(world.node(1), "n00", { type: "views", views: [left] });
+    world.run(5_000);
+    expect(world.running().map((node) => node.membership.member("n03")?.record.inc)).toEqual([1, 1, 1, 1]);
+    expect(world.seen.filter(({ event }) => event.type === "left")).toEqual([]);
+    expect(world.allSee("alive")).toBe(true);
+  });
+
   it("forgets the dead, everywhere, and nobody tells of them again", () => {
     const world = joined(seed, 4, { forgetMs: 2 * MINUTE_MS });
     world.mayDie = () => true;

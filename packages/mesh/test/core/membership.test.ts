@@ -1,0 +1,187 @@
+import { SeededRandom } from "@klatsch/kit/core";
+import { describe, expect, it } from "vitest";
+import { Membership } from "../../src/core/membership.ts";
+import type { MembershipEffect, MembershipInput } from "../../src/core/membership-types.ts";
+import type { MemberRecord, View } from "../../src/core/messages.ts";
+import { MEMBERSHIP_TIMES } from "../../src/core/times.ts";
+
+function record(peer: string, boot = 1): MemberRecord {
+  return { peer, boot, inc: 0, name: peer, cloud: "default", tags: {}, addresses: [`/${peer}`] };
+}
+
+/** One membership, alone: the test says everything it hears. */
+class Node {
+  readonly membership: Membership;
+  nowMs = 0;
+
+  constructor(membersMax = 8, seeds: readonly string[] = []) {
+    this.membership = new Membership(
+      {
+        self: record("self"),
+        seeds: new Map(seeds.map((peer) => [peer, [`/${peer}`]])),
+        membersMax,
+        times: MEMBERSHIP_TIMES,
+        random: new SeededRandom(1),
+      },
+      this.#now(),
+    );
+  }
+
+  step(input: MembershipInput): MembershipEffect[] {
+    return [...this.membership.step(input, this.#now()), ...this.membership.flush(this.#now())];
+  }
+
+  /** Lets time pass in ticks. */
+  pass(durationMs: number): MembershipEffect[] {
+    const effects: MembershipEffect[] = [];
+    for (const until = this.nowMs + durationMs; this.nowMs < until;) {
+      this.nowMs += 100;
+      effects.push(...this.step({ type: "tick" }));
+    }
+    return effects;
+  }
+
+  link(peer: string, boot = 1): MembershipEffect[] {
+    return this.step({ type: "linkUp", peer, link: 1, record: record(peer, boot) });
+  }
+
+  views(from: string, ...views: readonly View[]): MembershipEffect[] {
+    return this.step({ type: "message", peer: from, message: { type: "views", views } });
+  }
+
+  status(peer: string): string | undefined {
+    return this.membership.member(peer)?.status;
+  }
+
+  #now(): { monoMs: number; wallMs: number } {
+    return { monoMs: this.nowMs, wallMs: this.nowMs };
+  }
+}
+
+function events(effects: readonly MembershipEffect[]): string[] {
+  return effects.flatMap((effect) => (effect.type === "emit" ? [effect.event.type] : []));
+}
+
+function dials(effects: readonly MembershipEffect[]): string[] {
+  return effects.flatMap((effect) => (effect.type === "dial" ? [effect.peer] : []));
+}
+
+describe("Membership", () => {
+  it("dials its seeds at once, and for ever", () => {
+    const node = new Node(8, ["a"]);
+    expect(dials(node.step({ type: "tick" }))).toEqual(["a"]);
+    node.step({ type: "dialed", peer: "a", outcome: "refused" });
+    expect(dials(node.pass(10_000)).length).toBeGreaterThan(0);
+  });
+
+  it("tells of a member before it tells of its link", () => {
+    expect(events(new Node().link("a"))).toEqual(["joined", "linkUp"]);
+  });
+
+  it("makes nobody a member on a third party's word, but dials it", () => {
+    const node = new Node();
+    node.link("a");
+    const effects = [...node.views("a", { ...record("b"), status: "alive", ageMs: 0 }), ...node.pass(1_000)];
+    expect(node.status("b")).toBeUndefined();
+    expect(events(effects)).not.toContain("joined");
+    expect(dials(effects)).toContain("b");
+    node.pass(MEMBERSHIP_TIMES.unverifiedMs);
+    expect(dials(node.pass(30_000))).not.toContain("b");
+  });
+
+  it("never brings down a higher boot by what is said of a lower one", () => {
+    const node = new Node();
+    node.link("a", 5);
+    node.link("b");
+    node.views("b", { ...record("a", 4), status: "left", ageMs: 0 });
+    node.step({
+      type: "message",
+      peer: "b",
+      message: { type: "suspect", subject: "a", boot: 4, inc: 9, id: "x", accuser: "b" },
+    });
+    expect(node.status("a")).toBe("alive");
+  });
+
+  it("takes a word of a suspicion that was taken back for nothing", () => {
+    const node = new Node();
+    node.link("a");
+    node.link("b");
+    const suspect = { type: "suspect", subject: "a", boot: 1, inc: 0, id: "x", accuser: "b" } as const;
+    node.step({
+      type: "message",
+      peer: "b",
+      message: { type: "heard", subject: "a", boot: 1, id: "x", witness: "b" },
+    });
+    node.step({ type: "message", peer: "b", message: suspect });
+    expect(node.status("a")).toBe("alive");
+    node.step({ type: "message", peer: "b", message: { ...suspect, id: "y" } });
+    expect(node.status("a")).toBe("suspect");
+  });
+
+  it("asks for a higher boot when somebody knows one of it, and says so once it is durable", () => {
+    const node = new Node();
+    node.link("a");
+    const effects = node.views("a", { ...record("self", 7), status: "dead", ageMs: 0 });
+    expect(effects).toContainEqual({ type: "raiseBoot", above: 7 });
+    node.step({ type: "booted", boot: 8 });
+    expect(node.membership.self).toMatchObject({ boot: 8, inc: 0 });
+  });
+
+  it("refutes at most once a second", () => {
+    const node = new Node();
+    node.link("a");
+    for (let inc = 0; inc < 50; inc += 1) {
+      node.views("a", { ...record("self"), inc, status: "dead", ageMs: 0 });
+      node.pass(100);
+    }
+    // Each rises above the highest that was heard, but only five or six times in five seconds.
+    expect(node.membership.self.inc).toBeGreaterThan(40);
+    const rises = new Set<number>();
+    for (let round = 0; round < 30; round += 1) {
+      node.views("a", { ...record("self"), inc: node.membership.self.inc, status: "dead", ageMs: 0 });
+      node.pass(100);
+      rises.add(node.membership.self.inc);
+    }
+    expect(rises.size).toBeLessThanOrEqual(5);
+  });
+
+  it("forgets who is gone longest rather than turn away who is there", () => {
+    const node = new Node(4);
+    for (const peer of ["a", "b", "c"]) node.link(peer);
+    expect(node.membership.hasRoomFor("d")).toBe(false);
+    expect(node.link("d")).toContainEqual(expect.objectContaining({ type: "disconnect", peer: "d" }));
+    for (const peer of ["b", "a"]) {
+      node.views(peer, { ...record(peer), status: "stopped", ageMs: 0 });
+      node.step({ type: "linkDown", peer, reason: "stopped" });
+      node.pass(1_000);
+    }
+    expect(node.membership.hasRoomFor("d")).toBe(true);
+    expect(events(node.link("d"))).toEqual(["forgotten", "joined", "linkUp"]);
+    expect([node.status("a"), node.status("b")]).toEqual(["stopped", undefined]);
+  });
+
+  it("remembers nothing of strangers that were turned away", () => {
+    const node = new Node();
+    for (let stranger = 0; stranger < 100; stranger += 1) {
+      node.step({ type: "turnedAway", peer: `stranger${stranger}` });
+    }
+    expect(dials(node.pass(60_000))).toEqual([]);
+  });
+
+  it("says that it goes before it is gone, and does not wait for who does not answer", () => {
+    const node = new Node();
+    node.link("a");
+    const effects = node.step({ type: "depart", status: "stopped" });
+    expect(effects.filter((effect) => effect.type === "departed")).toEqual([]);
+    const nonce = effects.flatMap((effect) =>
+      effect.type === "send" && effect.message.type === "ping" ? [effect.message.nonce] : [],
+    )[0];
+    const ack = { type: "message", peer: "a", message: { type: "ack", nonce: nonce ?? 0, hash: 0 } } as const;
+    expect(node.step(ack)).toContainEqual({ type: "departed" });
+
+    const silent = new Node();
+    silent.link("a");
+    silent.step({ type: "depart", status: "left" });
+    expect(silent.pass(600)).toContainEqual({ type: "departed" });
+  });
+});
