@@ -42,6 +42,7 @@ import type {
   TakeOptions,
 } from "./types.ts";
 
+const NO_BODY: Uint8Array = new Uint8Array(0);
 /** Consumers of one node, `take` included. */
 const CONSUMERS_MAX = 65_536;
 
@@ -285,15 +286,14 @@ class QueuesService implements Queues {
   }
 
   #handOver(item: Delivery, body: Uint8Array | undefined): void {
-    // Without a body the message is finished already: whoever holds the lease now will not answer.
-    if (body === undefined) return;
-    const message = new HeldMessage(item, body, (held, verdict, done) => {
+    const message = new HeldMessage(item, body ?? NO_BODY, (held, verdict, done) => {
       this.#settle(held, verdict, done);
     });
     this.#counts.delivered += 1;
     const sink = this.#sinks.get(item.session);
     this.#held.set(message.id, message);
-    if (sink === undefined) message.settle({ kind: "release" }, () => undefined);
+    // Without a body it is finished already, and the release will be told so.
+    if (sink === undefined || body === undefined) message.settle({ kind: "release" }, () => undefined);
     else sink(message);
   }
 

@@ -254,30 +254,20 @@ export class JournalStore {
     const batches = this.#journal.slice(0, count);
     const last = batches[count - 1];
     if (last === undefined) return;
-    const net = netEffect(batches);
     const base: Base = { sliceNo: this.#base.sliceNo + 1, no: last.no, hash: last.hash, boot: last.boot };
     const operations: DiskOperation[] = [];
-    for (const [key, entry] of net) {
-      if (!this.#isSyncedAfter(last.no, key)) operations.push(tableOperation(key, entry));
-    }
+    const settled = this.#overlay.fold(batches, last.no, this.#last.no, (key, entry) => {
+      operations.push(tableOperation(key, entry));
+    });
     for (const batch of batches) operations.push({ type: "del", key: journalKey(batch.no) });
     operations.push(baseOperation(base));
     const expired = base.sliceNo - BASE_RECORDS_KEPT;
     if (expired >= 0) operations.push({ type: "del", key: baseKey(expired) });
     await this.#disk.write(operations, false);
     this.#base = base;
-    for (const key of net.keys()) this.#overlay.forget(key, last.no);
+    for (const key of settled) this.#overlay.forget(key, last.no);
     for (const batch of batches) this.#journalBytes -= cost(batch);
     this.#journal.splice(0, count);
-  }
-
-  /**
-   * Whether a later batch changes `key` and is on disk, so that the slice need not write it. One that
-   * still waits for its sync may be lost, and with it the only newer version.
-   */
-  #isSyncedAfter(no: number, key: string): boolean {
-    const newestNo = this.#overlay.newestNo(key) ?? 0;
-    return newestNo > no && newestNo <= this.#last.no;
   }
 
   /** How many of the oldest batches make a slice; the newest batch always stays. */
@@ -335,18 +325,11 @@ function cost(batch: JournalBatch): number {
   return batch.length + batch.operationCount * OPERATION_OVERHEAD_BYTES;
 }
 
-/** The last change of each key in `batches`. */
-function netEffect(batches: readonly JournalBatch[]): Map<string, OverlayEntry> {
-  const net = new Map<string, OverlayEntry>();
-  for (const batch of batches) batch.visit((key, offset, length) => net.set(key, { batch, offset, length }));
-  return net;
-}
-
 function tableOperation(key: string, entry: OverlayEntry): DiskOperation {
   const value = entryValue(entry);
   const diskKey = DATA_PREFIX + key;
-  // A delete always reaches LevelDB: that no older version lies in the table cannot be known without
-  // reading, and a delete too many costs a microsecond while one too few brings a message back.
+  // A delete reaches LevelDB unless the key is known to be fresh: that no older version lies in the table cannot
+  // be known without reading, and a delete too few brings a message back.
   if (value === undefined) return { type: "del", key: diskKey };
   return { type: "put", key: diskKey, value: guarded(diskKey, value) };
 }

@@ -36,7 +36,7 @@ export const BASE_RECORDS_KEPT: number = 1_024;
 /** The limits of every store that is not under test. */
 export const DEFAULT_LIMITS: StoreLimits = {
   journalBatchesMax: 4_096,
-  journalBytesMax: 32 * 1024 * 1024,
+  journalBytesMax: 16 * 1024 * 1024,
   sliceOperations: 1_024,
   sliceBytes: 1024 * 1024,
   groupBytesMax: 1024 * 1024,

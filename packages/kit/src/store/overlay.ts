@@ -8,6 +8,8 @@ export interface OverlayEntry {
   readonly offset: number;
   /** Bytes of the value, −1 for a delete. */
   readonly length: number;
+  /** The table holds no version of this key: a delete need not reach it. */
+  absent: boolean;
 }
 
 /** A recent value, or `undefined` in `value` where the newest version is a delete. */
@@ -35,22 +37,55 @@ export class Overlay {
   /** Enters operations that `batch` holds from offset `start` on. */
   apply(batch: JournalBatch, operations: readonly StoreOperation[], start: number): void {
     let at = start;
-    for (const { key, value } of operations) {
+    for (const { key, value, fresh } of operations) {
       const offset = valueOffset(at, key);
       const length = value === undefined ? -1 : value.length;
-      this.#entries.set(key, { batch, offset, length });
+      const known = this.#entries.get(key);
+      const absent = known === undefined ? fresh === true : known.absent;
+      this.#entries.set(key, { batch, offset, length, absent });
       at = offset + Math.max(length, 0);
     }
   }
 
   /** Enters everything a batch read back from disk holds. */
   replay(batch: JournalBatch): void {
-    batch.visit((key, offset, length) => this.#entries.set(key, { batch, offset, length }));
+    batch.visit((key, offset, length) => {
+      this.#entries.set(key, { batch, offset, length, absent: false });
+    });
   }
 
-  /** Number of the batch that changed `key` last, or `undefined` if only the table can tell. */
-  newestNo(key: string): number | undefined {
-    return this.#entries.get(key)?.batch.no;
+  /**
+   * What the oldest `batches`, up to number `lastNo`, change in the table, once for each key. A change
+   * with a newer version up to `syncedNo` is left out; one that still waits for its sync may be lost, and
+   * with it the only newer version. Returns the keys whose newest version is among them.
+   */
+  fold(
+    batches: readonly JournalBatch[],
+    lastNo: number,
+    syncedNo: number,
+    change: (key: string, entry: OverlayEntry) => void,
+  ): readonly string[] {
+    const settled: string[] = [];
+    const unsynced = new Map<string, OverlayEntry>();
+    for (const batch of batches) {
+      batch.visit((key, offset, length) => {
+        const newest = this.#entries.get(key);
+        if (newest === undefined) return;
+        if (newest.batch === batch && newest.offset === offset) {
+          settled.push(key);
+          if (length < 0 && newest.absent) return;
+          newest.absent = false; // Whatever follows while the slice is being written inherits this.
+          change(key, newest);
+        } else if (newest.batch.no > syncedNo) unsynced.set(key, { batch, offset, length, absent: false });
+      });
+    }
+    for (const [key, entry] of unsynced) {
+      const newest = this.#entries.get(key);
+      if (newest === undefined || newest.batch.no <= lastNo) continue;
+      newest.absent = false;
+      change(key, entry);
+    }
+    return settled;
   }
 
   /** Drops a key that reached the table with batch `lastNo`, unless it has changed since. */

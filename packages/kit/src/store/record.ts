@@ -10,6 +10,11 @@ export interface StoreOperation {
   readonly key: string;
   /** New value, copied during the call; `undefined` deletes the key. */
   readonly value: Uint8Array | undefined;
+  /**
+   * The caller knows that this key has no value now: a delete soon after then costs nothing. A false claim may
+   * bring the old value back.
+   */
+  readonly fresh?: boolean | undefined;
 }
 
 /** Told once what became of a commit: no error and the batch number, or the error and 0. */

@@ -15,7 +15,10 @@ type Step =
   | { readonly type: "turns"; readonly count: number }
   | { readonly type: "crash"; readonly keep: number };
 
-const keys = fc.constantFrom("a", "a/1", "a/2", "b");
+const keys = fc.oneof(
+  fc.constantFrom("a", "a/1", "a/2", "b"),
+  fc.nat(19).map((no) => `c/${no}`),
+);
 const operation: fc.Arbitrary<StoreOperation> = fc.record({
   key: keys,
   value: fc.option(
@@ -47,6 +50,8 @@ class Modelled {
   /** Content after 0, 1, 2, … commits since the last open. */
   #history: Content[] = [new Map()];
   #acknowledged = 0;
+  /** Every key a commit ever named: the others are fresh. */
+  readonly #written = new Set<string>();
   #pending: Promise<void>[] = [];
 
   constructor(directory: string, seed: number) {
@@ -76,7 +81,9 @@ class Modelled {
     expect(this.#store.boot).toBe(this.#opens);
   }
 
-  commit(operations: readonly StoreOperation[]): void {
+  commit(asked: readonly StoreOperation[]): void {
+    const operations = asked.map((each) => ({ ...each, fresh: !this.#written.has(each.key) }));
+    for (const { key } of operations) this.#written.add(key);
     this.#history.push(applied(this.current, operations));
     const count = this.#history.length - 1;
     const pending = this.store.commit(operations).then((batchNo) => {

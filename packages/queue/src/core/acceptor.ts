@@ -311,7 +311,7 @@ export class Acceptor {
         return;
       }
       if (stored?.hasBody !== true && op.body !== undefined) {
-        this.#context.persist(keyOf.body(lane.slot, seq), { kind: "body", body: op.body });
+        this.#context.persist(keyOf.body(lane.slot, seq), { kind: "body", body: op.body }, true);
       }
       this.#store(lane, seq, { ballot, value, hasBody });
     }
@@ -322,7 +322,8 @@ export class Acceptor {
     if (old !== undefined) lane.digest ^= entryDigest(seq, old.ballot);
     lane.digest ^= entryDigest(seq, register.ballot);
     lane.registers.set(seq, register);
-    this.#context.persist(keyOf.register(lane.slot, seq), { kind: "register", ...register });
+    const fresh = old === undefined;
+    this.#context.persist(keyOf.register(lane.slot, seq), { kind: "register", ...register }, fresh);
     this.#touch(lane);
   }
 

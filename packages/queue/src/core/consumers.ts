@@ -204,7 +204,8 @@ export class Consumers {
     const older = seen.held.get(seq);
     if (older !== undefined) this.#drop(older, "STALE");
     const unwanted = consumer === undefined || consumer.ending || consumer.held >= consumer.prefetch;
-    if (unwanted || item.body === undefined) {
+    // A delivery of this node to itself has its body read by the host, as it is handed over.
+    if (unwanted || (item.body === undefined && item.attach !== true)) {
       // Over the bound, nobody is there any more, or finished before its body was read: given back, not counted.
       this.#push(from, { lane, seq, epoch, session, verdict: { kind: "release" } });
       return;

@@ -36,6 +36,8 @@ export interface Tuning {
   /** Enqueues of this node that wait for a quorum. */
   readonly pendingEnqueues: number;
   readonly pendingBytes: number;
+  /** Bodies of this node's waiting messages in memory. */
+  readonly readyBytes: number;
 }
 
 /** The protocol's defaults. */
@@ -64,7 +66,33 @@ export const DEFAULT_TUNING: Tuning = {
   pageRegisters: 1_024,
   pendingEnqueues: 65_536,
   pendingBytes: 64 * 1_024 * 1_024,
+  readyBytes: 64 * 1_024 * 1_024,
 };
+
+/** What a body takes in memory beside its bytes. */
+const BODY_OVERHEAD_BYTES = 200;
+
+/** Bodies of messages that wait for a consumer, kept in memory up to a limit. */
+export class BodyBudget {
+  readonly #bytesMax: number;
+  #bytes = 0;
+
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax;
+  }
+
+  /** `false`: the limit is reached, and the body is read back from disk when it is wanted. */
+  take(body: Uint8Array): boolean {
+    const bytes = this.#bytes + body.length + BODY_OVERHEAD_BYTES;
+    if (bytes > this.#bytesMax) return false;
+    this.#bytes = bytes;
+    return true;
+  }
+
+  give(body: Uint8Array): void {
+    this.#bytes -= body.length + BODY_OVERHEAD_BYTES;
+  }
+}
 
 /** What the parts of one node's queue core share. */
 export interface Context {
@@ -76,11 +104,13 @@ export interface Context {
   readonly random: Random;
   readonly tuning: Tuning;
   readonly timers: Timers;
+  readonly bodies: BodyBudget;
   /** The instant of the input being handled. */
   readonly now: Instant;
   /** SHA-256 over the encoded descriptor. */
   laneIdOf(descriptor: Descriptor): LaneId;
-  persist(key: string, record: StoredRecord | undefined): void;
+  /** `fresh`: nothing was ever written under this key. */
+  persist(key: string, record: StoredRecord | undefined, fresh?: boolean): void;
   /** Leaves at once: `message` reveals nothing unpersisted. */
   send(to: PeerId, message: Message): void;
   /** Leaves after all that was persisted so far is on disk. */

@@ -48,8 +48,10 @@ export interface Register {
   chosen: boolean;
   /** Replicas known to hold the message: an accept of any step of this round, or a steal's answer. */
   heldBy: number;
-  /** The body, until it is chosen and in this node's own store. */
+  /** The body, until it is in this node's own store; while the message waits to be delivered, within the budget. */
   body: Uint8Array | undefined;
+  /** The body counts against the budget. */
+  kept: boolean;
   enqueue: PendingEnqueue | undefined;
   waiter: Waiter | undefined;
   timer: Timer | undefined;
@@ -208,6 +210,7 @@ export class LaneWriter implements LaneSender {
       chosen: true,
       heldBy: 0,
       body: pending.body,
+      kept: false,
       enqueue: pending,
       waiter: undefined,
       timer: undefined,
@@ -417,7 +420,10 @@ export class LaneWriter implements LaneSender {
 
   #stopTimers(): void {
     for (const link of this.#links) link.forget(this);
-    for (const { timer } of this.registers.values()) this.#context.timers.cancel(timer);
+    for (const register of this.registers.values()) {
+      this.#context.timers.cancel(register.timer);
+      if (register.kept) this.#dropBody(register);
+    }
     this.#context.timers.cancel(this.#learnTimer);
   }
 
@@ -468,7 +474,7 @@ export class LaneWriter implements LaneSender {
   #count(register: Register, bit: number, step: number): void {
     this.#hold(register, bit);
     if (step !== register.step || register.chosen) {
-      if (register.chosen && (register.heldBy & (1 << this.#self)) !== 0) register.body = undefined;
+      if (register.chosen) this.#trim(register);
       return;
     }
     register.acks |= bit;
@@ -509,8 +515,23 @@ export class LaneWriter implements LaneSender {
       case "DEAD":
         break;
     }
-    if ((register.heldBy & (1 << this.#self)) !== 0) register.body = undefined;
+    this.#trim(register);
     this.#advance();
+  }
+
+  /** A body on this node's disk stays in memory only for a delivery to come: reading it back costs more. */
+  #trim(register: Register): void {
+    const { body, value } = register;
+    if (body === undefined || (register.heldBy & (1 << this.#self)) === 0) return;
+    const waits = value.state === "READY" || (value.state === "LEASED" && !register.chosen);
+    if (waits && (register.kept || this.#context.bodies.take(body))) register.kept = true;
+    else this.#dropBody(register);
+  }
+
+  #dropBody(register: Register): void {
+    if (register.kept && register.body !== undefined) this.#context.bodies.give(register.body);
+    register.kept = false;
+    register.body = undefined;
   }
 
   #onReady(register: Register): void {
@@ -616,6 +637,7 @@ export class LaneWriter implements LaneSender {
         chosen: true,
         heldBy,
         body: undefined,
+        kept: false,
         enqueue: undefined,
         waiter: undefined,
         timer: undefined,

@@ -6,7 +6,7 @@ import type { Pid } from "./ballot.ts";
 import { makePid } from "./ballot.ts";
 import { Consumers } from "./consumers.ts";
 import type { Context, Tuning } from "./context.ts";
-import { DEFAULT_TUNING } from "./context.ts";
+import { BodyBudget, DEFAULT_TUNING } from "./context.ts";
 import type { LaneWriter } from "./lane-writer.ts";
 import { Lanes } from "./lanes.ts";
 import type { PeerStatus } from "./members.ts";
@@ -83,7 +83,13 @@ export interface SendEffect {
 
 /** What a node's host does for the core. */
 export type QueueEffect =
-  | { readonly type: "persist"; readonly key: string; readonly record: StoredRecord | undefined }
+  | {
+      readonly type: "persist";
+      readonly key: string;
+      readonly record: StoredRecord | undefined;
+      /** Nothing was ever written under this key. */
+      readonly fresh: boolean;
+    }
   | SendEffect
   | { readonly type: "enqueued"; readonly requestId: number; readonly result: EnqueueResult }
   | { readonly type: "deliver"; readonly item: Delivery }
@@ -133,6 +139,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly random: Random;
   readonly tuning: Tuning;
   readonly timers: Timers = new Timers();
+  readonly bodies: BodyBudget;
   readonly laneIdOf: (descriptor: Descriptor) => LaneId;
   now: Instant;
   readonly acceptor: Acceptor;
@@ -154,6 +161,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.random = init.random;
     this.pid = makePid(init.store, init.boot, randomHex(init.random, 16));
     this.tuning = { ...DEFAULT_TUNING, ...init.tuning };
+    this.bodies = new BodyBudget(this.tuning.readyBytes);
     this.now = init.now;
     this.laneIdOf = init.laneIdOf;
     this.members = new Members(this);
@@ -243,8 +251,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
 
   // Context.
 
-  persist(key: string, record: StoredRecord | undefined): void {
-    this.#effects.push({ type: "persist", key, record });
+  persist(key: string, record: StoredRecord | undefined, fresh = false): void {
+    this.#effects.push({ type: "persist", key, record, fresh });
   }
 
   send(to: PeerId, message: Message): void {

@@ -33,7 +33,10 @@ export type StoredRecord =
   | { readonly kind: "echo"; readonly batchNo: number }
   | { readonly kind: "definition"; readonly definition: Definition };
 
-const hex8 = (value: number): string => value.toString(16).padStart(8, "0");
+const HEX4: readonly string[] = Array.from({ length: 0x1_0000 }, (_, value) =>
+  value.toString(16).padStart(4, "0"),
+);
+const hex8 = (value: number): string => `${HEX4[value >>> 16] ?? ""}${HEX4[value & 0xffff] ?? ""}`;
 const hex12 = (value: number): string => value.toString(16).padStart(12, "0");
 
 /** Keys sort by slot, then seq: lanes are numbered by a local 32-bit slot. */

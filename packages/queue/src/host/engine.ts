@@ -207,8 +207,8 @@ function operationsOf(records: readonly QueueEffect[]): StoreOperation[] {
   const operations: StoreOperation[] = [];
   for (const effect of records) {
     if (effect.type !== "persist") continue;
-    const { key, record } = effect;
-    operations.push({ key, value: record === undefined ? undefined : encodeRecord(record) });
+    const { key, record, fresh } = effect;
+    operations.push({ key, value: record === undefined ? undefined : encodeRecord(record), fresh });
   }
   return operations;
 }
