@@ -25,7 +25,8 @@ import type { BenchNode, Spread } from "./harness.ts";
 import type { QuorumCommands } from "./quorum-node.ts";
 
 const LIFE_IN_FLIGHT = 512;
-const PREFETCH = 256;
+/** With more credit than the producer has in flight, an enqueue and the election of its consumer are one round. */
+const PREFETCH = 1_024;
 const LATENCY_PER_SECOND = 200;
 /** Nothing acknowledged for this long: the run has failed, in milliseconds. */
 const STALLED_MS = 30_000;
