@@ -78,6 +78,7 @@ export class FaultMaker {
   kill(node: SimNode): void {
     const { network, workload, dice } = this.#world;
     this.#world.trace(() => `${node.peer} is killed`);
+    this.#world.stats.crashes += 1;
     node.kill();
     workload.onKilled(node);
     network.drop(node.peer, dice.chance(0.5) ? 5 : 500);

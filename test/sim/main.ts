@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import { loadMutant, MUTANTS } from "./mutants.ts";
+import { LIVENESS, loadMutant, MUTANTS } from "./mutants.ts";
 import type { WorldInit } from "./world.ts";
 import { runSeed } from "./world.ts";
 
@@ -66,7 +66,7 @@ async function runMutants(id: string): Promise<number> {
     const last = Math.max(mutant.seeds, values.seeds === "1000" ? 0 : count);
     for (let seed = first; seed < first + last; seed += 1) {
       const { violation } = runSeed({ seed, patch, flaws, coreClass });
-      if (violation === undefined) continue;
+      if (violation === undefined || LIVENESS.includes(violation.rule)) continue;
       needed ??= seed - first + 1;
       rules.set(violation.rule, (rules.get(violation.rule) ?? 0) + 1);
       if (!values["keep-going"]) break;

@@ -19,6 +19,9 @@ export interface Mutant {
   readonly seeds: number;
 }
 
+/** A mutant has to break a promise about messages; that it also gets stuck does not count. */
+export const LIVENESS: readonly string[] = ["DRAINS", "FORGETS"];
+
 export const MUTANTS: readonly Mutant[] = [
   {
     id: "M1",
@@ -48,7 +51,8 @@ export const MUTANTS: readonly Mutant[] = [
     file: "acceptor.ts",
     find: 'if (comparePromises(right, lane.promise) < 0) return refuse("REFUSED", lane.promise);',
     replace: "",
-    seeds: 200,
+    patch: { nodes: 3, replicas: 3, faults: { falseDeath: 400, partition: 1_000 } },
+    seeds: 300,
   },
   {
     id: "M5",
@@ -65,7 +69,8 @@ export const MUTANTS: readonly Mutant[] = [
     file: "lane-writer.ts",
     find: "if ((this.right.round === 0 ? this.#unchosen : this.#recovering) > 0) return;",
     replace: "",
-    seeds: 400,
+    patch: { nodes: 3, replicas: 3, faults: { falseDeath: 400, partition: 1_000 } },
+    seeds: 300,
   },
   {
     id: "M8",
@@ -73,7 +78,8 @@ export const MUTANTS: readonly Mutant[] = [
     file: "lanes.ts",
     find: 'if (writer.right.round > 0) return "PENDING";',
     replace: 'if (writer.right.round > 0) return writer.registers.has(seq) ? "ACKED" : "NEVER";',
-    seeds: 400,
+    patch: { nodes: 3, replicas: 3, enqueueDeadlineMs: 300, faults: { falseDeath: 400, partition: 1_000 } },
+    seeds: 300,
   },
   {
     id: "M9",
@@ -81,14 +87,16 @@ export const MUTANTS: readonly Mutant[] = [
     file: "steal.ts",
     find: "return { right, found, finished: finished.ranges(), nextSeq, end: end?.value };",
     replace: "return { right, found, finished: finished.ranges(), nextSeq, end: undefined };",
-    seeds: 400,
+    patch: { nodes: 3, replicas: 3, faults: { falseDeath: 200, partition: 1_000, crash: 1_000 } },
+    seeds: 300,
   },
   {
     id: "M12",
     what: "the floor is announced before lanes are closed",
     file: "origin.ts",
     find: "return known.closed && this.#context.now.monoMs - known.closedMs >= resolveMs;",
-    replace: "return known.registers.size === 0 || resolveMs < 0;",
+    replace: "return known.closed ? resolveMs > 0 : this.#lanes.get(lane) === undefined;",
+    patch: { nodes: 3, replicas: 3, faults: { falseDeath: 400, partition: 1_000 } },
     seeds: 400,
   },
   {
@@ -103,9 +111,11 @@ export const MUTANTS: readonly Mutant[] = [
   {
     id: "M14",
     what: "pages of two snapshots are mixed",
-    file: "steal.ts",
-    find: "if (answer === undefined || answer.snapshot !== message.snapshot) return;",
-    replace: "if (answer === undefined) return;",
+    file: "acceptor.ts",
+    find: "const { lane, round, entries, finished, end } = snapshot;",
+    replace: `const { lane, round, finished, end } = snapshot;
+    const live = this.#lanes.get(lane)?.registers ?? [];
+    const entries = [...live].map(([seq, { ballot, value }]) => ({ seq, ballot, value }));`,
     // Long transfers that start over while the old writer's LEARN still arrives, at a lagging stealer.
     patch: {
       nodes: 3,
@@ -114,18 +124,18 @@ export const MUTANTS: readonly Mutant[] = [
       enqueueMs: 30,
       chaosMs: 3_000,
       leaseMs: 3_000,
-      handleMs: 500,
+      handleMs: 100,
       hang: 0,
       nack: 0,
       release: 0,
       reject: 0,
       consumersMax: 6,
       prefetchMax: 20,
-      delayMs: 3,
+      delayMs: 1,
       slowest: 300,
-      jitterMs: 5,
+      jitterMs: 0,
       syncMs: 1,
-      faults: { falseDeath: 300, oneWay: 5000, reset: 0, crash: 0, stall: 0, partition: 0 },
+      faults: { falseDeath: 300, oneWay: 5_000, reset: 0, crash: 0, stall: 0, partition: 0 },
       tuning: {
         pageRegisters: 1,
         prepareRetryMs: 20,
@@ -139,7 +149,7 @@ export const MUTANTS: readonly Mutant[] = [
         frameBytes: 256 * 1_024,
       },
     },
-    seeds: 2_000,
+    seeds: 400,
   },
   {
     id: "M15",
@@ -154,7 +164,8 @@ export const MUTANTS: readonly Mutant[] = [
     file: "acceptor.ts",
     find: 'if (comparePromises(right, lane.promise) < 0) return refuse("REFUSED", lane.promise);',
     replace: "if (comparePromises(right, lane.promise) < 0) return;",
-    seeds: 400,
+    patch: { nodes: 3, replicas: 3, faults: { falseDeath: 400, partition: 1_000 } },
+    seeds: 300,
   },
   {
     id: "M17",
@@ -178,7 +189,7 @@ export async function loadMutant(mutant: Mutant): Promise<typeof QueueCore | und
   const folder = join(COPIES, id);
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-  cpSync(CORE, folder, { recursive: true });
+  cpSync(CORE, folder, { recursive: true, filter: (path) => !path.endsWith(".json") });
   const path = join(folder, file);
   const parts = readFileSync(path, "utf8").split(find);
   if (parts.length !== 2) {

@@ -1,8 +1,10 @@
 import { SeededRandom } from "@klatsch/kit/core";
 import { decodeFrame, encodeFrame } from "../../packages/queue/src/codec/frames.ts";
 import { laneIdOf } from "../../packages/queue/src/codec/hash.ts";
+import { decodeRecord, encodeRecord } from "../../packages/queue/src/codec/records.ts";
 import { QueueCore } from "../../packages/queue/src/core/queue-core.ts";
 import type { QueueEffect } from "../../packages/queue/src/core/queue-core.ts";
+import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
 import type { Message } from "../../packages/queue/src/core/messages.ts";
 import type { Descriptor, LaneId, PeerId, QueueId } from "../../packages/queue/src/core/types.ts";
 import { Checker } from "./checkers.ts";
@@ -51,11 +53,18 @@ export interface RunResult {
 export interface RunStats {
   enqueued: number;
   acknowledged: number;
+  indeterminate: number;
+  resolvedNever: number;
   delivered: number;
   done: number;
+  stale: number;
   steals: number;
   crashes: number;
   lanes: number;
+  bodiesFetched: number;
+  needBody: number;
+  gone: number;
+  voids: number;
 }
 
 /** Some machines, their disks and wires, and everything that goes wrong with them, from one seed. */
@@ -74,11 +83,18 @@ export class World {
   readonly stats: RunStats = {
     enqueued: 0,
     acknowledged: 0,
+    indeterminate: 0,
+    resolvedNever: 0,
     delivered: 0,
     done: 0,
+    stale: 0,
     steals: 0,
     crashes: 0,
     lanes: 0,
+    bodiesFetched: 0,
+    needBody: 0,
+    gone: 0,
+    voids: 0,
   };
   readonly #coreClass: typeof QueueCore;
   readonly #laneIds = new WeakMap<Descriptor, LaneId>();
@@ -154,9 +170,14 @@ export class World {
       random: new SeededRandom(seed),
       now: node.now(),
       tuning: this.scenario.tuning,
-      records: node.disk.synced,
+      records: this.#records(node),
       laneIdOf: (descriptor) => this.#laneIdOf(descriptor),
     });
+  }
+
+  #records(node: SimNode): Iterable<readonly [string, StoredRecord]> {
+    if (!this.scenario.coded) return node.disk.synced;
+    return [...node.disk.synced].map(([key, record]) => [key, decodeRecord(key, encodeRecord(record))]);
   }
 
   #laneIdOf(descriptor: Descriptor): LaneId {
@@ -194,6 +215,13 @@ export class World {
 
   onSent(node: SimNode, to: PeerId, message: Message): void {
     this.trace(() => `${node.peer} → ${to} ${describeMessage(message)}`);
+    if (message.type === "getBody") this.stats.bodiesFetched += 1;
+    if (message.type === "ok") {
+      for (const { code } of message.exceptions) {
+        if (code === "NEED_BODY") this.stats.needBody += 1;
+        if (code === "GONE") this.stats.gone += 1;
+      }
+    }
     this.checker.onSent(message);
   }
 
@@ -201,6 +229,10 @@ export class World {
     this.trace(() => `${node.peer} ! ${describeEffect(effect)}`);
     if (effect.type === "fault") this.violate("NO_FAULTS", `${node.peer}: ${effect.what} ${effect.peer}`);
     if (effect.type === "stole") this.stats.steals += 1;
+    if (effect.type === "enqueued" && effect.result.code === "OK") this.stats.acknowledged += 1;
+    if (effect.type === "enqueued" && effect.result.code === "INDETERMINATE") this.stats.indeterminate += 1;
+    if (effect.type === "resolved" && effect.resolution === "NEVER") this.stats.resolvedNever += 1;
+    if (effect.type === "verdict" && effect.code === "STALE") this.stats.stale += 1;
     if (effect.type === "deliver") {
       this.stats.delivered += 1;
       this.checker.onDeliver(node, effect.item);
@@ -220,6 +252,9 @@ export class World {
     this.stats.enqueued = this.workload.enqueued;
     this.stats.lanes = truth.lanes.size;
     for (const { done } of truth.messages()) if (done !== undefined) this.stats.done += 1;
+    for (const { end } of truth.lanes.values()) {
+      for (const [from, to] of end?.voids ?? []) this.stats.voids += to - from;
+    }
     return {
       seed: this.seed,
       steps: this.events.count,
