@@ -2,7 +2,7 @@
 import { createMesh } from "@klatsch/mesh";
 import { contract, createRpc, method } from "@klatsch/rpc";
 import { z } from "zod";
-import { serve, sharedMs } from "./serve.ts";
+import { serve } from "./serve.ts";
 
 const bytes = z.instanceof(Uint8Array);
 const bench = contract({
@@ -10,7 +10,6 @@ const bench = contract({
   methods: {
     echo: method({ input: bytes, output: bytes, access: "members" }),
     drain: method({ input: bytes, output: z.number(), access: "members", stream: "input", class: "bulk" }),
-    note: method({ input: z.number(), output: z.undefined(), access: "members" }),
   },
 });
 
@@ -38,16 +37,11 @@ const commands = {
         for await (const item of source) total += item.length;
         return total;
       },
-      note: () => {
-        notedMs = sharedMs();
-        return undefined;
-      },
     });
     return { addresses: mesh.addresses(), peerId: mesh.peerId };
   },
   links: async () => await Promise.resolve(node().rpc.stats().links),
   memory: async () => await Promise.resolve(memory()),
-  noted: async () => await Promise.resolve(notedMs),
   /** Calls for so long, so many at once; latencies in milliseconds. */
   ask: async (init: { peer: string; size: number; inFlight: number; seconds: number }) => {
     const { echo } = node().rpc.peer(init.peer, bench);
@@ -75,7 +69,7 @@ const commands = {
     const before = memory();
     const count = Math.ceil(init.totalBytes / init.size);
     const item = new Uint8Array(init.size).fill(7);
-    function* source(): Generator<Uint8Array> {
+    function* source(): Generator<Uint8Array<ArrayBuffer>> {
       for (let no = 0; no < count; no += 1) yield item;
     }
     const beganMs = performance.now();
@@ -93,7 +87,6 @@ const commands = {
 };
 
 let running: { mesh: Awaited<ReturnType<typeof createMesh>>; rpc: ReturnType<typeof createRpc> } | undefined;
-let notedMs = 0;
 
 function node(): NonNullable<typeof running> {
   if (running === undefined) throw new Error("not started");

@@ -1,0 +1,30 @@
+import { FLOWS_MAX, ITEM_BYTES_MAX } from "../core/limits.ts";
+import type { Message } from "../core/messages.ts";
+import { decodeItem } from "./frames.ts";
+import { CodecError } from "./read.ts";
+
+interface Flow {
+  readonly parts: Uint8Array[];
+  bytes: number;
+}
+
+/** Puts the chunks of one session together again. Holds at most `FLOWS_MAX` items, each with a limit. */
+export class Assembly {
+  readonly #flows = new Map<number, Flow>();
+
+  /** The whole item with its last chunk, `undefined` before. Throws {@link CodecError}. */
+  add({ flow: no, last, bytes }: Message & { readonly type: "chunk" }): Message | undefined {
+    const flow = this.#flows.get(no) ?? { parts: [], bytes: 0 };
+    flow.parts.push(last ? bytes : bytes.slice()); // A view would keep its whole receive buffer.
+    flow.bytes += bytes.length;
+    if (flow.bytes > ITEM_BYTES_MAX || bytes.length === 0)
+      throw new CodecError("an item of a forbidden size");
+    if (last) {
+      this.#flows.delete(no);
+      return decodeItem(Buffer.concat(flow.parts, flow.bytes));
+    }
+    this.#flows.set(no, flow);
+    if (this.#flows.size > FLOWS_MAX) throw new CodecError("too many large items at once");
+    return undefined;
+  }
+}

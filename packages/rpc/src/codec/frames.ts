@@ -1,0 +1,158 @@
+import {
+  CHUNK_BYTES,
+  DEADLINE_MS_MAX,
+  FAULT_LENGTH_MAX,
+  FRAME_BYTES,
+  FRAME_ITEMS_MAX,
+  NAME_LENGTH_MAX,
+  STREAM_ITEMS_MAX,
+  TARGET_LENGTH_MAX,
+} from "../core/limits.ts";
+import { RPC_ERROR_CODES } from "../core/messages.ts";
+import type { Fault, Message } from "../core/messages.ts";
+import { pack, unpack } from "./packr.ts";
+import { boolAt, bytesAt, CodecError, isAbsent, textAt, uintAt } from "./read.ts";
+import type { Values } from "./read.ts";
+
+/** Version of the frames: both ends must speak the same first number. */
+const WIRE_VERSION = 1;
+/** array32 header and the version: what precedes the items of a frame. */
+const FRAME_HEAD_BYTES = 6;
+/** Flow numbers start anew after this one. */
+export const FLOW_MAX = 0xffff;
+
+/** Their order is part of the protocol: new ones go to the end. */
+const KINDS = [
+  "ask",
+  "reply",
+  "fail",
+  "cancel",
+  "item",
+  "end",
+  "credit",
+  "cast",
+  "chunk",
+  "took",
+  "emit",
+  "recall",
+] as const satisfies readonly Message["type"][];
+
+/** One item's bytes: the MessagePack of its positional array. */
+export function encodeItem(message: Message): Uint8Array {
+  return pack(valuesOf(message));
+}
+
+function valuesOf(m: Message): Values {
+  switch (m.type) {
+    case "ask":
+      if (m.key !== undefined) return [0, m.id, m.method, m.remainingMs ?? null, m.input, m.key];
+      return [0, m.id, m.method, m.remainingMs ?? null, m.input];
+    case "reply": // An absent field reads as `undefined`, which MessagePack itself lacks.
+      return m.value === undefined ? [1, m.id] : [1, m.id, m.value];
+    case "fail":
+      return [2, m.id, ...faultValues(m.fault)];
+    case "cancel":
+      return [3, m.id];
+    case "item":
+      return m.value === undefined ? [4, m.id, m.up] : [4, m.id, m.up, m.value];
+    case "end":
+      return [5, m.id];
+    case "credit":
+      return [6, m.id, m.up, m.count];
+    case "cast":
+      return [7, m.method, m.input, m.target];
+    case "chunk":
+      return [8, m.flow, m.last, m.bytes];
+    case "took":
+      return [9, m.bytes];
+    case "emit":
+      return [10, m.topic, m.no, m.value];
+    case "recall":
+      return [11, m.topic, m.count];
+  }
+}
+
+function faultValues(fault: Fault): Values {
+  const { code, message, outcome, retryable, remoteCode } = fault;
+  const text = message.slice(0, FAULT_LENGTH_MAX);
+  return [RPC_ERROR_CODES.indexOf(code), text, outcome === "unknown", retryable, remoteCode ?? null];
+}
+
+/** Joins encoded items into one frame: `[version, item, item, …]`. `bytes` is their total. */
+export function joinFrame(items: readonly Uint8Array[], bytes: number): Uint8Array {
+  const frame = Buffer.allocUnsafe(FRAME_HEAD_BYTES + bytes);
+  frame[0] = 0xdd;
+  frame.writeUInt32BE(items.length + 1, 1);
+  frame[5] = WIRE_VERSION;
+  let at = FRAME_HEAD_BYTES;
+  for (const item of items) {
+    frame.set(item, at);
+    at += item.length;
+  }
+  return frame;
+}
+
+/** Reads a peer's frame. Throws {@link CodecError} at the first thing that is not as it must be. */
+export function decodeFrame(bytes: Uint8Array): readonly Message[] {
+  const frame = unpack(bytes);
+  if (!Array.isArray(frame) || frame.length > FRAME_ITEMS_MAX + 1) throw new CodecError("not a frame");
+  if (frame[0] !== WIRE_VERSION) throw new CodecError("another version of the protocol");
+  const messages: Message[] = [];
+  for (let at = 1; at < frame.length; at += 1) messages.push(readItem(frame[at]));
+  return messages;
+}
+
+/** Reads an item that came in chunks. Throws {@link CodecError}. */
+export function decodeItem(bytes: Uint8Array): Message {
+  const message = readItem(unpack(bytes));
+  if (message.type === "chunk") throw new CodecError("a chunk within chunks");
+  return message;
+}
+
+function readItem(values: unknown): Message {
+  if (!Array.isArray(values)) throw new CodecError("an item is no array");
+  const v: Values = values;
+  const type: Message["type"] | undefined = KINDS[uintAt(v, 0, KINDS.length - 1)];
+  if (type === undefined) throw new CodecError("an unknown kind of item");
+  switch (type) {
+    case "ask": {
+      const id = uintAt(v, 1);
+      const method = textAt(v, 2, NAME_LENGTH_MAX);
+      const remainingMs = isAbsent(v, 3) ? undefined : uintAt(v, 3, DEADLINE_MS_MAX);
+      const key = isAbsent(v, 5) ? undefined : textAt(v, 5, NAME_LENGTH_MAX);
+      return { type, id, method, remainingMs, input: v[4], key };
+    }
+    case "reply":
+      return { type, id: uintAt(v, 1), value: v[2] };
+    case "fail":
+      return { type, id: uintAt(v, 1), fault: readFault(v) };
+    case "cancel":
+    case "end":
+      return { type, id: uintAt(v, 1) };
+    case "item":
+      return { type, id: uintAt(v, 1), up: boolAt(v, 2), value: v[3] };
+    case "credit":
+      return { type, id: uintAt(v, 1), up: boolAt(v, 2), count: uintAt(v, 3, STREAM_ITEMS_MAX) };
+    case "cast": {
+      const method = textAt(v, 1, NAME_LENGTH_MAX);
+      return { type, method, input: v[2], target: textAt(v, 3, TARGET_LENGTH_MAX) };
+    }
+    case "chunk":
+      return { type, flow: uintAt(v, 1, FLOW_MAX), last: boolAt(v, 2), bytes: bytesAt(v, 3, CHUNK_BYTES) };
+    case "took":
+      return { type, bytes: uintAt(v, 1, FRAME_BYTES * 1_024) };
+    case "emit":
+      return { type, topic: textAt(v, 1, NAME_LENGTH_MAX), no: uintAt(v, 2), value: v[3] };
+    case "recall":
+      return { type, topic: textAt(v, 1, NAME_LENGTH_MAX), count: uintAt(v, 2) };
+  }
+}
+
+function readFault(v: Values): Fault {
+  // A code of a later version is a failure we have no name for: what it did is not known.
+  const code = RPC_ERROR_CODES[uintAt(v, 2, 255)] ?? "HANDLER_FAILED";
+  const message = textAt(v, 3, FAULT_LENGTH_MAX);
+  const outcome = boolAt(v, 4) ? "unknown" : "none";
+  const remoteCode = isAbsent(v, 6) ? undefined : textAt(v, 6, NAME_LENGTH_MAX);
+  return { code, message, outcome, retryable: boolAt(v, 5), remoteCode };
+}

@@ -1,0 +1,180 @@
+import { NAME_LENGTH_MAX } from "./core/limits.ts";
+import { rpcError } from "./errors.ts";
+import type { InputOf, OutputOf, Schema } from "./schema.ts";
+
+/** Which of a method's two values are streams of items. */
+export type Streaming = "none" | "output" | "input" | "both";
+
+/** Traffic classes of calls, most urgent first. */
+export type CallClass = "high" | "normal" | "bulk";
+
+/** Who calls, as far as it is proven: the peer at the other end of the link. */
+export interface Caller {
+  readonly peerId: string;
+  /** Whether this node itself. */
+  readonly self: boolean;
+}
+
+/**
+ * Who may call a method; there is no default. `members`: whoever the mesh admits. `self`: this node only.
+ * A list: these peer ids. A function decides by itself; one that throws denies.
+ */
+export type Access = "members" | "self" | readonly string[] | ((caller: Caller) => boolean);
+
+/** What a method is made of. */
+export interface MethodInit<In extends Schema, Out extends Schema, S extends Streaming> {
+  /** Of the input, or of each item of an input stream. */
+  readonly input: In;
+  /** Of the output, or of each item of an output stream. */
+  readonly output: Out;
+  readonly access: Access;
+  /** Default `none`. */
+  readonly stream?: S | undefined;
+  /** Running it twice does no harm: it is called again by itself when a link breaks. Default `false`. */
+  readonly idempotent?: boolean | undefined;
+  /** Default `normal`. */
+  readonly class?: CallClass | undefined;
+  /** Handlers of this method that run at once on one node; more are refused with `OVERLOADED`. Default 4,096. */
+  readonly concurrencyMax?: number | undefined;
+}
+
+/** A method as both sides know it. */
+export interface Method<
+  In extends Schema = Schema,
+  Out extends Schema = Schema,
+  S extends Streaming = Streaming,
+> {
+  readonly input: In;
+  readonly output: Out;
+  readonly access: Access;
+  readonly stream: S;
+  readonly idempotent: boolean;
+  readonly class: CallClass;
+  readonly concurrencyMax: number;
+}
+
+/** Methods by name. */
+export type Methods = Readonly<Record<string, Method>>;
+
+/** What a server offers and a client calls; both have the same one. */
+export interface Contract<M extends Methods = Methods> {
+  /** Goes before the method's name on the wire: `uptime.get`. */
+  readonly name: string | undefined;
+  readonly methods: M;
+}
+
+/** Options of one call. */
+export interface CallOptions {
+  /** How long to wait for the end, in milliseconds. Default 10 s, and none for streams; never beyond the calling handler's own. */
+  readonly deadlineMs?: number | undefined;
+  /** Firing it cancels the call here and in the remote handler. */
+  readonly signal?: AbortSignal | undefined;
+  /** Makes a repeated call return the first one's result, for as long as the server keeps it (at most 5 min). */
+  readonly idempotencyKey?: string | undefined;
+}
+
+/** What a handler is told beside its input. */
+export interface CallContext {
+  readonly method: string;
+  readonly caller: Caller;
+  /** Fires when nobody waits any more: cancelled, out of time, or the caller's link is lost. */
+  readonly signal: AbortSignal;
+  readonly idempotencyKey: string | undefined;
+  /** Milliseconds until the caller's deadline; `undefined` if there is none. */
+  remainingMs(): number | undefined;
+}
+
+type Source<T> = Iterable<T> | AsyncIterable<T>;
+type Later<T> = T | Promise<T>;
+
+/** One method as its caller sees it. */
+export type ClientMethod<T> =
+  T extends Method<infer I, infer O, infer S>
+    ? {
+        none: (input: InputOf<I>, options?: CallOptions) => Promise<OutputOf<O>>;
+        output: (input: InputOf<I>, options?: CallOptions) => AsyncIterable<OutputOf<O>>;
+        input: (input: Source<InputOf<I>>, options?: CallOptions) => Promise<OutputOf<O>>;
+        both: (input: Source<InputOf<I>>, options?: CallOptions) => AsyncIterable<OutputOf<O>>;
+      }[S]
+    : never;
+
+/** One method as its server writes it. */
+export type Handler<T> =
+  T extends Method<infer I, infer O, infer S>
+    ? {
+        none: (input: OutputOf<I>, context: CallContext) => Later<InputOf<O>>;
+        output: (input: OutputOf<I>, context: CallContext) => Source<InputOf<O>>;
+        input: (input: AsyncIterable<OutputOf<I>>, context: CallContext) => Later<InputOf<O>>;
+        both: (input: AsyncIterable<OutputOf<I>>, context: CallContext) => Source<InputOf<O>>;
+      }[S]
+    : never;
+
+/** What {@link Rpc.peer} returns. */
+export type Client<M extends Methods> = { readonly [Name in keyof M]: ClientMethod<M[Name]> };
+/** What {@link Rpc.serve} takes. */
+export type Implementation<M extends Methods> = { readonly [Name in keyof M]: Handler<M[Name]> };
+
+const CLASSES: readonly CallClass[] = ["high", "normal", "bulk"];
+const STREAMS: readonly Streaming[] = ["none", "output", "input", "both"];
+
+/** Defines a method. @throws RpcError `INVALID_OPTIONS`, above all without a stated `access`. */
+export function method<In extends Schema, Out extends Schema, S extends Streaming = "none">(
+  init: MethodInit<In, Out, S>,
+): Method<In, Out, NoInfer<S>> {
+  const { input, output, access, concurrencyMax = 4_096, idempotent = false } = init;
+  const stream = init.stream ?? ("none" as S);
+  const trafficClass = init.class ?? "normal";
+  check("input", isSchema(input), "must be a Standard Schema");
+  check("output", isSchema(output), "must be a Standard Schema");
+  check(
+    "access",
+    isAccess(access),
+    "must say who may call: members, self, a list of peer ids, or a function",
+  );
+  check("stream", STREAMS.includes(stream), `must be one of ${STREAMS.join(", ")}`);
+  check("class", CLASSES.includes(trafficClass), `must be one of ${CLASSES.join(", ")}`);
+  check(
+    "concurrencyMax",
+    Number.isSafeInteger(concurrencyMax) && concurrencyMax > 0,
+    "must be a whole number from 1",
+  );
+  return Object.freeze({ input, output, access, stream, idempotent, class: trafficClass, concurrencyMax });
+}
+
+/** Puts methods under one name. @throws RpcError `INVALID_OPTIONS`. */
+export function contract<M extends Methods>(init: {
+  readonly name?: string | undefined;
+  readonly methods: M;
+}): Contract<M> {
+  const named = /^[A-Za-z][A-Za-z0-9_.-]*$/;
+  const { name, methods } = init;
+  check(
+    "name",
+    name === undefined || (named.test(name) && name.length <= NAME_LENGTH_MAX / 2),
+    "is no valid name",
+  );
+  for (const [key, one] of Object.entries(methods)) {
+    check(`methods.${key}`, named.test(key) && key.length < NAME_LENGTH_MAX / 2, "is no valid name");
+    check(`methods.${key}.access`, isAccess(one.access), "is missing: make it with method()");
+  }
+  return Object.freeze({ name, methods });
+}
+
+function check(field: string, isRight: boolean, rule: string): void {
+  if (!isRight) throw rpcError("INVALID_OPTIONS", `${field}: ${rule}`);
+}
+
+function isSchema(value: unknown): boolean {
+  const schema = value as Partial<Schema> | null | undefined;
+  return typeof schema?.["~standard"]?.validate === "function";
+}
+
+function isAccess(access: unknown): boolean {
+  if (access === "members" || access === "self" || typeof access === "function") return true;
+  return Array.isArray(access) && access.every((peer) => typeof peer === "string");
+}
+
+/** A method's name on the wire. */
+export function wireName(name: string | undefined, key: string): string {
+  return name === undefined ? key : `${name}.${key}`;
+}

@@ -1,0 +1,38 @@
+/** Longest packed item (an ask, a reply, one item of a stream), in bytes. Longer things are streams. */
+export const ITEM_BYTES_MAX: number = 4 * 1_024 * 1_024;
+/** Items longer than this are cut into chunks of this size, in bytes. */
+export const CHUNK_BYTES: number = 32 * 1_024;
+/** A frame is closed at about this size, in bytes. */
+export const FRAME_BYTES: number = 128 * 1_024;
+/** Items in one frame. */
+export const FRAME_ITEMS_MAX = 8_192;
+/** Large items that are cut up and interleaved at a time, for each peer and class. */
+export const FLOWS_MAX = 8;
+/** Bytes on their way to a peer in one class that it has not confirmed; small items wait beyond it. */
+export const WINDOW_BYTES: number = 2 * 1_024 * 1_024;
+/** The same for chunks, lower: so a small item finds room at once. */
+export const CHUNK_WINDOW_BYTES: number = 1_024 * 1_024;
+/** Received bytes are confirmed in steps of this size. */
+export const CONFIRM_BYTES: number = 128 * 1_024;
+/** Bytes that may wait for one peer in one class; then new asks are refused with `OVERLOADED`. */
+export const OUTBOX_BYTES_MAX: number = 32 * 1_024 * 1_024;
+/** Items of a stream that may be under way and unread, each way. */
+export const STREAM_ITEMS_MAX = 64;
+/** Times one call is sent again by itself. */
+export const ATTEMPTS_MAX = 4;
+/** Results kept for calls with an idempotency key, oldest given up first. */
+export const KEPT_RESULTS_MAX = 4_096;
+/** How long they are kept, in milliseconds. */
+export const KEPT_RESULTS_MS = 300_000;
+/** Default deadline of a call, in milliseconds. */
+export const DEADLINE_MS = 10_000;
+/** Longest deadline that can be asked for, in milliseconds. */
+export const DEADLINE_MS_MAX = 2_147_483_647;
+/** Longest name of a method, topic or idempotency key. */
+export const NAME_LENGTH_MAX = 200;
+/** Longest message of a fault; the rest is cut. */
+export const FAULT_LENGTH_MAX = 2_000;
+/** Longest target expression. */
+export const TARGET_LENGTH_MAX = 4_096;
+/** Deepest nesting of a target expression. */
+export const TARGET_DEPTH_MAX = 64;

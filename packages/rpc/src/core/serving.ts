@@ -1,0 +1,280 @@
+import type { Instant } from "@klatsch/kit/core";
+
+import { Deadlines } from "./deadlines.ts";
+import { KEPT_RESULTS_MAX, KEPT_RESULTS_MS } from "./limits.ts";
+import { fault } from "./messages.ts";
+import type { AskMessage, Fault, Message, Route } from "./messages.ts";
+
+/** What the registry says about an asked method, for this caller. */
+export type Verdict =
+  | { readonly ok: true; readonly concurrencyMax: number; readonly stream: boolean }
+  | { readonly ok: false; readonly fault: Fault };
+
+/** How a handler ended. */
+export type Result =
+  | { readonly ok: true; readonly value: unknown }
+  | { readonly ok: false; readonly fault: Fault };
+
+export type ServeInput =
+  | { readonly type: "up"; readonly route: Route }
+  | { readonly type: "down"; readonly route: Route }
+  /** `owner`: whom an idempotency key belongs to. */
+  | {
+      readonly type: "ask";
+      readonly from: Route;
+      readonly owner: string;
+      readonly ask: AskMessage;
+      readonly verdict: Verdict;
+    }
+  | { readonly type: "message"; readonly from: Route; readonly message: CallerMessage }
+  | { readonly type: "done"; readonly run: number; readonly result: Result }
+  | { readonly type: "tick" }
+  | { readonly type: "stop" };
+
+/** What a caller sends after its ask. */
+export type CallerMessage = Extract<Message, { readonly type: "cancel" | "item" | "end" | "credit" }>;
+
+export type ServeEffect =
+  | { readonly type: "send"; readonly route: Route; readonly message: Message }
+  | {
+      readonly type: "run";
+      readonly run: number;
+      readonly from: Route;
+      readonly ask: AskMessage;
+      readonly deadlineAt: number | undefined;
+    }
+  | { readonly type: "abort"; readonly run: number; readonly fault: Fault }
+  | { readonly type: "item"; readonly run: number; readonly value: unknown }
+  | { readonly type: "end"; readonly run: number }
+  | { readonly type: "credit"; readonly run: number; readonly count: number };
+
+interface Run {
+  readonly no: number;
+  readonly method: string;
+  readonly deadlineAt: number | undefined;
+  readonly stream: boolean;
+  /** Who waits for it; several only if they gave the same key. */
+  readonly askers: { readonly route: Route; readonly id: number }[];
+  readonly keyed: string | undefined;
+  /** Told to stop; it counts until its handler has really ended. */
+  ended: boolean;
+}
+
+interface Kept {
+  readonly atMs: number;
+  /** `undefined` while it runs. */
+  result: Result | undefined;
+  readonly run: number;
+}
+
+const NOTHING: readonly ServeEffect[] = [];
+
+/** The handlers' side of all calls of one node. Pure: who runs, who is refused, who is told to stop. */
+export class Serving {
+  readonly #runsMax: number;
+  readonly #runs = new Map<number, Run>();
+  /** Runs by session and the caller's id. */
+  readonly #asked = new Map<Route, Map<number, Run>>();
+  readonly #running = new Map<string, number>();
+  readonly #kept = new Map<string, Kept>();
+  readonly #deadlines = new Deadlines<number>();
+  #lastRun = 0;
+
+  constructor({ runsMax }: { readonly runsMax: number }) {
+    this.#runsMax = runsMax;
+  }
+
+  /** Calls whose handler has not ended. */
+  get size(): number {
+    return this.#runs.size;
+  }
+
+  nextDeadline(): number | undefined {
+    return this.#deadlines.next();
+  }
+
+  /** The session and id a run's own items go to; `undefined` once nobody listens. */
+  askerOf(run: number): { readonly route: Route; readonly id: number } | undefined {
+    return this.#runs.get(run)?.askers[0];
+  }
+
+  step(input: ServeInput, now: Instant): readonly ServeEffect[] {
+    switch (input.type) {
+      case "ask":
+        return this.#ask(input, now);
+      case "done":
+        return this.#done(input.run, input.result);
+      case "message":
+        return this.#told(input.from, input.message);
+      case "up":
+        this.#asked.set(input.route, new Map());
+        return NOTHING;
+      case "down":
+        return this.#down(input.route);
+      case "tick":
+        return this.#deadlines.due(now.monoMs).flatMap((no) => this.#expire(no));
+      case "stop":
+        return [...this.#runs.values()].flatMap((run) =>
+          this.#end(run, fault("UNAVAILABLE", "the peer stops", "unknown")),
+        );
+    }
+  }
+
+  #ask(
+    { from, owner, ask, verdict }: Extract<ServeInput, { type: "ask" }>,
+    now: Instant,
+  ): readonly ServeEffect[] {
+    const asked = this.#asked.get(from);
+    if (asked === undefined || asked.has(ask.id)) return NOTHING;
+    if (!verdict.ok) return [failed(from, ask.id, verdict.fault)];
+    const keyed = ask.key === undefined || verdict.stream ? undefined : `${owner} ${ask.method} ${ask.key}`;
+    const repeated = keyed === undefined ? undefined : this.#repeat(keyed, from, asked, ask.id, now);
+    if (repeated !== undefined) return repeated;
+    const busy = this.#running.get(ask.method) ?? 0;
+    if (this.#runs.size >= this.#runsMax || busy >= verdict.concurrencyMax) {
+      return [failed(from, ask.id, fault("OVERLOADED", `${ask.method} is being called too often at once`))];
+    }
+    return [this.#begin(from, asked, ask, verdict.stream, keyed, now)];
+  }
+
+  #begin(
+    from: Route,
+    asked: Map<number, Run>,
+    ask: AskMessage,
+    stream: boolean,
+    keyed: string | undefined,
+    now: Instant,
+  ): ServeEffect {
+    this.#lastRun += 1;
+    const no = this.#lastRun;
+    const deadlineAt = ask.remainingMs === undefined ? undefined : now.monoMs + ask.remainingMs;
+    const run: Run = {
+      no,
+      method: ask.method,
+      deadlineAt,
+      stream,
+      askers: [{ route: from, id: ask.id }],
+      keyed,
+      ended: false,
+    };
+    this.#runs.set(no, run);
+    asked.set(ask.id, run);
+    this.#running.set(ask.method, (this.#running.get(ask.method) ?? 0) + 1);
+    if (deadlineAt !== undefined) this.#deadlines.add(no, deadlineAt);
+    if (keyed !== undefined) this.#keep(keyed, { atMs: now.monoMs, result: undefined, run: no });
+    return { type: "run", run: no, from, ask, deadlineAt };
+  }
+
+  /** The first call's result for a repeated key; `undefined` if there is none. */
+  #repeat(
+    keyed: string,
+    from: Route,
+    asked: Map<number, Run>,
+    id: number,
+    now: Instant,
+  ): readonly ServeEffect[] | undefined {
+    const kept = this.#kept.get(keyed);
+    if (kept === undefined) return undefined;
+    if (kept.result !== undefined) {
+      if (now.monoMs - kept.atMs <= KEPT_RESULTS_MS) return [answer(from, id, kept.result)];
+      this.#kept.delete(keyed);
+      return undefined;
+    }
+    const run = this.#runs.get(kept.run);
+    if (run === undefined) return undefined;
+    run.askers.push({ route: from, id });
+    asked.set(id, run);
+    return NOTHING;
+  }
+
+  #keep(keyed: string, kept: Kept): void {
+    for (const [oldest, { result }] of this.#kept) {
+      if (this.#kept.size < KEPT_RESULTS_MAX) break;
+      if (result !== undefined) this.#kept.delete(oldest);
+    }
+    this.#kept.set(keyed, kept);
+  }
+
+  #done(no: number, result: Result): readonly ServeEffect[] {
+    const run = this.#runs.get(no);
+    if (run === undefined) return NOTHING;
+    this.#detach(run);
+    this.#runs.delete(no);
+    const busy = (this.#running.get(run.method) ?? 1) - 1;
+    if (busy === 0) this.#running.delete(run.method);
+    else this.#running.set(run.method, busy);
+    const kept = run.keyed === undefined ? undefined : this.#kept.get(run.keyed);
+    if (kept?.run === no) {
+      // What did nothing, or failed because it was told to stop, may be tried again under the same key.
+      if (!result.ok && (run.ended || result.fault.outcome === "none")) this.#kept.delete(run.keyed ?? "");
+      else kept.result = result;
+    }
+    return run.askers.map(({ route, id }) => answer(route, id, result));
+  }
+
+  #told(from: Route, message: CallerMessage): readonly ServeEffect[] {
+    const run = this.#asked.get(from)?.get(message.id);
+    if (run === undefined) return NOTHING;
+    switch (message.type) {
+      case "cancel":
+        return this.#leave(run, from, fault("CANCELLED", "the caller cancelled", "unknown"));
+      case "item":
+        return message.up && run.stream ? [{ type: "item", run: run.no, value: message.value }] : NOTHING;
+      case "end":
+        return run.stream ? [{ type: "end", run: run.no }] : NOTHING;
+      case "credit":
+        return message.up ? NOTHING : [{ type: "credit", run: run.no, count: message.count }];
+    }
+  }
+
+  /** One asker is gone. A run whose result is kept for a key goes on: its caller may come back. */
+  #leave(run: Run, route: Route, reason: Fault): readonly ServeEffect[] {
+    const at = run.askers.findIndex((asker) => asker.route === route);
+    const [asker] = at < 0 ? [] : run.askers.splice(at, 1);
+    if (asker !== undefined) this.#asked.get(route)?.delete(asker.id);
+    const isKept = run.keyed !== undefined && reason.code !== "CANCELLED";
+    return run.askers.length > 0 || isKept ? NOTHING : this.#end(run, reason);
+  }
+
+  #down(route: Route): readonly ServeEffect[] {
+    const runs = new Set(this.#asked.get(route)?.values());
+    const gone = fault("UNAVAILABLE", "the caller's link was lost", "unknown");
+    const effects = [...runs].flatMap((run) => this.#leave(run, route, gone));
+    this.#asked.delete(route);
+    return effects;
+  }
+
+  #expire(no: number): readonly ServeEffect[] {
+    const run = this.#runs.get(no);
+    return run === undefined
+      ? NOTHING
+      : this.#end(run, fault("DEADLINE_EXCEEDED", "the caller's deadline has passed", "unknown"));
+  }
+
+  /** Nobody waits for the result any more: the handler is told, and its askers are. */
+  #end(run: Run, reason: Fault): readonly ServeEffect[] {
+    if (run.ended) return NOTHING;
+    run.ended = true;
+    const askers = [...run.askers];
+    this.#detach(run);
+    return [
+      { type: "abort", run: run.no, fault: reason },
+      ...askers.map(({ route, id }) => failed(route, id, reason)),
+    ];
+  }
+
+  #detach(run: Run): void {
+    if (run.deadlineAt !== undefined) this.#deadlines.delete(run.no, run.deadlineAt);
+    for (const { route, id } of run.askers) this.#asked.get(route)?.delete(id);
+    if (run.ended) run.askers.length = 0;
+  }
+}
+
+function failed(route: Route, id: number, reason: Fault): ServeEffect {
+  return { type: "send", route, message: { type: "fail", id, fault: reason } };
+}
+
+function answer(route: Route, id: number, result: Result): ServeEffect {
+  if (!result.ok) return failed(route, id, result.fault);
+  return { type: "send", route, message: { type: "reply", id, value: result.value } };
+}

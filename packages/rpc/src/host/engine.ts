@@ -1,0 +1,348 @@
+import { systemClock } from "@klatsch/kit";
+import type { Instant } from "@klatsch/kit";
+import type { Channel, Member, Mesh } from "@klatsch/mesh";
+
+import { Assembly } from "../codec/assembly.ts";
+import { decodeFrame, encodeItem } from "../codec/frames.ts";
+import { CodecError } from "../codec/read.ts";
+import type { CallClass } from "../contract.ts";
+import { Calls } from "../core/calls.ts";
+import type { CallEffect, CallInput } from "../core/calls.ts";
+import { ITEM_BYTES_MAX } from "../core/limits.ts";
+import { fault } from "../core/messages.ts";
+import type { AskMessage, Fault, Message, Route } from "../core/messages.ts";
+import { Serving } from "../core/serving.ts";
+import type { ServeEffect, ServeInput, Verdict } from "../core/serving.ts";
+import { Outbox } from "./outbox.ts";
+
+/** Both ends of a link open one channel of this name for each class. */
+const CHANNEL = "klatsch/rpc/1";
+const CLASSES: readonly CallClass[] = ["high", "normal", "bulk"];
+
+export interface EngineEvents {
+  onCallEffect(effect: Exclude<CallEffect, { readonly type: "send" }>): void;
+  /** `peer`: who asks. */
+  onServeEffect(effect: Exclude<ServeEffect, { readonly type: "send" }>, peer: string): void;
+  judge(peer: string, ask: AskMessage): Verdict;
+  onCast(peer: string, message: Message & { readonly type: "cast" }): void;
+  onTopic(peer: string, message: Message & { readonly type: "emit" | "recall" }): void;
+  /** A peer's session of class `normal` began. */
+  onUp(peer: string): void;
+  onBadFrame(peer: string, reason: string): void;
+}
+
+export interface EngineLimits {
+  readonly pendingMax: number;
+  readonly servingMax: number;
+}
+
+interface Link {
+  readonly peer: string;
+  readonly class: CallClass;
+  readonly route: Route;
+  readonly outbox: Outbox;
+  readonly assembly: Assembly;
+}
+
+export function routeOf(peer: string, trafficClass: CallClass): Route {
+  return `${trafficClass}/${peer}`;
+}
+
+function peerOf(route: Route): string {
+  return route.slice(route.indexOf("/") + 1);
+}
+
+/** One node's two cores with its links, its frames and its one timer. */
+export class Engine {
+  readonly #mesh: Mesh;
+  readonly #events: EngineEvents;
+  readonly #calls: Calls;
+  readonly #serving: Serving;
+  readonly #links = new Map<Route, Link>();
+  readonly #channels = new Map<CallClass, Channel>();
+  #unsubscribe: (() => void)[] = [];
+  #timer: NodeJS.Timeout | undefined;
+  #armedAt = Infinity;
+  #ended = false;
+
+  constructor(mesh: Mesh, limits: EngineLimits, events: EngineEvents) {
+    this.#mesh = mesh;
+    this.#events = events;
+    this.#calls = new Calls({ pendingMax: limits.pendingMax });
+    this.#serving = new Serving({ runsMax: limits.servingMax });
+  }
+
+  /** Opens the channels. Calls to this node itself take the same way, without a link. */
+  start(): void {
+    const ended = ["died", "stopped", "left"] as const;
+    this.#unsubscribe = ended.map((name) => this.#mesh.on(`member:${name}`, (member) => this.#gone(member)));
+    for (const trafficClass of CLASSES) {
+      this.#up(this.#mesh.peerId, trafficClass, (frame) => {
+        queueMicrotask(() => this.#received(this.#mesh.peerId, trafficClass, frame));
+        return true;
+      });
+      const channel: Channel = this.#mesh.channel(
+        `${CHANNEL}/${trafficClass}`,
+        {
+          onUp: (peer) => this.#up(peer, trafficClass, (frame) => channel.send(peer, frame)),
+          onDown: (peer) => this.#down(routeOf(peer, trafficClass)),
+          onFrame: (peer, frame) => this.#received(peer, trafficClass, frame),
+        },
+        { class: trafficClass },
+      );
+      this.#channels.set(trafficClass, channel);
+    }
+  }
+
+  get pending(): number {
+    return this.#calls.size;
+  }
+
+  /** Sessions with other nodes. */
+  get links(): number {
+    return this.#links.size - CLASSES.length;
+  }
+
+  get running(): number {
+    return this.#serving.size;
+  }
+
+  now(): Instant {
+    return systemClock.now();
+  }
+
+  /** Whether a session with the peer is up. */
+  isUp(route: Route): boolean {
+    return this.#links.has(route);
+  }
+
+  /** Peers with a session of class `normal`, this node not included. */
+  peers(): readonly string[] {
+    const links = [...this.#links.values()].filter((link) => link.class === "normal");
+    return links.map(({ peer }) => peer).filter((peer) => peer !== this.#mesh.peerId);
+  }
+
+  /** Whether the peer is believed to be there, linked or not. */
+  isReachable(peer: string): boolean {
+    const status = this.#mesh.member(peer)?.status;
+    return status === "alive" || status === "suspect";
+  }
+
+  enterCall(input: CallInput): void {
+    const now = systemClock.now();
+    this.#performCalls(this.#calls.step(input, now));
+    this.#arm(now);
+  }
+
+  enterServe(input: ServeInput): void {
+    const now = systemClock.now();
+    this.#performServe(this.#serving.step(input, now));
+    this.#arm(now);
+  }
+
+  /** Sends what belongs to a run's caller; the reason if that cannot be, `undefined` also if nobody listens. */
+  sendFromRun(run: number, make: (id: number) => Message): Fault | undefined {
+    const asker = this.#serving.askerOf(run);
+    return asker === undefined ? undefined : this.send(asker.route, make(asker.id));
+  }
+
+  /** Queues one message. The reason if it cannot travel; nothing was queued then. */
+  send(route: Route, message: Message): Fault | undefined {
+    const link = this.#links.get(route);
+    if (link === undefined) return fault("UNAVAILABLE", "the peer has no link");
+    const isNew = message.type === "ask" || message.type === "cast" || message.type === "emit";
+    if (isNew && link.outbox.full) return fault("OVERLOADED", "too many bytes wait for this peer already");
+    let bytes: Uint8Array;
+    try {
+      bytes = encodeItem(message);
+    } catch (error) {
+      return fault(
+        "INVALID_INPUT",
+        `the value cannot be encoded: ${error instanceof Error ? error.message : ""}`,
+      );
+    }
+    if (bytes.length > ITEM_BYTES_MAX) {
+      return fault("TOO_LARGE", `${bytes.length} bytes exceed the limit of ${ITEM_BYTES_MAX}: use a stream`);
+    }
+    link.outbox.push(orderKey(message), bytes, message.type === "ask" ? message.id : undefined);
+    return undefined;
+  }
+
+  #up(peer: string, trafficClass: CallClass, send: (frame: Uint8Array) => boolean): void {
+    const route = routeOf(peer, trafficClass);
+    const outbox = new Outbox(send, () =>
+      this.#channels.get(trafficClass)?.reset(peer, "rpc frames exceed the link's limit"),
+    );
+    this.#links.set(route, { peer, class: trafficClass, route, outbox, assembly: new Assembly() });
+    this.enterServe({ type: "up", route });
+    this.enterCall({ type: "up", route, boot: this.#mesh.member(peer)?.boot ?? 0 });
+    if (trafficClass === "normal") this.#events.onUp(peer);
+  }
+
+  #down(route: Route): void {
+    const link = this.#links.get(route);
+    if (link === undefined) return;
+    this.#links.delete(route);
+    const unsent = link.outbox.close();
+    this.enterServe({ type: "down", route });
+    this.enterCall({ type: "down", route, unsent });
+    if (!this.isReachable(link.peer)) this.enterCall({ type: "gone", route });
+  }
+
+  #gone({ peerId }: Member): void {
+    for (const trafficClass of CLASSES)
+      this.enterCall({ type: "gone", route: routeOf(peerId, trafficClass) });
+  }
+
+  #received(peer: string, trafficClass: CallClass, frame: Uint8Array): void {
+    const link = this.#links.get(routeOf(peer, trafficClass));
+    if (link === undefined) return;
+    const now = systemClock.now();
+    try {
+      const messages = decodeFrame(frame);
+      link.outbox.took(frame.length);
+      for (const message of messages) this.#dispatch(link, message, now);
+    } catch (error) {
+      if (!(error instanceof CodecError)) throw error;
+      this.cut(link.route, error.message);
+    }
+    this.#arm(now);
+  }
+
+  /** Ends a peer's session over what it sent. */
+  cut(route: Route, reason: string): void {
+    const link = this.#links.get(route);
+    if (link === undefined) return;
+    this.#events.onBadFrame(link.peer, reason);
+    this.#channels.get(link.class)?.reset(link.peer, `an rpc frame is malformed: ${reason}`);
+  }
+
+  #dispatch(link: Link, message: Message, now: Instant): void {
+    const from = link.route;
+    switch (message.type) {
+      case "ask": {
+        const verdict = this.#events.judge(link.peer, message);
+        this.#performServe(
+          this.#serving.step({ type: "ask", from, owner: link.peer, ask: message, verdict }, now),
+        );
+        return;
+      }
+      case "reply":
+      case "fail":
+        this.#performCalls(this.#calls.step({ type: "message", from, message }, now));
+        return;
+      case "cancel":
+      case "end":
+        this.#performServe(this.#serving.step({ type: "message", from, message }, now));
+        return;
+      case "item":
+        if (message.up) this.#performServe(this.#serving.step({ type: "message", from, message }, now));
+        else this.#performCalls(this.#calls.step({ type: "message", from, message }, now));
+        return;
+      case "credit": // Credit for items that go up is for their writer, the caller.
+        if (message.up) this.#performCalls(this.#calls.step({ type: "message", from, message }, now));
+        else this.#performServe(this.#serving.step({ type: "message", from, message }, now));
+        return;
+      case "cast":
+        this.#events.onCast(link.peer, message);
+        return;
+      case "chunk": {
+        const whole = link.assembly.add(message);
+        if (whole !== undefined) this.#dispatch(link, whole, now);
+        return;
+      }
+      case "took":
+        link.outbox.confirmed(message.bytes);
+        return;
+      case "emit":
+      case "recall":
+        this.#events.onTopic(link.peer, message);
+    }
+  }
+
+  #performCalls(effects: readonly CallEffect[]): void {
+    for (const effect of effects) {
+      if (effect.type !== "send") {
+        this.#events.onCallEffect(effect);
+        continue;
+      }
+      const reason = this.send(effect.route, effect.message);
+      if (reason === undefined || effect.message.type !== "ask") continue;
+      // As if the peer had refused it: nothing left.
+      this.enterCall({
+        type: "message",
+        from: effect.route,
+        message: { type: "fail", id: effect.message.id, fault: reason },
+      });
+    }
+  }
+
+  #performServe(effects: readonly ServeEffect[]): void {
+    for (const effect of effects) {
+      if (effect.type !== "send") {
+        this.#events.onServeEffect(effect, effect.type === "run" ? peerOf(effect.from) : "");
+        continue;
+      }
+      const reason = this.send(effect.route, effect.message);
+      if (reason === undefined || effect.message.type !== "reply") continue;
+      const { code, message } = reason;
+      const output = fault(code === "INVALID_INPUT" ? "INVALID_OUTPUT" : code, message, "unknown");
+      this.send(effect.route, { type: "fail", id: effect.message.id, fault: output });
+    }
+  }
+
+  /** One timer for all deadlines. It is only ever moved forward: one that fires early just looks again. */
+  #arm(now: Instant): void {
+    const next = Math.min(this.#calls.nextDeadline() ?? Infinity, this.#serving.nextDeadline() ?? Infinity);
+    if (next >= this.#armedAt || this.#ended) return;
+    clearTimeout(this.#timer);
+    this.#armedAt = next;
+    const delayMs = Math.max(0, Math.ceil(next - now.monoMs));
+    this.#timer = setTimeout(this.#tick, Math.min(delayMs, 2 ** 31 - 1));
+  }
+
+  readonly #tick = (): void => {
+    this.#armedAt = Infinity;
+    this.enterCall({ type: "tick" });
+    this.enterServe({ type: "tick" });
+  };
+
+  /** Everything pending is rejected, everything running is told to stop; peers hear of both. */
+  stop(): void {
+    if (this.#ended) return;
+    this.enterServe({ type: "stop" });
+    this.enterCall({ type: "stop" });
+    this.#ended = true;
+    clearTimeout(this.#timer);
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
+    // What tells them is flushed before the channels go.
+    process.nextTick(() => {
+      for (const channel of this.#channels.values()) channel.close();
+    });
+  }
+}
+
+/** Messages of one call, of either side, keep their order. */
+function orderKey(message: Message): number {
+  switch (message.type) {
+    case "ask":
+    case "cancel":
+    case "end":
+      return message.id * 2;
+    case "item":
+      return message.id * 2 + (message.up ? 0 : 1);
+    case "reply":
+    case "fail":
+      return message.id * 2 + 1;
+    case "credit": // Goes against the items it is for.
+      return message.id * 2 + (message.up ? 1 : 0);
+    case "emit":
+      return -2; // Of all topics: a number missing in between would be a loss.
+    case "cast":
+      return -3;
+    case "chunk":
+    case "took":
+    case "recall":
+      return -1;
+  }
+}

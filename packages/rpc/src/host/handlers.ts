@@ -1,0 +1,199 @@
+import { systemClock } from "@klatsch/kit";
+
+import type { CallContext, Caller } from "../contract.ts";
+import type { AskMessage, Fault } from "../core/messages.ts";
+import type { Result, ServeEffect } from "../core/serving.ts";
+import { faultOf, RpcError } from "../errors.ts";
+import { parse } from "../schema.ts";
+import type { ServerMiddleware } from "../types.ts";
+import { ambient } from "./ambient.ts";
+import type { Engine } from "./engine.ts";
+import type { Profile } from "./profile.ts";
+import type { Registry, Served } from "./registry.ts";
+import { Inlet, Outlet } from "./streams.ts";
+
+/** What a handler is given. Its signal is made when it is first asked for: most handlers never do. */
+export class Context implements CallContext {
+  readonly method: string;
+  readonly caller: Caller;
+  readonly idempotencyKey: string | undefined;
+  readonly deadlineAt: number | undefined;
+  #controller: AbortController | undefined;
+  #reason: RpcError | undefined;
+
+  constructor(method: string, caller: Caller, key: string | undefined, deadlineAt: number | undefined) {
+    this.method = method;
+    this.caller = caller;
+    this.idempotencyKey = key;
+    this.deadlineAt = deadlineAt;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#reason !== undefined) this.#controller.abort(this.#reason);
+    }
+    return this.#controller.signal;
+  }
+
+  abort(reason: RpcError): void {
+    this.#reason = reason;
+    this.#controller?.abort(reason);
+  }
+
+  remainingMs(): number | undefined {
+    if (this.deadlineAt === undefined) return undefined;
+    return Math.max(0, this.deadlineAt - systemClock.now().monoMs);
+  }
+}
+
+interface Running {
+  readonly context: Context;
+  readonly inlet: Inlet | undefined;
+  readonly outlet: Outlet | undefined;
+}
+
+export interface HandlersInit {
+  readonly engine: () => Engine;
+  readonly registry: Registry;
+  readonly middleware: readonly ServerMiddleware[];
+  readonly profile: Profile;
+  readonly self: string;
+}
+
+/** The handlers that run now. */
+export class Handlers {
+  readonly #init: HandlersInit;
+  readonly #running = new Map<number, Running>();
+
+  constructor(init: HandlersInit) {
+    this.#init = init;
+  }
+
+  on(effect: Exclude<ServeEffect, { readonly type: "send" }>, peer: string): void {
+    if (effect.type === "run") {
+      this.#begin(effect.run, effect.ask, effect.from, peer, effect.deadlineAt);
+      return;
+    }
+    const running = this.#running.get(effect.run);
+    if (running === undefined) return;
+    switch (effect.type) {
+      case "abort":
+        this.#abort(running, effect.fault);
+        return;
+      case "item":
+        if (running.inlet?.push(effect.value) !== false) return;
+        this.#abort(running, { ...faultOf(new Error("items without credit")), outcome: "unknown" });
+        return;
+      case "end":
+        running.inlet?.end();
+        return;
+      case "credit":
+        running.outlet?.credit(effect.count);
+    }
+  }
+
+  #abort({ context, inlet, outlet }: Running, reason: Fault): void {
+    const error = new RpcError(reason);
+    outlet?.close();
+    inlet?.fail(error);
+    context.abort(error);
+  }
+
+  #begin(run: number, ask: AskMessage, from: string, peer: string, deadlineAt: number | undefined): void {
+    const { registry, self, profile } = this.#init;
+    const engine = this.#init.engine();
+    const served = registry.get(ask.method);
+    if (served === undefined) return;
+    const { stream } = served.method;
+    const grant = (count: number): void =>
+      void engine.send(from, { type: "credit", id: ask.id, up: true, count });
+    const context = new Context(ask.method, { peerId: peer, self: peer === self }, ask.key, deadlineAt);
+    const running: Running = {
+      context,
+      inlet: stream === "input" || stream === "both" ? new Inlet(grant, () => undefined) : undefined,
+      outlet: stream === "output" || stream === "both" ? new Outlet() : undefined,
+    };
+    this.#running.set(run, running);
+    const beganMs = systemClock.now().monoMs;
+    const ended = (result: Result): void => {
+      this.#running.delete(run);
+      profile.record(ask.method, systemClock.now().monoMs - beganMs, result.ok);
+      engine.enterServe({ type: "done", run, result });
+    };
+    ambient
+      .run({ deadlineAt }, () =>
+        this.invoke(served, context, () => this.#execute(run, served, running, ask.input)),
+      )
+      .then(
+        (value) => ended({ ok: true, value }),
+        (error: unknown) => ended({ ok: false, fault: faultOf(error) }),
+      );
+  }
+
+  /** Runs one handler for a caller that was let in, without streams: what a cast or a gather's own part is. */
+  async direct(served: Served, context: Context, input: unknown): Promise<unknown> {
+    const { profile } = this.#init;
+    const beganMs = systemClock.now().monoMs;
+    let ok = false;
+    try {
+      const value = await ambient.run({ deadlineAt: context.deadlineAt }, () =>
+        this.invoke(served, context, () => this.#single(served, context, input)),
+      );
+      ok = true;
+      return value;
+    } finally {
+      profile.record(served.name, systemClock.now().monoMs - beganMs, ok);
+    }
+  }
+
+  /** The first middleware is outermost. */
+  async invoke(served: Served, context: Context, innermost: () => Promise<unknown>): Promise<unknown> {
+    const { middleware } = this.#init;
+    if (middleware.length === 0) return await innermost();
+    const onion = middleware.reduceRight<() => Promise<unknown>>(
+      (next, layer) => async () => await layer({ method: served.name, context }, next),
+      innermost,
+    );
+    return await onion();
+  }
+
+  async #single({ method, handler, name }: Served, context: Context, input: unknown): Promise<unknown> {
+    let parsed = parse(method.input, input, "INVALID_INPUT", "input");
+    if (parsed instanceof Promise) parsed = await parsed;
+    const value = await handler(parsed as never, context);
+    const checked = parse(method.output, value, "INVALID_OUTPUT", `${name} output`);
+    if (checked instanceof Promise) await checked;
+    return value;
+  }
+
+  async #execute(run: number, served: Served, running: Running, input: unknown): Promise<unknown> {
+    const { method, handler } = served;
+    const { context, inlet, outlet } = running;
+    if (inlet === undefined && outlet === undefined) return await this.#single(served, context, input);
+    const given =
+      inlet === undefined
+        ? await parse(method.input, input, "INVALID_INPUT", "input")
+        : parsed(served, inlet);
+    const value = await handler(given as never, context);
+    if (outlet === undefined) {
+      await parse(method.output, value, "INVALID_OUTPUT", "output");
+      return value;
+    }
+    const engine = this.#init.engine();
+    await outlet.pump(value as AsyncIterable<unknown>, (item) => {
+      const send = (): void => {
+        const reason = engine.sendFromRun(run, (id) => ({ type: "item", id, up: false, value: item }));
+        if (reason !== undefined) throw new RpcError({ ...reason, outcome: "unknown" });
+      };
+      const checked = parse(method.output, item, "INVALID_OUTPUT", "output item");
+      if (checked instanceof Promise) return checked.then(send);
+      return send();
+    });
+    return undefined;
+  }
+}
+
+async function* parsed({ method }: Served, inlet: Inlet): AsyncGenerator {
+  for await (const item of inlet) yield await parse(method.input, item, "INVALID_INPUT", "input item");
+}

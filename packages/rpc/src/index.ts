@@ -1,0 +1,23 @@
+export { contract, method } from "./contract.ts";
+export type {
+  Access,
+  CallClass,
+  CallContext,
+  Caller,
+  CallOptions,
+  Client,
+  ClientMethod,
+  Contract,
+  Handler,
+  Implementation,
+  Method,
+  MethodInit,
+  Methods,
+  Streaming,
+} from "./contract.ts";
+export type { RpcErrorCode } from "./core/messages.ts";
+export { RpcError } from "./errors.ts";
+export type { MethodProfile } from "./host/profile.ts";
+export { createRpc } from "./rpc.ts";
+export type { InputOf, OutputOf, Schema, SchemaIssue, SchemaResult } from "./schema.ts";
+export type * from "./types.ts";

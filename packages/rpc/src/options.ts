@@ -1,0 +1,53 @@
+import { silentLogger } from "@klatsch/kit";
+import type { Logger } from "@klatsch/kit";
+import type { Mesh } from "@klatsch/mesh";
+import { z } from "zod";
+
+import { rpcError } from "./errors.ts";
+import type { ClientMiddleware, RpcInit, ServerMiddleware } from "./types.ts";
+
+/** {@link RpcInit} with all defaults filled in and checked. */
+export interface RpcOptions {
+  readonly mesh: Mesh;
+  readonly pendingMax: number;
+  readonly servingMax: number;
+  readonly client: readonly ClientMiddleware[];
+  readonly server: readonly ServerMiddleware[];
+  readonly logger: Logger;
+}
+
+const limit = z.int().min(1).max(10_000_000);
+const layers = <Layer>(): z.ZodType<readonly Layer[] | undefined> =>
+  z.array(z.custom<Layer>((value) => typeof value === "function", "must be a function")).optional();
+
+const schema = z.strictObject({
+  mesh: z.custom<Mesh>(
+    (mesh) => typeof (mesh as Partial<Mesh> | null)?.channel === "function",
+    "must be a mesh made by createMesh",
+  ),
+  pendingMax: limit.default(65_536),
+  servingMax: limit.default(16_384),
+  middleware: z
+    .strictObject({ client: layers<ClientMiddleware>(), server: layers<ServerMiddleware>() })
+    .optional(),
+  logger: z
+    .custom<Logger>((logger) => typeof (logger as Partial<Logger> | null)?.warn === "function")
+    .optional(),
+});
+
+/** Checks and completes the options. @throws RpcError `INVALID_OPTIONS` naming the field. */
+export function resolveOptions(init: RpcInit): RpcOptions {
+  const result = schema.safeParse(init);
+  if (!result.success) {
+    const [issue] = result.error.issues;
+    const field = ["createRpc", ...(issue?.path ?? [])].join(".");
+    throw rpcError("INVALID_OPTIONS", `${field}: ${issue?.message ?? "invalid"}`, result.error);
+  }
+  const { middleware, logger, ...options } = result.data;
+  return {
+    ...options,
+    client: middleware?.client ?? [],
+    server: middleware?.server ?? [],
+    logger: logger ?? silentLogger,
+  };
+}

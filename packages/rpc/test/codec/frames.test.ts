@@ -1,0 +1,136 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+
+import { Assembly } from "../../src/codec/assembly.ts";
+import { decodeFrame, encodeItem, joinFrame } from "../../src/codec/frames.ts";
+import { pack } from "../../src/codec/packr.ts";
+import { CodecError } from "../../src/codec/read.ts";
+import { CHUNK_BYTES, FLOWS_MAX } from "../../src/core/limits.ts";
+import { fault } from "../../src/core/messages.ts";
+import type { Message } from "../../src/core/messages.ts";
+
+const id = fc.nat();
+const value = fc.oneof(
+  fc.string(),
+  fc.double({ noNaN: true }),
+  fc.boolean(),
+  fc.array(fc.nat()),
+  fc.constant(null),
+);
+const up = fc.boolean();
+const name = fc.string({ maxLength: 40 });
+const optional = <T>(one: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> => fc.option(one, { nil: undefined });
+const type = <T extends string>(of: T): fc.Arbitrary<T> => fc.constant(of);
+
+const message: fc.Arbitrary<Message> = fc.oneof(
+  fc.record({
+    type: type("ask"),
+    id,
+    method: name,
+    remainingMs: optional(id),
+    input: value,
+    key: optional(name),
+  }),
+  fc.record({ type: type("reply"), id, value }),
+  fc.record({ type: type("fail"), id, fault: name.map((text) => fault("DENIED", text, "unknown")) }),
+  fc.record({ type: type("cancel"), id }),
+  fc.record({ type: type("item"), id, up, value }),
+  fc.record({ type: type("end"), id }),
+  fc.record({ type: type("credit"), id, up, count: fc.nat(64) }),
+  fc.record({ type: type("cast"), method: name, input: value, target: name }),
+  fc.record({ type: type("took"), bytes: fc.nat(1_000_000) }),
+  fc.record({ type: type("emit"), topic: name, no: id, value }),
+  fc.record({ type: type("recall"), topic: name, count: id }),
+);
+
+function frameOf(messages: readonly Message[]): Uint8Array {
+  const items = messages.map(encodeItem);
+  return joinFrame(
+    items,
+    items.reduce((bytes, item) => bytes + item.length, 0),
+  );
+}
+
+describe("a frame", () => {
+  it("always decodes to the messages it was made of", () => {
+    fc.assert(
+      fc.property(fc.array(message, { maxLength: 20 }), (messages) => {
+        expect(decodeFrame(frameOf(messages))).toEqual(messages);
+      }),
+    );
+  });
+
+  it("never throws anything but CodecError, whatever the bytes", () => {
+    let refused = 0;
+    fc.assert(
+      fc.property(
+        fc.array(message, { minLength: 1, maxLength: 6 }),
+        fc.infiniteStream(fc.nat()),
+        (messages, numbers) => {
+          const frame = frameOf(messages).slice();
+          for (let times = 0; times < 10; times += 1) {
+            const [at = 0, byte = 0] = [numbers.next().value, numbers.next().value];
+            frame[at % frame.length] = byte;
+            try {
+              decodeFrame(byte % 5 === 0 ? frame.slice(0, at % frame.length) : frame);
+            } catch (error) {
+              expect(error).toBeInstanceOf(CodecError);
+              refused += 1;
+            }
+          }
+        },
+      ),
+      { numRuns: 1_000 },
+    );
+    expect(refused).toBeGreaterThan(1_000);
+  });
+
+  it("ignores fields that a later version added, and refuses another version", () => {
+    expect(decodeFrame(pack([1, [3, 7, "later"], [1, 8, "x", {}]]))).toEqual([
+      { type: "cancel", id: 7 },
+      { type: "reply", id: 8, value: "x" },
+    ]);
+    for (const bad of [
+      [2, [3, 7]],
+      [1, [99, 7]],
+      [1, [3]],
+      [1, [3, -1]],
+      [1, 3],
+      "x",
+      [1, [4, 1, "up", 0]],
+    ]) {
+      expect(() => decodeFrame(pack(bad as never))).toThrow(CodecError);
+    }
+  });
+});
+
+describe("an assembly", () => {
+  const chunk = (flow: number, last: boolean, bytes: Uint8Array) =>
+    ({ type: "chunk", flow, last, bytes }) as const;
+
+  it("puts interleaved items together", () => {
+    const assembly = new Assembly();
+    const items = ["a", "b"].map((letter) =>
+      encodeItem({ type: "reply", id: 1, value: letter.repeat(CHUNK_BYTES) }),
+    );
+    const heads = items.map((item, flow) => assembly.add(chunk(flow, false, item.subarray(0, CHUNK_BYTES))));
+    expect(heads).toEqual([undefined, undefined]);
+    const whole = items.map((item, flow) => assembly.add(chunk(flow, true, item.subarray(CHUNK_BYTES))));
+    expect(whole).toEqual(
+      ["a", "b"].map((one) => ({ type: "reply", id: 1, value: one.repeat(CHUNK_BYTES) })),
+    );
+  });
+
+  it("refuses more than its limits", () => {
+    const many = new Assembly();
+    const open = (count: number): void => {
+      for (let flow = 0; flow < count; flow += 1) many.add(chunk(flow, false, new Uint8Array(1)));
+    };
+    expect(() => open(FLOWS_MAX)).not.toThrow();
+    expect(() => open(FLOWS_MAX + 1)).toThrow(CodecError);
+    const long = new Assembly();
+    expect(() => {
+      for (;;) long.add(chunk(0, false, new Uint8Array(CHUNK_BYTES)));
+    }).toThrow(CodecError);
+  });
+});

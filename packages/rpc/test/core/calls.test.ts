@@ -1,0 +1,175 @@
+import { describe, expect, it } from "vitest";
+
+import { Calls } from "../../src/core/calls.ts";
+import type { Call, CallEffect } from "../../src/core/calls.ts";
+import { fault } from "../../src/core/messages.ts";
+import { Serving } from "../../src/core/serving.ts";
+import type { ServeInput } from "../../src/core/serving.ts";
+
+const at = (monoMs: number) => ({ monoMs, wallMs: 0 });
+const NONE: ReadonlySet<number> = new Set();
+
+const call = (change: Partial<Call> = {}): Call => ({
+  id: 1,
+  route: "r",
+  method: "m",
+  input: 7,
+  deadlineAt: 1_000,
+  key: undefined,
+  idempotent: false,
+  stream: false,
+  reachable: true,
+  ...change,
+});
+
+/** A core with a session to `r`, and what it did since. */
+function linked(): {
+  calls: Calls;
+  step: (input: Parameters<Calls["step"]>[0], now?: number) => readonly CallEffect[];
+} {
+  const calls = new Calls({ pendingMax: 2 });
+  calls.step({ type: "up", route: "r", boot: 1 }, at(0));
+  return { calls, step: (input, now = 0) => calls.step(input, at(now)) };
+}
+
+const down = { type: "down", route: "r", unsent: NONE } as const;
+const up = (boot: number) => ({ type: "up", route: "r", boot }) as const;
+const faultsOf = (effects: readonly CallEffect[]): string[] =>
+  effects.flatMap((effect) =>
+    effect.type === "reject" ? [`${effect.fault.code} ${effect.fault.outcome}`] : [],
+  );
+
+describe("the caller's core", () => {
+  it("sends the time that is left, not an instant", () => {
+    const { step } = linked();
+    const [sent] = step({ type: "call", call: call() }, 400);
+    expect(sent).toMatchObject({ type: "send", message: { type: "ask", remainingMs: 600 } });
+  });
+
+  it("never acts on late, repeated, unknown or foreign answers", () => {
+    const { step, calls } = linked();
+    step({ type: "call", call: call() });
+    const reply = { type: "reply", id: 1, value: 8 } as const;
+    expect(step({ type: "message", from: "other", message: reply })).toEqual([]);
+    expect(step({ type: "message", from: "r", message: { ...reply, id: 2 } })).toEqual([]);
+    expect(step({ type: "message", from: "r", message: reply })).toEqual([
+      { type: "resolve", id: 1, value: 8 },
+    ]);
+    expect(step({ type: "message", from: "r", message: reply })).toEqual([]);
+    expect([calls.size, calls.nextDeadline()]).toEqual([0, undefined]);
+  });
+
+  it("tells the handler's side when it stops waiting", () => {
+    const { step } = linked();
+    step({ type: "call", call: call() });
+    const effects = step({ type: "tick" }, 1_000);
+    expect(effects[0]).toMatchObject({ type: "send", message: { type: "cancel", id: 1 } });
+    expect(faultsOf(effects)).toEqual(["DEADLINE_EXCEEDED unknown"]);
+  });
+
+  it("does not send a call again that may have run, unless that does no harm", () => {
+    const { step } = linked();
+    step({ type: "call", call: call() });
+    step({ type: "call", call: call({ id: 2, idempotent: true }) });
+    expect(faultsOf(step(down))).toEqual(["UNAVAILABLE unknown"]);
+    expect(step(up(2))).toMatchObject([{ type: "send", message: { id: 2 } }]);
+  });
+
+  it("sends a call again that had not left", () => {
+    const { step } = linked();
+    step({ type: "call", call: call() });
+    expect(step({ ...down, unsent: new Set([1]) })).toEqual([]);
+    expect(step(up(2))).toMatchObject([{ type: "send", message: { id: 1 } }]);
+  });
+
+  it("repeats a call with a key only at the process that keeps its result", () => {
+    const { step } = linked();
+    step({ type: "call", call: call({ key: "k" }) });
+    expect(step(down)).toEqual([]);
+    expect(step(up(1))).toMatchObject([{ type: "send" }]);
+    expect(step(down)).toEqual([]);
+    expect(faultsOf(step(up(2)))).toEqual(["UNAVAILABLE unknown"]);
+  });
+
+  it("waits for a link that blinks, not for a peer that is gone, and not beyond the limit", () => {
+    const { step } = linked();
+    step(down);
+    expect(step({ type: "call", call: call() })).toEqual([]);
+    expect(faultsOf(step({ type: "call", call: call({ id: 2, reachable: false }) }))).toEqual([
+      "UNAVAILABLE none",
+    ]);
+    expect(faultsOf(step({ type: "gone", route: "r" }))).toEqual(["UNAVAILABLE none"]);
+    step({ type: "call", call: call({ id: 3 }) });
+    step({ type: "call", call: call({ id: 4 }) });
+    expect(faultsOf(step({ type: "call", call: call({ id: 5 }) }))).toEqual(["OVERLOADED none"]);
+  });
+});
+
+describe("the handlers' core", () => {
+  const verdict = { ok: true, concurrencyMax: 2, stream: false } as const;
+  const ask = (id: number, key?: string, from = "r"): ServeInput => ({
+    type: "ask",
+    from,
+    owner: "p",
+    ask: { type: "ask", id, method: "m", remainingMs: 100, input: 7, key },
+    verdict,
+  });
+  const done = (run: number, value: unknown): ServeInput => ({
+    type: "done",
+    run,
+    result: { ok: true, value },
+  });
+  const started = (): Serving => {
+    const serving = new Serving({ runsMax: 10 });
+    for (const route of ["r", "s"]) serving.step({ type: "up", route }, at(0));
+    return serving;
+  };
+
+  it("counts a handler until it has really ended", () => {
+    const serving = started();
+    serving.step(ask(1), at(0));
+    serving.step(ask(2), at(0));
+    serving.step({ type: "message", from: "r", message: { type: "cancel", id: 1 } }, at(0));
+    expect(serving.step(ask(3), at(0))).toMatchObject([
+      { message: { type: "fail", fault: { code: "OVERLOADED" } } },
+    ]);
+    expect(serving.step(done(1, "late"), at(0))).toEqual([]);
+    expect(serving.step(ask(4), at(0))).toMatchObject([{ type: "run" }]);
+    expect(serving.size).toBe(2);
+  });
+
+  it("runs a key once, for all who ask with it, even over a broken link", () => {
+    const serving = started();
+    expect(serving.step(ask(1, "k"), at(0))).toMatchObject([{ type: "run", run: 1 }]);
+    expect(serving.step(ask(2, "k", "s"), at(0))).toEqual([]);
+    expect(serving.step({ type: "down", route: "r" }, at(0))).toEqual([]);
+    expect(serving.step({ type: "down", route: "s" }, at(0))).toEqual([]);
+    serving.step({ type: "up", route: "r" }, at(0));
+    expect(serving.step(ask(1, "k"), at(0))).toEqual([]);
+    expect(serving.step(done(1, "first"), at(0))).toMatchObject([{ message: { id: 1, value: "first" } }]);
+    expect(serving.step(ask(5, "k"), at(50))).toMatchObject([{ message: { id: 5, value: "first" } }]);
+    expect(serving.step(ask(6, "k"), at(400_000))).toMatchObject([{ type: "run" }]);
+  });
+
+  it("tells handlers to stop at the deadline, at a cancel and when the link is lost", () => {
+    const serving = started();
+    serving.step(ask(1), at(0));
+    expect(serving.nextDeadline()).toBeGreaterThanOrEqual(100);
+    expect(serving.step({ type: "tick" }, at(104))).toMatchObject([
+      { type: "abort", run: 1 },
+      { type: "send" },
+    ]);
+    serving.step(done(1, 0), at(105));
+    serving.step(ask(2), at(110));
+    expect(serving.step({ type: "down", route: "r" }, at(111))).toMatchObject([{ type: "abort", run: 2 }]);
+    serving.step(done(2, 0), at(112));
+    expect([serving.size, serving.nextDeadline()]).toEqual([0, undefined]);
+  });
+
+  it("never runs what the registry refused", () => {
+    const refused = { ...ask(1), verdict: { ok: false, fault: fault("DENIED", "no") } } as ServeInput;
+    expect(started().step(refused, at(0))).toMatchObject([
+      { type: "send", message: { fault: { code: "DENIED" } } },
+    ]);
+  });
+});
