@@ -425,6 +425,7 @@ export function recover(
       else best.set(seq, { ...known, same: known.same + (order === 0 ? 1 : 0), heldBy });
     }
   }
+  if (end !== undefined && isRefuted(end, finished.ranges(), best)) end = undefined;
   const found: RecoveredRegister[] = [];
   for (const [seq, { value, same, heldBy }] of best) {
     if (finished.has(seq) || (end !== undefined && isVoid(end.value, seq))) continue;
@@ -433,4 +434,24 @@ export function recover(
   found.sort((a, b) => a.seq - b.seq);
   if (end !== undefined) nextSeq = end.value.n;
   return { right, found, finished: finished.ranges(), nextSeq, end: end?.value };
+}
+
+/**
+ * Whether an END cannot have been chosen: a message it excludes is finished, or was written by a higher
+ * right than END's. That writer's quorum would have shown it a chosen END. An END only one stealer ever
+ * proposed may exclude what the next one found and made chosen; to adopt it would lose those messages.
+ */
+function isRefuted(
+  end: { readonly ballot: Ballot; readonly value: EndValue },
+  finished: Ranges,
+  registers: ReadonlyMap<number, { readonly ballot: Ballot }>,
+): boolean {
+  const { n, voids } = end.value;
+  for (const [from, to] of finished) {
+    if (to > n || voids.some(([start, stop]) => start < to && from < stop)) return true;
+  }
+  for (const [seq, { ballot }] of registers) {
+    if (isVoid(end.value, seq) && comparePromises(ballot, end.ballot) > 0) return true;
+  }
+  return false;
 }
