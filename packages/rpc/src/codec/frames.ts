@@ -66,7 +66,7 @@ function valuesOf(m: Message): Values {
     case "took":
       return [9, m.bytes];
     case "emit":
-      return [10, m.topic, m.no, m.value];
+      return [10, m.topic, m.no, m.value, m.replayed];
     case "recall":
       return [11, m.topic, m.count];
   }
@@ -142,7 +142,13 @@ function readItem(values: unknown): Message {
     case "took":
       return { type, bytes: uintAt(v, 1, FRAME_BYTES * 1_024) };
     case "emit":
-      return { type, topic: textAt(v, 1, NAME_LENGTH_MAX), no: uintAt(v, 2), value: v[3] };
+      return {
+        type,
+        topic: textAt(v, 1, NAME_LENGTH_MAX),
+        no: uintAt(v, 2),
+        value: v[3],
+        replayed: boolAt(v, 4),
+      };
     case "recall":
       return { type, topic: textAt(v, 1, NAME_LENGTH_MAX), count: uintAt(v, 2) };
   }

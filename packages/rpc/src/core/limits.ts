@@ -36,3 +36,17 @@ export const FAULT_LENGTH_MAX = 2_000;
 export const TARGET_LENGTH_MAX = 4_096;
 /** Deepest nesting of a target expression. */
 export const TARGET_DEPTH_MAX = 64;
+/** Casts whose handlers run at once on one node; more are dropped and counted. */
+export const CASTS_MAX = 4_096;
+/** Values kept of one topic for late joiners, and topics with a history, on the node that emitted them. */
+export const HISTORY_MAX = 64;
+export const TOPICS_MAX = 1_024;
+/** Children of one node in the tree of a gather. */
+export const FANOUT_MAX = 64;
+export const FANOUT = 8;
+/** Members one gather may ask. */
+export const GATHER_TARGETS_MAX = 16_384;
+/** A node below the root reports once before its end, this long after its first answer, in milliseconds. */
+export const GATHER_HOLD_MS = 20;
+/** Items kept by the reducers `set`, `top` and `concat`. */
+export const REDUCED_ITEMS_MAX = 16_384;

@@ -72,7 +72,14 @@ export type Message =
   | { readonly type: "cast"; readonly method: string; readonly input: unknown; readonly target: string }
   | { readonly type: "chunk"; readonly flow: number; readonly last: boolean; readonly bytes: Uint8Array }
   | { readonly type: "took"; readonly bytes: number }
-  | { readonly type: "emit"; readonly topic: string; readonly no: number; readonly value: unknown }
+  /** `replayed`: from the history, for who asked for it. */
+  | {
+      readonly type: "emit";
+      readonly topic: string;
+      readonly no: number;
+      readonly value: unknown;
+      readonly replayed: boolean;
+    }
   | { readonly type: "recall"; readonly topic: string; readonly count: number };
 
 /** A fault made here. */

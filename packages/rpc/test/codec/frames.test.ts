@@ -39,7 +39,7 @@ const message: fc.Arbitrary<Message> = fc.oneof(
   fc.record({ type: type("credit"), id, up, count: fc.nat(64) }),
   fc.record({ type: type("cast"), method: name, input: value, target: name }),
   fc.record({ type: type("took"), bytes: fc.nat(1_000_000) }),
-  fc.record({ type: type("emit"), topic: name, no: id, value }),
+  fc.record({ type: type("emit"), topic: name, no: id, value, replayed: up }),
   fc.record({ type: type("recall"), topic: name, count: id }),
 );
 
