@@ -1,0 +1,122 @@
+/** A node of `mesh.ts`: a member that tells when it saw what. */
+import { createMesh } from "@klatsch/mesh";
+import type { Member, Mesh } from "@klatsch/mesh";
+import { serve, sharedMs } from "./serve.ts";
+
+/** Nothing takes that long: whoever waits for more has failed, in milliseconds. */
+const WAIT_MS_MAX = 60_000;
+
+/** What a node saw happen to another. `back`: alive again, or for the first time. */
+export type Sight = "died" | "back";
+
+interface Seen {
+  readonly peerId: string;
+  readonly sight: Sight;
+  readonly atMs: number;
+}
+
+export interface Usage {
+  /** User and system time since the process began, in milliseconds. */
+  readonly cpuMs: number;
+  readonly rssBytes: number;
+}
+
+let mesh: Mesh | undefined;
+const seen: Seen[] = [];
+const watchers = new Set<() => void>();
+
+function note(member: Member, sight: Sight): void {
+  seen.push({ peerId: member.peerId, sight, atMs: sharedMs() });
+  look();
+}
+
+function look(): void {
+  for (const watcher of watchers) watcher();
+}
+
+/** Resolves with the first answer of `find` that is one, asked now and after each event of the mesh. */
+function until<Answer>(what: string, find: () => Answer | undefined): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const end = (then: () => void): void => {
+      watchers.delete(ask);
+      clearTimeout(timer);
+      then();
+    };
+    const ask = (): void => {
+      const answer = find();
+      if (answer !== undefined) end(() => resolve(answer));
+    };
+    const timer = setTimeout(
+      () => end(() => reject(new Error(`not after ${WAIT_MS_MAX} ms: ${what}`))),
+      WAIT_MS_MAX,
+    );
+    watchers.add(ask);
+    ask();
+  });
+}
+
+/** Resolves with the time when that many are alive here, this node included. */
+function count(what: string, nodes: number, holds: (member: Member) => boolean): Promise<number> {
+  return until(what, () => {
+    const alive = mesh?.members().filter((member) => member.status === "alive" && holds(member));
+    return alive?.length === nodes ? sharedMs() : undefined;
+  });
+}
+
+const commands = {
+  /** Answered once everything is imported. */
+  ready(): Promise<{ readonly pid: number }> {
+    return Promise.resolve({ pid: process.pid });
+  },
+
+  async start(setup: {
+    readonly name: string;
+    readonly dataDir: string;
+    readonly listen: readonly string[];
+    readonly bootstrap: readonly string[];
+  }): Promise<{ readonly peerId: string; readonly addresses: readonly string[] }> {
+    mesh = await createMesh(setup);
+    mesh.on("member:joined", (member) => note(member, "back"));
+    mesh.on("member:refuted", (member) => note(member, "back"));
+    mesh.on("member:died", (member) => note(member, "died"));
+    mesh.on("link:up", look);
+    mesh.on("mesh:failed", ({ error }) => {
+      console.error(error);
+      process.exit(1);
+    });
+    look(); // Whoever came before anybody listened.
+    return { peerId: mesh.peerId, addresses: mesh.addresses() };
+  },
+
+  /** When the list was full: every member is known and alive. */
+  listed({ nodes }: { readonly nodes: number }): Promise<number> {
+    return count(`a list of ${nodes}`, nodes, () => true);
+  },
+
+  /** When there was a link to every other member, too. */
+  linked({ nodes }: { readonly nodes: number }): Promise<number> {
+    return count(`links to ${nodes - 1}`, nodes, (member) => member.self || member.linked);
+  },
+
+  /** When this node first saw that, not before `sinceMs`. */
+  saw({ peerId, sight, sinceMs }: Omit<Seen, "atMs"> & { readonly sinceMs: number }): Promise<number> {
+    return until(
+      `${peerId} ${sight}`,
+      () => seen.find((each) => each.peerId === peerId && each.sight === sight && each.atMs >= sinceMs)?.atMs,
+    );
+  },
+
+  /** How often this node saw others die since it began. */
+  deaths(): Promise<number> {
+    return Promise.resolve(seen.filter(({ sight }) => sight === "died").length);
+  },
+
+  usage(): Promise<Usage> {
+    const { user, system } = process.cpuUsage();
+    return Promise.resolve({ cpuMs: (user + system) / 1_000, rssBytes: process.memoryUsage.rss() });
+  },
+};
+
+export type MeshCommands = typeof commands;
+
+serve(commands);
