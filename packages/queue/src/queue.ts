@@ -458,7 +458,10 @@ function enqueueError(result: Exclude<EnqueueResult, { code: "OK" }>): QueueErro
       const text = `no quorum answered in time; resolve("${id}") tells what became of the message`;
       return new QueueError("INDETERMINATE", text, { outcome: "unknown", id });
     }
-    case "OVERLOADED":
-      return new QueueError("OVERLOADED", `${result.waiting} enqueues wait for a quorum already`);
+    case "OVERLOADED": {
+      const { waiting, waitingBytes } = result;
+      const text = `${waiting} enqueues of ${waitingBytes} bytes wait for a quorum already: await some of them first`;
+      return new QueueError("OVERLOADED", text);
+    }
   }
 }

@@ -13,9 +13,9 @@ interface Round {
   readonly yes: Set<StoreId>;
   tries: number;
   /** Came before the round was sent: its yes answers them. */
-  asked: (() => void)[];
+  readonly asked: (() => void)[];
   /** Came after: they need the next round. */
-  next: (() => void)[];
+  readonly next: (() => void)[];
 }
 
 /**
@@ -38,9 +38,13 @@ export class Confirms {
       if (round.next.length < WAITING_MAX) round.next.push(then);
       return;
     }
-    const first: Round = { token: 0, yes: new Set(), tries: 0, asked: [then], next: [] };
-    this.#rounds.set(lane, first);
-    this.#send(lane, first);
+    this.#begin(lane, [then]);
+  }
+
+  #begin(lane: LaneWriter, asked: (() => void)[]): void {
+    const round: Round = { token: 0, yes: new Set(), tries: 0, asked, next: [] };
+    this.#rounds.set(lane, round);
+    this.#send(lane, round);
   }
 
   drop(lane: LaneWriter): void {
@@ -52,6 +56,7 @@ export class Confirms {
     this.#nextToken += 1;
     round.tries += 1;
     round.yes.clear();
+    round.asked.push(...round.next.splice(0)); // They came before this one leaves.
     const { token } = round;
     for (const { peer, store } of lane.descriptor.replicas) {
       if (!this.#context.reachable(store)) continue;
@@ -75,6 +80,7 @@ export class Confirms {
     const { asked, next } = round;
     this.#rounds.delete(lane);
     for (const then of asked) then();
-    for (const then of next) this.ask(lane, then);
+    // All of them in one round: one a round would make the last wait for as many as there are.
+    if (next.length > 0) this.#begin(lane, next);
   }
 }

@@ -87,6 +87,8 @@ export class Consumers {
   readonly #seen = new Map<LaneId, Seen>();
   readonly #outbox = new Map<PeerId, VerdictItem[]>();
   readonly #dirty = new Set<Consumer>();
+  /** Peers whose link came up since the last flush: HELD is due. */
+  readonly #greeted = new Set<PeerId>();
   #sweeping = false;
 
   constructor(context: Context, host: ConsumersHost) {
@@ -135,8 +137,7 @@ export class Consumers {
   }
 
   linkUp(peer: PeerId): void {
-    const items = this.#heldFrom(peer).map(refOf);
-    this.#context.send(peer, { type: "held", items });
+    this.#greeted.add(peer);
     for (const held of this.#heldFrom(peer)) if (held.settling !== undefined) this.#ask(held);
     for (const consumer of this.#consumers.values()) this.#dirty.add(consumer);
   }
@@ -203,17 +204,20 @@ export class Consumers {
     }
     const older = seen.held.get(seq);
     if (older !== undefined) this.#drop(older, "STALE");
+    const byReceipt = monoMs + leaseMs - item.ageMs;
+    // The lease began `ageMs` before this left, and this left after the stamp's instant: however long it was
+    // under way, at `byStamp` the writer's lease is over and its grace is not.
+    const slackMs = this.#context.tuning.graceMinMs / 2;
+    const byStamp = stampMs > 0 ? stampMs + leaseMs - item.ageMs + slackMs : byReceipt;
+    const stopMs = Math.min(byReceipt, byStamp);
     const unwanted = consumer === undefined || consumer.ending || consumer.held >= consumer.prefetch;
-    // A delivery of this node to itself has its body read by the host, as it is handed over.
-    if (unwanted || (item.body === undefined && item.attach !== true)) {
-      // Over the bound, nobody is there any more, or finished before its body was read: given back, not counted.
+    if (unwanted || item.body === undefined || stopMs <= monoMs) {
+      // Nobody is there, over the bound, finished before its body was read, or over: given back, not counted.
       this.#push(from, { lane, seq, epoch, session, verdict: { kind: "release" } });
       return;
     }
     seen.epochs.set(seq, epoch);
     seen.unsettled.delete(seq);
-    const byReceipt = monoMs + leaseMs - item.ageMs;
-    const byStamp = stampMs > 0 ? stampMs + leaseMs + 1_000 : byReceipt;
     const held: Held = {
       lane,
       seq,
@@ -221,7 +225,7 @@ export class Consumers {
       session,
       leaseMs,
       writer: from,
-      stopMs: Math.min(byReceipt, byStamp),
+      stopMs,
       timer: undefined,
       renewSentMs: undefined,
       lost: false,
@@ -418,6 +422,12 @@ export class Consumers {
     for (const [peer, items] of credits) {
       this.#context.send(peer, { type: "credit", items, stampMs: monoMs });
     }
+    // After the first credit, whose stamp bounds how late a delivery that HELD asks for may be.
+    for (const peer of this.#greeted) {
+      if (!this.#host.isReachable(peer)) continue;
+      this.#context.send(peer, { type: "held", items: this.#heldFrom(peer).map(refOf) });
+    }
+    this.#greeted.clear();
     for (const [peer, items] of this.#outbox) {
       this.#context.send(peer, { type: "verdicts", items, stampMs: monoMs });
     }

@@ -69,7 +69,8 @@ export class Lanes {
   readonly #deliveries = new Map<PeerId, Delivery[]>();
   readonly #settled = new Map<PeerId, SettledItem[]>();
   readonly #told = new Map<PeerId, Set<LaneId>>();
-  readonly #stamps = new Map<PeerId, number>();
+  /** Each peer's newest stamp, and when it came. */
+  readonly #stamps = new Map<PeerId, { readonly stampMs: number; readonly atMs: number }>();
   readonly #fetching = new Map<string, Fetch>();
   #fetchQueue: Fetch[] = [];
   #steals: Steals | undefined;
@@ -233,7 +234,9 @@ export class Lanes {
       told.add(lane);
       descriptors.push([lane, writer.descriptor]);
     }
-    const stampMs = this.#stamps.get(peer) ?? 0;
+    // Advanced by its age: what an idle consumer said minutes ago must not end its next lease at once.
+    const stamp = this.#stamps.get(peer);
+    const stampMs = stamp === undefined ? 0 : stamp.stampMs + this.#context.now.monoMs - stamp.atMs;
     this.#context.send(peer, { type: "deliver", items, descriptors, stampMs });
   }
 
@@ -253,7 +256,7 @@ export class Lanes {
   }
 
   stamp(peer: PeerId, stampMs: number): void {
-    this.#stamps.set(peer, stampMs);
+    this.#stamps.set(peer, { stampMs, atMs: this.#context.now.monoMs });
   }
 
   /** The peer is out of the mesh: what its consumers held is claimable again. */

@@ -201,7 +201,7 @@ export type Message =
       readonly type: "deliver";
       readonly items: readonly Delivery[];
       readonly descriptors: readonly (readonly [LaneId, Descriptor])[];
-      /** The receiver's own last stamp that the sender saw on this link. */
+      /** The receiver's last stamp on this link plus the time since it came: its clock when this left, at least. */
       readonly stampMs: number;
     }
   | { readonly type: "held"; readonly items: readonly HeldItem[] }

@@ -16,7 +16,7 @@ export type EnqueueResult =
   | { readonly code: "OK"; readonly lane: LaneId; readonly seq: number }
   | { readonly code: "QUORUM_UNAVAILABLE"; readonly have: number; readonly need: number }
   | { readonly code: "INDETERMINATE"; readonly lane: LaneId; readonly seq: number }
-  | { readonly code: "OVERLOADED"; readonly waiting: number };
+  | { readonly code: "OVERLOADED"; readonly waiting: number; readonly waitingBytes: number };
 
 interface Waiting extends PendingEnqueue {
   readonly queue: QueueId;
@@ -104,7 +104,8 @@ export class Origin {
     const bytes = this.#waitingBytes + pending.body.length;
     if (this.#waitingCount >= pendingEnqueues || bytes > pendingBytes) {
       const waiting = this.#waitingCount;
-      this.#host.onEnqueued(pending.requestId, { code: "OVERLOADED", waiting });
+      const waitingBytes = this.#waitingBytes;
+      this.#host.onEnqueued(pending.requestId, { code: "OVERLOADED", waiting, waitingBytes });
       return;
     }
     const { queue } = definition;

@@ -14,6 +14,8 @@ export class Timers {
   readonly #buckets = new Map<number, Set<Timer>>();
   /** Binary min-heap of bucket numbers; emptied buckets are dropped lazily. */
   readonly #heap: number[] = [];
+  /** The bucket that fires now: a timer in it may cancel one behind itself. */
+  #firing: Set<Timer> | undefined;
 
   /** Runs `run` in the first `fire` at or after `monoMs`. */
   set(monoMs: number, run: () => void): Timer {
@@ -28,7 +30,9 @@ export class Timers {
   }
 
   cancel(timer: Timer | undefined): void {
-    if (timer !== undefined) this.#buckets.get(timer.bucket)?.delete(timer);
+    if (timer === undefined) return;
+    this.#buckets.get(timer.bucket)?.delete(timer);
+    this.#firing?.delete(timer);
   }
 
   /** Monotonic instant of the next timer, in milliseconds. */
@@ -48,7 +52,9 @@ export class Timers {
       const timers = this.#buckets.get(bucket) ?? new Set();
       this.#buckets.delete(bucket);
       this.#pop();
+      this.#firing = timers;
       for (const timer of timers) timer.run();
+      this.#firing = undefined;
     }
   }
 
