@@ -128,7 +128,7 @@ export function drawScenario(dice: Dice, patch: ScenarioPatch = {}): Scenario {
     jitterMs: dice.pick([0, 1, 20, 100]),
     slowest: dice.pick([1, 1, 10, 100]),
     syncMs: dice.pick([0.1, 2, 20, 80]),
-    drift: dice.pick([0, 0.001, 0.02]),
+    drift: dice.pick([0, 0.0002, 0.001]),
     wallSkewMs: dice.pick([0, 50, 3_000]),
     detectMs: dice.pick([50, 300, 1_000]),
     coded: dice.chance(0.1),
