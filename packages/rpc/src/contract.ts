@@ -91,7 +91,9 @@ type Later<T> = T | Promise<T>;
 export type ClientMethod<T> =
   T extends Method<infer I, infer O, infer S>
     ? {
-        none: (input: InputOf<I>, options?: CallOptions) => Promise<OutputOf<O>>;
+        none: undefined extends InputOf<I>
+          ? (input?: InputOf<I>, options?: CallOptions) => Promise<OutputOf<O>>
+          : (input: InputOf<I>, options?: CallOptions) => Promise<OutputOf<O>>;
         output: (input: InputOf<I>, options?: CallOptions) => AsyncIterable<OutputOf<O>>;
         input: (input: Source<InputOf<I>>, options?: CallOptions) => Promise<OutputOf<O>>;
         both: (input: Source<InputOf<I>>, options?: CallOptions) => AsyncIterable<OutputOf<O>>;

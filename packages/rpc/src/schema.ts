@@ -26,23 +26,16 @@ export type InputOf<S extends Schema> = NonNullable<S["~standard"]["types"]>["in
 /** What comes out of a schema. */
 export type OutputOf<S extends Schema> = NonNullable<S["~standard"]["types"]>["output"];
 
+type ParseCode = "INVALID_INPUT" | "INVALID_OUTPUT" | "INVALID_OPTIONS";
+
 /** The parsed value, at once where the schema is synchronous. Throws or rejects with `code`, naming the field. */
-export function parse(
-  schema: Schema,
-  value: unknown,
-  code: "INVALID_INPUT" | "INVALID_OUTPUT",
-  what: string,
-): unknown {
+export function parse(schema: Schema, value: unknown, code: ParseCode, what: string): unknown {
   const result = schema["~standard"].validate(value);
   if (result instanceof Promise) return result.then((late) => unwrap(late, code, what));
   return unwrap(result, code, what);
 }
 
-function unwrap(
-  result: SchemaResult<unknown>,
-  code: "INVALID_INPUT" | "INVALID_OUTPUT",
-  what: string,
-): unknown {
+function unwrap(result: SchemaResult<unknown>, code: ParseCode, what: string): unknown {
   if (result.issues === undefined) return result.value;
   const [issue] = result.issues;
   const path = (issue?.path ?? []).map((part) => String(typeof part === "object" ? part.key : part));

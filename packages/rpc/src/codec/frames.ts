@@ -46,6 +46,7 @@ function valuesOf(m: Message): Values {
   switch (m.type) {
     case "ask":
       if (m.key !== undefined) return [0, m.id, m.method, m.remainingMs ?? null, m.input, m.key];
+      if (m.input === undefined) return [0, m.id, m.method, m.remainingMs ?? null];
       return [0, m.id, m.method, m.remainingMs ?? null, m.input];
     case "reply": // An absent field reads as `undefined`, which MessagePack itself lacks.
       return m.value === undefined ? [1, m.id] : [1, m.id, m.value];

@@ -18,7 +18,7 @@ export type Target =
   | { readonly type: "and" | "or"; readonly of: readonly Target[] };
 
 /** Facts that are no tags. A tag of such a name is written in quotes. */
-export type Field = "peer" | "name" | "cloud";
+type Field = "peer" | "name" | "cloud";
 
 const FIELDS: ReadonlySet<string> = new Set(["peer", "name", "cloud"]);
 const WORD = /[A-Za-z0-9_.:/-]+/y;

@@ -58,7 +58,7 @@ export class Caller {
   bind(remote: Remote): (input: unknown, options?: CallOptions) => unknown {
     const { stream } = remote.method;
     if (stream === "output" || stream === "both")
-      return (input, options) => this.#open(remote, input, options);
+      return (input, options) => this.open(remote, input, options);
     const one =
       stream === "none"
         ? (input: unknown, options?: CallOptions): Promise<unknown> => this.ask(remote, input, options)
@@ -97,7 +97,7 @@ export class Caller {
     }
   }
 
-  async *#open(remote: Remote, input: unknown, options: CallOptions | undefined): AsyncGenerator {
+  async *open(remote: Remote, input: unknown, options: CallOptions | undefined): AsyncGenerator {
     const { method } = remote;
     const isTwoWay = method.stream === "both";
     if (!isTwoWay) await parse(method.input, input, "INVALID_INPUT", "input");

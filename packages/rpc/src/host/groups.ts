@@ -1,0 +1,226 @@
+import { silentLogger, systemClock } from "@klatsch/kit";
+import type { Logger } from "@klatsch/kit";
+import type { Mesh } from "@klatsch/mesh";
+
+import type { Method } from "../contract.ts";
+import type { Part } from "../core/gather.ts";
+import { CASTS_MAX, DEADLINE_MS, DEADLINE_MS_MAX, FANOUT, GATHER_TARGETS_MAX } from "../core/limits.ts";
+import type { Message } from "../core/messages.ts";
+import { reducerOf } from "../core/reducers.ts";
+import type { Reduce, Reducer } from "../core/reducers.ts";
+import { rpcError } from "../errors.ts";
+import { parse } from "../schema.ts";
+import type { CastResult, Covered, GatherOptions, GatherResult, TargetInit, Until } from "../types.ts";
+import { ambient } from "./ambient.ts";
+import type { Caller } from "./caller.ts";
+import { routeOf } from "./engine.ts";
+import type { Engine } from "./engine.ts";
+import { COLLECT, collectMethod, collectSchema, Gathering } from "./gathering.ts";
+import type { Collect, GatherRun } from "./gathering.ts";
+import { Context } from "./handlers.ts";
+import type { Handlers } from "./handlers.ts";
+import { Members } from "./members.ts";
+import type { Registry } from "./registry.ts";
+
+export interface GroupsInit {
+  readonly mesh: Mesh;
+  readonly engine: () => Engine;
+  readonly registry: Registry;
+  readonly handlers: Handlers;
+  readonly caller: Caller;
+  readonly logger?: Logger;
+}
+
+/** What is asked of many: casts and gathers. */
+export class Groups {
+  readonly #init: GroupsInit;
+  readonly #members: Members;
+  readonly #reducers = new Map<string, Reducer>();
+  readonly #gathering: Gathering;
+  #casting = 0;
+  /** Casts that were not run here. */
+  dropped = 0;
+
+  constructor(init: GroupsInit) {
+    this.#init = init;
+    const { mesh, registry, handlers, caller } = init;
+    this.#members = new Members(mesh);
+    this.#gathering = new Gathering({
+      self: mesh.peerId,
+      registry,
+      handlers,
+      caller,
+      reducers: this.#reducers,
+    });
+    registry.add([
+      {
+        name: COLLECT,
+        method: collectMethod,
+        handler: (input, context) => this.#gathering.collect(input, context),
+      },
+    ]);
+  }
+
+  /** @throws RpcError `CONFLICT`. */
+  addReducer(name: string, reducer: Reducer): void {
+    if (this.#reducers.has(name)) throw rpcError("CONFLICT", `reducer ${name} is registered already`);
+    this.#reducers.set(name, reducer);
+  }
+
+  async cast(target: TargetInit, name: string, method: Method, input: unknown): Promise<CastResult> {
+    await parse(method.input, input, "INVALID_INPUT", "input");
+    const addressed: string[] = [];
+    const unreachable: string[] = [];
+    // A list is resolved here; its members need not be asked whether they are meant.
+    const text = typeof target === "string" ? target : "all";
+    for (const peer of this.#members.select(target)) {
+      const message: Message = { type: "cast", method: name, input, target: text };
+      const reason = this.#init.engine().send(routeOf(peer, method.class), message);
+      if (reason?.code === "TOO_LARGE" || reason?.code === "INVALID_INPUT")
+        throw rpcError(reason.code, reason.message);
+      (reason === undefined ? addressed : unreachable).push(peer);
+    }
+    return { addressed, unreachable };
+  }
+
+  onCast(peer: string, { method, input, target }: Message & { readonly type: "cast" }): void {
+    const { registry, handlers, mesh, logger = silentLogger } = this.#init;
+    const caller = { peerId: peer, self: peer === mesh.peerId };
+    const isMeant = this.#members.isMeant(target) && this.#casting < CASTS_MAX;
+    const served = isMeant && registry.judge(method, [caller]).ok ? registry.get(method) : undefined;
+    if (served?.method.stream !== "none") {
+      this.dropped += 1;
+      return;
+    }
+    this.#casting += 1;
+    const context = new Context(method, caller, undefined, systemClock.now().monoMs + DEADLINE_MS);
+    handlers
+      .direct(served, context, input)
+      .catch((error: unknown) => logger.warn("a cast failed", { err: error, method, peer }))
+      .finally(() => (this.#casting -= 1));
+  }
+
+  async gather(
+    target: TargetInit,
+    name: string,
+    method: Method,
+    input: unknown,
+    options: GatherOptions,
+  ): Promise<GatherResult> {
+    await parse(method.input, input, "INVALID_INPUT", "input");
+    const { deadlineMs = DEADLINE_MS, until = "all", signal, reduce = { by: "concat" } } = options;
+    if (!(deadlineMs > 0 && deadlineMs <= DEADLINE_MS_MAX))
+      throw rpcError("INVALID_OPTIONS", "deadlineMs: must be above 0");
+    const targets = this.#members.select(target);
+    if (targets.length > GATHER_TARGETS_MAX) {
+      throw rpcError(
+        "INVALID_TARGET",
+        `${targets.length} members are meant, more than ${GATHER_TARGETS_MAX}`,
+      );
+    }
+    const self = this.#init.mesh.peerId;
+    const below = targets.filter((peer) => peer !== self);
+    const asked: Collect = {
+      method: name,
+      input,
+      below,
+      reduce,
+      fanout: options.fanout ?? FANOUT,
+      origin: self,
+    };
+    parse(collectSchema, asked, "INVALID_OPTIONS", "options");
+    const tally = new Tally(this.#reducer(reduce), targets, until, options.onProgress);
+    const inherited = ambient.getStore()?.deadlineAt ?? Infinity;
+    const ended = Promise.withResolvers<void>();
+    const stop = (): void => run.enter({ type: "stop" });
+    const run: GatherRun = this.#gathering.begin(asked, {
+      asked: below.length < targets.length,
+      parent: self,
+      isRoot: true,
+      deadlineAt: Math.min(systemClock.now().monoMs + deadlineMs, inherited),
+      onReport: (part, last) => {
+        tally.add(part);
+        if (last) ended.resolve();
+        else if (tally.isEnough) queueMicrotask(stop);
+        else tally.restartStall(stop);
+      },
+    });
+    tally.restartStall(stop);
+    if (signal?.aborted === true) stop();
+    signal?.addEventListener("abort", stop, { once: true });
+    await ended.promise;
+    signal?.removeEventListener("abort", stop);
+    return tally.result((peerId) => ({ peerId, name: this.#members.nameOf(peerId) }));
+  }
+
+  #reducer(reduce: Reduce): Reducer {
+    try {
+      return reducerOf(reduce, this.#reducers);
+    } catch (error) {
+      throw rpcError("INVALID_OPTIONS", `reduce: ${error instanceof Error ? error.message : ""}`, error);
+    }
+  }
+}
+
+/** The root's account. */
+class Tally {
+  readonly #reducer: Reducer;
+  readonly #targets: readonly string[];
+  readonly #wanted: number;
+  readonly #stallMs: number | undefined;
+  readonly #onProgress: GatherOptions["onProgress"];
+  readonly #answered: string[] = [];
+  readonly #failed: (readonly [string, string])[] = [];
+  #state: unknown;
+  #stall: NodeJS.Timeout | undefined;
+
+  constructor(
+    reducer: Reducer,
+    targets: readonly string[],
+    until: Until,
+    onProgress: GatherOptions["onProgress"],
+  ) {
+    this.#reducer = reducer;
+    this.#targets = targets;
+    this.#stallMs = typeof until === "object" ? until.stallMs : undefined;
+    this.#wanted = wantedOf(until, targets.length);
+    this.#onProgress = onProgress;
+  }
+
+  get isEnough(): boolean {
+    return this.#answered.length >= this.#wanted;
+  }
+
+  add({ answered, failed, state }: Part): void {
+    if (answered.length > 0) {
+      this.#state = this.#answered.length === 0 ? state : this.#reducer.merge(this.#state, state);
+      this.#answered.push(...answered);
+      this.#onProgress?.({ value: this.#reducer.done(this.#state), answered: this.#answered.length });
+    }
+    this.#failed.push(...failed);
+  }
+
+  restartStall(stop: () => void): void {
+    if (this.#stallMs === undefined) return;
+    clearTimeout(this.#stall);
+    this.#stall = setTimeout(stop, this.#stallMs);
+  }
+
+  result(covered: (peerId: string) => Covered): GatherResult {
+    clearTimeout(this.#stall);
+    const known = new Set([...this.#answered, ...this.#failed.map(([peer]) => peer)]);
+    return {
+      value: this.#reducer.done(this.#state),
+      answered: this.#answered.map(covered),
+      failed: this.#failed.map(([peer, code]) => ({ ...covered(peer), code })),
+      missing: this.#targets.filter((peer) => !known.has(peer)).map(covered),
+    };
+  }
+}
+
+function wantedOf(until: Until, targets: number): number {
+  if (until === "first") return 1;
+  if (until === "quorum") return Math.floor(targets / 2) + 1;
+  if (typeof until === "number") return until;
+  return Infinity;
+}

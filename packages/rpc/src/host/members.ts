@@ -1,0 +1,63 @@
+import type { Mesh } from "@klatsch/mesh";
+
+import { matches, parseTarget, TargetError } from "../core/target.ts";
+import type { Facts, Target } from "../core/target.ts";
+import { rpcError } from "../errors.ts";
+
+/** Parsed targets of peers that are remembered: casts repeat the same few. */
+const REMEMBERED_MAX = 256;
+
+/** Who is meant by a target, as far as this node knows. */
+export class Members {
+  readonly #mesh: Mesh;
+  readonly #parsed = new Map<string, Target>();
+
+  constructor(mesh: Mesh) {
+    this.#mesh = mesh;
+  }
+
+  /** Peer ids of the members meant that are not known to be gone, this node included. @throws RpcError `INVALID_TARGET`. */
+  select(target: string | readonly string[]): readonly string[] {
+    if (typeof target !== "string") return [...new Set(target.map((name) => this.#peerOf(name)))];
+    const parsed = this.#parse(target);
+    const there = this.#mesh.members().filter(({ status }) => status === "alive" || status === "suspect");
+    return there.filter((member) => matches(parsed, member)).map(({ peerId }) => peerId);
+  }
+
+  /** Whether this node is meant; a target that does not parse means nobody. */
+  isMeant(target: string): boolean {
+    const self: Facts | undefined = this.#mesh.member(this.#mesh.peerId);
+    try {
+      return self !== undefined && matches(this.#parse(target), self);
+    } catch {
+      return false;
+    }
+  }
+
+  nameOf(peerId: string): string {
+    return this.#mesh.member(peerId)?.name ?? "";
+  }
+
+  #peerOf(name: string): string {
+    if (this.#mesh.member(name) !== undefined) return name;
+    try {
+      return this.#mesh.resolve(name);
+    } catch (error) {
+      throw rpcError("INVALID_TARGET", error instanceof Error ? error.message : String(error), error);
+    }
+  }
+
+  #parse(text: string): Target {
+    const known = this.#parsed.get(text);
+    if (known !== undefined) return known;
+    try {
+      const parsed = parseTarget(text);
+      if (this.#parsed.size >= REMEMBERED_MAX) this.#parsed.clear();
+      this.#parsed.set(text, parsed);
+      return parsed;
+    } catch (error) {
+      if (error instanceof TargetError) throw rpcError("INVALID_TARGET", error.message, error);
+      throw error;
+    }
+  }
+}
