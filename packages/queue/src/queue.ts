@@ -42,7 +42,6 @@ import type {
   TakeOptions,
 } from "./types.ts";
 
-const NO_BODY: Uint8Array = new Uint8Array(0);
 /** Consumers of one node, `take` included. */
 const CONSUMERS_MAX = 65_536;
 
@@ -276,24 +275,14 @@ class QueuesService implements Queues {
   }
 
   #deliver(item: Delivery): void {
-    if (item.body !== undefined) return this.#handOver(item, item.body);
-    const body = this.#engine?.loadBody(item.lane, item.seq);
-    if (!(body instanceof Promise)) return this.#handOver(item, body);
-    body.then(
-      (found) => this.#handOver(item, found),
-      (error: unknown) => this.#logger.error("a body could not be read", { err: error }),
-    );
-  }
-
-  #handOver(item: Delivery, body: Uint8Array | undefined): void {
-    const message = new HeldMessage(item, body ?? NO_BODY, (held, verdict, done) => {
+    if (item.body === undefined) return; // The core hands out whole messages only.
+    const message = new HeldMessage(item, item.body, (held, verdict, done) => {
       this.#settle(held, verdict, done);
     });
     this.#counts.delivered += 1;
     const sink = this.#sinks.get(item.session);
     this.#held.set(message.id, message);
-    // Without a body it is finished already, and the release will be told so.
-    if (sink === undefined || body === undefined) message.settle({ kind: "release" }, () => undefined);
+    if (sink === undefined) message.settle({ kind: "release" }, () => undefined);
     else sink(message);
   }
 

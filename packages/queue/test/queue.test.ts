@@ -123,6 +123,20 @@ describe("one node alone", () => {
     await taken?.ack();
   });
 
+  it("delivers a backlog after a restart, its bodies read from disk", async () => {
+    await using nodes = await Nodes.start("a");
+    const [queue] = await nodes.declare("jobs");
+    const names = Array.from({ length: 2_000 }, (_, no) => `job ${no}`);
+    await Promise.all(names.map(async (name) => await queue?.enqueue(bytes(name))));
+    await nodes.end("a");
+    await nodes.add("a");
+    const [again] = await nodes.declare("jobs");
+    const seen: string[] = [];
+    const consumer = again?.consume((message) => void seen.push(text(message)), { prefetch: 256 });
+    await until("all are handled", () => consumer?.stats.acked === names.length);
+    expect(seen.toSorted()).toEqual(names.toSorted());
+  });
+
   it("says what became of a message id", async () => {
     await using nodes = await Nodes.start("a");
     const [queue] = await nodes.declare("jobs");

@@ -61,7 +61,7 @@ export class Engine {
     this.#events = events;
     this.#outbox = new Outbox(
       () => this.#channel,
-      (lane, seq) => this.loadBody(lane, seq),
+      (lane, seq) => this.#loadBody(lane, seq),
       (error) => void this.#fail(error),
     );
     this.#runner = createRunner<QueueInput, QueueEffect>({
@@ -164,12 +164,23 @@ export class Engine {
     if (!("message" in effect)) return this.#events.onEffect(effect);
     const { to, message } = effect;
     const whole = message.type === "ok" ? { ...message, batchNo } : message;
-    if (to === this.core.peer) this.enter({ type: "message", from: to, message: whole });
+    if (to === this.core.peer) this.#sendSelf(whole);
     else this.#outbox.push(to, whole);
   }
 
+  /** To itself a node speaks like to any other: what arrives is whole. */
+  #sendSelf(message: Message): void {
+    const from = this.core.peer;
+    const whole = this.#outbox.whole(message);
+    if (!(whole instanceof Promise)) return this.enter({ type: "message", from, message: whole });
+    whole.then(
+      (read) => this.enter({ type: "message", from, message: read }),
+      (error: unknown) => void this.#fail(error),
+    );
+  }
+
   /** A message's body from this node's disk; `undefined` once it is finished. */
-  loadBody(lane: LaneId, seq: number): Uint8Array | undefined | Promise<Uint8Array | undefined> {
+  #loadBody(lane: LaneId, seq: number): Uint8Array | undefined | Promise<Uint8Array | undefined> {
     const known = this.core.acceptor.lane(lane);
     if (known === undefined || known.registers.get(seq)?.hasBody !== true) return undefined;
     const key = keyOf.body(known.slot, seq);

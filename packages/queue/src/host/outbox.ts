@@ -65,7 +65,7 @@ export class Outbox {
     let bytes = 0;
     let taken = 0;
     for (const message of line.waiting) {
-      const whole = this.#attach(message);
+      const whole = this.whole(message);
       if (whole instanceof Promise) {
         line.waiting = line.waiting.slice(taken + 1);
         this.#send(peer, frame);
@@ -106,7 +106,8 @@ export class Outbox {
     }
   }
 
-  #attach(message: Message): Message | Promise<Message> {
+  /** The message with the bodies it names; one that is gone meanwhile stays out. */
+  whole(message: Message): Message | Promise<Message> {
     if (message.type === "deliver") {
       return this.#each(
         message.items,
@@ -136,7 +137,6 @@ export class Outbox {
     return all(sections, (whole) => ({ ...message, sections: whole }));
   }
 
-  /** Items with `attach` get their body; one whose body is gone meanwhile goes without. */
   #each<
     T extends { readonly seq: number; readonly attach?: boolean; readonly body: Uint8Array | undefined },
     R,
