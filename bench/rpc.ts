@@ -3,6 +3,8 @@
  * warm-up of the same kind that is not counted.
  *
  * - `ask`: calls per second that are answered with what they sent, so many at a time, and how long each took.
+ * - `cast`: from the call of `cast` to the call of the other's handler, one at a time; both stamps are of the
+ *   monotonic clock that all processes of a machine share.
  * - `stream`: items per second of one stream that the other end reads to the end.
  */
 import { parseArgs } from "node:util";
@@ -10,8 +12,8 @@ import { commit, machine, spreadOf, table, wholeNumbers, withFleet, writeJson } 
 import type { BenchNode, Spread } from "./harness.ts";
 import type { RpcCommands } from "./rpc-node.ts";
 
-type Work = "ask" | "stream";
-const WORKS: readonly Work[] = ["ask", "stream"];
+type Work = "ask" | "cast" | "stream";
+const WORKS: readonly Work[] = ["ask", "cast", "stream"];
 const STREAM_ITEM_BYTES = 32 * 1_024 - 64;
 
 interface Case {
@@ -24,6 +26,8 @@ interface Figures {
   readonly opsPerSecond: number;
   readonly p50Ms?: number;
   readonly p99Ms?: number;
+  /** Processor time of the calling process for each, in microseconds: comparable on a busy machine too. */
+  readonly cpuUs?: number;
   readonly megabytesPerSecond?: number;
   /** Growth over the run: heap and array buffers after a collection, and resident. */
   readonly heldBytes?: number;
@@ -63,6 +67,7 @@ function cases(): Case[] {
   );
   return [
     ...(works.includes("ask") ? asks : []),
+    ...(works.includes("cast") ? [{ work: "cast", bytes: 9, inFlight: 1 } as const] : []),
     ...(works.includes("stream") ? [{ work: "stream", bytes: STREAM_ITEM_BYTES } as const] : []),
   ];
 }
@@ -78,6 +83,10 @@ async function measure(one: Case, [a, b]: readonly BenchNode<RpcCommands>[]): Pr
     return await a.call("stream", { peer, size: one.bytes, totalBytes: mebibytes * 2 ** 20 });
   }
   const inFlight = one.inFlight ?? 1;
+  if (one.work === "cast") {
+    await a.call("cast", { peer, seconds: 1 });
+    return await a.call("cast", { peer, seconds });
+  }
   await a.call("ask", { peer, size: one.bytes, inFlight, seconds: 1 });
   return await a.call("ask", { peer, size: one.bytes, inFlight, seconds });
 }
@@ -110,7 +119,7 @@ const cell = (value: number | undefined, digits: number): string =>
   value === undefined ? "" : value.toFixed(digits);
 console.log(
   table(
-    ["work", "bytes", "in flight", "ops/s", "p50 ms", "p99 ms", "MB/s", "held MiB", "resident MiB"],
+    ["work", "bytes", "in flight", "ops/s", "p50 ms", "p99 ms", "cpu µs", "MB/s", "held MiB", "resident MiB"],
     results.map((one) => [
       one.work,
       `${one.bytes}`,
@@ -118,6 +127,7 @@ console.log(
       cell(one.opsPerSecond, 0),
       cell(one.p50Ms, 3),
       cell(one.p99Ms, 3),
+      cell(one.cpuUs, 1),
       cell(one.megabytesPerSecond, 0),
       cell(one.heldBytes === undefined ? undefined : one.heldBytes / 2 ** 20, 1),
       cell(one.residentBytes === undefined ? undefined : one.residentBytes / 2 ** 20, 1),

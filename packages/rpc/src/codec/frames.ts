@@ -39,8 +39,26 @@ const KINDS = [
 
 /** One item's bytes: the MessagePack of its positional array. */
 export function encodeItem(message: Message): Uint8Array {
-  return pack(valuesOf(message));
+  const values = valuesOf(message);
+  const last = values.at(-1);
+  if (!(last instanceof Uint8Array) || last.length < PLAIN_BYTES_MIN) return pack(values);
+  // The packer grows its buffer in powers of two and leaves the old ones behind; here one of the right size is
+  // enough. An empty byte string at the end takes two bytes, in whose place the real one goes.
+  const head = pack([...values.slice(0, -1), NO_BYTES]);
+  const at = head.length - 2;
+  const item = Buffer.allocUnsafeSlow(at + BIN32_BYTES + last.length);
+  item.set(head);
+  item[at] = 0xc6;
+  item.writeUInt32BE(last.length, at + 1);
+  item.set(last, at + BIN32_BYTES);
+  return item;
 }
+
+/** Byte strings from this length on are not left to the packer. */
+const PLAIN_BYTES_MIN = 1_024;
+const NO_BYTES = new Uint8Array(0);
+/** `c6` and a length. */
+const BIN32_BYTES = 5;
 
 function valuesOf(m: Message): Values {
   switch (m.type) {

@@ -12,7 +12,7 @@ import type { Message } from "../../src/core/messages.ts";
 const id = fc.nat();
 const value = fc.oneof(
   fc.string(),
-  fc.double({ noNaN: true }),
+  fc.double({ noNaN: true }).map((number) => number + 0),
   fc.boolean(),
   fc.array(fc.nat()),
   fc.constant(null),
@@ -58,6 +58,21 @@ describe("a frame", () => {
         expect(decodeFrame(frameOf(messages))).toEqual(messages);
       }),
     );
+  });
+
+  it("carries byte strings of any length as what they are", () => {
+    for (const length of [0, 1, 255, 1_023, 1_024, 70_000]) {
+      const value = Uint8Array.from({ length }, (_, at) => at & 255);
+      const messages = [
+        { type: "reply", id: 1, value },
+        { type: "ask", id: 2, method: "m", remainingMs: 5, input: value, key: undefined },
+        { type: "item", id: 3, up: true, value },
+      ] as const;
+      const decoded = decodeFrame(frameOf(messages)) as typeof messages;
+      expect(decoded.map(({ id }) => id)).toEqual([1, 2, 3]);
+      const bytes = [decoded[0].value, decoded[1].input, decoded[2].value];
+      expect(bytes.every((one) => Buffer.compare(one, value) === 0)).toBe(true);
+    }
   });
 
   it("never throws anything but CodecError, whatever the bytes", () => {
