@@ -211,7 +211,9 @@ export class Consumers {
     const byStamp = stampMs > 0 ? stampMs + leaseMs - item.ageMs + slackMs : byReceipt;
     const stopMs = Math.min(byReceipt, byStamp);
     const unwanted = consumer === undefined || consumer.ending || consumer.held >= consumer.prefetch;
-    if (unwanted || item.body === undefined || stopMs <= monoMs) {
+    // A delivery of this node to itself has its body read by the host, as it is handed over.
+    const bodiless = item.body === undefined && item.attach !== true;
+    if (unwanted || bodiless || stopMs <= monoMs) {
       // Nobody is there, over the bound, finished before its body was read, or over: given back, not counted.
       this.#push(from, { lane, seq, epoch, session, verdict: { kind: "release" } });
       return;
