@@ -189,10 +189,10 @@ export class GatherWorld {
     }
     // Fixed: parts and the end of one child keep their order.
     this.#after(this.#init.delayMs, () => {
-      if (!link.isOpen) return;
+      // Also where the link has broken meanwhile: what comes too late must not count.
       if (link.parent.up === undefined) this.#messagesAtRoot += 1;
       this.#enter(link.parent, { type: "part", child: link.child, part });
-      if (!last) return;
+      if (!last || !link.isOpen) return;
       link.isOpen = false;
       this.#enter(link.parent, { type: "ended", child: link.child, code: undefined });
     });
