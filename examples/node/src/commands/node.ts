@@ -1,0 +1,58 @@
+/** Commands that ask or tell a running node about itself. */
+import { Client } from "../client.ts";
+import { socketPath } from "../config.ts";
+import { changeLine, membersTable, table, valueRows } from "../format.ts";
+import type { Farewell } from "../protocol.ts";
+
+/** Which node is meant. */
+export interface NodeFlags {
+  readonly data?: string;
+  readonly socket?: string;
+}
+
+export async function connectTo(flags: NodeFlags): Promise<Client> {
+  return await Client.connect(socketPath(flags));
+}
+
+export function printJson(value: unknown): void {
+  console.log(JSON.stringify(value, undefined, 2));
+}
+
+export async function members(
+  flags: NodeFlags & { readonly json?: true; readonly watch?: true },
+): Promise<void> {
+  await using client = await connectTo(flags);
+  const isJson = flags.json === true;
+  if (flags.watch !== true) {
+    const all = await client.call("members", {});
+    if (isJson) printJson(all);
+    else console.log(membersTable(all));
+    return;
+  }
+  // Asked for first: a change between the two answers is told twice rather than never.
+  const changes = client.watchMembers((change) => {
+    console.log(isJson ? JSON.stringify(change) : changeLine(change));
+  });
+  const all = await client.call("members", {});
+  console.log(isJson ? JSON.stringify({ members: all }) : membersTable(all));
+  await changes;
+}
+
+export async function addresses(flags: NodeFlags): Promise<void> {
+  await using client = await connectTo(flags);
+  for (const address of (await client.call("status", {})).addresses) console.log(address);
+}
+
+export async function stats(flags: NodeFlags & { readonly json?: true }): Promise<void> {
+  await using client = await connectTo(flags);
+  const all = await client.call("stats", {});
+  if (flags.json === true) printJson(all);
+  else console.log(table(["COUNTER", "VALUE"], valueRows(all)));
+}
+
+export async function stop(how: Farewell, flags: NodeFlags): Promise<void> {
+  await using client = await connectTo(flags);
+  const { name } = await client.call("status", {});
+  await client.call("stop", { how });
+  console.log(`${name} has ${how === "leave" ? "left for good" : "stopped"}`);
+}

@@ -1,0 +1,108 @@
+/** What a node is told by flags and a file. Flags win. */
+import { readFile } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
+import type { MeshInit } from "@klatsch/mesh";
+import { NodeError } from "./errors.ts";
+import { Fields } from "./fields.ts";
+
+/** A unix socket's path has to fit into the kernel's `sun_path`, in bytes; the smallest of the systems we know. */
+const SOCKET_PATH_BYTES_MAX = 103;
+const SOCKET_NAME = "klatsch.sock";
+
+export interface NodeConfig {
+  readonly mesh: Omit<MeshInit, "logger" | "clock" | "random">;
+  /** Path of the unix socket for commands. */
+  readonly socket: string;
+}
+
+/** Flags of `up`. A field of the file has the name of the flag's long form. */
+export interface UpFlags {
+  readonly name?: string;
+  readonly data?: string;
+  readonly listen?: readonly string[];
+  readonly announce?: readonly string[];
+  readonly bootstrap?: readonly string[];
+  readonly mesh?: string;
+  readonly cloud?: string;
+  readonly admission?: string;
+  readonly socket?: string;
+  readonly config?: string;
+}
+
+const FIELDS = [
+  "name",
+  "data",
+  "listen",
+  "announce",
+  "bootstrap",
+  "mesh",
+  "cloud",
+  "tags",
+  "admission",
+  "socket",
+] as const;
+
+/** @throws NodeError `USAGE` naming the field. */
+export async function readConfig(flags: UpFlags): Promise<NodeConfig> {
+  const { config: file, ...given } = flags;
+  const written = file === undefined ? {} : await readConfigFile(file);
+  const merged = new Fields({ ...written, ...given }, "", "USAGE").only(...FIELDS);
+  const dataDir = resolve(merged.requiredText("data"));
+  const admission = merged.text("admission");
+  if (admission !== undefined && admission !== "open") {
+    throw new NodeError("USAGE", 'admission: must be "open"');
+  }
+  return {
+    socket: socketPath({ data: dataDir, socket: merged.text("socket") }),
+    mesh: {
+      name: merged.requiredText("name"),
+      dataDir,
+      listen: merged.texts("listen"),
+      announce: merged.texts("announce"),
+      bootstrap: merged.texts("bootstrap"),
+      mesh: merged.text("mesh"),
+      cloud: merged.text("cloud"),
+      tags: merged.textByName("tags"),
+      admission,
+    },
+  };
+}
+
+/** The fields of a file; its relative paths start where the file is. */
+async function readConfigFile(file: string): Promise<Readonly<Record<string, unknown>>> {
+  const text = await readFile(file, "utf8").catch((error: unknown) => {
+    throw new NodeError("USAGE", `config: cannot read ${file}: ${(error as Error).message}`);
+  });
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new NodeError("USAGE", `config: ${file} is not JSON: ${(error as Error).message}`);
+  }
+  const fields = new Fields(value, `config: ${file}: `, "USAGE").only(...FIELDS);
+  const paths: Record<string, string> = {};
+  for (const name of ["data", "socket"]) {
+    const path = fields.text(name);
+    if (path !== undefined) paths[name] = resolve(dirname(file), path);
+  }
+  return { ...(value as Readonly<Record<string, unknown>>), ...paths };
+}
+
+/** Where the socket of a node is, by its data directory or by itself. @throws NodeError `USAGE`. */
+export function socketPath(where: {
+  readonly data?: string | undefined;
+  readonly socket?: string | undefined;
+}): string {
+  if (where.socket === undefined && where.data === undefined) {
+    throw new NodeError("USAGE", "data: say which node is meant, by --data DIR or --socket PATH");
+  }
+  const path = where.socket === undefined ? join(where.data ?? "", SOCKET_NAME) : where.socket;
+  const absolute = resolve(path);
+  if (Buffer.byteLength(absolute) > SOCKET_PATH_BYTES_MAX) {
+    throw new NodeError(
+      "USAGE",
+      `socket: ${absolute} is longer than ${SOCKET_PATH_BYTES_MAX} bytes; choose a shorter one by --socket`,
+    );
+  }
+  return absolute;
+}

@@ -1,0 +1,87 @@
+/** A node: mesh, queues and the socket for commands, started and stopped in order. */
+import { mkdir } from "node:fs/promises";
+import type { Logger } from "@klatsch/kit";
+import { createMesh } from "@klatsch/mesh";
+import type { Mesh } from "@klatsch/mesh";
+import { createQueues } from "@klatsch/queue";
+import type { Queues } from "@klatsch/queue";
+import type { NodeConfig } from "./config.ts";
+import { createOperations } from "./operations.ts";
+import type { Operations } from "./operations.ts";
+import type { Farewell } from "./protocol.ts";
+import { SocketServer } from "./server.ts";
+
+export class Daemon {
+  readonly mesh: Mesh;
+  readonly #queues: Queues;
+  readonly #server: SocketServer;
+  readonly #ended = Promise.withResolvers<Error | undefined>();
+  #failure: Error | undefined;
+  #departing: Promise<void> | undefined;
+
+  private constructor(mesh: Mesh, queues: Queues, server: SocketServer) {
+    this.mesh = mesh;
+    this.#queues = queues;
+    this.#server = server;
+    mesh.on("mesh:failed", ({ error }) => this.#fail(error));
+    queues.on("queues:failed", ({ error }) => this.#fail(error));
+  }
+
+  /** @throws NodeError, MeshError or QueueError; nothing is left running then. */
+  static async start({ mesh: init, socket }: NodeConfig, logger: Logger): Promise<Daemon> {
+    await mkdir(init.dataDir, { recursive: true, mode: 0o700 });
+    const ready = Promise.withResolvers<Operations>();
+    ready.promise.catch(() => undefined); // Perhaps nobody asks.
+    // First of all: it tells whether a node runs here already, and a second one would harm the first.
+    const server = await SocketServer.listen(socket, ready.promise);
+    let mesh: Mesh | undefined;
+    try {
+      mesh = await createMesh({ ...init, logger });
+      const queues = await createQueues({ mesh, dataDir: init.dataDir, logger });
+      const daemon = new Daemon(mesh, queues, server);
+      ready.resolve(createOperations({ mesh, queues, stop: (how) => daemon.#depart(how) }));
+      return daemon;
+    } catch (error) {
+      ready.reject(error);
+      await mesh?.stop();
+      await server.close();
+      throw error;
+    }
+  }
+
+  /** Resolves once everything has stopped; with the error if that is why. */
+  get ended(): Promise<Error | undefined> {
+    return this.#ended.promise;
+  }
+
+  /** Resolves once everything has stopped. May be called twice; the first call says how. */
+  async stop(how: Farewell): Promise<void> {
+    await this.#depart(how).catch(() => undefined); // `ended` tells.
+    await this.ended;
+  }
+
+  /** Resolves once this node has left the mesh. The socket closes after that, when all are answered. */
+  #depart(how: Farewell): Promise<void> {
+    this.#departing ??= this.#leaveMesh(how)
+      .catch((error: unknown) => {
+        this.#failure ??= error instanceof Error ? error : new Error(String(error));
+        throw error;
+      })
+      .finally(() => void this.#server.close().then(() => this.#ended.resolve(this.#failure)));
+    return this.#departing;
+  }
+
+  async #leaveMesh(how: Farewell): Promise<void> {
+    this.#server.refuse();
+    try {
+      await this.#queues.stop(); // Releases what is held while others can still hear of it.
+    } finally {
+      await (how === "leave" ? this.mesh.leave() : this.mesh.stop());
+    }
+  }
+
+  #fail(error: Error): void {
+    this.#failure ??= error;
+    this.#depart("stop").catch(() => undefined); // `ended` tells.
+  }
+}

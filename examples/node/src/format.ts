@@ -1,0 +1,60 @@
+/** How things look to people. */
+import type { Member } from "@klatsch/mesh";
+import type { MemberChange } from "./protocol.ts";
+
+/** Rows below their headings, in columns; the last one is not padded. */
+export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
+  const lines = [headings, ...rows].map((row) => row.map(printable));
+  const widths = headings.map((_, column) => Math.max(...lines.map((row) => row[column]?.length ?? 0)));
+  return lines
+    .map((row) =>
+      row
+        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .join("  ")
+        .trimEnd(),
+    )
+    .join("\n");
+}
+
+/** Other nodes chose these texts: a terminal must not take them for orders. */
+function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, "?");
+}
+
+export function membersTable(members: readonly Member[]): string {
+  return table(
+    ["NAME", "STATUS", "EVIDENCE", "CLOUD", "BOOT", "INCARNATION", "LINKED", "ADDRESS"],
+    members
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+      .map((member) => [
+        member.name,
+        member.status,
+        member.evidence,
+        member.cloud,
+        String(member.boot),
+        String(member.incarnation),
+        linkOf(member),
+        member.addresses[0] ?? "-",
+      ]),
+  );
+}
+
+function linkOf({ self, linked }: Member): string {
+  if (self) return "self";
+  return linked ? "yes" : "no";
+}
+
+/** One line: when, who, what, and why that is believed. */
+export function changeLine({ change, member }: MemberChange): string {
+  const time = new Date().toTimeString().slice(0, 8);
+  return printable(`${time} ${member.name} ${change} (${member.evidence}, boot ${member.boot})`);
+}
+
+/** `{ mesh: { links: 2 } }` as rows `mesh.links`, `2`. */
+export function valueRows(value: object, prefix = ""): string[][] {
+  return Object.entries(value).flatMap(([name, each]: [string, unknown]) =>
+    typeof each === "object" && each !== null
+      ? valueRows(each, `${prefix}${name}.`)
+      : [[`${prefix}${name}`, String(each)]],
+  );
+}

@@ -1,0 +1,117 @@
+#!/usr/bin/env -S node --conditions=klatsch-source --disable-warning=ExperimentalWarning
+/** The command line: what can be said, and which exit code follows. */
+import { KlatschError } from "@klatsch/kit";
+import { Command, CommanderError, InvalidArgumentError } from "commander";
+import * as node from "./commands/node.ts";
+import * as queue from "./commands/queue.ts";
+import type { UpFlags } from "./config.ts";
+
+/** Exit code for a command line or configuration that cannot be. */
+const USAGE = 2;
+const USAGE_CODES: ReadonlySet<string> = new Set(["USAGE", "INVALID_OPTIONS", "BAD_REQUEST"]);
+
+function wholeNumber(text: string): number {
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (!Number.isSafeInteger(value)) throw new InvalidArgumentError("It must be a whole number.");
+  return value;
+}
+
+function addUp(program: Command): void {
+  program
+    .command("up")
+    .description("run a node until it is told to stop")
+    .option("--name <name>", "what people call this node")
+    .option("--data <dir>", "directory of its identity and queues; one node each")
+    .option("--listen <address...>", "multiaddrs to listen on (default: loopback, any port)")
+    .option("--announce <address...>", "multiaddrs that others shall dial, if they differ")
+    .option("--bootstrap <address...>", "full addresses of nodes to join by")
+    .option("--mesh <name>", "only nodes of the same mesh name meet")
+    .option("--cloud <name>", "where this node is")
+    .option("--admission <rule>", '"open" is needed to listen beyond loopback')
+    .option("--socket <path>", "unix socket for commands (default: klatsch.sock in the data directory)")
+    .option("--config <file>", "JSON with fields named like these flags, and tags; flags win")
+    .action(async (flags: UpFlags) => {
+      // Not before: the commands for a running node have no use for a mesh of their own, and start faster.
+      const { up } = await import("./commands/up.ts");
+      process.exitCode = await up(flags);
+    });
+}
+
+/** A command for a running node. */
+function asking(parent: Command, usage: string, description: string): Command {
+  return parent
+    .command(usage)
+    .description(description)
+    .option("--data <dir>", "data directory of the node")
+    .option("--socket <path>", "its socket, if that is elsewhere");
+}
+
+function withQueueOptions(command: Command): Command {
+  return command
+    .option("--replicas <count>", "stores that keep each message, odd (default: 3)", wholeNumber)
+    .option("--lease-ms <ms>", "how long a taken message is held (default: 30000)", wholeNumber)
+    .option("--max-deliveries <count>", "failures after which it is dead (default: 20)", wholeNumber);
+}
+
+function addNodeCommands(program: Command): void {
+  asking(program, "members", "who is there, as the node sees it")
+    .option("--json", "as JSON")
+    .option("--watch", "then each change, until interrupted")
+    .action(node.members);
+  asking(program, "addresses", "the node's full addresses, for --bootstrap").action(node.addresses);
+  asking(program, "stats", "the node's counters").option("--json", "as JSON").action(node.stats);
+  asking(program, "stop", "stop the node; it may come back").action((flags: node.NodeFlags) =>
+    node.stop("stop", flags),
+  );
+  asking(program, "leave", "stop the node for good").action((flags: node.NodeFlags) =>
+    node.stop("leave", flags),
+  );
+}
+
+function addQueueCommands(program: Command): void {
+  const queues = program.command("queue").description("put messages, take them, and look after queues");
+  withQueueOptions(asking(queues, "declare <queue>", "make a queue known")).action(queue.declare);
+  withQueueOptions(asking(queues, "put <queue> [text]", "enter a message: the text, or standard input"))
+    .option("--timeout-ms <ms>", "how long to wait for a quorum (default: 10000)", wholeNumber)
+    .action(queue.put);
+  withQueueOptions(asking(queues, "take <queue>", "print a message and acknowledge it"))
+    .option("--timeout-ms <ms>", "how long to wait for one (default: for ever)", wholeNumber)
+    .option("--no-ack", "put it back instead")
+    .action(queue.take);
+  asking(queues, "ls", "queues used by way of this node since it started")
+    .option("--json", "as JSON")
+    .action(queue.list);
+  asking(queues, "resolve <id>", "what became of a message: ACKED, NEVER, PENDING or UNKNOWN")
+    .option("--timeout-ms <ms>", "how long to wait for a decision (default: 10000)", wholeNumber)
+    .action(queue.resolve);
+}
+
+function createProgram(): Command {
+  const program = new Command("klatsch")
+    .description("a node of a masterless mesh, and commands for it")
+    .exitOverride()
+    .showHelpAfterError('("klatsch help" tells more)')
+    .addHelpText("after", "\nexit codes: 0 done, 1 failed, 2 a command line or configuration that cannot be");
+  addUp(program);
+  addNodeCommands(program);
+  addQueueCommands(program);
+  return program;
+}
+
+async function main(): Promise<void> {
+  try {
+    await createProgram().parseAsync();
+  } catch (error) {
+    process.exitCode = exitCodeOf(error);
+    if (error instanceof CommanderError) return; // It has been told.
+    if (error instanceof KlatschError) console.error(`klatsch: ${error.message} (${error.code})`);
+    else console.error(error);
+  }
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE;
+  return error instanceof KlatschError && USAGE_CODES.has(error.code) ? USAGE : 1;
+}
+
+await main();

@@ -1,0 +1,170 @@
+/** What a node does for those who ask at its socket. */
+import { once } from "node:events";
+import type { Mesh } from "@klatsch/mesh";
+import type { Message, Queue, QueueInit, Queues } from "@klatsch/queue";
+import { NodeError } from "./errors.ts";
+import type { Fields } from "./fields.ts";
+import { FAREWELLS, MEMBER_CHANGES, VERDICTS, WAIT_MS_MAX } from "./protocol.ts";
+import type { Contract, Farewell, MemberChange, Operation, QueueStatus } from "./protocol.ts";
+
+/** Messages that one connection may hold. */
+const HOLDS_MAX = 64;
+
+/** What a connection lends to its operations. */
+interface Caller {
+  /** Aborts when nobody waits for the answer any more. */
+  readonly signal: AbortSignal;
+  /** Messages taken and not settled, by hold. */
+  readonly holds: Map<number, Message>;
+}
+
+export type Operations = {
+  readonly [Op in Operation]: (
+    args: Fields,
+    caller: Caller,
+    emit: (event: unknown) => void,
+  ) => Promise<Contract[Op]["result"]>;
+};
+
+export interface OperationsInit {
+  readonly mesh: Mesh;
+  readonly queues: Queues;
+  /** Resolves once the node has left the mesh; the socket is still open then. */
+  readonly stop: (how: Farewell) => Promise<void>;
+}
+
+/** Tells each change of the membership until the returned function is called. */
+export function watchMembers(mesh: Mesh, tell: (change: MemberChange) => void): () => void {
+  const ends = MEMBER_CHANGES.map((change) =>
+    mesh.on(`member:${change}`, (member) => tell({ change, member })),
+  );
+  return () => {
+    for (const end of ends) end();
+  };
+}
+
+export function createOperations({ mesh, queues, stop }: OperationsInit): Operations {
+  return {
+    status: async (args) => {
+      args.only();
+      const { name, peerId, boot } = mesh;
+      return { name, peerId, boot, pid: process.pid, addresses: mesh.addresses() };
+    },
+    members: async (args) => {
+      args.only();
+      return mesh.members();
+    },
+    "members.watch": async (args, { signal }, emit) => {
+      args.only();
+      const end = watchMembers(mesh, emit);
+      if (!signal.aborted) await once(signal, "abort");
+      end();
+      return {};
+    },
+    ...queueOperations(queues),
+    stats: async (args) => {
+      args.only();
+      const uptimeMs = Math.round(process.uptime() * 1_000);
+      return {
+        mesh: mesh.stats(),
+        queues: queues.stats(),
+        process: { pid: process.pid, uptimeMs, rssBytes: process.memoryUsage.rss() },
+      };
+    },
+    stop: async (args) => {
+      await stop(args.only("how").oneOf("how", FAREWELLS));
+      return {};
+    },
+  };
+}
+
+type QueueOperation = Extract<Operation, `queue.${string}`>;
+const QUEUE_FIELDS = ["queue", "replicas", "leaseMs", "maxDeliveries"] as const;
+
+function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
+  /** Queues that were used here, by name. */
+  const known = new Map<string, Queue>();
+  let lastHold = 0;
+
+  /** A queue with the options given; without any, what was said of it before, here, or the defaults. */
+  const open = async (args: Fields): Promise<Queue> => {
+    const name = args.requiredText("queue");
+    const init: QueueInit = {
+      replicas: args.wholeNumber("replicas", 1, 15),
+      leaseMs: args.wholeNumber("leaseMs", 1_000, WAIT_MS_MAX),
+      maxDeliveries: args.wholeNumber("maxDeliveries", 1, 1_000_000),
+    };
+    const before = known.get(name);
+    if (before !== undefined && Object.values(init).every((value) => value === undefined)) return before;
+    const queue = await queues.declare(name, init);
+    known.set(name, queue);
+    return queue;
+  };
+
+  return {
+    "queue.declare": async (args) => statusOf(await open(args.only(...QUEUE_FIELDS))),
+    "queue.put": async (args) => {
+      args.only(...QUEUE_FIELDS, "body", "timeoutMs");
+      const timeoutMs = args.wholeNumber("timeoutMs", 1, WAIT_MS_MAX);
+      const body = bytesOf(args.text("body"));
+      const queue = await open(args);
+      return await queue.enqueue(body, { timeoutMs });
+    },
+    "queue.take": async (args, caller) => {
+      args.only(...QUEUE_FIELDS, "timeoutMs");
+      const timeoutMs = args.wholeNumber("timeoutMs", 1, WAIT_MS_MAX);
+      if (caller.holds.size >= HOLDS_MAX) {
+        throw new NodeError("LIMIT_REACHED", `a connection holds ${HOLDS_MAX} messages at most`);
+      }
+      const message = await take(await open(args), caller.signal, timeoutMs);
+      lastHold += 1;
+      caller.holds.set(lastHold, message);
+      const { id, epoch, attempt, body } = message;
+      return { hold: lastHold, id, epoch, attempt, body: Buffer.from(body).toString("base64") };
+    },
+    "queue.settle": async (args, { holds }) => {
+      args.only("hold", "verdict");
+      const hold = args.wholeNumber("hold", 1, Number.MAX_SAFE_INTEGER) ?? 0;
+      const verdict = args.oneOf("verdict", VERDICTS);
+      const message = holds.get(hold);
+      if (message === undefined) throw new NodeError("BAD_REQUEST", `hold: ${hold} is not held here`);
+      holds.delete(hold);
+      await message[verdict]();
+      return {};
+    },
+    "queue.list": async (args) => {
+      args.only();
+      return [...known.values()].map(statusOf).sort((a, b) => (a.name < b.name ? -1 : 1));
+    },
+    "queue.resolve": async (args) => {
+      args.only("id", "timeoutMs");
+      const timeoutMs = args.wholeNumber("timeoutMs", 1, WAIT_MS_MAX);
+      return { resolution: await queues.resolve(args.requiredText("id"), { timeoutMs }) };
+    },
+  };
+}
+
+function statusOf({ name, replicas, leaseMs, maxDeliveries, depth }: Queue): QueueStatus {
+  return { name, replicas, leaseMs, maxDeliveries, depth };
+}
+
+async function take(queue: Queue, gone: AbortSignal, timeoutMs: number | undefined): Promise<Message> {
+  const late = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
+  const signal = late === undefined ? gone : AbortSignal.any([gone, late]);
+  const message = await queue.take({ signal }).catch((error: unknown) => {
+    if (gone.aborted) throw new NodeError("CANCELLED", "nobody waits for the message any more");
+    if (late?.aborted === true) throw new NodeError("TIMED_OUT", `no message within ${timeoutMs} ms`);
+    throw error;
+  });
+  if (!gone.aborted) return message;
+  await message.release(); // It came in the moment its taker went.
+  throw new NodeError("CANCELLED", "nobody waits for the message any more");
+}
+
+/** @throws NodeError `BAD_REQUEST`: `Buffer.from` alone would skip what is no base64. */
+function bytesOf(text: string | undefined): Uint8Array {
+  if (text === undefined) throw new NodeError("BAD_REQUEST", "body: is required");
+  const bytes = Buffer.from(text, "base64");
+  if (bytes.toString("base64") !== text) throw new NodeError("BAD_REQUEST", "body: must be base64");
+  return bytes;
+}

@@ -1,0 +1,159 @@
+/** What is said on the socket of a node: JSON, one object a line, each answer with the id of its request. */
+import type { Member, MeshStats } from "@klatsch/mesh";
+import type { QueuesStats, Resolution } from "@klatsch/queue";
+import { NodeError } from "./errors.ts";
+import { Fields } from "./fields.ts";
+
+/** Longest line of either side, in bytes: the longest message body as base64, and room for its envelope. */
+export const LINE_BYTES_MAX: number = 2 * 1_024 * 1_024;
+/** Longest wait that can be asked for, in milliseconds. */
+export const WAIT_MS_MAX = 2_147_483_647;
+
+/** Options of a queue; those left out have the package's defaults. */
+export interface QueueArgs {
+  readonly queue: string;
+  readonly replicas?: number | undefined;
+  readonly leaseMs?: number | undefined;
+  readonly maxDeliveries?: number | undefined;
+}
+
+interface NodeStatus {
+  readonly name: string;
+  readonly peerId: string;
+  readonly boot: number;
+  readonly pid: number;
+  readonly addresses: readonly string[];
+}
+
+export interface QueueStatus {
+  readonly name: string;
+  readonly replicas: number;
+  readonly leaseMs: number;
+  readonly maxDeliveries: number;
+  readonly depth: number;
+}
+
+interface Taken {
+  /** What `queue.settle` calls it; it is released when the connection ends. */
+  readonly hold: number;
+  readonly id: string;
+  readonly epoch: number;
+  readonly attempt: number;
+  /** In base64. */
+  readonly body: string;
+}
+
+interface NodeStats {
+  readonly mesh: MeshStats;
+  readonly queues: QueuesStats;
+  readonly process: { readonly pid: number; readonly uptimeMs: number; readonly rssBytes: number };
+}
+
+export const MEMBER_CHANGES = [
+  "joined",
+  "suspected",
+  "refuted",
+  "died",
+  "stopped",
+  "left",
+  "forgotten",
+] as const;
+
+export interface MemberChange {
+  readonly change: (typeof MEMBER_CHANGES)[number];
+  readonly member: Member;
+}
+
+type None = Readonly<Record<string, never>>;
+
+/** All operations, with what they are given and what they answer. */
+export interface Contract {
+  status: { args: None; result: NodeStatus };
+  members: { args: None; result: readonly Member[] };
+  /** Each change is an event; answered only when it ends. */
+  "members.watch": { args: None; result: None };
+  "queue.declare": { args: QueueArgs; result: QueueStatus };
+  "queue.put": {
+    args: QueueArgs & { readonly body: string; readonly timeoutMs?: number | undefined };
+    result: { readonly id: string };
+  };
+  "queue.take": { args: QueueArgs & { readonly timeoutMs?: number | undefined }; result: Taken };
+  "queue.settle": { args: { readonly hold: number; readonly verdict: Verdict }; result: None };
+  "queue.list": { args: None; result: readonly QueueStatus[] };
+  "queue.resolve": {
+    args: { readonly id: string; readonly timeoutMs?: number | undefined };
+    result: { readonly resolution: Resolution };
+  };
+  stats: { args: None; result: NodeStats };
+  /** Answered once the node has left the mesh. */
+  stop: { args: { readonly how: Farewell }; result: None };
+}
+
+export type Operation = keyof Contract;
+
+export const VERDICTS = ["ack", "release"] as const;
+type Verdict = (typeof VERDICTS)[number];
+
+/** `stop`: it may come back. `leave`: it is gone for good. */
+export const FAREWELLS = ["stop", "leave"] as const;
+export type Farewell = (typeof FAREWELLS)[number];
+
+export interface Request {
+  readonly id: number;
+  readonly op: string;
+  readonly args: Fields;
+}
+
+/** One line from a node. `id` is `null` where the request had none that could be read. */
+export interface Answer {
+  readonly id: number | null;
+  readonly ok?: unknown;
+  /** More follow, until `ok` or `error`. */
+  readonly event?: unknown;
+  readonly error?: { readonly code: string; readonly message: string };
+}
+
+/** @throws NodeError `BAD_REQUEST` saying what is wrong. */
+export function parseRequest(line: string): Request {
+  const fields = new Fields(parseJson(line), "request: ", "BAD_REQUEST").only("id", "op", "args");
+  const id = fields.wholeNumber("id", 0, Number.MAX_SAFE_INTEGER);
+  if (id === undefined) throw new NodeError("BAD_REQUEST", "request: id: is required");
+  const op = fields.requiredText("op");
+  return { id, op, args: new Fields((JSON.parse(line) as { args?: unknown }).args ?? {}, "", "BAD_REQUEST") };
+}
+
+function parseJson(line: string): unknown {
+  try {
+    return JSON.parse(line) as unknown;
+  } catch {
+    throw new NodeError("BAD_REQUEST", "request: is not JSON");
+  }
+}
+
+/** Cuts a stream of bytes into lines, and keeps no more than the longest allowed. */
+export class LineReader {
+  readonly #chunks: Buffer[] = [];
+  #waiting = 0;
+
+  /** The lines that are complete now. @throws NodeError `LIMIT_REACHED`; the reader is of no use afterwards. */
+  push(chunk: Buffer): string[] {
+    const lines: string[] = [];
+    let from = 0;
+    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, from)) {
+      this.#keep(chunk.subarray(from, end));
+      lines.push(Buffer.concat(this.#chunks.splice(0)).toString("utf8"));
+      this.#waiting = 0;
+      from = end + 1;
+    }
+    this.#keep(chunk.subarray(from));
+    return lines;
+  }
+
+  #keep(bytes: Buffer): void {
+    this.#waiting += bytes.length;
+    if (this.#waiting > LINE_BYTES_MAX) {
+      throw new NodeError("LIMIT_REACHED", `a line is longer than ${LINE_BYTES_MAX} bytes`);
+    }
+    if (bytes.length > 0) this.#chunks.push(bytes);
+  }
+}

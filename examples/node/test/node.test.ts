@@ -1,0 +1,182 @@
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { stat } from "node:fs/promises";
+import { connect } from "node:net";
+import { createInterface } from "node:readline";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Client } from "../src/client.ts";
+import { LINE_BYTES_MAX } from "../src/protocol.ts";
+import type { Answer } from "../src/protocol.ts";
+import { launch, Nodes, run, until } from "./nodes.ts";
+import type { NodeProcess } from "./nodes.ts";
+
+let nodes: Nodes;
+let a: NodeProcess;
+let b: NodeProcess;
+let c: NodeProcess;
+
+beforeAll(async () => {
+  nodes = await Nodes.create();
+  a = nodes.start("a");
+  const bootstrap = await a.up();
+  b = nodes.start("b", bootstrap);
+  c = nodes.start("c", bootstrap);
+  await Promise.all([b.up(), c.up()]);
+  await Nodes.meet(a, b, c);
+});
+
+afterAll(() => nodes[Symbol.asyncDispose]());
+
+/** Writes `bytes` to the socket of a node and gives what it answers until it hangs up. */
+async function answersTo(node: NodeProcess, bytes: Uint8Array): Promise<Answer[]> {
+  const socket = connect(node.socket);
+  let text = "";
+  socket.on("data", (data) => (text += data.toString()));
+  socket.on("error", () => undefined); // It may hang up while we write.
+  socket.end(bytes);
+  await once(socket, "close");
+  return text
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as Answer);
+}
+
+describe("klatsch", () => {
+  it("shows all members as a table", async () => {
+    const { stdout, code } = await run(["members", "--data", b.dataDir]);
+    expect(code).toBe(0);
+    const [heading, ...rows] = stdout.trimEnd().split("\n");
+    expect(heading?.split(/\s+/)).toEqual(
+      "NAME STATUS EVIDENCE CLOUD BOOT INCARNATION LINKED ADDRESS".split(" "),
+    );
+    expect(rows.map((row) => row.split(/\s+/).slice(0, 2))).toEqual([
+      ["a", "alive"],
+      ["b", "alive"],
+      ["c", "alive"],
+    ]);
+  });
+
+  it("puts on one node and takes on another", async () => {
+    const put = await run(["queue", "put", "jobs", "wash the cups", "--data", a.dataDir]);
+    expect(put).toMatchObject({ code: 0, stderr: "" });
+    expect(await run(["queue", "take", "jobs", "--data", b.dataDir])).toMatchObject({
+      code: 0,
+      stdout: "wash the cups",
+    });
+    const id = put.stdout.trim();
+    await c.ask(async (client) => {
+      expect(await client.call("queue.resolve", { id })).toEqual({ resolution: "ACKED" });
+    });
+  });
+
+  it("puts what standard input has, and puts back what is not acknowledged", async () => {
+    const flags = ["--replicas", "1", "--data", c.dataDir];
+    await run(["queue", "put", "piped", ...flags], "line\n");
+    const first = await run(["queue", "take", "piped", "--no-ack", "--data", c.dataDir]);
+    expect(first).toMatchObject({ code: 0, stdout: "line\n" });
+    const again = await c.ask(async (client) => {
+      const { hold, body } = await client.call("queue.take", { queue: "piped" });
+      await client.call("queue.settle", { hold, verdict: "ack" });
+      return body;
+    });
+    expect(Buffer.from(again, "base64").toString()).toBe("line\n");
+    const none = await run(["queue", "take", "piped", "--timeout-ms", "1", "--data", c.dataDir]);
+    expect(none).toMatchObject({ code: 1, stdout: "", stderr: expect.stringContaining("TIMED_OUT") });
+    const conflict = c.ask((client) => client.call("queue.declare", { queue: "piped", replicas: 3 }));
+    await expect(conflict).rejects.toMatchObject({ code: "QUEUE_CONFLICT" });
+  });
+
+  it("hands a message to the next when its taker goes away", async () => {
+    const body = Buffer.from("twice").toString("base64");
+    await a.ask((client) => client.call("queue.put", { queue: "left", body }));
+    const first = await b.ask((client) => client.call("queue.take", { queue: "left" }));
+    const second = await a.ask((client) => client.call("queue.take", { queue: "left" }));
+    expect(second.id).toBe(first.id);
+    expect(second.epoch).toBeGreaterThan(first.epoch);
+  });
+});
+
+describe("a node's socket", () => {
+  it("is for its user only", async () => {
+    expect((await stat(a.socket)).mode & 0o777).toBe(0o600);
+  });
+
+  it("answers bad input with an error, in place, and goes on", async () => {
+    const lines = [
+      "no JSON",
+      "[]",
+      '{"id":-1,"op":"status"}',
+      '{"id":1}',
+      '{"id":2,"op":"constructor"}',
+      '{"id":3,"op":"queue.put","args":{"queue":"jobs","body":"%%"}}',
+      '{"id":4,"op":"queue.put","args":{"queue":7,"body":""}}',
+      '{"id":5,"op":"queue.settle","args":{"hold":1,"verdict":"ack"}}',
+      '{"id":6,"op":"members","args":{"extra":1}}',
+      '{"id":7,"op":"status"}',
+    ];
+    const answers = await answersTo(a, Buffer.from(`${lines.join("\n")}\n`));
+    const errors = new Map(answers.map(({ id, error }) => [id, error]));
+    expect(answers).toHaveLength(lines.length);
+    expect(answers.filter(({ error }) => error?.code === "BAD_REQUEST")).toHaveLength(lines.length - 1);
+    expect(errors.get(4)?.message).toBe("queue: must be text");
+    expect(errors.get(6)?.message).toContain("extra");
+    expect(errors.get(7)).toBeUndefined();
+  });
+
+  it("survives random bytes and endless lines", async () => {
+    const before = await a.ask((client) => client.call("status", {}));
+    for (let round = 0; round < 20; round += 1) {
+      const bytes = Buffer.concat([randomBytes(5_000), Buffer.from("\n")]);
+      for (const answer of await answersTo(a, bytes)) expect(answer.error?.code).toBe("BAD_REQUEST");
+    }
+    const long = await answersTo(a, Buffer.alloc(LINE_BYTES_MAX + 1, "x"));
+    for (const { error } of long) expect(error?.code).toBe("LIMIT_REACHED");
+    expect(await a.ask((client) => client.call("status", {}))).toEqual(before);
+  });
+});
+
+describe("klatsch up", () => {
+  it("leaves a node alone that runs there already", async () => {
+    const second = await run(["up", "--name", "a", "--data", a.dataDir]);
+    expect(second).toMatchObject({ code: 1, stderr: expect.stringContaining("ALREADY_RUNNING") });
+    expect((await a.ask((client) => client.call("members", {}))).length).toBe(3);
+  });
+
+  it("shows a killed node as dead, and alive once it is up again where its socket was left", async () => {
+    const watch = launch("members", "--watch", "--json", "--data", b.dataDir);
+    const lines = createInterface(watch.stdout)[Symbol.asyncIterator]();
+    expect(JSON.parse((await lines.next()).value as string)).toMatchObject({ members: { length: 3 } });
+    await c.signal("SIGKILL");
+    const change: unknown = JSON.parse((await lines.next()).value as string);
+    expect(change).toMatchObject({ member: { name: "c" } });
+    await using client = await Client.connect(a.socket);
+    const statusOfC = async (): Promise<string | undefined> =>
+      (await client.call("members", {})).find(({ name }) => name === "c")?.status;
+    await until("a sees c dead", async () => (await statusOfC()) === "dead");
+    const table = await run(["members", "--data", a.dataDir]);
+    expect(table.stdout).toMatch(/^c +dead /m);
+
+    c = nodes.start("c", await a.up());
+    await c.up();
+    await until("a sees c alive", async () => (await statusOfC()) === "alive");
+    watch.kill();
+  });
+
+  it("stops in order: by command, for good, and by a signal", async () => {
+    expect(await run(["stop", "--data", c.dataDir])).toMatchObject({ code: 0, stdout: "c has stopped\n" });
+    expect(await c.exitCode()).toBe(0);
+    await expect(stat(c.socket)).rejects.toThrow("ENOENT");
+    expect((await run(["leave", "--data", b.dataDir])).stdout).toBe("b has left for good\n");
+    expect(await b.exitCode()).toBe(0);
+    await a.ask((client) =>
+      until("a sees both go", async () => {
+        const members = await client.call("members", {});
+        const statuses = members.map(({ name, status }) => `${name} ${status}`);
+        return ["b left", "c stopped"].every((status) => statuses.includes(status));
+      }),
+    );
+    expect(await a.signal("SIGTERM")).toBe(0);
+    const after = await run(["members", "--data", a.dataDir]);
+    expect(after).toMatchObject({ code: 1, stderr: expect.stringContaining("NOT_RUNNING") });
+  });
+});
