@@ -153,6 +153,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly #handlers: Handlers;
   readonly #links = new Map<StoreId, ReplicaLink>();
   #effects: QueueEffect[] = [];
+  #isRosterNew = false;
 
   constructor(init: QueueCoreInit) {
     this.peer = init.peer;
@@ -242,9 +243,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       },
       onVerdict: (requestId, code) => this.#emit({ type: "verdict", requestId, code }),
       onRosterChanged: () => {
-        const consumes = this.#consumers.queues();
-        this.#tellOthers({ type: "roster", consumes });
-        this.#onRoster(this.peer, consumes);
+        this.#isRosterNew = true;
       },
     });
   }
@@ -326,6 +325,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   /** Whole frames leave: one per peer and kind, however many inputs came. */
   flush(now: Instant): readonly QueueEffect[] {
     this.now = now;
+    this.#tellRoster();
     this.#consumers.flush();
     this.lanes.flush();
     for (const [store, link] of this.#links) {
@@ -422,6 +422,15 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#consumers.linkUp(from);
     this.#steals.recheck();
     this.#onRoster(from, hello.consumes);
+  }
+
+  /** Once a run, however many consumers came or went: the roster is told whole. */
+  #tellRoster(): void {
+    if (!this.#isRosterNew) return;
+    this.#isRosterNew = false;
+    const consumes = this.#consumers.queues();
+    this.#tellOthers({ type: "roster", consumes });
+    this.#onRoster(this.peer, consumes);
   }
 
   #onRoster(from: PeerId, consumes: readonly QueueId[]): void {
