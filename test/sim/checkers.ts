@@ -194,6 +194,17 @@ export class Checker {
     known.history.push({ kind: "grant", from: 0, to: this.#world.events.now, epoch });
   }
 
+  /** A delivery whose body its node's disk does not have: right only if the lease is over by now. */
+  onBodiless(node: SimNode, { lane, seq, epoch }: Delivery): void {
+    const message = this.#message(lane, seq, "delivery");
+    const latest = this.truth.latest(message);
+    if (latest?.state !== "LEASED" || latest.epoch !== epoch) return;
+    this.#world.violate(
+      "BODY_DELIVERED",
+      `${nameOf(message)} epoch ${epoch} is without its body at ${node.peer}`,
+    );
+  }
+
   #checkBody(
     message: MessageTruth,
     body: Uint8Array | undefined,

@@ -6,6 +6,7 @@ import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
 import { keyOf } from "../../packages/queue/src/core/records.ts";
 import type { LaneId, PeerId, StoreId } from "../../packages/queue/src/core/types.ts";
 import type { Session } from "./network.ts";
+import { describeMessage } from "./trace.ts";
 import type { World } from "./world.ts";
 
 type Persist = QueueEffect & { readonly type: "persist" };
@@ -169,6 +170,9 @@ export class SimNode {
   #phase(effect: QueueEffect): EffectPhase {
     switch (effect.type) {
       case "persist":
+        if (effect.fresh && this.disk.view.has(effect.key)) {
+          this.#world.violate("FRESH_IS_FRESH", `${this.peer} calls ${effect.key} fresh`);
+        }
         this.disk.write(effect.key, effect.record);
         this.#world.checker.onWritten(this, effect.key, effect.record);
         return "persist";
@@ -211,11 +215,14 @@ export class SimNode {
   }
 
   #send(to: PeerId, draft: Message, batchNo: number): void {
-    const message = this.#complete(draft, batchNo);
     if (to === this.peer) {
+      // Bodies are read as they are handed over.
+      const message = draft.type === "ok" ? { ...draft, batchNo } : draft;
+      this.#world.trace(() => `${this.peer} ↺ ${describeMessage(message)}`);
       this.enter({ type: "message", from: to, message });
       return;
     }
+    const message = this.#complete(draft, batchNo);
     this.#world.onSent(this, to, message);
     const session = this.links.get(to);
     if (session !== undefined) {

@@ -147,8 +147,6 @@ export class Workload {
 
   onEffect(node: SimNode, effect: QueueEffect): void {
     switch (effect.type) {
-      case "deliver":
-        return this.#handle(node, effect.item);
       case "leaseLost":
         return this.#onLeaseLost(node, `${effect.lane}-${effect.seq}-${effect.epoch}`);
       case "enqueued": {
@@ -177,8 +175,16 @@ export class Workload {
 
   #answered(id: number): Request | undefined {
     const request = this.requests.get(id);
-    if (request === undefined) this.#world.violate("ANSWERED_ONCE", `request ${id} is answered again`);
+    if (request === undefined) return this.#world.violate("ANSWERED_ONCE", `request ${id} is answered again`);
     this.requests.delete(id);
+    const lateMs = this.#world.events.now - request.deadlineAt;
+    // Clocks differ, timers fire in steps of 10 ms, and what stood still answers late.
+    if (lateMs > 100 && this.#world.scenario.faults.stall === 0) {
+      this.#world.violate(
+        "ANSWERED_IN_TIME",
+        `${request.kind} ${id} is answered ${lateMs.toFixed(0)} ms late`,
+      );
+    }
     return request;
   }
 
@@ -196,7 +202,13 @@ export class Workload {
 
   // Handlers.
 
-  #handle(node: SimNode, item: Delivery): void {
+  giveBack(node: SimNode, item: Delivery): void {
+    const handling: Handling = { item, node, asked: false };
+    this.#handling.set(keyOf(item), handling);
+    this.#judge(handling, { kind: "release" });
+  }
+
+  handle(node: SimNode, item: Delivery): void {
     const { scenario, events, dice } = this.#world;
     const handling: Handling = { item, node, asked: false };
     this.#handling.set(keyOf(item), handling);
@@ -221,6 +233,7 @@ export class Workload {
     const { events, dice } = this.#world;
     const handling = this.#handling.get(key);
     if (handling?.node !== node) return;
+    if (this.#world.isTranquil) this.#world.violate("LEASE_KEPT", `${node.peer} lost ${key} for no reason`);
     // Some handlers stop at the signal, some do not care.
     const verdict: Verdict = dice.chance(0.5) ? { kind: "release" } : { kind: "ack" };
     if (dice.chance(0.7)) events.in(dice.real(0, 100), () => this.#judge(handling, verdict));

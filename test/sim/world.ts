@@ -5,7 +5,7 @@ import { decodeRecord, encodeRecord } from "../../packages/queue/src/codec/recor
 import { QueueCore } from "../../packages/queue/src/core/queue-core.ts";
 import type { QueueEffect } from "../../packages/queue/src/core/queue-core.ts";
 import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
-import type { Message } from "../../packages/queue/src/core/messages.ts";
+import type { Delivery, Message } from "../../packages/queue/src/core/messages.ts";
 import type { Descriptor, LaneId, PeerId, QueueId } from "../../packages/queue/src/core/types.ts";
 import { Checker } from "./checkers.ts";
 import { EventQueue } from "./events.ts";
@@ -143,6 +143,13 @@ export class World {
 
   // For the parts.
 
+  /** Nothing goes wrong in this run, and nothing takes long compared with a lease. */
+  get isTranquil(): boolean {
+    const { faults, delayMs, slowest, jitterMs, syncMs, leaseMs } = this.scenario;
+    const slow = 4 * (delayMs * slowest + jitterMs) + 16 * syncMs > leaseMs / 4;
+    return !slow && Object.values(faults).every((rate) => rate === 0);
+  }
+
   trace(line: () => string): void {
     this.#lines?.push(`${this.events.now.toFixed(2).padStart(9)} ${line()}`);
   }
@@ -233,11 +240,21 @@ export class World {
     if (effect.type === "enqueued" && effect.result.code === "INDETERMINATE") this.stats.indeterminate += 1;
     if (effect.type === "resolved" && effect.resolution === "NEVER") this.stats.resolvedNever += 1;
     if (effect.type === "verdict" && effect.code === "STALE") this.stats.stale += 1;
-    if (effect.type === "deliver") {
-      this.stats.delivered += 1;
-      this.checker.onDeliver(node, effect.item);
-    }
+    if (effect.type === "deliver") return this.#onDeliver(node, effect.item);
     this.workload.onEffect(node, effect);
+  }
+
+  #onDeliver(node: SimNode, item: Delivery): void {
+    const body = item.attach === true ? node.disk.body(item.lane, item.seq) : item.body;
+    if (body === undefined) {
+      // As the host does: what is finished has no body any more, and nobody is handed it.
+      this.checker.onBodiless(node, item);
+      this.workload.giveBack(node, item);
+      return;
+    }
+    this.stats.delivered += 1;
+    this.checker.onDeliver(node, { ...item, body });
+    this.workload.handle(node, item);
   }
 
   // The run.
