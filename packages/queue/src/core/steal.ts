@@ -397,7 +397,7 @@ export class Steals {
 }
 
 /** The highest ballot per register, finished seqs dropped; what END excludes never existed [M9]. */
-export function recover(
+function recover(
   right: Right,
   answers: readonly (readonly [index: number, answer: Omit<Answer, "pages" | "snapshot" | "complete">])[],
 ): Recovery {
