@@ -32,6 +32,7 @@ import {
   withFleet,
   writeJson,
 } from "./harness.ts";
+import type { FleetInit } from "./harness.ts";
 import type { MeshCommands, Sight } from "./mesh-node.ts";
 import { sharedMs } from "./serve.ts";
 
@@ -45,6 +46,8 @@ const WORKS: readonly Work[] = ["join", "sigkill", "sigstop", "rest"];
 
 interface Options {
   readonly json: string | undefined;
+  /** Directory for the nodes' CPU profiles. */
+  readonly profile: string | undefined;
   readonly works: readonly Work[];
   readonly nodes: number;
   readonly runs: number;
@@ -73,6 +76,9 @@ interface Row {
   /** `join`: until each has a link to every other. */
   readonly linkedP50Ms?: number;
   readonly linkedP99Ms?: number;
+  /** `join`: until the last `createMesh` came back, and what a node's processor worked until all were linked. */
+  readonly createdP50Ms?: number;
+  readonly cpuP50Ms?: number;
   /** `sigstop`: from SIGCONT until all see it alive again. */
   readonly refutedP50Ms?: number;
   readonly refutedP99Ms?: number;
@@ -88,6 +94,7 @@ function parseOptions(): Options {
   const { values } = parseArgs({
     options: {
       json: { type: "string" },
+      profile: { type: "string" },
       work: { type: "string", default: WORKS.join(",") },
       nodes: { type: "string", default: "20" },
       runs: { type: "string", default: "3" },
@@ -100,6 +107,7 @@ function parseOptions(): Options {
   if (one("nodes") < 2) throw new Error("--nodes: from 2");
   return {
     json: values.json,
+    profile: values.profile,
     works: values.work.split(",").map((name) => {
       const work = WORKS.find((known) => known === name);
       if (work === undefined) throw new Error(`--work: ${name} is none of ${WORKS.join(", ")}`);
@@ -122,8 +130,12 @@ async function addressOf({ name, dataDir }: Node): Promise<string> {
 
 interface Joined {
   readonly members: readonly Member[];
+  /** Until the last `createMesh` came back. */
+  readonly createdMs: number;
   readonly listedMs: number;
   readonly linkedMs: number;
+  /** Processor time that a node spent on it, in milliseconds. */
+  readonly cpuMs: number;
 }
 
 /** Tells all to join at once. Resolves when each has a link to every other. */
@@ -134,11 +146,18 @@ async function join(fleet: readonly Node[]): Promise<Joined> {
   const pids = await Promise.all(fleet.map((node) => node.call("ready")));
   const bootstrap = [await addressOf(seed)];
   const listen = bootstrap.map((address) => address.replace(/\/p2p\/.*$/, ""));
+  const cpuMs = async (): Promise<number> => {
+    const usages = await Promise.all(fleet.map((node) => node.call("usage")));
+    return usages.reduce((sum, usage) => sum + usage.cpuMs, 0) / nodes;
+  };
+  const cpuBeforeMs = await cpuMs();
+  let createdAt = 0;
   const startedAt = sharedMs();
   const told = fleet.map(async (node, index) => {
     const { name, dataDir } = node;
     const own = node === seed ? listen : ["/ip4/127.0.0.1/tcp/0"];
     const started = await node.call("start", { name, dataDir, listen: own, bootstrap });
+    createdAt = sharedMs();
     return { node, pid: pids[index]?.pid ?? 0, ...started };
   });
   // Asked before it is so: a later question would add its own way to the time.
@@ -149,8 +168,10 @@ async function join(fleet: readonly Node[]): Promise<Joined> {
   ]);
   return {
     members,
+    createdMs: createdAt - startedAt,
     listedMs: Math.max(...listed) - startedAt,
     linkedMs: Math.max(...linked) - startedAt,
+    cpuMs: (await cpuMs()) - cpuBeforeMs,
   };
 }
 
@@ -179,25 +200,39 @@ async function falseDeathsOf(members: readonly Member[], expected: number): Prom
   return counts.reduce((sum, count) => sum + count, 0) - expected;
 }
 
+type Times = Required<Pick<Row, "p50Ms" | "p99Ms" | "minMs" | "maxMs">>;
 type Figures = Omit<Row, "work" | "nodes" | "runs" | "loadBefore">;
 
-function timesOf(values: readonly number[]): Figures {
+function timesOf(values: readonly number[]): Times {
   const rounded = values.map(Math.round).sort((a, b) => a - b);
   const { median, min, max } = spreadOf(rounded);
   return { p50Ms: median, p99Ms: percentile(rounded, 99), minMs: min, maxMs: max };
 }
 
-async function measureJoin({ nodes, runs }: Options): Promise<Figures> {
-  const listedMs: number[] = [];
-  const linkedMs: number[] = [];
-  for (let run = 1; run <= runs; run += 1) {
-    const joined = await withFleet<MeshCommands, Joined>({ script: SCRIPT, nodes }, join);
-    console.error(`join run ${run}: ${text(joined.listedMs)} ms, links ${text(joined.linkedMs)} ms`);
-    listedMs.push(joined.listedMs);
-    linkedMs.push(joined.linkedMs);
+function fleetOf({ nodes, profile }: Options, label: string): FleetInit {
+  const directory = profile === undefined ? undefined : { directory: profile, label };
+  return { script: SCRIPT, nodes, profile: directory };
+}
+
+async function measureJoin(options: Options): Promise<Figures> {
+  const joins: Omit<Joined, "members">[] = [];
+  for (let run = 1; run <= options.runs; run += 1) {
+    const joined = await withFleet<MeshCommands, Joined>(fleetOf(options, `join-${run}`), join);
+    console.error(
+      `join run ${run}: ${text(joined.listedMs)} ms, links ${text(joined.linkedMs)} ms, the last ` +
+        `createMesh ${text(joined.createdMs)} ms, processor ${text(joined.cpuMs)} ms for each node`,
+    );
+    joins.push(joined);
   }
-  const linked = timesOf(linkedMs);
-  return { ...timesOf(listedMs), linkedP50Ms: linked.p50Ms ?? 0, linkedP99Ms: linked.p99Ms ?? 0 };
+  const medianOf = (values: readonly number[]): number => Math.round(spreadOf(values).median);
+  const linked = timesOf(joins.map(({ linkedMs }) => linkedMs));
+  return {
+    ...timesOf(joins.map(({ listedMs }) => listedMs)),
+    linkedP50Ms: linked.p50Ms,
+    linkedP99Ms: linked.p99Ms,
+    createdP50Ms: medianOf(joins.map(({ createdMs }) => createdMs)),
+    cpuP50Ms: medianOf(joins.map(({ cpuMs }) => cpuMs)),
+  };
 }
 
 /** The process that takes the place of a dead one: the same disk, a higher boot. */
@@ -209,8 +244,9 @@ async function replace({ node, addresses }: Member, bootstrap: readonly string[]
   return { node: next, pid, ...(await next.call("start", { name, dataDir, listen, bootstrap })) };
 }
 
-async function measureSigkill({ nodes, runs }: Options): Promise<Figures> {
-  return await withFleet<MeshCommands, Figures>({ script: SCRIPT, nodes }, async (fleet) => {
+async function measureSigkill(options: Options): Promise<Figures> {
+  const { nodes, runs } = options;
+  return await withFleet<MeshCommands, Figures>(fleetOf(options, "sigkill"), async (fleet) => {
     let { members } = await join(fleet);
     const times: number[] = [];
     let falseDeaths = 0;
@@ -236,8 +272,9 @@ async function measureSigkill({ nodes, runs }: Options): Promise<Figures> {
   });
 }
 
-async function measureSigstop({ nodes, runs }: Options): Promise<Figures> {
-  return await withFleet<MeshCommands, Figures>({ script: SCRIPT, nodes }, async (fleet) => {
+async function measureSigstop(options: Options): Promise<Figures> {
+  const { nodes, runs } = options;
+  return await withFleet<MeshCommands, Figures>(fleetOf(options, "sigstop"), async (fleet) => {
     const { members } = await join(fleet);
     const died: number[] = [];
     const refuted: number[] = [];
@@ -257,8 +294,8 @@ async function measureSigstop({ nodes, runs }: Options): Promise<Figures> {
     const back = timesOf(refuted);
     return {
       ...timesOf(died),
-      refutedP50Ms: back.p50Ms ?? 0,
-      refutedP99Ms: back.p99Ms ?? 0,
+      refutedP50Ms: back.p50Ms,
+      refutedP99Ms: back.p99Ms,
       falseDeaths: await falseDeathsOf(members, runs * (nodes - 1)),
     };
   });
@@ -272,8 +309,9 @@ async function loopbackBytes(): Promise<number> {
   return bytes;
 }
 
-async function measureRest({ nodes, quiet, seconds }: Options): Promise<Figures> {
-  return await withFleet<MeshCommands, Figures>({ script: SCRIPT, nodes }, async (fleet) => {
+async function measureRest(options: Options): Promise<Figures> {
+  const { nodes, quiet, seconds } = options;
+  return await withFleet<MeshCommands, Figures>(fleetOf(options, "rest"), async (fleet) => {
     const { members } = await join(fleet);
     await delay(quiet * 1_000);
     const sample = async () => ({

@@ -4,6 +4,7 @@ import { lstat, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import type { Server, Socket } from "node:net";
 import { KlatschError } from "@klatsch/kit";
+import type { Message } from "@klatsch/queue";
 import { isAnswering } from "./client.ts";
 import { NodeError } from "./errors.ts";
 import type { Operations } from "./operations.ts";
@@ -86,7 +87,7 @@ class Connection {
   readonly #operations: Promise<Operations>;
   readonly #reader = new LineReader();
   readonly #gone = new AbortController();
-  readonly #caller = { signal: this.#gone.signal, holds: new Map() };
+  readonly #caller = { signal: this.#gone.signal, holds: new Map<number, Message>() };
   #pending = 0;
   #isEnding = false;
 
