@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
-import { LIVENESS, loadMutant, MUTANTS } from "./mutants.ts";
+import { isCaughtBy, loadMutant, MUTANTS } from "./mutants.ts";
+import { REGRESSIONS } from "./regressions.ts";
 import type { WorldInit } from "./world.ts";
 import { runSeed } from "./world.ts";
 
@@ -56,7 +57,7 @@ function runAll(): number {
 
 async function runMutants(id: string): Promise<number> {
   let missed = 0;
-  const chosen = MUTANTS.filter((mutant) => id === "all" || mutant.id === id);
+  const chosen = [...MUTANTS, ...REGRESSIONS].filter((mutant) => id === "all" || mutant.id === id);
   if (chosen.length === 0) throw new Error(`no mutant is called ${id}`);
   for (const mutant of chosen) {
     const coreClass = await loadMutant(mutant);
@@ -66,7 +67,7 @@ async function runMutants(id: string): Promise<number> {
     const last = Math.max(mutant.seeds, values.seeds === "1000" ? 0 : count);
     for (let seed = first; seed < first + last; seed += 1) {
       const { violation } = runSeed({ seed, patch, flaws, coreClass });
-      if (violation === undefined || LIVENESS.includes(violation.rule)) continue;
+      if (violation === undefined || !isCaughtBy(mutant, violation.rule)) continue;
       needed ??= seed - first + 1;
       rules.set(violation.rule, (rules.get(violation.rule) ?? 0) + 1);
       if (!values["keep-going"]) break;

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Mutant } from "./mutants.ts";
-import { LIVENESS, loadMutant, MUTANTS } from "./mutants.ts";
+import { isCaughtBy, loadMutant, MUTANTS } from "./mutants.ts";
+import { REGRESSIONS } from "./regressions.ts";
 import { runSeed } from "./world.ts";
 
 /** The first run that shows the mutant, and by which rule. */
@@ -9,7 +10,7 @@ async function hunt(mutant: Mutant): Promise<{ seed: number; rule: string } | un
   const { patch, flaws } = mutant;
   for (let seed = 1; seed <= mutant.seeds; seed += 1) {
     const { violation } = runSeed({ seed, patch, flaws, coreClass });
-    if (violation !== undefined && !LIVENESS.includes(violation.rule)) return { seed, rule: violation.rule };
+    if (violation !== undefined && isCaughtBy(mutant, violation.rule)) return { seed, rule: violation.rule };
   }
   return undefined;
 }
@@ -17,6 +18,14 @@ async function hunt(mutant: Mutant): Promise<{ seed: number; rule: string } | un
 describe("a queue without one of its rules", () => {
   it.each(MUTANTS.map((mutant) => [mutant.id, mutant.what, mutant] as const))(
     "%s is caught: %s",
+    { timeout: 60_000 },
+    async (id, _what, mutant) => {
+      expect(await hunt(mutant), `${id} within ${mutant.seeds} seeds`).toBeDefined();
+    },
+  );
+
+  it.each(REGRESSIONS.map((mutant) => [mutant.id, mutant.what, mutant] as const))(
+    "%s is found again: %s",
     { timeout: 60_000 },
     async (id, _what, mutant) => {
       expect(await hunt(mutant), `${id} within ${mutant.seeds} seeds`).toBeDefined();

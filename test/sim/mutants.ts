@@ -15,12 +15,11 @@ export interface Mutant {
   readonly flaws?: HostFlaws;
   /** Makes the situation that needs the rule come up often enough. */
   readonly patch?: ScenarioPatch;
+  /** Getting stuck is how it shows; otherwise only a broken promise about messages counts. */
+  readonly stuck?: boolean;
   /** Seeds within which it has to be caught. */
   readonly seeds: number;
 }
-
-/** A mutant has to break a promise about messages; that it also gets stuck does not count. */
-export const LIVENESS: readonly string[] = ["DRAINS", "FORGETS"];
 
 export const MUTANTS: readonly Mutant[] = [
   {
@@ -177,6 +176,13 @@ export const MUTANTS: readonly Mutant[] = [
     seeds: 200,
   },
 ];
+
+const LIVENESS: readonly string[] = ["DRAINS", "FORGETS"];
+
+/** Whether breaking `rule` is what this mutant is expected to do. */
+export function isCaughtBy(mutant: Mutant, rule: string): boolean {
+  return mutant.stuck === true || !LIVENESS.includes(rule);
+}
 
 const CORE = fileURLToPath(new URL("../../packages/queue/src/core", import.meta.url));
 /** Not in node_modules: Node strips no types there. */

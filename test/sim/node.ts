@@ -12,7 +12,7 @@ import type { World } from "./world.ts";
 type Persist = QueueEffect & { readonly type: "persist" };
 
 /** A store: what is synced, and what the process wrote since. */
-export class Disk {
+class Disk {
   readonly synced = new Map<string, StoredRecord>();
   /** Synced and not: what the process itself reads. */
   view = new Map<string, StoredRecord>();
@@ -275,6 +275,6 @@ export class SimNode {
 }
 
 /** The disk refused a batch. */
-export class DiskError extends Error {
+class DiskError extends Error {
   override readonly name = "DiskError";
 }

@@ -32,18 +32,3 @@ describe("queue core under faults", () => {
     expect(digest()).toBe(digest());
   });
 });
-
-describe("seeds that found a mistake once", () => {
-  it.each([
-    [73, "a session is handed one epoch once, although its verdict timed out before a steal"],
-    [298, "a floor raised between a hello and its answer reaches that peer"],
-    [836, "a DONE that meets only replicas which learnt it finished still closes its lane"],
-    [2_468, "a lease is not superseded before it was sent"],
-    [2_944, "a writer's last unused credit is asked back when another has messages"],
-    [2_995, "the nomination of a lost lane gives its credit back"],
-    [3_145, "a lane whose owner gave it up is taken over by who knows its round"],
-    [545, "a lane whose owner denies it needs no quorum of suspicion"],
-  ])("seed %i: %s", (seed) => {
-    expectSound(seed);
-  });
-});

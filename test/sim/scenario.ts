@@ -34,7 +34,7 @@ export class Dice {
 }
 
 /** How often each fault comes, as mean intervals in milliseconds; 0 is never. */
-export interface Faults {
+interface Faults {
   readonly crash: number;
   readonly commitFailure: number;
   readonly reset: number;

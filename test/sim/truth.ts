@@ -39,7 +39,7 @@ export interface LaneTruth {
 
 type Report = (rule: string, text: string) => void;
 
-export function bitCount(bits: number): number {
+function bitCount(bits: number): number {
   let count = 0;
   for (let rest = bits; rest !== 0; rest &= rest - 1) count += 1;
   return count;
@@ -356,7 +356,7 @@ export function nameOf({ lane, seq }: MessageTruth): string {
   return `${short(lane.lane)}-${seq}`;
 }
 
-export function show({ round, pid, step }: Ballot): string {
+function show({ round, pid, step }: Ballot): string {
   return `(${round},${pid[0]}.${Number.parseInt(pid.slice(32, 44), 16)},${step})`;
 }
 

@@ -217,7 +217,10 @@ export class Workload {
       // Hangs: perhaps for several renewals, perhaps until well after it lost the lease.
       const afterMs = dice.real(0.5, 4) * scenario.leaseMs;
       events.in(afterMs, () => this.#judge(handling, { kind: "ack" }));
-    } else events.in(dice.wait(scenario.handleMs), () => this.#judge(handling, verdict));
+    } else {
+      const forMs = dice.wait(this.#calm ? Math.min(20, scenario.handleMs) : scenario.handleMs);
+      events.in(forMs, () => this.#judge(handling, verdict));
+    }
   }
 
   #draw(): Verdict | undefined {

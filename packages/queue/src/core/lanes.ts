@@ -46,9 +46,9 @@ export interface LanesHost {
 }
 
 interface Fetch {
+  readonly key: string;
   readonly lane: LaneWriter;
   readonly seq: number;
-  heldBy: number;
   tries: number;
 }
 
@@ -71,7 +71,9 @@ export class Lanes {
   readonly #told = new Map<PeerId, Set<LaneId>>();
   /** Each peer's newest stamp, and when it came. */
   readonly #stamps = new Map<PeerId, { readonly stampMs: number; readonly atMs: number }>();
-  readonly #fetching = new Map<string, Fetch>();
+  readonly #fetches = new Map<string, Fetch>();
+  /** Those of them that asked somebody. */
+  readonly #running = new Set<Fetch>();
   #fetchQueue: Fetch[] = [];
   #steals: Steals | undefined;
 
@@ -385,26 +387,31 @@ export class Lanes {
   // Bodies a steal found elsewhere.
 
   #wantBody(lane: LaneWriter, register: Register): void {
-    const key = `${lane.lane}-${register.seq}`;
-    if (this.#fetching.has(key)) return;
-    const fetch: Fetch = { lane, seq: register.seq, heldBy: register.heldBy, tries: 0 };
-    this.#fetching.set(key, fetch);
-    if (this.#fetching.size <= FETCHES_MAX) this.#fetch(fetch);
+    const { seq } = register;
+    const key = `${lane.lane}-${seq}`;
+    const known = this.#fetches.get(key);
+    if (known?.lane === lane) return;
+    // One of an earlier writer of this lane ends without a word: this writer has its own.
+    if (known !== undefined) this.#running.delete(known);
+    const fetch: Fetch = { key, lane, seq, tries: 0 };
+    this.#fetches.set(key, fetch);
+    if (this.#running.size < FETCHES_MAX) this.#fetch(fetch);
     else this.#fetchQueue.push(fetch);
   }
 
   #fetch(fetch: Fetch): void {
-    const { lane, seq } = fetch;
-    const key = `${lane.lane}-${seq}`;
-    if (lane.isLost || !lane.registers.has(seq)) return this.#fetched(key);
+    const { key, lane, seq } = fetch;
+    const register = lane.registers.get(seq);
+    if (lane.isLost || register === undefined) return this.#endFetch(fetch);
     if (fetch.tries >= FETCH_TRIES_MAX) {
       // Its only holder is away: perhaps the rest never had it. Prepare again, higher.
-      this.#fetched(key);
+      this.#endFetch(fetch);
       this.#onRoleLost(lane, undefined);
       return;
     }
+    this.#running.add(fetch);
     const sources = lane.descriptor.replicas.filter(
-      ({ store }, index) => (fetch.heldBy & (1 << index)) !== 0 && this.#context.reachable(store),
+      ({ store }, index) => (register.heldBy & (1 << index)) !== 0 && this.#context.reachable(store),
     );
     const source = sources[fetch.tries % Math.max(1, sources.length)];
     fetch.tries += 1;
@@ -413,22 +420,26 @@ export class Lanes {
     }
     const at = this.#context.now.monoMs + this.#context.tuning.askTimeoutMs;
     this.#context.timers.set(at, () => {
-      if (this.#fetching.get(key) === fetch) this.#fetch(fetch);
+      if (this.#fetches.get(key) === fetch) this.#fetch(fetch);
     });
   }
 
-  #fetched(key: string): void {
-    this.#fetching.delete(key);
-    const next = this.#fetchQueue.shift();
-    if (next !== undefined) this.#fetch(next);
+  #endFetch(fetch: Fetch): void {
+    this.#running.delete(fetch);
+    this.#fetches.delete(fetch.key);
+    while (this.#running.size < FETCHES_MAX) {
+      const next = this.#fetchQueue.shift();
+      if (next === undefined) return;
+      if (this.#fetches.get(next.key) === next) this.#fetch(next);
+    }
   }
 
   body(from: PeerId, message: Message & { type: "body" }): void {
     const key = `${message.lane}-${message.seq}`;
-    const fetch = this.#fetching.get(key);
+    const fetch = this.#fetches.get(key);
     if (fetch === undefined || message.body === undefined) return;
     if (!fetch.lane.descriptor.replicas.some(({ peer }) => peer === from)) return;
-    this.#fetched(key);
+    this.#endFetch(fetch);
     fetch.lane.onBody(message.seq, message.body);
   }
 }
