@@ -34,17 +34,6 @@ export const REGRESSIONS: readonly Mutant[] = [
     seeds: 1_000,
   },
   {
-    id: "B4",
-    what: "a lease is superseded before its first send",
-    file: "lane-writer.ts",
-    find: "    this.#propose(register, leased(register.value, holder, leaseMs));\n",
-    replace:
-      "    this.#propose(register, leased(register.value, holder, leaseMs));\n    this.#armSupersede(register);\n",
-    stuck: true,
-    patch: { leaseMs: 400, messages: 200, enqueueMs: 2, prefetchMax: 20, tuning: { windowOps: 1 } },
-    seeds: 300,
-  },
-  {
     id: "B5",
     what: "the nomination of a lost lane keeps its credit",
     file: "lane-writer.ts",
