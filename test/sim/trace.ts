@@ -24,7 +24,7 @@ export function describeMessage(message: Message): string {
     case "verdicts":
       return `verdicts ${message.items.map((i) => `${short(i.lane)}-${i.seq} e${i.epoch} ${i.verdict.kind}`).join(", ")}`;
     case "settled":
-      return `settled ${message.items.map((i) => `${short(i.lane)}-${i.seq} e${i.epoch} ${i.renew ? "renew " : ""}${i.code}${i.hint === undefined ? "" : `→${i.hint}`}`).join(", ")}`;
+      return `settled ${message.items.map((i) => `${short(i.lane)}-${i.seq} e${i.epoch} ${i.kind} ${i.code}${i.hint === undefined ? "" : `→${i.hint}`}`).join(", ")}`;
     case "held":
       return `held ${message.items.map((i) => `${short(i.lane)}-${i.seq} e${i.epoch}`).join(", ")}`;
     case "credit":

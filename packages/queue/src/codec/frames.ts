@@ -139,7 +139,9 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
   ],
   held: (m) => [m.items.map(ref)],
   verdicts: (m) => [m.items.map((i) => [...ref(i), ...writeVerdict(i.verdict)]), m.stampMs],
-  settled: (m) => [m.items.map((i) => [...ref(i), i.renew, CODES.indexOf(i.code), i.hint ?? null])],
+  settled: (m) => [
+    m.items.map((i) => [...ref(i), VERDICTS.indexOf(i.kind), CODES.indexOf(i.code), i.hint ?? null]),
+  ],
 };
 
 function writeMessage(message: Message): Wire {
@@ -377,7 +379,7 @@ function readSettled(at: unknown): SettledItem {
   const f = new Fields(at);
   return {
     ...readRef(f),
-    renew: f.bool(),
+    kind: pick(f, VERDICTS),
     code: pick(f, CODES),
     hint: f.optional((field) => field.text(PEER_MAX)),
   };

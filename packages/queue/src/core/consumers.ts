@@ -340,9 +340,10 @@ export class Consumers {
     for (const item of items) {
       const held = this.#seen.get(item.lane)?.held.get(item.seq);
       if (held?.epoch !== item.epoch || held.session !== item.session) continue;
-      if (item.renew) this.#renewed(from, held, item);
+      if (item.kind === "renew") this.#renewed(from, held, item);
       else if (item.code === "RETRY") this.#redirect(held, item);
-      else if (held.settling !== undefined) this.#drop(held, item.code);
+      // A release of this node's own for the same epoch must not pass for the ack that waits.
+      else if (held.settling?.verdict.kind === item.kind) this.#drop(held, item.code);
     }
   }
 

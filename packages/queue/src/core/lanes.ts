@@ -346,15 +346,17 @@ export class Lanes {
   }
 
   #answerWaiter(lane: LaneWriter, seq: number, waiter: Waiter, code: SettledCode): void {
-    const { peer, session, epoch } = waiter;
-    const verdict = { kind: "ack" } as const;
-    this.#answer(peer, { lane: lane.lane, seq, epoch, session, verdict }, code);
+    const { peer, session, epoch, kind } = waiter;
+    this.#tellVerdict(peer, { lane: lane.lane, seq, epoch, session, kind, code, hint: undefined });
   }
 
   #answer(to: PeerId, item: VerdictItem, code: SettledCode, hint?: PeerId): void {
-    if (!this.#host.isGreeted(to)) return;
     const { lane, seq, epoch, session } = item;
-    const settled = { lane, seq, epoch, session, renew: item.verdict.kind === "renew", code, hint };
+    this.#tellVerdict(to, { lane, seq, epoch, session, kind: item.verdict.kind, code, hint });
+  }
+
+  #tellVerdict(to: PeerId, settled: SettledItem): void {
+    if (!this.#host.isGreeted(to)) return;
     const items = this.#settled.get(to);
     if (items === undefined) this.#settled.set(to, [settled]);
     else items.push(settled);

@@ -94,7 +94,8 @@ export interface VerdictItem extends HeldItem {
 }
 
 export interface SettledItem extends HeldItem {
-  readonly renew: boolean;
+  /** Which question this answers: a release may have been given for the same epoch as an ack. */
+  readonly kind: Verdict["kind"];
   readonly code: SettledCode;
   /** Who may know better, for RETRY. */
   readonly hint: string | undefined;

@@ -171,7 +171,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     items: list(
       fc.record({
         ...ref,
-        renew: fc.boolean(),
+        kind: fc.constantFrom("ack" as const, "nack" as const, "release" as const, "renew" as const),
         code: fc.constantFrom("DONE" as const, "STALE" as const, "FINISHED" as const, "RETRY" as const),
         hint: maybe(peer),
       }),
