@@ -274,8 +274,16 @@ export class Steals {
     if (this.#isActive(watch.lane.lane)) watch.lane.heardMs = monoMs;
     const patience = Math.min(silentMaxMs, silentMs * 2 ** watch.steals);
     const silent = monoMs - watch.lane.heardMs >= patience;
-    if (silent && watch.phase === "idle" && watch.lane.registers.size > 0) this.#probe(watch);
+    if (silent && watch.phase === "idle" && this.#isOwed(watch.lane)) this.#probe(watch);
     this.#consider(watch);
+  }
+
+  /**
+   * Whether somebody has to do something about the lane: it holds messages, it is ending, or it is one this
+   * store opened, whose floor waits until it knows the lane closed.
+   */
+  #isOwed({ registers, end, descriptor }: AcceptorLane): boolean {
+    return registers.size > 0 || end !== undefined || pidStore(descriptor.originPid) === this.#context.store;
   }
 
   #probe(watch: Watch): void {
