@@ -125,7 +125,7 @@ class MeshService implements Mesh {
       ports: {
         hello: (peer) => this.#hello(peer),
         admit: (hello) => this.#admit(hello),
-        onUp: (peer, link, hello) => this.#enter({ type: "linkUp", peer, link, record: hello.record }),
+        onUp: (peer, link, { record, digest }) => this.#enter({ type: "linkUp", peer, link, record, digest }),
         onDown: (peer, reason) => this.#enter({ type: "linkDown", peer, reason }),
         onMessage: (peer, message) => this.#enter({ type: "message", peer, message }),
         onRefused: (peer, code, detail, byUs) => this.#refused(peer, code, detail, byUs),
@@ -240,6 +240,7 @@ class MeshService implements Mesh {
       knownBoot: membership.member(peer)?.record.boot ?? 0,
       frameBytesMax: this.#options.frameBytesMax,
       record: membership.self,
+      digest: membership.digest,
     };
   }
 

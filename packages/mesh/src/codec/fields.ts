@@ -69,6 +69,11 @@ export class Fields {
     return value.map(() => inner.text(1, lengthMax));
   }
 
+  /** A field that older peers do not send. */
+  optional<Value>(read: () => Value): Value | undefined {
+    return this.#at < this.#values.length ? read() : undefined;
+  }
+
   /** Ends with a refusal. */
   refuse(): never {
     throw new BadField();

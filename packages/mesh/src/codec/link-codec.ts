@@ -60,9 +60,10 @@ export interface ForeignHello {
 export function encodeLinkMessage(message: LinkMessage): Uint8Array {
   switch (message.type) {
     case "hello": {
-      const { mesh, instance, wallMs, knownBoot, frameBytesMax, record } = message.hello;
+      const { mesh, instance, wallMs, knownBoot, frameBytesMax, record, digest } = message.hello;
       const about = [mesh, instance, wallMs, knownBoot, frameBytesMax];
-      return encodeFields([LINK.hello, PROTOCOL_VERSION, ...about, recordFields(record)]);
+      const fields = [LINK.hello, PROTOCOL_VERSION, ...about, recordFields(record)];
+      return encodeFields(digest === undefined ? fields : [...fields, digest]);
     }
     case "refuse":
       return encodeFields([
@@ -92,7 +93,9 @@ function readLinkMessage(fields: Fields): LinkMessage | ForeignHello | undefined
       const knownBoot = fields.count();
       const frameBytesMax = fields.count();
       const record = fields.nested(readRecord);
-      return { type: "hello", hello: { mesh, instance, wallMs, knownBoot, frameBytesMax, record } };
+      const digest = fields.optional(() => fields.count(NONCE_MAX));
+      const hello = { mesh, instance, wallMs, knownBoot, frameBytesMax, record, digest };
+      return { type: "hello", hello };
     }
     case LINK.accept:
       return { type: "accept" };

@@ -39,12 +39,14 @@ export function readRecord(fields: Fields): MemberRecord {
 }
 
 export function viewFields(view: View): unknown[] {
-  return [STATUSES.indexOf(view.status), view.ageMs, recordFields(view)];
+  const fields = [STATUSES.indexOf(view.status), view.ageMs, recordFields(view)];
+  return view.vouched === true ? [...fields, 1] : fields;
 }
 
 export function readView(fields: Fields): View {
   const status = fields.oneOf(STATUSES);
   const ageMs = fields.count();
   const record = fields.nested(readRecord);
-  return { ...record, status, ageMs };
+  const vouched = fields.optional(() => fields.count(1)) === 1;
+  return vouched ? { ...record, status, ageMs, vouched } : { ...record, status, ageMs };
 }

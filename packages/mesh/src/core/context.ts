@@ -1,6 +1,6 @@
 import type { Instant } from "@klatsch/kit/core";
 import type { MemberEvent, MemberSnapshot, MembershipEffect, MembershipEvent } from "./membership-types.ts";
-import type { MemberMessage } from "./messages.ts";
+import type { MemberMessage, View } from "./messages.ts";
 import type { Entry, Roster } from "./roster.ts";
 import type { MembershipTimes } from "./times.ts";
 
@@ -18,6 +18,8 @@ export class Context {
   /** The monotonic instant that `now` stands for. */
   monoMs: number;
   #sleptMs: number;
+  #wallMs: number;
+  #wokeAt = 0;
   #barredUntil = 0;
   #effects: MembershipEffect[] = [];
   #idCount = 0;
@@ -28,6 +30,7 @@ export class Context {
     this.self = self;
     this.monoMs = now.monoMs;
     this.#sleptMs = now.monoMs;
+    this.#wallMs = now.wallMs;
   }
 
   get selfPeer(): string {
@@ -44,8 +47,12 @@ export class Context {
     const gapMs = now.monoMs - this.monoMs;
     const slept = gapMs > this.times.lateMs;
     if (slept) this.#sleptMs += gapMs - this.times.tickMs;
+    // A machine that was suspended: its monotonic clock stood still, too.
+    const suspended = now.wallMs - this.#wallMs > gapMs + this.times.lateMs;
+    this.#wallMs = now.wallMs;
     this.monoMs = now.monoMs;
     this.now = now.monoMs - this.#sleptMs;
+    if (slept || suspended) this.#wokeAt = this.now;
     if (slept) this.#barredUntil = this.now + this.times.barMs;
     return slept;
   }
@@ -81,7 +88,7 @@ export class Context {
 
   /** Sends our view of one member to somebody who does not know the latest. */
   tell(to: string, entry: Entry): void {
-    const view = this.roster.viewOf(entry, this.monoMs);
+    const view = this.viewOf(entry);
     if (view !== undefined) this.send(to, { type: "views", views: [view] });
   }
 
@@ -91,6 +98,22 @@ export class Context {
 
   emitMember(type: MemberEvent["type"], entry: Entry): void {
     this.emit({ type, member: this.snapshot(entry) });
+  }
+
+  /** Whether this node may say that the member is there: it has a link, and after a sleep has heard it again. */
+  vouchesFor(entry: Entry): boolean {
+    return entry.linked && entry.heardAt >= this.#wokeAt;
+  }
+
+  /** Our view of a member as it travels; `undefined` for what is too old to be spread. */
+  viewOf(entry: Entry): View | undefined {
+    const view = this.roster.viewOf(entry, this.monoMs);
+    return view?.status === "alive" && this.vouchesFor(entry) ? { ...view, vouched: true } : view;
+  }
+
+  /** The whole table as it travels. */
+  views(): View[] {
+    return [...this.roster.entries.values()].flatMap((entry) => this.viewOf(entry) ?? []);
   }
 
   snapshot(entry: Entry): MemberSnapshot {

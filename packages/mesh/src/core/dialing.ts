@@ -8,6 +8,8 @@ interface Target {
   retryMs: number;
   /** It turned us away: no dial before this. */
   quietUntil: number;
+  /** No dial before newcomers have ceased to come, until then at the latest. */
+  calmBy: number | undefined;
 }
 
 /** What dialling has to know about everybody. */
@@ -28,6 +30,8 @@ export class Dialing {
   readonly #targets = new Map<string, Target>();
   #inFlight = 0;
   #rotationAt = 0;
+  /** Newcomers have ceased to come if none does before this. */
+  #calmAt = 0;
   #lastRotated = "";
 
   constructor(times: MembershipTimes, random: Random, ports: DialingPorts) {
@@ -42,12 +46,25 @@ export class Dialing {
     target.at = Math.min(target.at, Math.max(at, target.quietUntil));
   }
 
+  /**
+   * A newcomer that others are linked to: it is dialled when the list has settled, for who is listed matters more
+   * than links while many join at once. The end that does not dial first waits for the other's dial.
+   */
+  wantSoon(peer: string, first: boolean, now: number): void {
+    const { calmMs, calmMsMax, waitMs } = this.#times;
+    this.#calmAt = now + calmMs;
+    this.want(peer, first ? now : now + calmMsMax + waitMs);
+    this.#target(peer).calmBy = now + calmMsMax;
+  }
+
   /** Whom to dial now. */
   due(now: number): string[] {
     const due: string[] = [];
     for (const [peer, target] of this.#targets) {
       if (now < target.at || target.inFlight) continue;
+      if (now < this.#calmAt && now < (target.calmBy ?? 0)) continue;
       target.at = Infinity;
+      target.calmBy = undefined;
       if (!this.#ports.isLinked(peer) && this.#start(target)) due.push(peer);
     }
     if (now < this.#rotationAt) return due;
@@ -109,7 +126,13 @@ export class Dialing {
   #target(peer: string): Target {
     const known = this.#targets.get(peer);
     if (known !== undefined) return known;
-    const target: Target = { at: Infinity, inFlight: false, retryMs: this.#times.retryMs[0], quietUntil: 0 };
+    const target: Target = {
+      at: Infinity,
+      inFlight: false,
+      retryMs: this.#times.retryMs[0],
+      quietUntil: 0,
+      calmBy: undefined,
+    };
     this.#targets.set(peer, target);
     return target;
   }

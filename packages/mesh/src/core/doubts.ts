@@ -173,7 +173,8 @@ export class Doubts {
 
   #findGone(entry: Entry): void {
     const witness = this.#context.selfPeer;
-    if (entry.gone.has(witness)) return;
+    // Who never had a link may be the one that cannot reach it: it joins those who lost theirs, at most.
+    if (entry.gone.has(witness) || (!entry.neighbour && entry.gone.size === 0)) return;
     const { peer, boot } = entry.record;
     const id = this.#context.newId();
     entry.gone.set(witness, id);

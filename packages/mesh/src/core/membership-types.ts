@@ -3,8 +3,14 @@ import type { Evidence } from "./roster.ts";
 import type { Status } from "./views.ts";
 
 export type MembershipInput =
-  /** A link with completed hello; `record` is what the peer says of itself. */
-  | { readonly type: "linkUp"; readonly peer: string; readonly link: number; readonly record: MemberRecord }
+  /** A link with completed hello; `record` is what the peer says of itself, `digest` what its table had then. */
+  | {
+      readonly type: "linkUp";
+      readonly peer: string;
+      readonly link: number;
+      readonly record: MemberRecord;
+      readonly digest: number | undefined;
+    }
   | { readonly type: "linkDown"; readonly peer: string; readonly reason: string }
   | { readonly type: "message"; readonly peer: string; readonly message: MemberMessage }
   /** When bytes of any kind last came from linked peers; monotonic milliseconds. */

@@ -54,6 +54,11 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     for (const peer of init.seeds.keys()) if (peer !== init.self.peer) this.#dialing.want(peer, 0);
   }
 
+  /** Of the whole table: equal tables, equal digests. */
+  get digest(): number {
+    return this.#roster.digest(this.#context.monoMs);
+  }
+
   /** What this node says of itself. */
   get self(): MemberRecord {
     return this.#context.self.record;
@@ -87,7 +92,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     this.#advanceTo(now);
     switch (input.type) {
       case "linkUp":
-        this.#linkUp(input.peer, input.link, input.record);
+        this.#linkUp(input);
         break;
       case "linkDown":
         this.#linkDown(input.peer, input.reason);
@@ -154,16 +159,18 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     for (const peer of this.#dialing.due(now)) this.#dial(peer);
   }
 
-  #linkUp(peer: string, link: number, record: MemberRecord): void {
+  #linkUp({ peer, link, record, digest }: Extract<MembershipInput, { type: "linkUp" }>): void {
     const { now, monoMs } = this.#context;
     const known = this.#roster.entries.get(peer);
     if (known === undefined && !this.#standings.makeRoom()) {
       this.#context.effect({ type: "disconnect", peer, reason: "no room for more members" });
       return;
     }
+    const isSame = digest === this.#roster.digest(monoMs);
     const entry = known ?? this.#roster.add(record, "alive", "direct", monoMs);
     if (!entry.linked) this.#links += 1;
     entry.linked = true;
+    entry.neighbour = true;
     entry.gone.clear();
     entry.refusedAt = undefined;
     entry.differsSince = undefined;
@@ -171,12 +178,14 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
       this.#context.emitMember("joined", entry);
       this.#standings.markDirty(peer, peer);
     } else this.#standings.greet(entry, { ...record, status: "alive", ageMs: 0 });
+    if (entry.status === "alive") entry.evidence = "direct";
     this.#heard(peer, now);
     this.#probes.schedule(entry, now);
     this.#roster.touch();
     this.#context.emit({ type: "linkUp", peer, link });
-    // The whole table, our view of the peer itself included: it may have to refute that.
-    this.#context.send(peer, { type: "views", views: this.#roster.views(monoMs) });
+    // The whole table, our view of the peer itself included: it may have to refute that. Whoever greeted us with
+    // the same has it, and sends us what it learnt since.
+    if (!isSame) this.#context.send(peer, { type: "views", views: this.#context.views() });
   }
 
   #linkDown(peer: string, reason: string): void {

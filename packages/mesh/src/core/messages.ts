@@ -18,6 +18,8 @@ export interface View extends MemberRecord {
   readonly status: ViewStatus;
   /** How long ago the status was entered, in milliseconds; only grows on its way. 0 for `alive`. */
   readonly ageMs: number;
+  /** The sender has a link to it and hears it: it vouches that the member is there. */
+  readonly vouched?: boolean | undefined;
 }
 
 /** Between linked members. `hash` is the sender's digest of its table, to find differences that floods missed. */
@@ -66,6 +68,8 @@ export interface Hello {
   /** Longest channel frame the sender takes, in bytes. */
   readonly frameBytesMax: number;
   readonly record: MemberRecord;
+  /** Digest of the sender's table: where both ends have the same, nobody sends it. Older peers do not say. */
+  readonly digest: number | undefined;
 }
 
 /** Why a connection is turned away. */

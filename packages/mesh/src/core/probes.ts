@@ -165,8 +165,10 @@ export class Probes {
     const others = [...this.#roster.entries.values()].filter(
       (other) => other.linked && other.status === "alive" && other !== entry,
     );
+    const voucherAt = others.findIndex((other) => other.record.peer === entry.voucher);
     for (let asked = 0; asked < this.#times.othersAsked && others.length > 0; asked += 1) {
-      const [other] = others.splice(randomBelow(this.#random, others.length), 1);
+      const isVoucher = asked === 0 && voucherAt >= 0;
+      const [other] = others.splice(isVoucher ? voucherAt : randomBelow(this.#random, others.length), 1);
       if (other === undefined) return;
       this.#context.send(other.record.peer, {
         type: "pingReq",

@@ -22,6 +22,10 @@ export interface Entry {
   /** Monotonic instant at which an ended status was entered; never later than any report of it says. */
   endedMonoMs: number;
   linked: boolean;
+  /** Whether there was a link to this boot of it: only neighbours are the first to call it gone. */
+  neighbour: boolean;
+  /** Who said last that it has a link to this member: the one to ask for it while we have none. */
+  voucher: string | undefined;
   /** Incarnation at which we held this boot dead, as long as the member has not been told. */
   deadInc: number | undefined;
   /** A third party says that it stopped or left, though we hear it: believed once the link is gone. */
@@ -111,6 +115,8 @@ export class Roster {
       evidence,
       endedMonoMs: nowMonoMs,
       linked: false,
+      neighbour: false,
+      voucher: undefined,
       reportedEnd: undefined,
       deadInc: status === "dead" ? record.inc : undefined,
       heardAt: -Infinity,
@@ -162,17 +168,16 @@ export class Roster {
     return isEnded(entry.status) && !entry.linked && nowMonoMs - entry.endedMonoMs >= this.#forgetMs;
   }
 
-  views(nowMonoMs: number): View[] {
-    return [...this.entries.values()].flatMap((entry) => this.viewOf(entry, nowMonoMs) ?? []);
-  }
-
   /** Sum of the members' hashes: equal tables, equal digests. */
   digest(nowMonoMs: number): number {
     if (this.#digestOf === this.#revision && nowMonoMs - this.#digestMonoMs < 1_000) return this.#digest;
     this.#digestOf = this.#revision;
     this.#digestMonoMs = nowMonoMs;
     this.#digest = 0;
-    for (const view of this.views(nowMonoMs)) this.#digest = (this.#digest + viewHash(view)) >>> 0;
+    for (const entry of this.entries.values()) {
+      const view = this.viewOf(entry, nowMonoMs);
+      if (view !== undefined) this.#digest = (this.#digest + viewHash(view)) >>> 0;
+    }
     return this.#digest;
   }
 }

@@ -3,7 +3,7 @@ import type { Dialing } from "./dialing.ts";
 import type { View } from "./messages.ts";
 import type { Probes } from "./probes.ts";
 import type { Entry, Evidence } from "./roster.ts";
-import { compareViews, isEnded, recordOf } from "./views.ts";
+import { compareViews, hash32, isEnded, recordOf } from "./views.ts";
 import type { Status } from "./views.ts";
 
 /** Moves members' standings up, never down, and tells others. */
@@ -34,9 +34,10 @@ export class Standings {
   learn(view: View, from: string): void {
     const entry = this.#context.roster.entries.get(view.peer);
     if (entry === undefined) {
-      this.#learnUnknown(view);
+      this.#learnUnknown(view, from);
       return;
     }
+    if (view.vouched === true && view.boot === entry.record.boot) entry.voucher = from;
     const order = compareViews(view, standing(entry));
     if (order === 0 && isEnded(view.status)) {
       entry.endedMonoMs = Math.min(entry.endedMonoMs, this.#context.monoMs - view.ageMs);
@@ -62,7 +63,11 @@ export class Standings {
     entry.gone.clear();
     entry.refusedAt = undefined;
     entry.endedMonoMs = this.#context.monoMs - view.ageMs;
-    if (restarted) entry.deadInc = undefined;
+    if (restarted) {
+      entry.deadInc = undefined;
+      entry.neighbour = entry.linked;
+      entry.voucher = view.vouched === true ? from : undefined;
+    }
     if (view.status === "dead") entry.deadInc = view.inc;
     this.#context.roster.touch();
     this.markDirty(view.peer, from);
@@ -104,12 +109,12 @@ export class Standings {
 
   /** Sends what changed to all who did not tell us themselves; at once, then not more often than `floodMs`. */
   flood(): void {
-    const { now, times, roster, monoMs } = this.#context;
+    const { now, times, roster } = this.#context;
     if (this.#dirty.size === 0 || now < this.#floodAt) return;
     this.#floodAt = now + times.floodMs;
     const changes = [...this.#dirty].flatMap(([peer, source]) => {
       const entry = roster.entries.get(peer);
-      const view = entry === undefined ? undefined : roster.viewOf(entry, monoMs);
+      const view = entry === undefined ? undefined : this.#context.viewOf(entry);
       return view === undefined ? [] : [{ view, source }];
     });
     this.#dirty.clear();
@@ -129,7 +134,7 @@ export class Standings {
     from.differsSince ??= now;
     if (now - from.differsSince < times.repairAfterMs || now - from.repairedAt < times.repairMs) return;
     from.repairedAt = now;
-    this.#context.send(from.record.peer, { type: "views", views: roster.views(monoMs) });
+    this.#context.send(from.record.peer, { type: "views", views: this.#context.views() });
   }
 
   #learnLater(entry: Entry, view: View, from: string): void {
@@ -145,11 +150,15 @@ export class Standings {
     this.adopt(entry, view, announced ? "announced" : from === view.peer ? "direct" : "reported", from);
   }
 
-  #learnUnknown(view: View): void {
+  #learnUnknown(view: View, from: string): void {
     const { roster, now, monoMs } = this.#context;
+    if (view.status === "alive" && view.vouched === true) {
+      this.#joinVouched(view, from);
+      return;
+    }
     if (!roster.hasRoom) return;
     if (view.status === "alive") {
-      // M7: a third party's word makes nobody a member. It is worth a dial.
+      // M7: hearsay makes nobody a member: it may be of somebody long forgotten. It is worth a dial.
       roster.propose(recordOf(view), now);
       this.#dialPolitely(view.peer);
       return;
@@ -157,6 +166,18 @@ export class Standings {
     if (!roster.isSpreadable(view.ageMs)) return;
     const evidence = view.status === "dead" ? "reported" : "announced";
     roster.add(recordOf(view), view.status, evidence, monoMs - view.ageMs);
+  }
+
+  /** A member that we are linked to has a link to it: it is there, and our own link can wait for quieter times. */
+  #joinVouched(view: View, from: string): void {
+    if (!this.makeRoom()) return;
+    const { roster, now, monoMs } = this.#context;
+    const entry = roster.add(recordOf(view), "alive", "reported", monoMs);
+    entry.voucher = from;
+    this.#probes.schedule(entry, now);
+    this.#context.emitMember("joined", entry);
+    this.markDirty(view.peer, from);
+    this.#dialing.wantSoon(view.peer, this.#isFirst(view.peer), now);
   }
 
   #revived(entry: Entry, was: Status, restarted: boolean): void {
@@ -185,10 +206,17 @@ export class Standings {
     this.#context.send(entry.record.peer, { type: "views", views: [dead] });
   }
 
-  /** The lower peer id dials first; else both would, and one connection would be for nothing. */
+  /** One end dials first; else both would, and one connection would be for nothing. */
   #dialPolitely(peer: string): void {
-    const { now, times, selfPeer } = this.#context;
-    this.#dialing.want(peer, selfPeer < peer ? now : now + times.politeMs);
+    const { now, times } = this.#context;
+    this.#dialing.want(peer, this.#isFirst(peer) ? now : now + times.politeMs);
+  }
+
+  /** Of each pair one end or the other, so that everybody dials about half of the others. */
+  #isFirst(peer: string): boolean {
+    const { self, selfPeer } = this.#context;
+    const isEven = ((self.hash ^ hash32(peer)) & 1) === 0;
+    return isEven === selfPeer < peer;
   }
 }
 

@@ -42,6 +42,13 @@ export interface MembershipTimes {
   readonly refusedMs: number;
   /** The higher peer id leaves the first dial to the lower one for this long. */
   readonly politeMs: number;
+  /**
+   * A newcomer that another member vouches for is dialled once nobody has joined for the first of these, at the
+   * latest after the second; by the end that leaves the first dial to the other, after the third besides.
+   */
+  readonly calmMs: number;
+  readonly calmMsMax: number;
+  readonly waitMs: number;
   readonly dialsMax: number;
   /** Changes flood at once, then at most this often. */
   readonly floodMs: number;
@@ -76,9 +83,12 @@ export const MEMBERSHIP_TIMES: MembershipTimes = {
   redialMs: 300,
   goneNeeded: 2,
   rotationMs: 2_000,
-  retryMs: [1_000, 10_000],
+  retryMs: [100, 10_000],
   refusedMs: 30_000,
   politeMs: 500,
+  calmMs: 200,
+  calmMsMax: 2_000,
+  waitMs: 1_000,
   dialsMax: 16,
   floodMs: 50,
   repairMs: 10_000,

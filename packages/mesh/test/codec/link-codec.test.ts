@@ -40,8 +40,9 @@ const memberMessages: readonly MemberMessage[] = [
   { type: "heard", subject: PEER, boot: BOOT, id: "abc:1:2", witness: OTHER },
   { type: "gone", subject: PEER, boot: BOOT, id: "abc:1:2", witness: OTHER },
   { type: "views", views: [view, { ...view, status: "alive", ageMs: 0 }] },
+  { type: "views", views: [{ ...view, status: "alive", ageMs: 0, vouched: true }] },
 ];
-const hello: LinkMessage = {
+const hello = {
   type: "hello",
   hello: {
     mesh: "default",
@@ -50,8 +51,9 @@ const hello: LinkMessage = {
     knownBoot: 0,
     frameBytesMax: 2 ** 24,
     record,
+    digest: 0xffff_ffff,
   },
-};
+} as const satisfies LinkMessage;
 const linkMessages: readonly LinkMessage[] = [
   hello,
   { type: "accept" },

@@ -42,7 +42,7 @@ class Node {
   }
 
   link(peer: string, boot = 1): MembershipEffect[] {
-    return this.step({ type: "linkUp", peer, link: 1, record: record(peer, boot) });
+    return this.step({ type: "linkUp", peer, link: 1, record: record(peer, boot), digest: undefined });
   }
 
   views(from: string, ...views: readonly View[]): MembershipEffect[] {
@@ -87,6 +87,56 @@ describe("Membership", () => {
     expect(dials(effects)).toContain("b");
     node.pass(MEMBERSHIP_TIMES.unverifiedMs);
     expect(dials(node.pass(30_000))).not.toContain("b");
+  });
+
+  it("makes a member of whom a linked member vouches for, passes it on as hearsay, and dials it when all is quiet", () => {
+    const node = new Node();
+    node.link("a");
+    node.link("c");
+    const news = node.views("a", { ...record("b"), status: "alive", ageMs: 0, vouched: true });
+    expect(events(news)).toEqual(["joined"]);
+    expect(node.membership.member("b")).toMatchObject({
+      status: "alive",
+      evidence: "reported",
+      linked: false,
+    });
+    const next = [...news, ...node.pass(100)];
+    expect(dials(next)).toEqual([]);
+    const told = next.flatMap((effect) =>
+      effect.type === "send" && effect.to === "c" && effect.message.type === "views"
+        ? effect.message.views.filter(({ peer }) => peer === "b")
+        : [],
+    );
+    expect(told.map(({ vouched }) => vouched)).toEqual([undefined]);
+    expect(dials(node.pass(MEMBERSHIP_TIMES.calmMsMax + MEMBERSHIP_TIMES.waitMs))).toContain("b");
+  });
+
+  it("vouches after a sleep only for whom it heard since", () => {
+    const node = new Node();
+    for (const peer of ["a", "b"]) node.link(peer);
+    node.nowMs += 10_000;
+    node.step({ type: "heard", heard: [{ peer: "a", atMs: node.nowMs + 1 }] });
+    node.nowMs += 2;
+    const table = node
+      .link("c")
+      .flatMap((effect) =>
+        effect.type === "send" && effect.to === "c" && effect.message.type === "views"
+          ? effect.message.views
+          : [],
+      );
+    const vouched = table.filter((view) => view.vouched === true).map(({ peer }) => peer);
+    expect(vouched.toSorted()).toEqual(["a", "c"]);
+  });
+
+  it("sends no table to a peer that greets with the same one", () => {
+    const [node, peer] = [new Node(), new Node()];
+    for (const each of [node, peer]) each.link("a");
+    const views = (digest: number): boolean => {
+      const effects = node.step({ type: "linkUp", peer: "a", link: 2, record: record("a"), digest });
+      return effects.some((effect) => effect.type === "send" && effect.message.type === "views");
+    };
+    expect([views(node.membership.digest), views(node.membership.digest ^ 1)]).toEqual([false, true]);
+    expect(peer.membership.digest).toBe(node.membership.digest);
   });
 
   it("never brings down a higher boot by what is said of a lower one", () => {

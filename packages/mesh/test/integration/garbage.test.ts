@@ -91,6 +91,7 @@ function helloOf(peer: string, name = "stranger"): Uint8Array {
     knownBoot: 0,
     frameBytesMax: 1_000,
     record,
+    digest: undefined,
   };
   return encodeLinkMessage({ type: "hello", hello });
 }

@@ -48,7 +48,7 @@ export class Bed implements AsyncDisposable {
   }
 }
 
-/** Resolves once `holds`, looked at now and after each event of any of the meshes. */
+/** Resolves once `holds`, looked at now, after each event of any of the meshes, and besides: counters have no events. */
 export async function until(meshes: readonly Mesh[], holds: () => boolean, limitMs = 10_000): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const check = (): void => {
@@ -61,8 +61,10 @@ export async function until(meshes: readonly Mesh[], holds: () => boolean, limit
       finish();
       reject(new Error(`not within ${limitMs} ms: ${describe(meshes)}`));
     }, limitMs);
+    const look = setInterval(check, 50);
     const finish = (): void => {
       clearTimeout(timer);
+      clearInterval(look);
       for (const off of offs) off();
     };
     check();

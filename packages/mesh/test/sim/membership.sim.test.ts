@@ -49,6 +49,33 @@ function sleepOverSuspicion(world: World): void {
   world.run(30_000);
 }
 
+/**
+ * n02 sleeps on its own side of a partition while n03 dies and is forgotten by all others. It wakes up and links
+ * again, and nothing has told it yet that its old connections are dead.
+ */
+function wakeWithGhost(world: World): World {
+  world.mayDie = () => true;
+  world.partition([0, 1, 3]);
+  const sleeper = world.node(2);
+  sleeper.pause();
+  world.node(3).kill();
+  world.run(3 * MINUTE_MS);
+  expect([0, 1].map((index) => world.node(index).sees("n03"))).toEqual([undefined, undefined]);
+  world.seen.length = 0;
+  sleeper.resume();
+  world.heal();
+  world.runUntil(() => world.node(0).sees("n02") === "alive", 10_000);
+  world.run(MINUTE_MS);
+  return world;
+}
+
+/** What the others saw of n03 since. */
+function ghosts(world: World): string[] {
+  return world.seen.flatMap(({ node, event }) =>
+    node !== "n02" && "member" in event && event.member.record.peer === "n03" ? [event.type] : [],
+  );
+}
+
 describe.each(SEEDS)("membership, seed %i", (seed) => {
   it.each([2, 3, 8, 16])("joins %i nodes into a full mesh by one seed address", (size) => {
     const world = joined(seed, size);
@@ -228,7 +255,53 @@ describe.each(SEEDS)("membership, seed %i", (seed) => {
   });
 });
 
+describe.each(SEEDS)("a list that is complete before the links are, seed %i", (seed) => {
+  it("lists everybody after one link each, and links while nobody joins", () => {
+    const world = new World({ seed, size: 20 });
+    const linksOf = (): number =>
+      world.running().flatMap(({ membership }) => membership.members().filter(({ linked }) => linked)).length;
+    world.runUntil(() => world.allSee("alive"), 1_000);
+    expect(linksOf()).toBeLessThan(4 * 20); // Two ends each: about a star.
+    world.runUntil(() => isFullMesh(world), 10_000);
+    world.run(MINUTE_MS);
+    expect(world.violations).toEqual([]);
+  });
+
+  it("never tells of a ghost that a sleeper remembers", () => {
+    expect(ghosts(wakeWithGhost(joined(seed, 4, { forgetMs: 2 * MINUTE_MS })))).toEqual([]);
+  });
+
+  it("never convicts a newcomer that only those cannot reach who never could", () => {
+    const world = joined(seed, 5);
+    for (const index of [1, 2, 3]) world.cut(`n0${index}`, "n09");
+    world.start("n09");
+    world.runUntil(() => world.allSee("alive"), 1_000);
+    world.run(5 * MINUTE_MS);
+    expect(world.violations).toEqual([]);
+    expect(world.allSee("alive")).toBe(true);
+  });
+
+  it("sees a newcomer dead that is killed before more than one is linked to it", () => {
+    const world = joined(seed, 5);
+    const late = world.start("n09");
+    world.runUntil(() => world.running().every((node) => node.sees("n09") !== undefined), 1_000);
+    world.mayDie = (_node, peer) => peer === "n09";
+    late.kill();
+    world.runUntil(() => world.running().every((node) => node.sees("n09") === "dead"), 1_500);
+    expect(world.violations).toEqual([]);
+  });
+});
+
 describe("the checks above", () => {
+  it("catch a core that vouches for those it only heard of", () => {
+    const world = joined(1, 4, { forgetMs: 2 * MINUTE_MS });
+    world.corrupt = (message) =>
+      message.type === "views"
+        ? { ...message, views: message.views.map((view) => ({ ...view, vouched: true })) }
+        : message;
+    expect(ghosts(wakeWithGhost(world))).not.toEqual([]);
+  });
+
   it("catch a core that does not know that it slept", () => {
     const world = joined(1, 8, { probeMs: [500, 500, 500], lateMs: Infinity });
     sleepOverSuspicion(world);

@@ -43,6 +43,8 @@ export class World {
   readonly times: MembershipTimes;
   /** Whether a death of this peer in the eyes of that node is right. */
   mayDie: (node: string, peer: string) => boolean = () => false;
+  /** A fault planted on purpose: what a sender says instead. */
+  corrupt: (message: MemberMessage) => MemberMessage = (message) => message;
   #tasks: Task[] = [];
   #order = 0;
   #groups = new Map<string, number>();
@@ -138,7 +140,7 @@ export class World {
       if (!this.connected(from.name, to)) return;
       // A frame on a connection that the other end has given up is answered with a reset.
       if (this.#ends.get(`${to}>${from.name}`) !== link) this.#lose(from.name, to, link, "reset");
-      else this.nodes.get(to)?.enter({ type: "message", peer: from.name, message });
+      else this.nodes.get(to)?.enter({ type: "message", peer: from.name, message: this.corrupt(message) });
     });
   }
 
@@ -206,12 +208,16 @@ export class World {
     if (theirs !== undefined) this.#lose(to.name, from.name, theirs, "replaced");
     this.#lastLink += 1;
     const link = this.#lastLink;
-    for (const [node, other] of [
-      [from, to],
-      [to, from],
-    ] as const) {
-      this.#ends.set(`${node.name}>${other.name}`, link);
-      node.enter({ type: "linkUp", peer: other.name, link, record: other.membership.self });
+    // Both greet before either has heard the other.
+    const hellos = [from, to].map(({ membership: { self, digest } }) => ({
+      peer: self.peer,
+      record: self,
+      digest,
+    }));
+    for (const [at, node] of [from, to].entries()) {
+      const hello = hellos[1 - at] as (typeof hellos)[number];
+      this.#ends.set(`${node.name}>${hello.peer}`, link);
+      node.enter({ type: "linkUp", link, ...hello });
     }
   }
 
