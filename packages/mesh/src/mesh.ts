@@ -21,6 +21,7 @@ import type { Identity } from "./host/identity.ts";
 import { Links } from "./host/links.ts";
 import { startNode } from "./host/node.ts";
 import type { LinkNode } from "./host/node.ts";
+import { Routing } from "./host/routing.ts";
 import { resolveOptions } from "./options.ts";
 import type { MeshOptions } from "./options.ts";
 import type {
@@ -74,6 +75,7 @@ class MeshService implements Mesh {
   };
   readonly #instance: string = randomBytes(16).toString("hex");
   readonly #channels: Channels;
+  readonly #routing: Routing;
   readonly #loggedRefusals = new Set<string>();
   #node: LinkNode | undefined;
   #links: Links | undefined;
@@ -94,6 +96,23 @@ class MeshService implements Mesh {
       clock: options.clock,
       logger: options.logger,
       onWanted: (trafficClass) => this.#links?.openClass(trafficClass),
+    });
+    this.#routing = new Routing({
+      clock: options.clock,
+      logger: options.logger,
+      ports: {
+        self: () => ({
+          peer: this.peerId,
+          cloud: options.cloud,
+          gateway: false,
+          router: true,
+          overloaded: false,
+          reaches: undefined,
+        }),
+        links: () => this.#links,
+        cloudOf: (peer) => this.#membership?.member(peer)?.record.cloud,
+        onBad: (peer, reason) => this.#badTunnel(peer, reason),
+      },
     });
   }
 
@@ -127,6 +146,8 @@ class MeshService implements Mesh {
         admit: (hello) => this.#admit(hello),
         onUp: (peer, link, { record, digest }) => this.#enter({ type: "linkUp", peer, link, record, digest }),
         onDown: (peer, reason) => this.#enter({ type: "linkDown", peer, reason }),
+        onTunnelUp: (tunnel) => this.#routing.onTunnelUp(tunnel),
+        onTunnelDown: (tunnel, reason) => this.#routing.onTunnelDown(tunnel, reason),
         onMessage: (peer, message) => this.#enter({ type: "message", peer, message }),
         onRefused: (peer, code, detail, byUs) => this.#refused(peer, code, detail, byUs),
       },
@@ -137,6 +158,7 @@ class MeshService implements Mesh {
       announce: this.#options.announce,
       membersMax,
       inboundPerSecondMax: this.#options.inboundPerSecondMax,
+      tunnels: this.#routing.tunnels,
       // Whoever comes before our own addresses are known waits for `adopt` below.
       onConnection: (connection) => void (this.#membership === undefined || links.adopt(connection)),
       onStream: (kind, stream, connection) => {
@@ -281,6 +303,11 @@ class MeshService implements Mesh {
     this.#emitter.emit("link:refused", { peerId, code, reason });
   }
 
+  #badTunnel(peer: string, reason: string): void {
+    this.#counters.badFrames += 1;
+    this.#options.logger.warn("bad bytes from a peer", { peer, reason });
+  }
+
   /** Once per peer and code: a wrong mesh name would fill the log for as long as both run. */
   #logRefusal(peerId: string, code: LinkRefusal, reason: string): void {
     const key = `${peerId}/${code}`;
@@ -378,6 +405,7 @@ class MeshService implements Mesh {
 
   async #tearDown(reason: string): Promise<void> {
     this.#channels.closeAll();
+    this.#routing.stop();
     this.#links?.stop(reason);
     await this.#node?.stop();
     this.#runner?.stop();

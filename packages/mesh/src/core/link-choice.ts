@@ -12,6 +12,8 @@ export type LinkChoiceInput =
       readonly type: "hello";
       readonly conn: number;
       readonly process: Process;
+      /** It runs over relays. */
+      readonly tunnel: boolean;
       /** Highest boot that membership knows of this peer; 0 if unknown. */
       readonly knownBoot: number;
     }
@@ -39,6 +41,7 @@ export type LinkChoiceEffect =
 interface Candidate {
   readonly conn: number;
   readonly process: Process;
+  readonly tunnel: boolean;
   readonly knownBoot: number;
 }
 
@@ -50,7 +53,8 @@ const LATE_MS = 200;
 /**
  * Which of several connections with one peer is *the* link. One end decides alone, the **arbiter** (lower peer
  * id), so the two cannot disagree: the first comer is kept as long as it shows life, a restarted process
- * (higher boot) replaces its predecessor at once. An older process is turned away by either end.
+ * (higher boot) replaces its predecessor at once, and so does a direct connection a tunnel. An older process is
+ * turned away by either end.
  */
 export class LinkChoice {
   readonly #arbiter: boolean;
@@ -87,7 +91,8 @@ export class LinkChoice {
   }
 
   #hello(hello: Candidate, now: Instant): LinkChoiceEffect[] {
-    const candidate: Candidate = { conn: hello.conn, process: hello.process, knownBoot: hello.knownBoot };
+    const { conn, process, tunnel, knownBoot } = hello;
+    const candidate: Candidate = { conn, process, tunnel, knownBoot };
     const current = this.#current;
     if (this.#isOlder(candidate)) {
       // Only a newer process that answers *now* proves a conflict; otherwise the boot counter went back.
@@ -99,8 +104,22 @@ export class LinkChoice {
       return [];
     }
     if (current === undefined) return this.#take(candidate);
-    if (candidate.process.boot === current.process.boot) return this.#test(candidate, current, now);
-    return [{ type: "drop", conn: current.conn, code: "SUPERSEDED" }, ...this.#take(candidate)];
+    if (candidate.process.boot > current.process.boot) return this.#replace(current, candidate, now);
+    if (current.tunnel && !candidate.tunnel) return this.#replace(current, candidate, now);
+    return this.#test(candidate, current, now);
+  }
+
+  /** Who waited for a sign of life on the old one is judged against the new one. */
+  #replace(current: Candidate, candidate: Candidate, now: Instant): LinkChoiceEffect[] {
+    const code = candidate.process.boot > current.process.boot ? "SUPERSEDED" : "REPLACED";
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    this.#testEndsAt = undefined;
+    return [
+      { type: "drop", conn: current.conn, code },
+      ...this.#take(candidate),
+      ...waiting.flatMap((waiter) => this.#hello(waiter, now)),
+    ];
   }
 
   #accepted(conn: number): LinkChoiceEffect[] {

@@ -6,6 +6,7 @@ import type { ChannelClass, ClassLimits } from "../types.ts";
 import { CHANNEL_CLASSES } from "./channels.ts";
 import type { ClassStream } from "./channels.ts";
 import { FrameStream } from "./frame-stream.ts";
+import { parseTunnelAddress } from "./tunnel-address.ts";
 
 /** Protocol of the stream that carries hello and membership; the dialer of a connection opens it. */
 export const LINK_PROTOCOL = "/klatsch/link/1";
@@ -60,6 +61,8 @@ export class LinkConnection {
   readonly peer: string;
   /** Whether this end dialled; it alone opens streams, so there is never a second one of a kind. */
   readonly dialer: boolean;
+  /** The peers a tunnel passes on its way to the peer, which is the last; `undefined` for a direct connection. */
+  readonly hops: readonly string[] | undefined;
   readonly #clock: Clock;
   readonly #connection: Connection;
   readonly #ports: LinkConnectionPorts;
@@ -79,6 +82,7 @@ export class LinkConnection {
     this.#connection = connection;
     this.peer = connection.remotePeer.toString();
     this.dialer = connection.direction === "outbound";
+    this.hops = parseTunnelAddress(connection.remoteAddr)?.hops;
     this.#ports = ports;
     connection.addEventListener("close", () => this.end("connection closed"));
     this.#after(HELLO_MS, () => {
@@ -95,6 +99,10 @@ export class LinkConnection {
 
   get id(): string {
     return this.#connection.id;
+  }
+
+  get connection(): Connection {
+    return this.#connection;
   }
 
   /** Latest arrival on any stream; monotonic milliseconds, 0 if none. */
@@ -201,6 +209,7 @@ export class LinkConnection {
     try {
       const stream = await this.#connection.newStream(LINK_PROTOCOL, {
         signal: AbortSignal.timeout(STREAM_MS),
+        runOnLimitedConnection: true, // Tunnels are such.
       });
       if (this.#ended) {
         stream.abort(new Error("link ended"));
@@ -269,6 +278,7 @@ export class LinkConnection {
     try {
       const stream = await this.#connection.newStream(classProtocol(trafficClass), {
         signal: AbortSignal.timeout(STREAM_MS),
+        runOnLimitedConnection: true, // Tunnels are such.
       });
       slot.opening = false;
       if (this.#retired) stream.abort(new Error("link ended"));

@@ -21,9 +21,22 @@ interface LinksPorts {
   ): { readonly knownBoot: number } | { readonly code: RefusalCode; readonly detail: string } | "later";
   onUp(peer: string, link: number, hello: Hello): void;
   onDown(peer: string, reason: string): void;
+  /** The only connection with the peer runs over relays: channels may use it, membership takes no notice. */
+  onTunnelUp(tunnel: TunnelUp): void;
+  onTunnelDown(tunnel: TunnelUp, reason: string): void;
   onMessage(peer: string, message: MemberMessage): void;
   /** A connection was turned away, by us or by the peer. */
   onRefused(peer: string, code: RefusalCode, detail: string, byUs: boolean): void;
+}
+
+/** A tunnel as a link. */
+export interface TunnelUp {
+  readonly peer: string;
+  readonly link: number;
+  /** The relays, nearest first, and the peer. */
+  readonly hops: readonly string[];
+  /** Whether this node opened it. */
+  readonly dialer: boolean;
 }
 
 export interface LinksInit {
@@ -60,10 +73,31 @@ export class Links {
     return this.#byId.size;
   }
 
+  /** Peers with a direct link. */
   get upCount(): number {
     let count = 0;
-    for (const links of this.#peers.values()) if (links.up !== undefined) count += 1;
+    for (const links of this.#peers.values()) if (links.up?.hops === undefined && links.up) count += 1;
     return count;
+  }
+
+  /** Peers that a tunnel reaches and no direct link. */
+  get tunnelCount(): number {
+    let count = 0;
+    for (const links of this.#peers.values()) if (links.up?.hops !== undefined) count += 1;
+    return count;
+  }
+
+  /** Whether channels may be up with the peer, and over what. */
+  linkKind(peer: string): "direct" | "tunnel" | undefined {
+    const up = this.#peers.get(peer)?.up;
+    if (up === undefined) return undefined;
+    return up.hops === undefined ? "direct" : "tunnel";
+  }
+
+  /** The connection of the direct link with the peer, if that is up. */
+  direct(peer: string): Connection | undefined {
+    const up = this.#peers.get(peer)?.up;
+    return up?.hops === undefined ? up?.connection : undefined;
   }
 
   /** A connection opened, by either end. */
@@ -117,7 +151,7 @@ export class Links {
 
   send(peer: string, message: MemberMessage): void {
     const up = this.#peers.get(peer)?.up;
-    if (up === undefined) return;
+    if (up === undefined || up.hops !== undefined) return;
     for (const payload of encodeMemberMessage(message)) up.sendMembership(payload);
   }
 
@@ -125,7 +159,7 @@ export class Links {
   isConnecting(peer: string): boolean {
     const links = this.#peers.get(peer);
     if (links === undefined) return false;
-    for (const link of links.connections.values()) if (link.pending) return true;
+    for (const link of links.connections.values()) if (link.pending && link.hops === undefined) return true;
     return false;
   }
 
@@ -135,11 +169,11 @@ export class Links {
     if (links !== undefined) for (const link of [...links.connections.values()]) link.end(reason);
   }
 
-  /** When bytes last came from each linked peer; monotonic milliseconds. */
+  /** When bytes last came from each linked peer itself, not through others; monotonic milliseconds. */
   heard(): { readonly peer: string; readonly atMs: number }[] {
     const heard: { readonly peer: string; readonly atMs: number }[] = [];
     for (const [peer, links] of this.#peers) {
-      const atMs = links.up?.heardMs() ?? 0;
+      const atMs = links.up?.hops === undefined ? (links.up?.heardMs() ?? 0) : 0;
       if (atMs > 0) heard.push({ peer, atMs });
     }
     return heard;
@@ -187,7 +221,8 @@ export class Links {
     if (!link.dialer) link.send({ type: "hello", hello: ports.hello(link.peer) });
     links.hellos.set(link.no, hello);
     const process = { boot: hello.record.boot, instance: hello.instance };
-    this.#choose(links, { type: "hello", conn: link.no, process, knownBoot: admitted.knownBoot });
+    const tunnel = link.hops !== undefined;
+    this.#choose(links, { type: "hello", conn: link.no, process, tunnel, knownBoot: admitted.knownBoot });
     return undefined;
   }
 
@@ -211,7 +246,8 @@ export class Links {
 
   #membership(links: PeerLinks, link: LinkConnection, payload: Uint8Array): boolean {
     const message = decodeMemberMessage(payload);
-    if (message === undefined) return false;
+    // Evidence comes from neighbours: what says so over relays breaks the protocol.
+    if (message === undefined || link.hops !== undefined) return false;
     // What is still in the pipe of a connection that lost its place says nothing any more.
     if (links.up === link) this.#init.ports.onMessage(link.peer, message);
     return true;
@@ -220,7 +256,8 @@ export class Links {
   #retired(links: PeerLinks, link: LinkConnection, reason: string): void {
     if (links.up !== link) return;
     links.up = undefined;
-    this.#init.ports.onDown(link.peer, reason);
+    if (link.hops === undefined) this.#init.ports.onDown(link.peer, reason);
+    else this.#init.ports.onTunnelDown(tunnelUp(link, link.hops), reason);
   }
 
   #connectionEnded(links: PeerLinks, link: LinkConnection): void {
@@ -249,7 +286,8 @@ export class Links {
         const hello = links.hellos.get(link.no);
         if (hello === undefined) return;
         links.up = link;
-        this.#init.ports.onUp(link.peer, link.no, hello);
+        if (link.hops === undefined) this.#init.ports.onUp(link.peer, link.no, hello);
+        else this.#init.ports.onTunnelUp(tunnelUp(link, link.hops));
         return;
       }
       case "test":
@@ -279,4 +317,8 @@ export class Links {
     this.#init.counters.badFrames += 1;
     this.#init.logger.warn("bad bytes from a peer", { peer, reason });
   }
+}
+
+function tunnelUp(link: LinkConnection, hops: readonly string[]): TunnelUp {
+  return { peer: link.peer, link: link.no, hops, dialer: link.dialer };
 }

@@ -10,6 +10,8 @@ import { MeshError } from "../errors.ts";
 import type { ChannelClass } from "../types.ts";
 import { CHANNEL_CLASSES } from "./channels.ts";
 import { classProtocol, LINK_PROTOCOL } from "./link-connection.ts";
+import { TUNNEL_PROTOCOL } from "./tunnels.ts";
+import type { Tunnels } from "./tunnels.ts";
 
 /** A dial, the handshake included, may take this long, in milliseconds. */
 const DIAL_MS = 3_000;
@@ -17,6 +19,8 @@ const DIAL_MS = 3_000;
 const PENDING_MAX = 256;
 /** Each member may briefly have two: both ends dialled. */
 const CONNECTIONS_PER_MEMBER = 4;
+/** Tunnel streams between two nodes, each way: all that a relay carries may pass one link. */
+const TUNNEL_STREAMS_MAX = 256;
 /** Read buffer of a stream nobody listens to yet. */
 const READ_BUFFER_BYTES_MAX: number = 2 * 1024 * 1024;
 /** LIBP2P.md: a window may grow only as far as the read buffer can hold. The initial one stays at the default. */
@@ -29,6 +33,7 @@ export interface NodeInit {
   readonly membersMax: number;
   /** Inbound connections per second that one host may open. */
   readonly inboundPerSecondMax: number;
+  readonly tunnels: Tunnels;
   onConnection(connection: Connection): void;
   onStream(kind: ChannelClass | "link", stream: Stream, connection: Connection): void;
 }
@@ -54,7 +59,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
     privateKey: init.privateKey,
     start: false,
     addresses: { listen: [...init.listen], announce: [...init.announce] },
-    transports: [tcp({ dialOpts: { noDelay: true }, listenOpts: { noDelay: true } })],
+    transports: [tcp({ dialOpts: { noDelay: true }, listenOpts: { noDelay: true } }), init.tunnels.transport],
     connectionEncrypters: [noise()],
     streamMuxers: [
       yamux({
@@ -76,6 +81,11 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
   for (const trafficClass of CHANNEL_CLASSES)
     await handle(node, init, trafficClass, classProtocol(trafficClass));
   await handle(node, init, "link", LINK_PROTOCOL);
+  // Not on connections that are tunnels themselves.
+  await node.handle(TUNNEL_PROTOCOL, (stream, connection) => init.tunnels.accept(stream, connection), {
+    maxInboundStreams: TUNNEL_STREAMS_MAX,
+    maxOutboundStreams: TUNNEL_STREAMS_MAX,
+  });
   node.addEventListener("connection:open", (event) => init.onConnection(event.detail));
   try {
     for (const address of init.listen) await removeStaleSocket(address);
@@ -111,7 +121,11 @@ async function handle(
 ): Promise<void> {
   const handler = (stream: Stream, connection: Connection): void => init.onStream(kind, stream, connection);
   // Two: the opener may open the next before we have seen the end of the last.
-  await node.handle(protocol, handler, { maxInboundStreams: 2, maxOutboundStreams: 2 });
+  await node.handle(protocol, handler, {
+    maxInboundStreams: 2,
+    maxOutboundStreams: 2,
+    runOnLimitedConnection: true, // Tunnels are such.
+  });
 }
 
 class Libp2pNode implements LinkNode {

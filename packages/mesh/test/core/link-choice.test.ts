@@ -14,6 +14,7 @@ class Pair {
   readonly refused: string[] = [];
   /** Connections that swallow everything, as a blackholed TCP does. */
   readonly silent = new Set<number>();
+  readonly tunnels = new Set<number>();
   boots = { a: 1, b: 1 };
   instances = { a: "a1", b: "b1" };
   nowMs = 0;
@@ -28,6 +29,13 @@ class Pair {
     return conn;
   }
 
+  /** A connection over relays. */
+  tunnel(): number {
+    const conn = this.dial();
+    this.tunnels.add(conn);
+    return conn;
+  }
+
   /** Delivers the next word on a connection to one end. */
   deliver(conn: number, to: "a" | "b"): void {
     if (this.silent.has(conn)) return;
@@ -36,7 +44,7 @@ class Pair {
     if (word === "hello") {
       const from = to === "a" ? "b" : "a";
       const process = { boot: this.boots[from], instance: this.instances[from] };
-      this.step(to, { type: "hello", conn, process, knownBoot: 0 });
+      this.step(to, { type: "hello", conn, process, tunnel: this.tunnels.has(conn), knownBoot: 0 });
     } else if (word === "accept") this.step(to, { type: "accepted", conn });
     else if (word === "test") this.#say(conn, to, "testAck");
     else if (word === "testAck") this.step(to, { type: "heard", conn });
@@ -120,7 +128,7 @@ describe("LinkChoice", () => {
 
   it("always agrees again after connections were lost, fell silent or were dialled anew", () => {
     const action = fc.tuple(
-      fc.constantFrom("dial", "closeA", "closeB", "silence", "toA", "toB", "wait"),
+      fc.constantFrom("dial", "tunnel", "closeA", "closeB", "silence", "toA", "toB", "wait"),
       fc.nat(),
     );
     fc.assert(
@@ -128,6 +136,7 @@ describe("LinkChoice", () => {
         const pair = new Pair();
         for (const [what, nat] of actions) {
           if (what === "dial") pair.dial();
+          else if (what === "tunnel") pair.tunnel();
           else if (what === "wait") pair.advance(nat % 300);
           else if (pair.queues.size > 0) {
             const conn = 1 + (nat % pair.queues.size);
@@ -150,6 +159,42 @@ describe("LinkChoice", () => {
       }),
       { numRuns: 2_000 },
     );
+  });
+
+  it("lets a direct connection replace a tunnel at once, and no tunnel a direct connection", () => {
+    const pair = new Pair();
+    const first = pair.tunnel();
+    pair.settle();
+    expect([pair.choices.a.current, pair.choices.b.current]).toEqual([first, first]);
+    const direct = pair.dial();
+    for (const to of ["a", "b", "b", "a"] as const) pair.deliver(direct, to); // No time passes.
+    expect([pair.choices.a.current, pair.choices.b.current]).toEqual([direct, direct]);
+    pair.tunnel();
+    pair.settle();
+    expect([pair.choices.a.current, pair.choices.b.current]).toEqual([direct, direct]);
+    expect(pair.open.a).toEqual(new Set([direct]));
+  });
+
+  it("lets a tunnel replace a direct connection that has fallen silent", () => {
+    const pair = new Pair();
+    const direct = pair.dial();
+    pair.settle();
+    pair.silent.add(direct);
+    const tunnel = pair.tunnel();
+    pair.settle();
+    expect([pair.choices.a.current, pair.choices.b.current]).toEqual([tunnel, tunnel]);
+  });
+
+  it("judges whoever waited for a test of a tunnel against what replaced the tunnel", () => {
+    const pair = new Pair();
+    const silent = pair.tunnel();
+    pair.settle();
+    pair.silent.add(silent);
+    const waiting = pair.tunnel();
+    pair.deliver(waiting, "a"); // Now the silent one is being tested.
+    const direct = pair.dial();
+    pair.settle();
+    expect([pair.choices.a.current, pair.choices.b.current]).toEqual([direct, direct]);
   });
 
   it("lets a restarted process replace its predecessor at once", () => {
@@ -184,7 +229,10 @@ describe("LinkChoice", () => {
   it("asks a process to raise its boot where a higher one is known and nobody answers for it", () => {
     const choice = new LinkChoice({ arbiter: true });
     const process = { boot: 5, instance: "x" };
-    const effects = choice.step({ type: "hello", conn: 1, process, knownBoot: 6 }, { monoMs: 0, wallMs: 0 });
+    const effects = choice.step(
+      { type: "hello", conn: 1, process, tunnel: false, knownBoot: 6 },
+      { monoMs: 0, wallMs: 0 },
+    );
     expect(effects).toEqual([{ type: "refuse", conn: 1, code: "BOOT_LOW" }]);
   });
 
