@@ -24,7 +24,7 @@ const LAYERS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Modules directly in `src` that hold declarations only, so that any layer but the core may use them. */
-const DECLARATIONS: ReadonlySet<string> = new Set(["errors.ts", "options.ts", "types.ts"]);
+const DECLARATIONS: ReadonlySet<string> = new Set(["errors.ts", "options.ts", "state-types.ts", "types.ts"]);
 
 interface Import {
   readonly file: string;

@@ -7,7 +7,8 @@ import type { KlatschErrorInit } from "@klatsch/kit/core";
  * read; the message names the file. `IDENTITY_CONFLICT`: a newer process runs with the same identity.
  * `LISTEN_FAILED`: an address could not be bound. `UNKNOWN_NAME`, `AMBIGUOUS_NAME`: see `Mesh.resolve`.
  * `CHANNEL_EXISTS`: the name is taken in this process. `LIMIT_REACHED`: too many channels.
- * `STOPPED`: the mesh has stopped.
+ * `STATE_INVALID`: a key or value of gossip state that cannot be one. `STATE_TOO_LARGE`: the message names the
+ * limit. `FORBIDDEN`: the key is not this writer's. `STOPPED`: the mesh has stopped.
  */
 export type MeshErrorCode =
   | "INVALID_OPTIONS"
@@ -18,6 +19,9 @@ export type MeshErrorCode =
   | "AMBIGUOUS_NAME"
   | "CHANNEL_EXISTS"
   | "LIMIT_REACHED"
+  | "STATE_INVALID"
+  | "STATE_TOO_LARGE"
+  | "FORBIDDEN"
   | "STOPPED";
 
 /** Thrown by the public calls of this package. Branch on `code`; `message` is for people. */

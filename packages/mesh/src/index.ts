@@ -1,6 +1,7 @@
 export { MeshError } from "./errors.ts";
 export type { MeshErrorCode } from "./errors.ts";
 export { createMesh } from "./mesh.ts";
+export type { MeshState, StateChange, StateEntry, StateFilter, StateValue } from "./state-types.ts";
 export type {
   Channel,
   ChannelClass,

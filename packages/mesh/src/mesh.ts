@@ -4,6 +4,7 @@ import type { EffectRunner } from "@klatsch/kit";
 import { ADDRESSES_MAX } from "./codec/record-codec.ts";
 import { Membership } from "./core/membership.ts";
 import type {
+  MemberEvent,
   MemberSnapshot,
   MembershipEffect,
   MembershipEvent,
@@ -11,6 +12,7 @@ import type {
 } from "./core/membership-types.ts";
 import type { Hello, MemberRecord, RefusalCode } from "./core/messages.ts";
 import { MEMBERSHIP_TIMES } from "./core/times.ts";
+import { STATE_TIMES } from "./core/state/state-types.ts";
 import { MeshError } from "./errors.ts";
 import { Channels } from "./host/channels.ts";
 import type { LinkCounters } from "./host/channels.ts";
@@ -22,8 +24,10 @@ import { Links } from "./host/links.ts";
 import { startNode } from "./host/node.ts";
 import type { LinkNode } from "./host/node.ts";
 import { Routing } from "./host/routing.ts";
+import { StateHost } from "./host/state-host.ts";
 import { resolveOptions } from "./options.ts";
 import type { MeshOptions } from "./options.ts";
+import type { MeshState } from "./state-types.ts";
 import type {
   Channel,
   ChannelHandlers,
@@ -77,9 +81,12 @@ class MeshService implements Mesh {
   readonly #channels: Channels;
   readonly #routing: Routing;
   readonly #loggedRefusals = new Set<string>();
+  /** How far the clocks of linked peers are ahead of ours, as their hellos told. */
+  readonly #aheadMs = new Map<string, number>();
   #node: LinkNode | undefined;
   #links: Links | undefined;
   #membership: Membership | undefined;
+  #state: StateHost | undefined;
   #runner: EffectRunner<MembershipInput, MembershipEffect> | undefined;
   #raising: Promise<void> | undefined;
   #departed: (() => void) | undefined;
@@ -132,6 +139,10 @@ class MeshService implements Mesh {
     return this.#self().boot;
   }
 
+  get state(): MeshState {
+    return this.#gossip();
+  }
+
   /** Opens the listener and goes looking for others. */
   async start(boot: number): Promise<void> {
     const { clock, logger, membersMax, random, seeds, forgetAfterMs } = this.#options;
@@ -144,11 +155,15 @@ class MeshService implements Mesh {
       ports: {
         hello: (peer) => this.#hello(peer),
         admit: (hello) => this.#admit(hello),
-        onUp: (peer, link, { record, digest }) => this.#enter({ type: "linkUp", peer, link, record, digest }),
+        onUp: (peer, link, { record, digest, wallMs }) => {
+          this.#aheadMs.set(peer, wallMs - clock.now().wallMs);
+          this.#enter({ type: "linkUp", peer, link, record, digest });
+        },
         onDown: (peer, reason) => this.#enter({ type: "linkDown", peer, reason }),
         onTunnelUp: (tunnel) => this.#routing.onTunnelUp(tunnel),
         onTunnelDown: (tunnel, reason) => this.#routing.onTunnelDown(tunnel, reason),
         onMessage: (peer, message) => this.#enter({ type: "message", peer, message }),
+        onState: (peer, payload) => this.#gossip().receive(peer, payload),
         onRefused: (peer, code, detail, byUs) => this.#refused(peer, code, detail, byUs),
       },
     });
@@ -180,6 +195,12 @@ class MeshService implements Mesh {
     this.#node = node;
     this.#links = links;
     this.#membership = membership;
+    this.#state = new StateHost({
+      ...{ self: self.peer, boot, times: STATE_TIMES, clock, random, logger },
+      send: (peer, payload) => links.sendState(peer, payload),
+      raiseBoot: (above) => this.#raiseBoot(above),
+      onFailed: (error) => this.#fail(error),
+    });
     this.#runner = createRunner({
       core: new HearingCore(membership, links),
       clock,
@@ -323,6 +344,9 @@ class MeshService implements Mesh {
     switch (effect.type) {
       case "send":
         this.#links?.send(effect.to, effect.message);
+        if (effect.message.type === "ping" || effect.message.type === "ack") {
+          this.#state?.enter({ type: "probed", peer: effect.to });
+        }
         return;
       case "dial":
         void this.#dial(effect.peer, effect.addresses);
@@ -354,7 +378,10 @@ class MeshService implements Mesh {
     const boot = Math.max(above, this.#self().boot) + 1;
     this.#raising ??= this.#identity
       .saveBoot(boot)
-      .then(() => this.#enter({ type: "booted", boot }))
+      .then(() => {
+        this.#enter({ type: "booted", boot });
+        this.#state?.enter({ type: "booted", boot });
+      })
       .catch((error: unknown) => this.#fail(error instanceof Error ? error : new Error(String(error))))
       .finally(() => (this.#raising = undefined));
   }
@@ -362,11 +389,14 @@ class MeshService implements Mesh {
   #emit(event: MembershipEvent): void {
     switch (event.type) {
       case "linkUp":
+        this.#state?.enter({ ...event, aheadMs: this.#aheadMs.get(event.peer) ?? 0 });
         this.#emitter.emit("link:up", { peerId: event.peer });
         // Only now: whoever is told of a channel already knows the member.
         this.#links?.activate(event.peer, event.link);
         return;
       case "linkDown":
+        this.#aheadMs.delete(event.peer);
+        this.#state?.enter(event);
         this.#emitter.emit("link:down", { peerId: event.peer, reason: event.reason });
         return;
       case "declaredDead":
@@ -383,6 +413,7 @@ class MeshService implements Mesh {
       case "left":
       case "forgotten": {
         const member = this.#member(event.member);
+        this.#tellState(event.type, member);
         this.#options.logger.info(`member ${event.type}`, {
           peerId: member.peerId,
           name: member.name,
@@ -409,6 +440,7 @@ class MeshService implements Mesh {
     this.#links?.stop(reason);
     await this.#node?.stop();
     this.#runner?.stop();
+    this.#state?.stop();
     this.#options.logger.info("mesh stopped", { reason });
   }
 
@@ -433,6 +465,18 @@ class MeshService implements Mesh {
   #running(): Membership {
     if (this.#membership === undefined) throw new MeshError("STOPPED", "the mesh has not started");
     return this.#membership;
+  }
+
+  #gossip(): StateHost {
+    if (this.#state === undefined) throw new MeshError("STOPPED", "the mesh has not started");
+    return this.#state;
+  }
+
+  /** Gossip state follows membership: only members have any. */
+  #tellState(change: MemberEvent["type"], { peerId: peer, boot }: Member): void {
+    if (change === "joined") this.#state?.enter({ type: "joined", peer, boot });
+    else if (change === "forgotten") this.#state?.enter({ type: "forgotten", peer });
+    else if (change !== "suspected" && change !== "refuted") this.#state?.enter({ type: "ended", peer });
   }
 
   #self(): MemberRecord {

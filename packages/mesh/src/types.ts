@@ -1,4 +1,5 @@
 import type { Clock, Logger, Random } from "@klatsch/kit";
+import type { MeshState } from "./state-types.ts";
 
 /**
  * What this node believes about a member. `stopped` is a planned stop (it may come back), `left` is for
@@ -134,6 +135,8 @@ export interface Mesh extends AsyncDisposable {
   readonly cloud: string;
   /** Start number of this process, higher than any before it. */
   readonly boot: number;
+  /** What members say of themselves. */
+  readonly state: MeshState;
   /** Full multiaddrs with `/p2p/…`: what others put into `bootstrap`. */
   addresses(): readonly string[];
   /** All known members, this node included, ordered by peer id. */

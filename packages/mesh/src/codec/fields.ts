@@ -1,5 +1,6 @@
 import { Packr } from "msgpackr";
 import { isPlainArray } from "./scan.ts";
+import type { ScanLimits } from "./scan.ts";
 
 const packr = new Packr({ useRecords: false });
 
@@ -74,6 +75,22 @@ export class Fields {
     return this.#at < this.#values.length ? read() : undefined;
   }
 
+  /** A byte string of at most `max` bytes, or `undefined` where there is nil. It is a view into what was decoded. */
+  optionalBytes(max: number): Uint8Array | undefined {
+    const value = this.#next();
+    if (value === null) return undefined;
+    if (!(value instanceof Uint8Array) || value.length > max) throw new BadField();
+    return value;
+  }
+
+  /** A string, or `undefined` where there is nil. */
+  optionalText(min: number, max: number): string | undefined {
+    const value = this.#next();
+    if (value === null) return undefined;
+    if (typeof value !== "string" || value.length < min || value.length > max) throw new BadField();
+    return value;
+  }
+
   /** Ends with a refusal. */
   refuse(): never {
     throw new BadField();
@@ -87,8 +104,12 @@ export class Fields {
 }
 
 /** Decodes one positional array with `read`; `undefined` if the bytes or a field are not as they should be. */
-export function decodeFields<Value>(bytes: Uint8Array, read: (fields: Fields) => Value): Value | undefined {
-  if (!isPlainArray(bytes)) return undefined;
+export function decodeFields<Value>(
+  bytes: Uint8Array,
+  read: (fields: Fields) => Value,
+  limits?: ScanLimits,
+): Value | undefined {
+  if (!isPlainArray(bytes, limits)) return undefined;
   try {
     const values: unknown = packr.unpack(bytes);
     return Array.isArray(values) ? read(new Fields(values)) : undefined;

@@ -15,9 +15,12 @@ export function classProtocol(trafficClass: ChannelClass): string {
   return `/klatsch/${trafficClass}/1`;
 }
 
-/** Frames of a link stream: about the connection, and of membership. */
+/** Frames of a link stream: about the connection, of membership, and of gossip state. */
 const ABOUT_LINK = 0;
 const MEMBERSHIP = 1;
+const STATE = 2;
+/** With so much waiting, state is dropped: it is found missing and sent again, and must not delay a probe. */
+const STATE_WAITS_BYTES_MAX: number = 2 * 1024 * 1024;
 /** A connection without completed hello is closed after this, in milliseconds. */
 const HELLO_MS = 5_000;
 /** Opening a stream may take this long, in milliseconds. */
@@ -39,6 +42,8 @@ export interface LinkConnectionPorts {
   onMessage(message: Exclude<LinkMessage, { type: "hello" }>): void;
   /** `false`: undecodable. */
   onMembership(payload: Uint8Array): boolean;
+  /** `false`: undecodable. */
+  onState(payload: Uint8Array): boolean;
   attachClass(trafficClass: ChannelClass, stream: Stream, onEnd: () => void): ClassStream;
   wants(trafficClass: ChannelClass): boolean;
   onBad(reason: string): void;
@@ -151,6 +156,12 @@ export class LinkConnection {
     this.#queue(MEMBERSHIP, payload);
   }
 
+  /** `false`: not sent, since the peer is behind. */
+  sendState(payload: Uint8Array): boolean {
+    if (this.#ended || this.#frames === undefined) return false;
+    return this.#frames.queuedBytes <= STATE_WAITS_BYTES_MAX && this.#frames.send(STATE, payload);
+  }
+
   /** Says why, then closes in order, so that the last word arrives. */
   refuse(code: RefusalCode, detail: string): void {
     this.send({ type: "refuse", code, detail });
@@ -239,6 +250,7 @@ export class LinkConnection {
 
   #received(channel: number, payload: Uint8Array): boolean {
     if (channel === MEMBERSHIP) return this.#greeted && this.#ports.onMembership(payload);
+    if (channel === STATE) return this.#greeted && this.#ports.onState(payload);
     if (channel !== ABOUT_LINK) return false;
     const message = decodeLinkMessage(payload);
     if (message === undefined) return false;

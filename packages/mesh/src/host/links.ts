@@ -25,6 +25,8 @@ interface LinksPorts {
   onTunnelUp(tunnel: TunnelUp): void;
   onTunnelDown(tunnel: TunnelUp, reason: string): void;
   onMessage(peer: string, message: MemberMessage): void;
+  /** Bytes about gossip state. `false`: undecodable. */
+  onState(peer: string, payload: Uint8Array): boolean;
   /** A connection was turned away, by us or by the peer. */
   onRefused(peer: string, code: RefusalCode, detail: string, byUs: boolean): void;
 }
@@ -116,6 +118,7 @@ export class Links {
       onHello: (hello) => this.#greeted(links, link, hello),
       onMessage: (message) => this.#received(links, link, message),
       onMembership: (payload) => this.#membership(links, link, payload),
+      onState: (payload) => links.up !== link || this.#init.ports.onState(peer, payload),
       attachClass: (trafficClass, stream, onEnd) => {
         const frameBytesMax = links.hellos.get(no)?.frameBytesMax ?? 0;
         return this.#init.channels.attach({ peer, frameBytesMax }, trafficClass, stream, onEnd);
@@ -153,6 +156,11 @@ export class Links {
     const up = this.#peers.get(peer)?.up;
     if (up === undefined || up.hops !== undefined) return;
     for (const payload of encodeMemberMessage(message)) up.sendMembership(payload);
+  }
+
+  /** `false`: not sent; there is no link, or the peer is behind. */
+  sendState(peer: string, payload: Uint8Array): boolean {
+    return this.#peers.get(peer)?.up?.sendState(payload) === true;
   }
 
   /** Whether a new connection to the peer is about to greet: another dial would only make a duplicate. */

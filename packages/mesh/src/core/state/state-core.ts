@@ -1,0 +1,190 @@
+import type { Core, Instant } from "@klatsch/kit/core";
+import { Buckets } from "./buckets.ts";
+import { Comparing } from "./comparing.ts";
+import type { StateMessage } from "./messages.ts";
+import { OwnEntries } from "./own-entries.ts";
+import type { Namespace } from "./own-entries.ts";
+import { OwnExchange } from "./own-exchange.ts";
+import { OwnWriter } from "./own-writer.ts";
+import type { OwnLimit } from "./own-writer.ts";
+import { StateContext } from "./state-context.ts";
+import type { StateLink } from "./state-context.ts";
+import type { StateEffect, StateInit, StateInput } from "./state-types.ts";
+
+/** Heads of one message: some 40 KiB. */
+const OWN_HEADS_MAX = 512;
+
+/** What all members hold in common, as one node sees it: gossip state, reconciled over links. Pure. */
+export class StateCore implements Core<StateInput, StateEffect> {
+  readonly #context: StateContext;
+  readonly #buckets: Buckets;
+  readonly #own: OwnEntries;
+  readonly #space: Namespace;
+  readonly #writer: OwnWriter;
+  readonly #exchange: OwnExchange;
+  readonly #comparing: Comparing;
+
+  constructor(init: StateInit, now: Instant) {
+    const { self, times } = init;
+    const context = new StateContext(self, times, now);
+    const buckets = new Buckets();
+    const own = new OwnEntries(self, buckets, (change) => context.effect({ type: "ownChanged", change }));
+    this.#context = context;
+    this.#own = own;
+    this.#space = own.join(self, init.boot, now.monoMs);
+    this.#writer = new OwnWriter(own, this.#space, times.ownBudget, now.monoMs);
+    this.#exchange = new OwnExchange(context, own);
+    this.#comparing = new Comparing(context, buckets, init.random, (bucket, to) =>
+      this.#sendHeads(bucket, to),
+    );
+    this.#buckets = buckets;
+  }
+
+  /** Gives a key of this node's own a value, or none; a `tick` has to follow. */
+  write(key: string, value: Uint8Array | undefined): "written" | "unchanged" | OwnLimit {
+    const outcome = this.#writer.write(key, value);
+    if (outcome === "written") {
+      const { peer, boot } = this.#space;
+      this.#context.effect({ type: "ownChanged", change: { peer, boot, key, value } });
+    }
+    return outcome;
+  }
+
+  /** What a member says of itself, encoded, by key. */
+  ownOf(
+    peer: string,
+  ): { readonly boot: number; readonly values: ReadonlyMap<string, Uint8Array> } | undefined {
+    const space = this.#own.get(peer);
+    if (space === undefined) return undefined;
+    if (space === this.#space) return { boot: space.boot, values: this.#writer.current() };
+    const values = new Map<string, Uint8Array>();
+    for (const { key, value } of space.entries.values()) if (value !== undefined) values.set(key, value);
+    return { boot: space.boot, values };
+  }
+
+  /** One value of a member's own state, encoded. */
+  ownValue(peer: string, key: string): Uint8Array | undefined {
+    if (peer === this.#context.self) return this.#writer.get(key);
+    return this.#own.get(peer)?.entries.get(key)?.value;
+  }
+
+  /** Members whose own state is known, this node included. */
+  owners(): string[] {
+    return Array.from(this.#own.all(), ({ peer }) => peer);
+  }
+
+  nextDeadline(): number | undefined {
+    const { nowMs } = this.#context;
+    const atMs = Math.min(
+      this.#writer.nextDeadline(nowMs),
+      this.#exchange.nextDeadline(),
+      this.#comparing.nextDeadline(),
+    );
+    // Not at this very instant: sums of fractions round, and a deadline just missed would come again at once.
+    return Math.max(atMs, nowMs + 1);
+  }
+
+  step(input: StateInput, now: Instant): readonly StateEffect[] {
+    this.#context.advanceTo(now);
+    switch (input.type) {
+      case "linkUp":
+        this.#linkUp(input.peer, input.aheadMs);
+        break;
+      case "linkDown":
+        this.#context.links.delete(input.peer);
+        break;
+      case "message": {
+        const link = this.#context.links.get(input.peer);
+        if (link !== undefined) this.#message(link, input.message);
+        break;
+      }
+      case "probed":
+        this.#context.send(input.peer, { type: "hash", hash: this.#buckets.total });
+        break;
+      case "joined":
+        this.#joined(input.peer, input.boot);
+        break;
+      case "ended":
+        if (input.peer !== this.#context.self) this.#own.end(input.peer, this.#context.nowMs);
+        break;
+      case "forgotten":
+        this.#own.forget(input.peer, this.#context.nowMs);
+        this.#exchange.forget(input.peer);
+        this.#setPace();
+        break;
+      case "booted":
+        this.#booted(input.boot);
+        break;
+      case "tick":
+        break;
+    }
+    return this.#context.take();
+  }
+
+  flush(now: Instant): readonly StateEffect[] {
+    this.#context.advanceTo(now);
+    const { version } = this.#space;
+    if (this.#writer.publish(this.#context.nowMs)) this.#exchange.published(version);
+    this.#exchange.flood();
+    this.#comparing.work();
+    return this.#context.take();
+  }
+
+  #linkUp(peer: string, aheadMs: number): void {
+    this.#context.links.set(peer, { peer, aheadMs, compareAt: undefined, comparedAt: -Infinity });
+    this.#exchange.greet(peer);
+    this.#comparing.linkUp(peer);
+  }
+
+  #message(link: StateLink, message: StateMessage): void {
+    switch (message.type) {
+      case "hash":
+        this.#comparing.onHash(link, message.hash);
+        return;
+      case "buckets":
+        this.#comparing.onBuckets(link, message.hashes);
+        return;
+      case "ownHeads":
+        this.#exchange.onHeads(link.peer, message, message.heads);
+        return;
+      case "ownPull":
+        this.#exchange.onPull(link.peer, message.heads);
+        return;
+      case "delta":
+      case "reset":
+        this.#exchange.onDelta(link.peer, message.delta, message.type === "reset");
+        return;
+    }
+  }
+
+  #joined(peer: string, boot: number): void {
+    if (peer === this.#context.self) return;
+    this.#own.join(peer, boot, this.#context.nowMs);
+    this.#exchange.joined(peer);
+    this.#setPace();
+  }
+
+  #booted(boot: number): void {
+    if (boot <= this.#space.boot) return;
+    this.#own.rebase(this.#space, boot, this.#context.nowMs);
+    this.#writer.rebased();
+    this.#exchange.published(0);
+  }
+
+  #setPace(): void {
+    const { ownBudget, ownRefillMsPerMember } = this.#context.times;
+    const refillMs = Math.max(ownBudget.refillMs, ownRefillMsPerMember * this.owners().length);
+    this.#writer.setRefill(refillMs, this.#context.nowMs);
+  }
+
+  #sendHeads(bucket: number, to: string): void {
+    const heads = this.#own.heads(bucket);
+    let after = "";
+    do {
+      const part = heads.splice(0, OWN_HEADS_MAX);
+      const upTo = heads.length > 0 ? part.at(-1)?.peer : undefined;
+      this.#context.send(to, { type: "ownHeads", bucket, after, upTo, heads: part });
+      after = upTo ?? "";
+    } while (heads.length > 0);
+  }
+}
