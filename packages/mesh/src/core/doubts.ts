@@ -37,6 +37,7 @@ export class Doubts {
       const possible = this.#possibleConfirmers(entry, suspicion);
       if (now >= suspicion.deadline(times, possible, factor)) this.#standings.declareDead(entry, "silence");
     }
+    if (!isEnded(entry.status)) this.#standings.believeIfDue(entry);
     if (!isEnded(entry.status)) this.#judgeGone(entry);
   }
 
@@ -47,6 +48,7 @@ export class Doubts {
       for (const id of suspicion.ids) this.#vouch(entry, id);
       this.#endSuspicion(entry, "direct");
     }
+    this.#standings.hearsays.heard(entry, at);
     if (!entry.linked || entry.gone.size === 0) return;
     for (const id of new Set(entry.gone.values())) this.#vouch(entry, id);
     entry.gone.clear();
@@ -70,6 +72,10 @@ export class Doubts {
     const entry = this.#context.roster.entries.get(message.subject);
     if (entry === undefined || entry.record.boot !== message.boot || message.witness === message.subject)
       return;
+    if (this.#standings.hearsays.onDenial(entry, message.id)) {
+      this.#context.sendAll(message, from);
+      return;
+    }
     // Remembered even if the suspicion itself has not come yet: it may be on a longer way.
     if (!settleId(entry, message.id)) return;
     this.#context.sendAll(message, from);

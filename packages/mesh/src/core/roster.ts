@@ -1,3 +1,4 @@
+import type { Hearsay } from "./hearsay.ts";
 import type { MemberRecord, View, ViewStatus } from "./messages.ts";
 import type { Suspicion } from "./suspicion.ts";
 import { hash32, isEnded, viewHash } from "./views.ts";
@@ -30,6 +31,7 @@ export interface Entry {
   deadInc: number | undefined;
   /** A third party says that it stopped or left, though we hear it: believed once the link is gone. */
   reportedEnd: View | undefined;
+  hearsay: Hearsay | undefined;
   /** When a frame last came directly from it; −∞ if never. */
   heardAt: number;
   suspicion: Suspicion | undefined;
@@ -118,6 +120,7 @@ export class Roster {
       neighbour: false,
       voucher: undefined,
       reportedEnd: undefined,
+      hearsay: undefined,
       deadInc: status === "dead" ? record.inc : undefined,
       heardAt: -Infinity,
       suspicion: undefined,

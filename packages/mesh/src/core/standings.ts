@@ -1,5 +1,6 @@
 import type { Context } from "./context.ts";
 import type { Dialing } from "./dialing.ts";
+import { Hearsays } from "./hearsay.ts";
 import type { View } from "./messages.ts";
 import type { Probes } from "./probes.ts";
 import type { Entry, Evidence } from "./roster.ts";
@@ -14,16 +15,18 @@ export class Standings {
   /** Members whose view is to be flooded, and the peer it came from, who need not hear it again. */
   readonly #dirty = new Map<string, string | undefined>();
   #floodAt = 0;
+  readonly hearsays: Hearsays;
 
   constructor(context: Context, probes: Probes, dialing: Dialing) {
     this.#context = context;
     this.#probes = probes;
     this.#dialing = dialing;
+    this.hearsays = new Hearsays(context, probes);
   }
 
   /** Core time at which a flood is due, if anything waits for one. */
   get floodAt(): number | undefined {
-    return this.#dirty.size === 0 ? undefined : this.#floodAt;
+    return this.#dirty.size === 0 && !this.hearsays.isPassing ? undefined : this.#floodAt;
   }
 
   markDirty(peer: string, source?: string): void {
@@ -60,6 +63,7 @@ export class Standings {
     entry.evidence = evidence;
     entry.suspicion = undefined;
     entry.reportedEnd = undefined;
+    entry.hearsay = undefined;
     entry.gone.clear();
     entry.refusedAt = undefined;
     entry.endedMonoMs = this.#context.monoMs - view.ageMs;
@@ -88,6 +92,14 @@ export class Standings {
     this.adopt(entry, { ...entry.record, status: "dead", ageMs: 0 }, evidence);
   }
 
+  /** Believes a reported death that nobody denied in time. */
+  believeIfDue(entry: Entry): void {
+    const hearsay = this.hearsays.due(entry);
+    if (hearsay === undefined) return;
+    const waitedMs = this.#context.now - hearsay.since;
+    this.adopt(entry, { ...hearsay.view, ageMs: hearsay.view.ageMs + waitedMs }, "reported", hearsay.from);
+  }
+
   forgetIfDue(entry: Entry): void {
     if (this.#context.roster.isForgettable(entry, this.#context.monoMs)) this.#forget(entry);
   }
@@ -110,13 +122,15 @@ export class Standings {
   /** Sends what changed to all who did not tell us themselves; at once, then not more often than `floodMs`. */
   flood(): void {
     const { now, times, roster } = this.#context;
-    if (this.#dirty.size === 0 || now < this.#floodAt) return;
+    if (this.floodAt === undefined || now < this.#floodAt) return;
     this.#floodAt = now + times.floodMs;
-    const changes = [...this.#dirty].flatMap(([peer, source]) => {
+    const passing = this.hearsays.takePassing().map(({ view, from }) => ({ view, source: from }));
+    const dirty = [...this.#dirty].flatMap(([peer, source]) => {
       const entry = roster.entries.get(peer);
       const view = entry === undefined ? undefined : this.#context.viewOf(entry);
       return view === undefined ? [] : [{ view, source }];
     });
+    const changes = [...passing, ...dirty];
     this.#dirty.clear();
     for (const { record } of this.#context.linked()) {
       const views = changes.filter(({ source }) => source !== record.peer).map(({ view }) => view);
@@ -143,8 +157,13 @@ export class Standings {
     const announced = view.status === "stopped" || view.status === "left";
     if (heard && isEnded(view.status) && from !== view.peer) {
       // M6: we hear it, so it can say so itself; it is told what is believed of it.
-      this.#context.send(view.peer, { type: "views", views: [view] });
+      this.hearsays.deny(entry, view, from);
       if (announced) entry.reportedEnd = view;
+      return;
+    }
+    const isReport = view.status === "dead" && view.boot === entry.record.boot && !isEnded(entry.status);
+    if (isReport && !this.hearsays.agrees(entry)) {
+      this.hearsays.hold(entry, view, from);
       return;
     }
     this.adopt(entry, view, announced ? "announced" : from === view.peer ? "direct" : "reported", from);

@@ -27,6 +27,10 @@ export interface MembershipTimes {
   readonly isolatedFactor: number;
   /** Who heard a member this recently does not believe that it is dead. */
   readonly heardMs: number;
+  /** A reported death is believed unless somebody denies it within this time … */
+  readonly hearsayMs: number;
+  /** … and is passed on once in this time. */
+  readonly hearsayKeptMs: number;
   /** Who had a link within this time may declare. */
   readonly neighbourMs: number;
   /** Between two refutations of our own. */
@@ -78,6 +82,8 @@ export const MEMBERSHIP_TIMES: MembershipTimes = {
   confirmAfterMs: 500,
   isolatedFactor: 3,
   heardMs: 2_000,
+  hearsayMs: 500,
+  hearsayKeptMs: 10_000,
   neighbourMs: 60_000,
   refuteMs: 1_000,
   redialMs: 300,
