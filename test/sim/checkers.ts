@@ -1,3 +1,4 @@
+import { keyText } from "@klatsch/kit/core";
 import { pidBoot, pidStore } from "../../packages/queue/src/core/ballot.ts";
 import type { EnqueueResult } from "../../packages/queue/src/core/origin.ts";
 import type { Delivery, Message } from "../../packages/queue/src/core/messages.ts";
@@ -373,9 +374,9 @@ function holds({ disk }: SimNode, { lane, descriptor }: LaneTruth, seq: number):
   if (slot === undefined) return false;
   const record = synced.get(keyOf.lane(slot));
   if (record?.kind === "lane" && record.closed) return true;
-  const register = synced.get(keyOf.register(slot, seq));
+  const register = synced.get(keyText(keyOf.register(slot, seq)));
   if (register?.kind === "register") {
-    return register.value.state === "DONE" || synced.has(keyOf.body(slot, seq));
+    return register.value.state === "DONE" || synced.has(keyText(keyOf.body(slot, seq)));
   }
   const finished = synced.get(keyOf.finished(slot, Math.floor(seq / CHUNK_SEQS)));
   if (finished?.kind !== "finished") return false;

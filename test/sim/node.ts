@@ -1,5 +1,5 @@
 import type { EffectPhase, Instant } from "@klatsch/kit/core";
-import { EffectRunner } from "@klatsch/kit/core";
+import { EffectRunner, keyText } from "@klatsch/kit/core";
 import type { Message } from "../../packages/queue/src/core/messages.ts";
 import type { QueueCore, QueueEffect, QueueInput } from "../../packages/queue/src/core/queue-core.ts";
 import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
@@ -28,8 +28,8 @@ class Disk {
 
   sync(records: readonly Persist[]): void {
     for (const { key, record } of records) {
-      if (record === undefined) this.synced.delete(key);
-      else this.synced.set(key, record);
+      if (record === undefined) this.synced.delete(keyText(key));
+      else this.synced.set(keyText(key), record);
     }
   }
 
@@ -49,7 +49,7 @@ class Disk {
 
   body(lane: LaneId, seq: number): Uint8Array | undefined {
     const slot = this.slots.get(lane);
-    const record = slot === undefined ? undefined : this.view.get(keyOf.body(slot, seq));
+    const record = slot === undefined ? undefined : this.view.get(keyText(keyOf.body(slot, seq)));
     return record?.kind === "body" ? record.body : undefined;
   }
 }
@@ -169,13 +169,15 @@ export class SimNode {
 
   #phase(effect: QueueEffect): EffectPhase {
     switch (effect.type) {
-      case "persist":
-        if (effect.fresh && this.disk.view.has(effect.key)) {
-          this.#world.violate("FRESH_IS_FRESH", `${this.peer} calls ${effect.key} fresh`);
+      case "persist": {
+        const key = keyText(effect.key);
+        if (effect.fresh && this.disk.view.has(key)) {
+          this.#world.violate("FRESH_IS_FRESH", `${this.peer} calls ${key} fresh`);
         }
-        this.disk.write(effect.key, effect.record);
-        this.#world.checker.onWritten(this, effect.key, effect.record);
+        this.disk.write(key, effect.record);
+        this.#world.checker.onWritten(this, key, effect.record);
         return "persist";
+      }
       case "send":
         return this.#world.flaws.earlyPages === true && effect.message.type === "page" ? "now" : "after";
       default:
@@ -204,7 +206,10 @@ export class SimNode {
   #synced(records: readonly Persist[]): void {
     this.batchNo += 1;
     this.disk.sync(records);
-    this.#world.checker.onSynced(this, records);
+    this.#world.checker.onSynced(
+      this,
+      records.map(({ key, record }) => ({ key: keyText(key), record })),
+    );
   }
 
   // The world.

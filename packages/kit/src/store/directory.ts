@@ -3,7 +3,7 @@ import { dirname, join, resolve } from "node:path";
 import { StoreError } from "./errors.ts";
 
 /** Raised when older versions cannot read what this one writes. */
-const FORMAT = 1;
+const FORMAT = 2;
 const IDENTITY_FILE = "klatsch-store.json";
 const IDENTITY_DRAFT = "klatsch-store.json.new";
 const LEVEL_DIRECTORY = "level";

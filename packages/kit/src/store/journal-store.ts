@@ -2,9 +2,8 @@ import type { Disk, DiskOperation } from "./disk.ts";
 import { prefixRange } from "./disk.ts";
 import { diskError, StoreError } from "./errors.ts";
 import type { StoreLimits } from "./limits.ts";
-import { BASE_RECORDS_KEPT, OPERATION_OVERHEAD_BYTES } from "./limits.ts";
-import type { OverlayEntry } from "./overlay.ts";
-import { entryValue, Overlay } from "./overlay.ts";
+import { BASE_RECORDS_KEPT } from "./limits.ts";
+import { Overlay } from "./overlay.ts";
 import type { CommitDone, StoreOperation } from "./record.ts";
 import { encodedBytes, JournalBatch } from "./record.ts";
 import type { RecoveredChain } from "./recovery.ts";
@@ -64,7 +63,7 @@ export class JournalStore {
     this.#journal = [...chain.batches];
     for (const batch of chain.batches) {
       this.#overlay.replay(batch);
-      this.#journalBytes += cost(batch);
+      this.#journalBytes += batch.memoryBytes;
     }
   }
 
@@ -208,7 +207,7 @@ export class JournalStore {
     if (this.#state === "failed") return;
     this.#last = batch;
     this.#journal.push(batch);
-    this.#journalBytes += cost(batch);
+    this.#journalBytes += batch.memoryBytes;
     this.#writing = undefined;
     this.#pump();
     settle(batch, undefined);
@@ -256,8 +255,8 @@ export class JournalStore {
     if (last === undefined) return;
     const base: Base = { sliceNo: this.#base.sliceNo + 1, no: last.no, hash: last.hash, boot: last.boot };
     const operations: DiskOperation[] = [];
-    const settled = this.#overlay.fold(batches, last.no, this.#last.no, (key, entry) => {
-      operations.push(tableOperation(key, entry));
+    this.#overlay.fold(batches, this.#last.no, (key, value) => {
+      operations.push(tableOperation(key, value));
     });
     for (const batch of batches) operations.push({ type: "del", key: journalKey(batch.no) });
     operations.push(baseOperation(base));
@@ -265,8 +264,8 @@ export class JournalStore {
     if (expired >= 0) operations.push({ type: "del", key: baseKey(expired) });
     await this.#disk.write(operations, false);
     this.#base = base;
-    for (const key of settled) this.#overlay.forget(key, last.no);
-    for (const batch of batches) this.#journalBytes -= cost(batch);
+    this.#overlay.forget(batches, last.no);
+    for (const batch of batches) this.#journalBytes -= batch.memoryBytes;
     this.#journal.splice(0, count);
   }
 
@@ -321,12 +320,7 @@ export class JournalStore {
   }
 }
 
-function cost(batch: JournalBatch): number {
-  return batch.length + batch.operationCount * OPERATION_OVERHEAD_BYTES;
-}
-
-function tableOperation(key: string, entry: OverlayEntry): DiskOperation {
-  const value = entryValue(entry);
+function tableOperation(key: string, value: Uint8Array | undefined): DiskOperation {
   const diskKey = DATA_PREFIX + key;
   // A delete reaches LevelDB unless the key is known to be fresh: that no older version lies in the table cannot
   // be known without reading, and a delete too few brings a message back.
@@ -334,8 +328,9 @@ function tableOperation(key: string, entry: OverlayEntry): DiskOperation {
   return { type: "put", key: diskKey, value: guarded(diskKey, value) };
 }
 
-function* live([key, entry]: readonly [string, OverlayEntry]): Generator<readonly [string, Uint8Array]> {
-  const value = entryValue(entry);
+function* live([key, value]: readonly [string, Uint8Array | undefined]): Generator<
+  readonly [string, Uint8Array]
+> {
   if (value !== undefined) yield [key, value];
 }
 

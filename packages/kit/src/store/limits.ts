@@ -2,7 +2,7 @@
 export interface StoreLimits {
   /** Batches in the journal, and so `c/` records to verify at open. Commits wait at this number. */
   readonly journalBatchesMax: number;
-  /** Journal size in bytes, counting {@link OPERATION_OVERHEAD_BYTES} for each operation. Commits wait here too. */
+  /** Journal size in bytes, with what its operations take in memory beside. Commits wait here too. */
   readonly journalBytesMax: number;
   /** Operations after which a slice of the journal is long enough to be materialised. */
   readonly sliceOperations: number;
@@ -16,6 +16,8 @@ export interface StoreLimits {
 
 /** Roughly what the overlay keeps in memory for an operation beside its encoded bytes. */
 export const OPERATION_OVERHEAD_BYTES: number = 128;
+/** The same for a row. */
+export const ROW_OVERHEAD_BYTES: number = 64;
 
 /** Longest key, in characters (keys are ASCII, so bytes as well). */
 export const KEY_CHARS_MAX: number = 1024;

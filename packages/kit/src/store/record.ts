@@ -1,13 +1,15 @@
 import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
+import type { RowKey } from "../core/row.ts";
+import { isRow, rowOf } from "../core/row.ts";
 import { StoreError } from "./errors.ts";
-import { COMMIT_BYTES_MAX, KEY_CHARS_MAX } from "./limits.ts";
+import { COMMIT_BYTES_MAX, KEY_CHARS_MAX, OPERATION_OVERHEAD_BYTES, ROW_OVERHEAD_BYTES } from "./limits.ts";
 
 /** One change of one key. */
 export interface StoreOperation {
-  /** 1 to 1,024 printable ASCII characters; keys sort by code. */
-  readonly key: string;
+  /** 1 to 1,024 printable ASCII characters; keys sort by code. Or a row, which is such a key in numbers. */
+  readonly key: string | RowKey;
   /** New value, copied during the call; `undefined` deletes the key. */
   readonly value: Uint8Array | undefined;
   /**
@@ -27,7 +29,8 @@ export type CommitDone = (error: StoreError | undefined, batchNo: number) => voi
  *  36  u64      batch number
  *  44  u32      boot
  *  48  u32      number of operations
- *  52  …        operations: u16 key length, u32 value length (0xffffffff: delete), key, value
+ *  52  …        operations: u16 key length, u32 value length (0xffffffff: delete), key, value;
+ *              key length 0xffff: a row, whose key is u8 letter, u32 slot, u32 seq
  *
  * The chain hash is SHA-256 over bytes 4… with the *previous* hash in its place, so each record
  * vouches for all earlier ones. The CRC adds no safety to that; it tells an altered record from a
@@ -41,11 +44,19 @@ const COUNT_AT = 48;
 const HEADER_BYTES = 52;
 const OPERATION_HEADER_BYTES = 6;
 const DELETED = 0xffffffff;
+/** In the place of a key's length: a row. */
+const ROW = 0xffff;
+const ROW_KEY_BYTES = 9;
+/** Bytes of a row operation beside its value. */
+export const ROW_BYTES: number = OPERATION_HEADER_BYTES + ROW_KEY_BYTES;
 /** Bytes of a chain hash. */
 export const HASH_BYTES: number = 32;
 
 /** Called for each operation of a record; `length` is −1 for a delete. */
-export type OperationVisitor = (key: string, offset: number, length: number) => void;
+export interface OperationVisitor {
+  text(key: string, offset: number, length: number): void;
+  row(family: number, slot: number, seq: number, offset: number, length: number): void;
+}
 
 /** Why a record is not the one the chain expects. */
 export type RecordFault = "too short" | "CRC mismatch" | "wrong number" | "hash mismatch" | "malformed";
@@ -60,8 +71,9 @@ export class JournalBatch {
   readonly waiters: CommitDone[] = [];
   #bytes: Buffer;
   #length: number;
-  /** Of all operations in order, so that folding the batch decodes no text. */
-  readonly #keys: string[] = [];
+  /** Of all operations but rows, in order, so that folding the batch decodes no text. */
+  readonly #texts: string[] = [];
+  #rowCount = 0;
 
   private constructor(no: number, bytes: Buffer, length: number) {
     this.no = no;
@@ -101,7 +113,12 @@ export class JournalBatch {
   }
 
   get operationCount(): number {
-    return this.#keys.length;
+    return this.#texts.length + this.#rowCount;
+  }
+
+  /** About what the batch takes in memory while it is recent, in bytes. */
+  get memoryBytes(): number {
+    return this.#length + this.#texts.length * OPERATION_OVERHEAD_BYTES + this.#rowCount * ROW_OVERHEAD_BYTES;
   }
 
   /** The chain hash; meaningful once sealed. */
@@ -128,24 +145,31 @@ export class JournalBatch {
     const start = this.#length;
     const bytes = this.#bytes;
     let at = start;
+    let rows = 0;
     for (const { key, value } of operations) {
-      at = writeOperationHeader(bytes, at, key.length, value === undefined ? DELETED : value.length);
-      let codes = 0;
-      for (let index = 0; index < key.length; index += 1) {
-        const code = key.charCodeAt(index);
-        // Either difference is negative outside 0x20 to 0x7e: one test for the whole key.
-        codes |= (0x7e - code) | (code - 0x20);
-        bytes[at] = code;
-        at += 1;
-      }
-      if (codes < 0) throw badKey(key);
+      const row = typeof key === "string" ? rowOf(key) : key;
+      const length = value === undefined ? DELETED : value.length;
+      if (row !== undefined) {
+        if (!isRow(row)) throw badKey(JSON.stringify(row));
+        at = writeHeader(bytes, at, ROW, length);
+        bytes[at] = row.family;
+        writeUint32(bytes, at + 1, row.slot);
+        writeUint32(bytes, at + 5, row.seq);
+        at += ROW_KEY_BYTES;
+        rows += 1;
+      } else at = writeText(bytes, at, key as string, length);
       if (value !== undefined) {
         bytes.set(value, at);
         at += value.length;
       }
     }
     this.#length = at;
-    for (const { key } of operations) this.#keys.push(key);
+    this.#rowCount += rows;
+    if (rows < operations.length) {
+      for (const { key } of operations) {
+        if (typeof key === "string" && rowOf(key) === undefined) this.#texts.push(key);
+      }
+    }
     return start;
   }
 
@@ -156,7 +180,7 @@ export class JournalBatch {
     this.#bytes = trimmed;
     writeUint64(trimmed, NO_AT, this.no);
     trimmed.writeUInt32LE(boot, BOOT_AT);
-    trimmed.writeUInt32LE(this.#keys.length, COUNT_AT);
+    trimmed.writeUInt32LE(this.operationCount, COUNT_AT);
     trimmed.set(previousHash, HASH_AT);
     trimmed.set(sha256(trimmed.subarray(HASH_AT)), HASH_AT);
     trimmed.writeUInt32LE(crc32(trimmed.subarray(HASH_AT)), 0);
@@ -165,13 +189,29 @@ export class JournalBatch {
 
   /** Every operation in order. */
   visit(visitor: OperationVisitor): void {
+    const bytes = this.#bytes;
     let at = HEADER_BYTES;
-    for (const key of this.#keys) {
-      const stored = this.#bytes.readUInt32LE(at + 2);
+    let texts = 0;
+    while (at < this.#length) {
+      const stored = bytes.readUInt32LE(at + 2);
       const length = stored === DELETED ? -1 : stored;
-      const offset = valueOffset(at, key);
-      visitor(key, offset, length);
-      at = offset + Math.max(length, 0);
+      if (bytes.readUInt16LE(at) === ROW) {
+        const keyAt = at + OPERATION_HEADER_BYTES;
+        at += ROW_BYTES;
+        visitor.row(
+          bytes[keyAt] ?? 0,
+          bytes.readUInt32LE(keyAt + 1),
+          bytes.readUInt32LE(keyAt + 5),
+          at,
+          length,
+        );
+      } else {
+        const key = this.#texts[texts] ?? "";
+        texts += 1;
+        at = textValueOffset(at, key);
+        visitor.text(key, at, length);
+      }
+      if (length > 0) at += length;
     }
   }
 
@@ -181,9 +221,12 @@ export class JournalBatch {
     for (let index = 0; index < count; index += 1) {
       const keyAt = at + OPERATION_HEADER_BYTES;
       if (keyAt > this.#length) return false;
-      const keyEnd = keyAt + this.#bytes.readUInt16LE(at);
+      const keyLength = this.#bytes.readUInt16LE(at);
       const length = this.#bytes.readUInt32LE(at + 2);
-      this.#keys.push(this.#bytes.toString("latin1", keyAt, keyEnd));
+      const keyEnd = keyAt + (keyLength === ROW ? ROW_KEY_BYTES : keyLength);
+      if (keyEnd > this.#length) return false;
+      if (keyLength === ROW) this.#rowCount += 1;
+      else this.#texts.push(this.#bytes.toString("latin1", keyAt, keyEnd));
       at = keyEnd + (length === DELETED ? 0 : length);
     }
     return at === this.#length;
@@ -198,8 +241,8 @@ export class JournalBatch {
   }
 }
 
-/** Bytes of one operation beside key and value: what a value's offset is computed with. */
-export function valueOffset(operationAt: number, key: string): number {
+/** Where the value of an operation with a text key begins. */
+export function textValueOffset(operationAt: number, key: string): number {
   return operationAt + OPERATION_HEADER_BYTES + key.length;
 }
 
@@ -207,11 +250,16 @@ export function valueOffset(operationAt: number, key: string): number {
 export function encodedBytes(operations: readonly StoreOperation[]): number {
   let byteCount = 0;
   for (const { key, value } of operations) {
+    byteCount += value === undefined ? 0 : value.length;
+    if (typeof key !== "string") {
+      byteCount += ROW_BYTES;
+      continue;
+    }
     if (key.length === 0) throw badKey(key);
     if (key.length > KEY_CHARS_MAX) {
       throw new StoreError("STORE_LIMIT", `a key has ${key.length} characters, ${KEY_CHARS_MAX} are allowed`);
     }
-    byteCount += OPERATION_HEADER_BYTES + key.length + (value === undefined ? 0 : value.length);
+    byteCount += OPERATION_HEADER_BYTES + key.length;
   }
   if (byteCount > COMMIT_BYTES_MAX) {
     throw new StoreError(
@@ -237,17 +285,39 @@ export function readUint64(bytes: Buffer, at: number): number {
   return Number(bytes.readBigUInt64LE(at));
 }
 
-function writeOperationHeader(bytes: Buffer, at: number, keyLength: number, valueLength: number): number {
+/** Key and header of an operation whose key is text; returns where its value goes. */
+function writeText(bytes: Buffer, start: number, key: string, valueLength: number): number {
+  let at = writeHeader(bytes, start, key.length, valueLength);
+  let codes = 0;
+  for (let index = 0; index < key.length; index += 1) {
+    const code = key.charCodeAt(index);
+    // Either difference is negative outside 0x20 to 0x7e: one test for the whole key.
+    codes |= (0x7e - code) | (code - 0x20);
+    bytes[at] = code;
+    at += 1;
+  }
+  if (codes < 0) throw badKey(key);
+  return at;
+}
+
+function writeHeader(bytes: Buffer, at: number, keyLength: number, valueLength: number): number {
   bytes[at] = keyLength;
   bytes[at + 1] = keyLength >>> 8;
-  bytes[at + 2] = valueLength;
-  bytes[at + 3] = valueLength >>> 8;
-  bytes[at + 4] = valueLength >>> 16;
-  bytes[at + 5] = valueLength >>> 24;
+  writeUint32(bytes, at + 2, valueLength);
   return at + OPERATION_HEADER_BYTES;
+}
+
+function writeUint32(bytes: Buffer, at: number, value: number): void {
+  bytes[at] = value;
+  bytes[at + 1] = value >>> 8;
+  bytes[at + 2] = value >>> 16;
+  bytes[at + 3] = value >>> 24;
 }
 
 function badKey(key: string): StoreError {
   const shown = JSON.stringify(key.slice(0, 80));
-  return new StoreError("STORE_KEY", `key ${shown} must be 1 to ${KEY_CHARS_MAX} printable ASCII characters`);
+  return new StoreError(
+    "STORE_KEY",
+    `key ${shown} must be 1 to ${KEY_CHARS_MAX} printable ASCII characters, or a row of a letter and two 32-bit numbers`,
+  );
 }

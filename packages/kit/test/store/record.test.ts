@@ -11,9 +11,12 @@ const keys = fc.string({
   maxLength: 40,
 });
 const values = fc.option(fc.uint8Array({ maxLength: 300 }), { nil: undefined });
-const operations: fc.Arbitrary<StoreOperation[]> = fc.array(fc.record({ key: keys, value: values }), {
-  maxLength: 20,
-});
+const number = fc.nat(2 ** 32 - 1);
+const rows = fc.record({ family: fc.integer({ min: 0x61, max: 0x7a }), slot: number, seq: number });
+const operations: fc.Arbitrary<StoreOperation[]> = fc.array(
+  fc.record({ key: fc.oneof(keys, rows), value: values }),
+  { maxLength: 20 },
+);
 
 function batchOf(no: number, ...commits: readonly (readonly StoreOperation[])[]): JournalBatch {
   const batch = JournalBatch.create(no, 0);
@@ -23,8 +26,12 @@ function batchOf(no: number, ...commits: readonly (readonly StoreOperation[])[])
 
 function visited(batch: JournalBatch): StoreOperation[] {
   const found: StoreOperation[] = [];
-  batch.visit((key, offset, length) => {
+  const push = (key: StoreOperation["key"], offset: number, length: number): void => {
     found.push({ key, value: length < 0 ? undefined : new Uint8Array(batch.value(offset, length)) });
+  };
+  batch.visit({
+    text: push,
+    row: (family, slot, seq, offset, length) => push({ family, slot, seq }, offset, length),
   });
   return found;
 }

@@ -9,7 +9,7 @@ import { openStore, quarantineStore } from "@klatsch/kit/store";
 import type { Store } from "@klatsch/kit/store";
 import { openJournalStore } from "../../src/store/open.ts";
 import { childOperations } from "../support/child-operations.ts";
-import { codeOf, contentOf, put, TINY_LIMITS, withDirectory } from "../support/store-kit.ts";
+import { TINY_LIMITS, codeOf, contentOf, keyText, put, withDirectory } from "../support/store-kit.ts";
 
 const IDENTITY = "klatsch-store.json";
 
@@ -92,8 +92,8 @@ describe("openStore", () => {
     }));
 
   it.each([
-    ['{"format":2,"storeId":"00000000000000000000000000000000"}', "STORE_FORMAT"],
-    ['{"format":1}', "STORE_CORRUPT"],
+    ['{"format":1,"storeId":"00000000000000000000000000000000"}', "STORE_FORMAT"],
+    ['{"format":2}', "STORE_CORRUPT"],
     ["\0\0\0", "STORE_CORRUPT"],
   ])("refuses identity file %j", (text, code) =>
     withDirectory(async (directory) => {
@@ -210,7 +210,9 @@ describe("a store on LevelDB", () => {
       const content = new Map(await contentOf(store));
       for (const { boot, rounds } of acknowledged) {
         for (let round = 0; round < rounds; round += 1) {
-          for (const { key, value } of [0, 1, 2, 3].flatMap((lane) => childOperations(boot, round, lane))) {
+          for (const operation of [0, 1, 2, 3].flatMap((lane) => childOperations(boot, round, lane))) {
+            const { value } = operation;
+            const key = keyText(operation);
             if (key.startsWith("stay/")) expect(content.get(key)).toBe(Buffer.from(value ?? []).toString());
             if (value === undefined) expect(content.has(key)).toBe(false);
           }

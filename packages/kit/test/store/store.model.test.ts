@@ -6,7 +6,7 @@ import type { JournalStore } from "../../src/store/journal-store.ts";
 import { openJournalStore } from "../../src/store/open.ts";
 import type { StoreOperation } from "../../src/store.ts";
 import { MemoryLevel } from "../support/memory-level.ts";
-import { applied, contentOf, sorted, TINY_LIMITS, withDirectory } from "../support/store-kit.ts";
+import { applied, contentOf, keyText, sorted, TINY_LIMITS, withDirectory } from "../support/store-kit.ts";
 
 type Content = ReadonlyMap<string, string>;
 type Step =
@@ -18,6 +18,8 @@ type Step =
 const keys = fc.oneof(
   fc.constantFrom("a", "a/1", "a/2", "b"),
   fc.nat(19).map((no) => `c/${no}`),
+  fc.nat(5).map((no) => `d/0000000a/0000000${no}`), // The same rows as below, named by their text.
+  fc.nat(5).map((seq) => ({ family: 0x64, slot: 10, seq })),
 );
 const operation: fc.Arbitrary<StoreOperation> = fc.record({
   key: keys,
@@ -82,8 +84,8 @@ class Modelled {
   }
 
   commit(asked: readonly StoreOperation[]): void {
-    const operations = asked.map((each) => ({ ...each, fresh: !this.#written.has(each.key) }));
-    for (const { key } of operations) this.#written.add(key);
+    const operations = asked.map((each) => ({ ...each, fresh: !this.#written.has(keyText(each)) }));
+    for (const each of operations) this.#written.add(keyText(each));
     this.#history.push(applied(this.current, operations));
     const count = this.#history.length - 1;
     const pending = this.store.commit(operations).then((batchNo) => {

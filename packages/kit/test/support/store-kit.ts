@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { keyText as textOf } from "@klatsch/kit/core";
 import type { StoreOperation } from "../../src/store.ts";
 import type { StoreLimits } from "../../src/store/limits.ts";
 
@@ -36,6 +37,11 @@ export function del(key: string): StoreOperation {
   return { key, value: undefined };
 }
 
+/** An operation's key as text, whatever form it has. */
+export function keyText({ key }: StoreOperation): string {
+  return textOf(key);
+}
+
 interface Scannable {
   scan(prefix: string): AsyncIterable<readonly [string, Uint8Array]>;
 }
@@ -53,9 +59,10 @@ export function applied(
   operations: readonly StoreOperation[],
 ): Map<string, string> {
   const next = new Map(content);
-  for (const { key, value } of operations) {
-    if (value === undefined) next.delete(key);
-    else next.set(key, Buffer.from(value).toString());
+  for (const operation of operations) {
+    const { value } = operation;
+    if (value === undefined) next.delete(keyText(operation));
+    else next.set(keyText(operation), Buffer.from(value).toString());
   }
   return next;
 }

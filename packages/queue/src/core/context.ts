@@ -2,7 +2,7 @@ import type { Instant, Random } from "@klatsch/kit/core";
 
 import type { Pid } from "./ballot.ts";
 import type { Message } from "./messages.ts";
-import type { StoredRecord } from "./records.ts";
+import type { RecordKey, StoredRecord } from "./records.ts";
 import type { Timers } from "./timers.ts";
 import type { Descriptor, LaneId, PeerId, StoreId } from "./types.ts";
 
@@ -110,7 +110,7 @@ export interface Context {
   /** SHA-256 over the encoded descriptor. */
   laneIdOf(descriptor: Descriptor): LaneId;
   /** `fresh`: nothing was ever written under this key. */
-  persist(key: string, record: StoredRecord | undefined, fresh?: boolean): void;
+  persist(key: RecordKey, record: StoredRecord | undefined, fresh?: boolean): void;
   /** Leaves at once: `message` reveals nothing unpersisted. */
   send(to: PeerId, message: Message): void;
   /** Leaves after all that was persisted so far is on disk. */

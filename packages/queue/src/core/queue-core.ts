@@ -14,7 +14,7 @@ import { Members } from "./members.ts";
 import type { Delivery, Message } from "./messages.ts";
 import type { EnqueueResult } from "./origin.ts";
 import { Origin } from "./origin.ts";
-import type { StoredRecord } from "./records.ts";
+import type { RecordKey, StoredRecord } from "./records.ts";
 import { ReplicaLink } from "./replica-link.ts";
 import { Resolves } from "./resolves.ts";
 import { RestoredLanes } from "./restored.ts";
@@ -85,7 +85,7 @@ export interface SendEffect {
 export type QueueEffect =
   | {
       readonly type: "persist";
-      readonly key: string;
+      readonly key: RecordKey;
       readonly record: StoredRecord | undefined;
       /** Nothing was ever written under this key. */
       readonly fresh: boolean;
@@ -250,7 +250,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
 
   // Context.
 
-  persist(key: string, record: StoredRecord | undefined, fresh = false): void {
+  persist(key: RecordKey, record: StoredRecord | undefined, fresh = false): void {
     this.#effects.push({ type: "persist", key, record, fresh });
   }
 

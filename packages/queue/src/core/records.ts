@@ -1,3 +1,6 @@
+import type { RowKey } from "@klatsch/kit/core";
+import { hex8 } from "@klatsch/kit/core";
+
 import type { Ballot, Right } from "./ballot.ts";
 import type { Floor } from "./messages.ts";
 import type { Definition, Descriptor, EndValue, LaneId, PeerId, StoreId, Value } from "./types.ts";
@@ -33,18 +36,19 @@ export type StoredRecord =
   | { readonly kind: "echo"; readonly batchNo: number }
   | { readonly kind: "definition"; readonly definition: Definition };
 
-const HEX4: readonly string[] = Array.from({ length: 0x1_0000 }, (_, value) =>
-  value.toString(16).padStart(4, "0"),
-);
-const hex8 = (value: number): string => `${HEX4[value >>> 16] ?? ""}${HEX4[value & 0xffff] ?? ""}`;
+/** What a record lies under; most lie under two numbers. */
+export type RecordKey = string | RowKey;
+
+const CODE_B = 0x62;
+const CODE_R = 0x72;
 const hex12 = (value: number): string => value.toString(16).padStart(12, "0");
 
 /** Keys sort by slot, then seq: lanes are numbered by a local 32-bit slot. */
 export const keyOf = {
   lane: (slot: number): string => `l/${hex8(slot)}`,
   digest: (slot: number): string => `n/${hex8(slot)}`,
-  register: (slot: number, seq: number): string => `r/${hex8(slot)}/${hex8(seq)}`,
-  body: (slot: number, seq: number): string => `b/${hex8(slot)}/${hex8(seq)}`,
+  register: (slot: number, seq: number): RowKey => ({ family: CODE_R, slot, seq }),
+  body: (slot: number, seq: number): RowKey => ({ family: CODE_B, slot, seq }),
   finished: (slot: number, chunk: number): string => `g/${hex8(slot)}/${hex8(chunk)}`,
   opened: (boot: number, laneNo: number): string => `o/${hex12(boot)}/${hex8(laneNo)}`,
   floor: (store: StoreId): string => `f/${store}`,

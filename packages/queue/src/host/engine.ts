@@ -1,5 +1,6 @@
 import { createRunner, systemClock, systemRandom } from "@klatsch/kit";
 import type { EffectRunner, Logger } from "@klatsch/kit";
+import { keyText } from "@klatsch/kit/core";
 import { quarantineStore, StoreError } from "@klatsch/kit/store";
 import type { Store, StoreOperation } from "@klatsch/kit/store";
 import type { Channel, Member, Mesh } from "@klatsch/mesh";
@@ -183,7 +184,7 @@ export class Engine {
   #loadBody(lane: LaneId, seq: number): Uint8Array | undefined | Promise<Uint8Array | undefined> {
     const known = this.core.acceptor.lane(lane);
     if (known === undefined || known.registers.get(seq)?.hasBody !== true) return undefined;
-    const key = keyOf.body(known.slot, seq);
+    const key = keyText(keyOf.body(known.slot, seq));
     return this.store.peek(key) ?? this.store.get(key);
   }
 

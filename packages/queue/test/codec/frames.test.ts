@@ -1,3 +1,4 @@
+import { keyText } from "@klatsch/kit/core";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
@@ -127,7 +128,7 @@ describe("records", () => {
       .map((one) => [keyOf.lane(1), one] as const),
     fc
       .record({ kind: fc.constant("register" as const), ballot, value, hasBody: fc.boolean() })
-      .map((one) => [keyOf.register(1, 2), one] as const),
+      .map((one) => [keyText(keyOf.register(1, 2)), one] as const),
     fc
       .record({ kind: fc.constant("digest" as const), count, digest: count })
       .map((one) => [keyOf.digest(1), one] as const),
