@@ -8,6 +8,7 @@ export type {
   ChannelHandlers,
   ChannelOptions,
   ClassLimits,
+  Conduit,
   LinkRefusal,
   Member,
   MemberEvidence,

@@ -496,6 +496,7 @@ class MeshService implements Mesh {
       evidence,
       self: evidence === "self",
       linked,
+      conduit: linked ? this.#links?.conduit(record.peer) : undefined,
       addresses: record.addresses,
       lastHeardWallMs:
         heardAgoMs === undefined ? undefined : Math.round(this.#options.clock.now().wallMs - heardAgoMs),

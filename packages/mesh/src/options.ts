@@ -153,10 +153,10 @@ function peerOf(value: string): string | undefined {
   return last?.code === CODE_P2P && PEER_PATTERN.test(last.value ?? "") ? last.value : undefined;
 }
 
-/** Loopback or a unix socket: reachable from this machine only. */
+/** Loopback, a unix socket or in-process: reachable from this machine only. */
 function isLocal(value: string): boolean {
   const first = multiaddr(value).getComponents()[0];
-  if (first?.name === "unix") return true;
+  if (first?.name === "unix" || first?.name === "memory") return true;
   const host = first?.value ?? "";
   if (isIP(host) === 4) return host.startsWith("127.");
   return host === "::1" || host === "0:0:0:0:0:0:0:1";

@@ -14,6 +14,9 @@ export type MemberStatus = "alive" | "suspect" | "dead" | "stopped" | "left";
  */
 export type MemberEvidence = "self" | "direct" | "reported" | "silence" | "refused" | "announced";
 
+/** What a direct link runs over: TCP, a unix socket, or the process that both nodes are in. */
+export type Conduit = "tcp" | "unix" | "memory";
+
 /** One entry of the membership table, frozen: a later view is a new object. */
 export interface Member {
   readonly peerId: string;
@@ -31,6 +34,8 @@ export interface Member {
   readonly self: boolean;
   /** Whether a direct connection with completed hello exists right now. Always `false` for this node itself. */
   readonly linked: boolean;
+  /** What that connection runs over; `undefined` without one. */
+  readonly conduit: Conduit | undefined;
   /** Full multiaddrs, `/p2p/…` included. */
   readonly addresses: readonly string[];
   /** When a frame last came directly from this member, as this machine's wall clock has it; a hint. */
@@ -173,7 +178,10 @@ export interface ClassLimits {
 export interface MeshInit {
   /** What people call this node; 1 to 64 characters of `A-Z a-z 0-9 . _ -`. */
   readonly name: string;
-  /** Multiaddrs to listen on. Default `["/ip4/127.0.0.1/tcp/0"]`. */
+  /**
+   * Multiaddrs to listen on, such as `/ip4/127.0.0.1/tcp/4001`, `/unix/run/klatsch.sock` (its slashes written
+   * `%2F`) and `/memory/main`, all at once; others use the nearest that reaches. Default `["/ip4/127.0.0.1/tcp/0"]`.
+   */
   readonly listen?: readonly string[] | undefined;
   /**
    * Multiaddrs that others shall dial, where they differ from what this node listens on: behind a published
@@ -191,8 +199,8 @@ export interface MeshInit {
   /** At most 32, keys up to 64 and values up to 256 bytes. */
   readonly tags?: Readonly<Record<string, string>> | undefined;
   /**
-   * `open` lets anyone in who knows the mesh name. Implied when every listen address is loopback or a
-   * unix socket; otherwise it must be asked for, and start-up warns.
+   * `open` lets anyone in who knows the mesh name. Implied when every listen address is loopback, a
+   * unix socket or in-process; otherwise it must be asked for, and start-up warns.
    */
   readonly admission?: "open" | undefined;
   /** How long members in a terminal state stay in the table, in milliseconds. Default 24 h. */

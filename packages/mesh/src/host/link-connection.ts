@@ -2,7 +2,8 @@ import type { Clock } from "@klatsch/kit";
 import type { Connection, Stream } from "@libp2p/interface";
 import { decodeLinkMessage, encodeLinkMessage, LINK_PAYLOAD_BYTES_MAX } from "../codec/link-codec.ts";
 import type { Hello, LinkMessage, RefusalCode } from "../core/messages.ts";
-import type { ChannelClass, ClassLimits } from "../types.ts";
+import type { ChannelClass, ClassLimits, Conduit } from "../types.ts";
+import { conduitOf } from "./conduits.ts";
 import { CHANNEL_CLASSES } from "./channels.ts";
 import type { ClassStream } from "./channels.ts";
 import { FrameStream } from "./frame-stream.ts";
@@ -68,6 +69,7 @@ export class LinkConnection {
   readonly dialer: boolean;
   /** The peers a tunnel passes on its way to the peer, which is the last; `undefined` for a direct connection. */
   readonly hops: readonly string[] | undefined;
+  readonly conduit: Conduit | undefined;
   readonly #clock: Clock;
   readonly #connection: Connection;
   readonly #ports: LinkConnectionPorts;
@@ -88,6 +90,7 @@ export class LinkConnection {
     this.peer = connection.remotePeer.toString();
     this.dialer = connection.direction === "outbound";
     this.hops = parseTunnelAddress(connection.remoteAddr)?.hops;
+    this.conduit = conduitOf(connection.remoteAddr);
     this.#ports = ports;
     connection.addEventListener("close", () => this.end("connection closed"));
     this.#after(HELLO_MS, () => {

@@ -4,7 +4,7 @@ import { decodeMemberMessage, encodeMemberMessage } from "../codec/link-codec.ts
 import { LinkChoice } from "../core/link-choice.ts";
 import type { LinkChoiceEffect, LinkChoiceInput } from "../core/link-choice.ts";
 import type { Hello, LinkMessage, MemberMessage, RefusalCode } from "../core/messages.ts";
-import type { ChannelClass } from "../types.ts";
+import type { ChannelClass, Conduit } from "../types.ts";
 import type { Channels, LinkCounters } from "./channels.ts";
 import { LinkConnection } from "./link-connection.ts";
 
@@ -94,6 +94,12 @@ export class Links {
     const up = this.#peers.get(peer)?.up;
     if (up === undefined) return undefined;
     return up.hops === undefined ? "direct" : "tunnel";
+  }
+
+  /** What the direct link with the peer runs over. */
+  conduit(peer: string): Conduit | undefined {
+    const up = this.#peers.get(peer)?.up;
+    return up?.hops === undefined ? up?.conduit : undefined;
   }
 
   /** The connection of the direct link with the peer, if that is up. */

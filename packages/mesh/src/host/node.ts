@@ -1,7 +1,4 @@
-import { rm } from "node:fs/promises";
-import { connect } from "node:net";
 import { noise } from "@libp2p/noise";
-import { tcp } from "@libp2p/tcp";
 import { yamux } from "@libp2p/yamux";
 import type { Connection, Ed25519PrivateKey, Libp2p, Stream } from "@libp2p/interface";
 import { multiaddr } from "@multiformats/multiaddr";
@@ -9,6 +6,7 @@ import { createLibp2p } from "libp2p";
 import { MeshError } from "../errors.ts";
 import type { ChannelClass } from "../types.ts";
 import { CHANNEL_CLASSES } from "./channels.ts";
+import { conduits, inDialOrder, isRefusal, removeStaleSocket } from "./conduits.ts";
 import { classProtocol, LINK_PROTOCOL } from "./link-connection.ts";
 import { TUNNEL_PROTOCOL } from "./tunnels.ts";
 import type { Tunnels } from "./tunnels.ts";
@@ -59,7 +57,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
     privateKey: init.privateKey,
     start: false,
     addresses: { listen: [...init.listen], announce: [...init.announce] },
-    transports: [tcp({ dialOpts: { noDelay: true }, listenOpts: { noDelay: true } }), init.tunnels.transport],
+    transports: [...conduits(), init.tunnels.transport],
     connectionEncrypters: [noise()],
     streamMuxers: [
       yamux({
@@ -97,22 +95,6 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
   return new Libp2pNode(node);
 }
 
-/** A killed process leaves its unix socket behind, and nobody could listen there again. One that answers stays. */
-async function removeStaleSocket(address: string): Promise<void> {
-  const path = multiaddr(address)
-    .getComponents()
-    .find(({ name }) => name === "unix")?.value;
-  if (path === undefined) return;
-  const code = await new Promise<unknown>((resolve) => {
-    const socket = connect(path, () => {
-      socket.destroy();
-      resolve(undefined);
-    });
-    socket.on("error", (error) => resolve("code" in error ? error.code : undefined));
-  });
-  if (code === "ECONNREFUSED") await rm(path, { force: true });
-}
-
 async function handle(
   node: Libp2p,
   init: NodeInit,
@@ -148,10 +130,13 @@ class Libp2pNode implements LinkNode {
   /** One address after the other, because hard evidence needs the outcome of each. Never rejects. */
   async dial(peer: string, addresses: readonly string[]): Promise<DialOutcome> {
     let refused = addresses.length > 0;
-    for (const address of addresses) {
+    for (const address of inDialOrder(addresses, this.addresses())) {
       try {
-        await this.#node.dial(multiaddr(address), { force: true, signal: AbortSignal.timeout(DIAL_MS) });
-        return "connected";
+        const signal = AbortSignal.timeout(DIAL_MS);
+        const connection = await this.#node.dial(multiaddr(address), { force: true, signal });
+        if (connection.remotePeer.toString() === peer) return "connected";
+        // In process libp2p asks for whoever listens there, not for whom we dial.
+        connection.abort(new Error("another peer answers there"));
       } catch (error) {
         refused &&= isRefusal(error, peer);
       }
@@ -162,15 +147,4 @@ class Libp2pNode implements LinkNode {
   async stop(): Promise<void> {
     await this.#node.stop();
   }
-}
-
-/** ECONNREFUSED, a unix socket that is gone, or somebody else's key at the address. */
-function isRefusal(error: unknown, peer: string): boolean {
-  if (!(error instanceof Error)) return false;
-  const code = "code" in error ? error.code : undefined;
-  if (code === "ECONNREFUSED" || code === "ENOENT") return true;
-  // libp2p turns the noise error into a message; a test holds it to this wording.
-  return (
-    error.message.includes("does not match expected remote identity key") && error.message.includes(peer)
-  );
 }

@@ -13,6 +13,7 @@ import type { TunnelTimes } from "../../src/host/tunnels.ts";
 export const TEST_PROTOCOL = "/klatsch/bulk/1";
 
 interface TunnelNodeInit {
+  readonly listen?: readonly string[];
   readonly limits?: Partial<RelayLimits>;
   readonly times?: Partial<TunnelTimes>;
   readonly self?: Partial<NodeLinks>;
@@ -30,10 +31,12 @@ export class TunnelNode implements AsyncDisposable {
     stream.abort(new Error("not expected"));
   onTunnel: (connection: Connection) => void = () => undefined;
   readonly #self: Partial<NodeLinks>;
+  readonly #listen: readonly string[];
   #node: LinkNode | undefined;
 
   constructor(init: TunnelNodeInit = {}) {
     this.#self = init.self ?? {};
+    this.#listen = init.listen ?? ["/ip4/127.0.0.1/tcp/0"];
     this.tunnels = new Tunnels({
       clock: systemClock,
       logger: silentLogger,
@@ -71,7 +74,7 @@ export class TunnelNode implements AsyncDisposable {
   async start(): Promise<this> {
     this.#node = await startNode({
       privateKey: await generateKeyPair("Ed25519"),
-      listen: ["/ip4/127.0.0.1/tcp/0"],
+      listen: this.#listen,
       announce: [],
       membersMax: 64,
       inboundPerSecondMax: 10_000,
@@ -84,6 +87,19 @@ export class TunnelNode implements AsyncDisposable {
       onStream: (_kind, stream, connection) => this.onStream(stream, connection),
     });
     return this;
+  }
+
+  addresses(): readonly string[] {
+    return this.#running.addresses();
+  }
+
+  async dial(peer: string, addresses: readonly string[]): ReturnType<LinkNode["dial"]> {
+    return this.#running.dial(peer, addresses);
+  }
+
+  /** Closes the listeners and every connection. */
+  async stop(): Promise<void> {
+    await this.#running.stop();
   }
 
   /** A direct link; up at both ends when this resolves. */

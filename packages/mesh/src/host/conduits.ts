@@ -1,0 +1,70 @@
+import { rm } from "node:fs/promises";
+import { connect } from "node:net";
+import { memory } from "@libp2p/memory";
+import { tcp } from "@libp2p/tcp";
+import { multiaddr } from "@multiformats/multiaddr";
+import type { Multiaddr } from "@multiformats/multiaddr";
+import type { Libp2pOptions } from "libp2p";
+import type { Conduit } from "../types.ts";
+
+type Transports = NonNullable<Libp2pOptions["transports"]>;
+
+/** Nearest first: a module of the same process before a process of the same machine before the network. */
+const NEAREST_FIRST: readonly Conduit[] = ["memory", "unix", "tcp"];
+
+/** What carries bytes between nodes directly. The same code runs over all of them. */
+export function conduits(): Transports {
+  // Sockets of both kinds are TCP's transport in libp2p.
+  return [tcp({ dialOpts: { noDelay: true }, listenOpts: { noDelay: true } }), memory()];
+}
+
+/** What a multiaddr leads over; `undefined` if over none of them. */
+export function conduitOf(address: Multiaddr): Conduit | undefined {
+  const names = address.getComponents().map(({ name }) => name);
+  return NEAREST_FIRST.find((conduit) => names.includes(conduit));
+}
+
+/** Addresses of one peer in the order in which to try them; those that cannot be its own are left out. */
+export function inDialOrder(addresses: readonly string[], own: readonly string[]): string[] {
+  // Names in process are told to everybody, but mean something in one process only: ours is not another's.
+  const ourNames = new Set(own.filter((address) => conduitOf(multiaddr(address)) === "memory").map(placeOf));
+  const order = new Map(NEAREST_FIRST.map((conduit, index) => [conduit, index]));
+  const rank = (address: string): number => {
+    const conduit = conduitOf(multiaddr(address));
+    return conduit === undefined ? order.size : (order.get(conduit) ?? order.size);
+  };
+  return addresses.filter((address) => !ourNames.has(placeOf(address))).toSorted((a, b) => rank(a) - rank(b));
+}
+
+/** A killed process leaves its unix socket behind, and nobody could listen there again. One that answers stays. */
+export async function removeStaleSocket(address: string): Promise<void> {
+  const path = multiaddr(address)
+    .getComponents()
+    .find(({ name }) => name === "unix")?.value;
+  if (path === undefined) return;
+  const code = await new Promise<unknown>((resolve) => {
+    const socket = connect(path, () => {
+      socket.destroy();
+      resolve(undefined);
+    });
+    socket.on("error", (error) => resolve("code" in error ? error.code : undefined));
+  });
+  if (code === "ECONNREFUSED") await rm(path, { force: true });
+}
+
+/** ECONNREFUSED, a unix socket or a name in process that is gone, or somebody else's key at the address. */
+export function isRefusal(error: unknown, peer: string): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = "code" in error ? error.code : undefined;
+  if (code === "ECONNREFUSED" || code === "ENOENT") return true;
+  // libp2p turns these into messages; tests hold it to this wording.
+  if (error.message.startsWith("No memory listener found at ")) return true;
+  return (
+    error.message.includes("does not match expected remote identity key") && error.message.includes(peer)
+  );
+}
+
+/** The address without the peer that is expected there. */
+function placeOf(address: string): string {
+  return address.replace(/\/p2p\/[^/]+$/u, "");
+}
