@@ -5,8 +5,9 @@ import type { Delivery, Message } from "../../packages/queue/src/core/messages.t
 import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
 import { keyOf } from "../../packages/queue/src/core/records.ts";
 import { CHUNK_SEQS } from "../../packages/queue/src/core/finished.ts";
-import { isVoid } from "../../packages/queue/src/core/register.ts";
-import type { LaneId, Resolution, SettledCode } from "../../packages/queue/src/core/types.ts";
+import { DEFAULT_TUNING } from "../../packages/queue/src/core/context.ts";
+import { earliestWallMs, isVoid } from "../../packages/queue/src/core/register.ts";
+import type { LaneId, Resolution, SettledCode, Value } from "../../packages/queue/src/core/types.ts";
 import type { Operation } from "./history.ts";
 import { isLinearizable } from "./history.ts";
 import type { SimNode } from "./node.ts";
@@ -44,7 +45,10 @@ export class Checker {
 
   constructor(world: World) {
     this.#world = world;
-    this.truth = new Truth((rule, text) => world.violate(rule, text));
+    this.truth = new Truth(
+      (rule, text) => world.violate(rule, text),
+      (message, value) => this.#checkClocks(message, value),
+    );
   }
 
   onSent(message: Message): void {
@@ -279,6 +283,22 @@ export class Checker {
       case "TIMEOUT":
         return this.#settled(request, true);
     }
+  }
+
+  /** A7: what has its time is chosen only when a majority of the clocks has come near it. */
+  #checkClocks(message: MessageTruth, value: Value): void {
+    const earliest = earliestWallMs(value);
+    if (earliest === 0) return;
+    // Clocks are set anew when a machine restarts, by twice the skew at most.
+    const slackMs = DEFAULT_TUNING.clockSlackMs + 2 * this.#world.scenario.wallSkewMs;
+    const { descriptor, quorum } = message.lane;
+    const near = this.#world.nodes.filter(
+      (node) =>
+        descriptor.replicas.some(({ store }) => store === node.store) &&
+        node.now().wallMs + slackMs >= earliest,
+    );
+    if (near.length >= quorum) return;
+    this.#world.violate("CLOCKS_AGREE", `${nameOf(message)} ${say(value)} is chosen before its time`);
   }
 
   // At the end.

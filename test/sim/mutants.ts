@@ -175,6 +175,25 @@ export const MUTANTS: readonly Mutant[] = [
       "export function superseded(value: Value): Value {\n  value = { ...value, epoch: value.epoch - 1 };",
     seeds: 200,
   },
+  {
+    id: "F1",
+    what: "a superseded lease loses the message's attributes",
+    file: "register.ts",
+    find: 'return { ...value, encoded: undefined, state: "READY", holder: undefined };\n}\n\n/** Flow 3. */',
+    replace:
+      'return { ...value, encoded: undefined, state: "READY", holder: undefined, attributes: undefined };\n}\n\n/** Flow 3. */',
+    patch: { attributed: 1 },
+    seeds: 200,
+  },
+  {
+    id: "F2",
+    what: "one wrong clock decides when a message is due",
+    file: "acceptor.ts",
+    find: "earliestWallMs(value) > this.#context.now.wallMs + this.#context.tuning.clockSlackMs",
+    replace: "earliestWallMs(value) < 0",
+    patch: { nodes: 3, replicas: 3, attributed: 1, wrongClockMs: 20_000, wallSkewMs: 50 },
+    seeds: 200,
+  },
 ];
 
 const LIVENESS: readonly string[] = ["DRAINS", "FORGETS"];

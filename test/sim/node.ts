@@ -68,6 +68,7 @@ export class SimNode {
   stalledUntil = 0;
   readonly links = new Map<PeerId, Session>();
   readonly #world: World;
+  readonly #index: number;
   #runner: EffectRunner<QueueInput, QueueEffect> | undefined;
   #writing: readonly Persist[] | undefined;
   /** Raised at the end of each process: what it left waiting in the world's queue does nothing. */
@@ -78,6 +79,7 @@ export class SimNode {
 
   constructor(world: World, index: number) {
     this.#world = world;
+    this.#index = index;
     this.peer = `node-${"abcde"[index]}`;
     this.store = (index + 1).toString(16).repeat(32);
   }
@@ -103,6 +105,7 @@ export class SimNode {
     this.#rate = 1 + dice.real(-scenario.drift, scenario.drift);
     this.#monoBase = dice.real(0, 1_000_000);
     this.#wallBase = 1.7e12 + dice.real(-scenario.wallSkewMs, scenario.wallSkewMs);
+    if (this.#index === 0) this.#wallBase += scenario.wrongClockMs;
     if (this.boot > 1 && flaws.amnesia === true && dice.chance(0.5)) this.disk.synced.clear();
     this.disk.revert();
     this.state = "up";

@@ -86,6 +86,10 @@ export interface Scenario {
   /** Largest departure of a monotonic clock from real time, as a fraction. */
   readonly drift: number;
   readonly wallSkewMs: number;
+  /** How wrong the wall clock of one machine is; 0 is right. */
+  readonly wrongClockMs: number;
+  /** Probability that a message has attributes, is delayed or expires. */
+  readonly attributed: number;
   readonly detectMs: number;
   /** Messages pass through the wire's codec. */
   readonly coded: boolean;
@@ -143,6 +147,8 @@ export function drawScenario(dice: Dice, patch: ScenarioPatch = {}): Scenario {
       falseDeath: sometimes(0.3, 300, 4_000),
     },
     tuning: drawTuning(dice),
+    attributed: dice.pick([0, 0, 0.3, 1]),
+    wrongClockMs: dice.pick([0, 0, 0, -20_000, 20_000]),
   };
   const faults = { ...drawn.faults, ...patch.faults };
   return { ...drawn, ...patch, faults, tuning: { ...drawn.tuning, ...patch.tuning } };

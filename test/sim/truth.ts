@@ -69,9 +69,11 @@ function descriptorFlaw({
 export class Truth {
   readonly lanes = new Map<LaneId, LaneTruth>();
   readonly #report: Report;
+  readonly #onNews: (message: MessageTruth, value: Value) => void;
 
-  constructor(report: Report) {
+  constructor(report: Report, onChosen: (message: MessageTruth, value: Value) => void) {
     this.#report = report;
+    this.#onNews = onChosen;
   }
 
   message(lane: LaneId, seq: number): MessageTruth | undefined {
@@ -238,6 +240,7 @@ export class Truth {
 
   #onChosen(message: MessageTruth, chosen: Proposal<Value>): void {
     const { lane, seq } = message;
+    this.#onNews(message, chosen.value);
     for (const other of message.proposals) {
       const order = compareBallots(other.ballot, chosen.ballot);
       if (order > 0) this.#descends(message, chosen, other);
@@ -261,6 +264,8 @@ export class Truth {
       b.deliveries >= a.deliveries &&
       b.acquired >= a.acquired &&
       b.bodyHash === a.bodyHash &&
+      b.enqueuedWallMs === a.enqueuedWallMs &&
+      sameGift(a, b) &&
       (a.state !== "LEASED" || b.state !== "LEASED" || a.epoch !== b.epoch || sameHolder(a, b)) &&
       (a.state !== "DONE" || (b.state === "DONE" && b.epoch === a.epoch));
     if (sound) return;
@@ -338,6 +343,17 @@ export class Truth {
     }
     return best?.value;
   }
+}
+
+/** What the producer said of the message stays for its whole life. */
+function sameGift({ attributes: a }: Value, { attributes: b }: Value): boolean {
+  return (
+    a?.priority === b?.priority &&
+    a?.headerBytes === b?.headerBytes &&
+    a?.expiresAtWallMs === b?.expiresAtWallMs &&
+    a?.group === b?.group &&
+    a?.dedupKey === b?.dedupKey
+  );
 }
 
 function sameHolder(a: Value, b: Value): boolean {

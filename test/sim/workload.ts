@@ -1,6 +1,6 @@
 import { bodyHash } from "../../packages/queue/src/codec/hash.ts";
 import type { QueueEffect } from "../../packages/queue/src/core/queue-core.ts";
-import type { LaneId, Verdict } from "../../packages/queue/src/core/types.ts";
+import type { Attributes, LaneId, Verdict } from "../../packages/queue/src/core/types.ts";
 import type { Delivery } from "../../packages/queue/src/core/messages.ts";
 import type { SimNode } from "./node.ts";
 import type { World } from "./world.ts";
@@ -108,8 +108,29 @@ export class Workload {
       queue,
       body,
       bodyHash: hash,
+      ...this.#attributes(node),
       deadlineMs: node.now().monoMs + waitMs,
     });
+  }
+
+  /** Now and then a message is more than its body: its attributes must outlive every step of it. */
+  #attributes(node: SimNode): { notBeforeWallMs: number; attributes: Attributes | undefined } {
+    const { scenario, dice } = this.#world;
+    if (!dice.chance(scenario.attributed)) return { notBeforeWallMs: 0, attributes: undefined };
+    const { wallMs } = node.now();
+    const dueMs = dice.pick([0, 0, 50, 3_000]);
+    const liveMs = dice.pick([0, 0, 500, 5_000]);
+    return {
+      notBeforeWallMs: dueMs === 0 ? 0 : Math.ceil(wallMs + dueMs),
+      attributes: {
+        priority: dice.whole(0, 9),
+        headerBytes: dice.whole(0, 4),
+        expiresAtWallMs: liveMs === 0 ? 0 : Math.ceil(wallMs + liveMs),
+        group: undefined,
+        dedupKey: undefined,
+        failures: [],
+      },
+    };
   }
 
   #ask(what: Omit<Request, "id" | "boot" | "askedAt" | "deadlineAt">, waitMs: number): number {

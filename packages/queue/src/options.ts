@@ -1,7 +1,15 @@
 import { z } from "zod";
 
+import { HEADER_BYTES_MAX, PRIORITY_MAX } from "./codec/value.ts";
 import { QueueError } from "./errors.ts";
-import type { ConsumeOptions, EnqueueOptions, QueueInit, QueuesInit } from "./types.ts";
+import type {
+  ConsumeOptions,
+  EnqueueItem,
+  EnqueueOptions,
+  MessageHeaders,
+  QueueInit,
+  QueuesInit,
+} from "./types.ts";
 
 /** Longest body, in bytes. */
 const MESSAGE_BYTES_MAX: number = 1_024 * 1_024;
@@ -41,7 +49,35 @@ const initSchema = z.strictObject({
     .optional(),
 });
 
-const enqueueSchema = z.strictObject({ timeoutMs: durationMs.min(1).default(TIMEOUT_MS) });
+const HEADERS_MAX = 64;
+const HEADER_NAME_MAX = 128;
+/** Longest delay and time to live, in milliseconds. */
+const WAIT_MS_MAX: number = 366 * 24 * 3_600_000;
+/** Messages of one `enqueueMany`. */
+const MANY_MAX = 10_000;
+
+/** What a producer says about a message, checked. */
+export interface MessageOptions {
+  readonly headers: MessageHeaders | undefined;
+  readonly priority: number;
+  readonly delayMs: number;
+  readonly ttlMs: number | undefined;
+}
+
+const headersSchema: z.ZodType<MessageHeaders> = z
+  .record(z.string().min(1).max(HEADER_NAME_MAX), z.string().max(HEADER_BYTES_MAX))
+  .refine((headers) => Object.keys(headers).length <= HEADERS_MAX, `at most ${HEADERS_MAX} headers`);
+
+const messageFields = {
+  headers: headersSchema.optional(),
+  priority: z.int().min(0).max(PRIORITY_MAX).default(0),
+  delayMs: z.number().min(0).max(WAIT_MS_MAX).default(0),
+  ttlMs: z.number().min(1).max(WAIT_MS_MAX).optional(),
+};
+const timeoutSchema = z.strictObject({ timeoutMs: durationMs.min(1).default(TIMEOUT_MS) });
+const enqueueSchema = z.strictObject({ ...messageFields, ...timeoutSchema.shape });
+const itemSchema = z.strictObject({ ...messageFields, body: z.custom<Uint8Array>() });
+const PLAIN: MessageOptions = { headers: undefined, priority: 0, delayMs: 0, ttlMs: undefined };
 const consumeSchema = z.strictObject({ prefetch: z.int().min(1).max(4_096).default(64) });
 
 /** Throws `INVALID_OPTIONS` with the path of the first field that is wrong. */
@@ -68,8 +104,28 @@ export function parseQueue(init: QueueInit | undefined): QueueOptions {
 }
 
 /** A checked time-out, in milliseconds. */
-export function parseTimeout(options: EnqueueOptions | undefined): number {
-  return options === undefined ? TIMEOUT_MS : parse(enqueueSchema, options, "options").timeoutMs;
+export function parseTimeout(options: { readonly timeoutMs?: number | undefined } | undefined): number {
+  return options === undefined ? TIMEOUT_MS : parse(timeoutSchema, options, "options").timeoutMs;
+}
+
+export function parseEnqueue(options: EnqueueOptions | undefined): MessageOptions & { timeoutMs: number } {
+  if (options === undefined) return { ...PLAIN, timeoutMs: TIMEOUT_MS };
+  const { headers, ttlMs, ...rest } = parse(enqueueSchema, options, "options");
+  return { headers, ttlMs, ...rest };
+}
+
+/** The messages of one `enqueueMany`, all of them checked. */
+export function parseItems(
+  items: readonly EnqueueItem[],
+): readonly (MessageOptions & { readonly body: Uint8Array })[] {
+  if (!Array.isArray(items) || items.length > MANY_MAX) {
+    throw new QueueError("INVALID_OPTIONS", `items: must be a list of up to ${MANY_MAX}`);
+  }
+  return items.map((item: EnqueueItem, at) => {
+    const { headers, ttlMs, ...rest } = parse(itemSchema, item, `items.${at}`);
+    checkBody(rest.body);
+    return { headers, ttlMs, ...rest };
+  });
 }
 
 export function parsePrefetch(options: ConsumeOptions | undefined): number {

@@ -2,7 +2,7 @@ import { silentLogger, systemClock, systemRandom } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 import { randomHex } from "@klatsch/kit/core";
 
-import { bodyHash, queueIdOf } from "./codec/hash.ts";
+import { queueIdOf } from "./codec/hash.ts";
 import { SESSION_DIGITS } from "./codec/value.ts";
 import { DEFINITIONS_MAX } from "./core/members.ts";
 import { messageId, parseMessageId } from "./core/message-id.ts";
@@ -14,22 +14,27 @@ import { HandlerConsumer } from "./host/consumer.ts";
 import { Emitter } from "./host/emitter.ts";
 import { Engine } from "./host/engine.ts";
 import type { HostEffect } from "./host/engine.ts";
+import { makeContent } from "./host/content.ts";
 import { HeldMessage } from "./host/message.ts";
 import type { SettleDone } from "./host/message.ts";
 import {
   checkBody,
+  parseEnqueue,
   parseInit,
+  parseItems,
   parseName,
   parsePrefetch,
   parseQueue,
   parseTimeout,
   TIMEOUT_MS,
 } from "./options.ts";
-import type { QueueOptions } from "./options.ts";
+import type { MessageOptions, QueueOptions } from "./options.ts";
 import type {
   ConsumeOptions,
   Consumer,
+  EnqueueItem,
   EnqueueOptions,
+  EnqueueOutcome,
   Handler,
   Message,
   Queue,
@@ -176,6 +181,7 @@ class QueuesService implements Queues {
         return depthOf();
       },
       enqueue: (body, options) => this.#enqueue(queue, body, options),
+      enqueueMany: (items, options) => this.#enqueueMany(queue, items, options),
       consume: (handler, options) => this.#consume(queue, handler, options),
       take: (options) => this.#take(queue, options),
     };
@@ -187,20 +193,43 @@ class QueuesService implements Queues {
     options: EnqueueOptions | undefined,
   ): Promise<{ readonly id: string }> {
     return new Promise((resolve, reject) => {
-      const engine = this.#running;
       checkBody(body);
-      const deadlineMs = systemClock.now().monoMs + parseTimeout(options);
-      const requestId = this.#request();
-      this.#enqueues.set(requestId, { resolve, reject });
-      engine.enter({
-        type: "enqueue",
-        requestId,
-        queue,
-        body,
-        bodyHash: bodyHash(body),
-        deadlineMs,
-      });
+      const { timeoutMs, ...message } = parseEnqueue(options);
+      this.#enter(queue, body, message, timeoutMs, { resolve, reject });
     });
+  }
+
+  #enter(
+    queue: string,
+    body: Uint8Array,
+    options: MessageOptions,
+    timeoutMs: number,
+    pending: PendingEnqueue,
+  ): void {
+    const engine = this.#running;
+    const now = systemClock.now();
+    const message = makeContent(body, options, now.wallMs);
+    const requestId = this.#request();
+    this.#enqueues.set(requestId, pending);
+    const deadlineMs = now.monoMs + timeoutMs;
+    engine.enter({ type: "enqueue", requestId, queue, ...message, deadlineMs });
+  }
+
+  async #enqueueMany(
+    queue: string,
+    items: readonly EnqueueItem[],
+    options: { readonly timeoutMs?: number | undefined } | undefined,
+  ): Promise<readonly EnqueueOutcome[]> {
+    const timeoutMs = parseTimeout(options);
+    const messages = parseItems(items);
+    const outcomes = messages.map(
+      ({ body, ...message }) =>
+        new Promise<EnqueueOutcome>((resolve) => {
+          const reject = (error: QueueError): void => resolve({ id: error.id, error });
+          this.#enter(queue, body, message, timeoutMs, { resolve, reject });
+        }),
+    );
+    return await Promise.all(outcomes);
   }
 
   #request(): number {
@@ -276,7 +305,8 @@ class QueuesService implements Queues {
 
   #deliver(item: Delivery): void {
     if (item.body === undefined) return; // The core hands out whole messages only.
-    const message = new HeldMessage(item, item.body, (held, verdict, done) => {
+    const { wallMs } = systemClock.now();
+    const message = new HeldMessage(item, item.body, wallMs, (held, verdict, done) => {
       this.#settle(held, verdict, done);
     });
     this.#counts.delivered += 1;

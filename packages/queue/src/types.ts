@@ -2,6 +2,7 @@ import type { Logger } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 
 import type { Resolution } from "./core/types.ts";
+import type { QueueError } from "./errors.ts";
 
 /** What `resolve` says: it exists; it never did; not decided yet; too long ago, or not known here. */
 export type { Resolution };
@@ -26,11 +27,36 @@ export interface QueueInit {
   readonly maxDeliveries?: number | undefined;
 }
 
+/** Names and values of a message: at most 64, names of 128 characters, 16 KiB in all. */
+export type MessageHeaders = Readonly<Record<string, string>>;
+
 /** Options of `enqueue`. */
 export interface EnqueueOptions {
+  /** Travel in front of the body and are handed to the consumer with it. */
+  readonly headers?: MessageHeaders | undefined;
+  /** 0 to 9, default 0. Of the messages that wait at one node, higher ones are handed out first. */
+  readonly priority?: number | undefined;
+  /** Nobody is handed the message earlier, in milliseconds up to 366 days. Default 0. */
+  readonly delayMs?: number | undefined;
+  /**
+   * A message nobody holds is dead after this long, with the reason `expired`; in milliseconds, 1 to 366 days.
+   * Default: never. Like `delayMs` it goes by the wall clocks of a majority of the replicas.
+   */
+  readonly ttlMs?: number | undefined;
   /** How long to wait for a quorum, in milliseconds. Default 10,000. */
   readonly timeoutMs?: number | undefined;
 }
+
+/** One message of `enqueueMany`: its body and what else there is to say. */
+export interface EnqueueItem extends Omit<EnqueueOptions, "timeoutMs"> {
+  readonly body: Uint8Array;
+}
+
+/** What became of one message of `enqueueMany`. */
+export type EnqueueOutcome =
+  | { readonly id: string; readonly error?: undefined }
+  /** `id` is there if the message may exist all the same (`INDETERMINATE`). */
+  | { readonly id: string | undefined; readonly error: QueueError };
 
 /** Options of `consume`. */
 export interface ConsumeOptions {
@@ -51,6 +77,10 @@ export interface Message {
   readonly epoch: number;
   /** 1 for the first delivery; counts failed ones (nack, expiry, death of the holder). */
   readonly attempt: number;
+  /** Time from its enqueue to this delivery, in milliseconds, by the wall clocks of the two nodes. */
+  readonly ageMs: number;
+  readonly priority: number;
+  readonly headers: MessageHeaders;
   readonly body: Uint8Array;
   /** Aborts when the lease is lost: whatever follows may happen twice. */
   readonly signal: AbortSignal;
@@ -103,6 +133,15 @@ export interface Queue {
    * `OVERLOADED`, `INVALID_OPTIONS`, `FAILED`, `STOPPED`.
    */
   enqueue(body: Uint8Array, options?: EnqueueOptions): Promise<{ readonly id: string }>;
+  /**
+   * Several at once, each a message of its own: one may fail and others not, so look at every outcome. In their
+   * order, at most 10,000.
+   * @throws {@link QueueError} `INVALID_OPTIONS`, `MESSAGE_TOO_LARGE`, `FAILED`, `STOPPED`; then none was enqueued.
+   */
+  enqueueMany(
+    items: readonly EnqueueItem[],
+    options?: { readonly timeoutMs?: number | undefined },
+  ): Promise<readonly EnqueueOutcome[]>;
   /** Runs `handler` for each message; failed deliveries come back after 100 ms, doubling to 30 s. */
   consume(handler: Handler, options?: ConsumeOptions): Consumer;
   /** Waits for one message, to be acknowledged by hand. */

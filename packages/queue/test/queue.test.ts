@@ -110,6 +110,54 @@ describe("a queue on three nodes", () => {
   });
 });
 
+describe("a message's attributes", () => {
+  it("reach its consumer on another node, with a body that is only the body", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b] = await nodes.declare("jobs");
+    const headers = { "content-type": "text/plain", größe: "☕" };
+    await a?.enqueue(bytes("x"), { headers, priority: 3 });
+    const first = await b?.take();
+    expect({ ...first?.headers }).toEqual(headers);
+    expect([first === undefined ? "" : text(first), first?.priority, first?.attempt]).toEqual(["x", 3, 1]);
+    expect(first?.ageMs).toBeGreaterThanOrEqual(0);
+    await first?.nack();
+    const second = await a?.take();
+    expect({ ...second?.headers }).toEqual(headers);
+    await second?.ack();
+  });
+
+  it("hand out higher priorities first, and delayed messages last", async () => {
+    await using nodes = await Nodes.start("a");
+    const [queue] = await nodes.declare("jobs");
+    const outcomes = await queue?.enqueueMany([
+      { body: bytes("late"), delayMs: 300, priority: 9 },
+      { body: bytes("low") },
+      { body: bytes("high"), priority: 5 },
+      { body: bytes("higher"), priority: 7 },
+    ]);
+    expect(new Set(outcomes?.map(({ id }) => id)).size).toBe(4);
+    const seen: string[] = [];
+    queue?.consume((message) => void seen.push(text(message)), { prefetch: 1 });
+    await until("all are handled", () => seen.length === 4);
+    expect(seen).toEqual(["higher", "high", "low", "late"]);
+  });
+
+  it("end a message whose time ran out, also across a restart", async () => {
+    await using nodes = await Nodes.start("a");
+    const [queue] = await nodes.declare("jobs");
+    await queue?.enqueue(bytes("short"), { ttlMs: 50 });
+    await queue?.enqueue(bytes("delayed beyond its time"), { ttlMs: 50, delayMs: 100 });
+    await nodes.end("a");
+    await nodes.add("a");
+    const [again] = await nodes.declare("jobs");
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    await again?.enqueue(bytes("lasting"));
+    const taken = await again?.take();
+    expect(taken === undefined ? "" : text(taken)).toBe("lasting");
+    await taken?.ack();
+  });
+});
+
 describe("one node alone", () => {
   it("keeps its messages across a restart", async () => {
     await using nodes = await Nodes.start("a");
@@ -173,6 +221,19 @@ describe("what is wrong", () => {
       [() => queues.declare("jobs", { leaseMs: 5_000 }), "QUEUE_CONFLICT", /leaseMs 30000, not 5000/],
       [async () => await queue?.enqueue(new Uint8Array(2 ** 20 + 1)), "MESSAGE_TOO_LARGE", /1048576/],
       [async () => await queue?.enqueue("text" as never), "INVALID_OPTIONS", /body/],
+      [async () => await queue?.enqueue(bytes("x"), { priority: 10 }), "INVALID_OPTIONS", /priority/],
+      [async () => await queue?.enqueue(bytes("x"), { ttlMs: 0 }), "INVALID_OPTIONS", /ttlMs/],
+      [
+        async () => await queue?.enqueue(bytes("x"), { headers: { a: 1 } as never }),
+        "INVALID_OPTIONS",
+        /headers\.a/,
+      ],
+      [
+        async () => await queue?.enqueue(bytes("x"), { headers: { a: "x".repeat(16_384) } }),
+        "MESSAGE_TOO_LARGE",
+        /headers/,
+      ],
+      [async () => await queue?.enqueueMany([{ body: bytes("x") }, {} as never]), "INVALID_OPTIONS", /body/],
       [async () => queue?.consume(() => {}, { prefetch: 0 }), "INVALID_OPTIONS", /prefetch/],
       [() => createQueues({ mesh, dataDir: "" }), "INVALID_OPTIONS", /dataDir/],
       [() => createQueues({ mesh: {} as never, dataDir: "x" }), "INVALID_OPTIONS", /mesh/],

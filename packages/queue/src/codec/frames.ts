@@ -38,7 +38,7 @@ const QUEUES_MAX = 10_000;
 const NUMBER_MAX = 0xffff_ffff;
 
 const LANE_REFUSALS: readonly LaneRefusal[] = ["REFUSED", "CLOSED", "NEED_LANE", "BAD_LANE"];
-const OP_REFUSALS: readonly OpRefusal[] = ["OLDER", "GONE", "NEED_BODY", "CONFLICT"];
+const OP_REFUSALS: readonly OpRefusal[] = ["OLDER", "GONE", "NEED_BODY", "CONFLICT", "EARLY"];
 const RESOLUTIONS: readonly Resolution[] = ["ACKED", "NEVER", "PENDING", "UNKNOWN"];
 const CODES: readonly SettledCode[] = ["DONE", "STALE", "FINISHED", "RETRY"];
 const VERDICTS = ["ack", "nack", "release", "reject", "renew"] as const;
@@ -133,7 +133,7 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
   returned: (m) => [m.session, m.count],
   offer: (m) => [m.queue, m.count],
   deliver: (m) => [
-    m.items.map((i) => [...ref(i), i.leaseMs, i.ageMs, i.deliveries, i.body ?? null]),
+    m.items.map(writeDelivery),
     m.descriptors.map(([lane, d]) => [lane, shapes.descriptor.write(d)]),
     m.stampMs,
   ],
@@ -148,6 +148,12 @@ function writeMessage(message: Message): Wire {
   if (message.type === "synced") throw new CodecError("a message to oneself never travels");
   const write = WRITERS[message.type] as (message: Message) => Wire;
   return [KINDS.indexOf(message.type), ...write(message)];
+}
+
+function writeDelivery(i: Delivery): Wire {
+  const { leaseMs, ageMs, deliveries, enqueuedWallMs, attributes } = i;
+  const more = attributes === undefined ? [] : [shapes.attributes.write(attributes)];
+  return [...ref(i), leaseMs, ageMs, deliveries, i.body ?? null, enqueuedWallMs, ...more];
 }
 
 function ref({ lane, seq, epoch, session }: HeldItem): Wire {
@@ -363,6 +369,8 @@ function readDelivery(at: unknown): Delivery {
     ageMs: f.number(),
     deliveries: f.uint(),
     body: f.optional((field) => field.bytes(BODY_BYTES_MAX)),
+    enqueuedWallMs: f.optional((field) => field.uint()) ?? 0,
+    attributes: f.optional(shapes.attributes.read),
   };
 }
 

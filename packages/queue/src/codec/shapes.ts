@@ -1,9 +1,24 @@
 import type { Ballot, Right } from "../core/ballot.ts";
 import { PID_DIGITS } from "../core/ballot.ts";
 import type { Floor } from "../core/messages.ts";
-import type { Definition, Descriptor, EndValue, Ranges, Replica } from "../core/types.ts";
+import type {
+  Attributes,
+  Definition,
+  Descriptor,
+  EndValue,
+  Failure,
+  Ranges,
+  Replica,
+} from "../core/types.ts";
 import { CodecError, Fields, SEQ_MAX } from "./fields.ts";
-import { PEER_MAX } from "./value.ts";
+import {
+  FAILURE_REASON_MAX,
+  FAILURES_MAX,
+  HEADER_BYTES_MAX,
+  KEY_MAX,
+  PEER_MAX,
+  PRIORITY_MAX,
+} from "./value.ts";
 
 /** The shapes that stand both on the wire and on disk, as positional arrays. */
 
@@ -106,6 +121,41 @@ export const definition = {
       replicas: inner.uint(REPLICAS_MAX),
       leaseMs: inner.uint(LEASE_MS_MAX),
       maxDeliveries: inner.uint(),
+    };
+  },
+};
+
+const failure = {
+  write: (f: Failure): Wire => [f.epoch, f.atWallMs, f.peer, f.reason],
+  read: (at: unknown): Failure => {
+    const inner = new Fields(at);
+    return {
+      epoch: inner.uint(),
+      atWallMs: inner.uint(),
+      peer: inner.text(PEER_MAX),
+      reason: inner.text(FAILURE_REASON_MAX),
+    };
+  },
+};
+
+export const attributes = {
+  write: (a: Attributes): Wire => [
+    a.priority,
+    a.headerBytes,
+    a.expiresAtWallMs,
+    a.group ?? null,
+    a.dedupKey ?? null,
+    a.failures.map(failure.write),
+  ],
+  read: (fields: Fields): Attributes => {
+    const inner = fields.nested();
+    return {
+      priority: inner.uint(PRIORITY_MAX),
+      headerBytes: inner.uint(HEADER_BYTES_MAX),
+      expiresAtWallMs: inner.uint(),
+      group: inner.optional((f) => f.text(KEY_MAX)),
+      dedupKey: inner.optional((f) => f.text(KEY_MAX)),
+      failures: inner.list(FAILURES_MAX, failure.read),
     };
   },
 };

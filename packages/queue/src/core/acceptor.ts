@@ -7,7 +7,7 @@ import { FinishedSet } from "./finished.ts";
 import type { AcceptOp, Exception, Floor, LaneRefusal, Message, RegisterEntry, Section } from "./messages.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyFields, keyOf } from "./records.ts";
-import { sameEnd, sameValue } from "./register.ts";
+import { earliestWallMs, sameEnd, sameValue } from "./register.ts";
 import type { Descriptor, EndValue, LaneId, PeerId, Ranges, StoreId, Value } from "./types.ts";
 
 /** Snapshots kept for page transfers at a time. */
@@ -303,6 +303,8 @@ export class Acceptor {
       if (sameValue(stored.value, value)) return;
       exceptions.push({ section, seq, code: "CONFLICT", ballot: stored.ballot });
       this.#context.fault(`two values at one ballot in lane ${lane.lane}, seq ${seq}`, "");
+    } else if (earliestWallMs(value) > this.#context.now.wallMs + this.#context.tuning.clockSlackMs) {
+      exceptions.push({ section, seq, code: "EARLY", ballot: undefined });
     } else {
       const hasBody = stored?.hasBody === true || op.body !== undefined;
       // A3: live meta without its body could outlive the only copy of the body.

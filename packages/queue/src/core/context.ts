@@ -23,6 +23,10 @@ export interface Tuning {
   readonly verdictRetryMaxMs: number;
   /** Least grace after a lease; a quarter of the lease if that is more. */
   readonly graceMinMs: number;
+  /** How often a replica whose clock is behind is asked again. */
+  readonly earlyRetryMs: number;
+  /** How far short of a time a replica's clock may be and still believe it has come (A7). */
+  readonly clockSlackMs: number;
   readonly resolveMs: number;
   readonly floorGossipMs: number;
   readonly sealHysteresisMs: number;
@@ -54,6 +58,8 @@ export const DEFAULT_TUNING: Tuning = {
   verdictRetryMs: 100,
   verdictRetryMaxMs: 2_000,
   graceMinMs: 2_000,
+  earlyRetryMs: 1_000,
+  clockSlackMs: 5_000,
   resolveMs: 600_000,
   floorGossipMs: 10_000,
   sealHysteresisMs: 30_000,

@@ -1,6 +1,8 @@
 import type { Context } from "./context.ts";
-import type { LaneWriter, Register } from "./lane-writer.ts";
+import type { Register } from "./lane-register.ts";
+import type { LaneWriter } from "./lane-writer.ts";
 import type { CreditItem } from "./messages.ts";
+import { ReadyList } from "./ready.ts";
 import type { Timer } from "./timers.ts";
 import type { Holder, PeerId, QueueId } from "./types.ts";
 
@@ -16,8 +18,7 @@ interface Credit {
 
 interface QueueSide {
   readonly queue: QueueId;
-  ready: (readonly [LaneWriter, Register])[];
-  head: number;
+  readonly ready: ReadyList<readonly [LaneWriter, Register]>;
   readonly credits: Map<string, Credit>;
   /** Sessions in turn; rebuilt when one comes or goes. */
   turns: Credit[];
@@ -50,8 +51,7 @@ export class Dispatch {
 
   /** Messages of this node that wait for a consumer. */
   depth(queue: QueueId): number {
-    const side = this.#queues.get(queue);
-    return side === undefined ? 0 : side.ready.length - side.head;
+    return this.#queues.get(queue)?.ready.size ?? 0;
   }
 
   #side(queue: QueueId): QueueSide {
@@ -59,8 +59,7 @@ export class Dispatch {
     if (side === undefined) {
       side = {
         queue,
-        ready: [],
-        head: 0,
+        ready: new ReadyList(),
         credits: new Map(),
         turns: [],
         turn: 0,
@@ -75,37 +74,25 @@ export class Dispatch {
   /** For fusion: a consumer for a message that does not exist yet, if none waits before it. */
   claim(lane: LaneWriter): Holder | undefined {
     const side = this.#side(lane.descriptor.queue);
-    return side.head < side.ready.length ? undefined : this.#nominate(side, lane);
+    return side.ready.size > 0 ? undefined : this.#nominate(side, lane);
   }
 
   add(lane: LaneWriter, register: Register): void {
     const side = this.#side(lane.descriptor.queue);
-    side.ready.push([lane, register]);
+    side.ready.push([lane, register], register.value.attributes?.priority ?? 0);
     this.#run(side);
   }
 
   #run(side: QueueSide): void {
     const leaseMs = this.#host.leaseMs(side.queue);
-    while (side.head < side.ready.length) {
-      const [lane, register] = side.ready[side.head] ?? [];
-      if (lane === undefined || register === undefined || !isClaimable(lane, register)) {
-        side.head += 1;
-        continue;
-      }
-      const holder = this.#nominate(side, lane);
-      if (holder === undefined) break;
-      side.head += 1;
-      lane.lease(register, holder, leaseMs);
-    }
-    if (side.head === side.ready.length) {
-      side.ready = [];
-      side.head = 0;
-    } else {
-      if (side.head > 4_096 && side.head * 2 > side.ready.length) {
-        side.ready = side.ready.slice(side.head);
-        side.head = 0;
-      }
-      this.#offer(side);
+    for (let next = side.ready.peek(); next !== undefined; next = side.ready.peek()) {
+      const [lane, register] = next;
+      if (isClaimable(lane, register, this.#context.now.wallMs)) {
+        const holder = this.#nominate(side, lane);
+        if (holder === undefined) return this.#offer(side);
+        side.ready.drop();
+        lane.lease(register, holder, leaseMs);
+      } else side.ready.drop();
     }
   }
 
@@ -190,8 +177,7 @@ export class Dispatch {
     let count = 0;
     for (const peer of this.#host.consumersOf(side.queue)) {
       count += 1;
-      const waiting = side.ready.length - side.head;
-      if (now) this.#context.send(peer, { type: "offer", queue: side.queue, count: waiting });
+      if (now) this.#context.send(peer, { type: "offer", queue: side.queue, count: side.ready.size });
     }
     if (count === 0) return; // A consumer that comes wakes this queue.
     if (now) side.offeredMs = this.#context.now.monoMs;
@@ -229,11 +215,12 @@ export class Dispatch {
   }
 }
 
-function isClaimable(lane: LaneWriter, register: Register): boolean {
+function isClaimable(lane: LaneWriter, register: Register, wallMs: number): boolean {
   return (
     !lane.isLost &&
     register.chosen &&
     register.value.state === "READY" &&
+    register.value.notBeforeWallMs <= wallMs &&
     lane.registers.get(register.seq) === register
   );
 }

@@ -4,8 +4,19 @@ import type { Right } from "./ballot.ts";
 import { comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
 import { CHUNK_SEQS, FinishedSet, toRanges } from "./finished.ts";
+import type { PendingEnqueue, Register, Waiter } from "./lane-register.ts";
 import type { Exception, LaneException, OpException, Section } from "./messages.ts";
-import { done, enqueued, failed, leased, rejected, released, superseded } from "./register.ts";
+import {
+  done,
+  enqueued,
+  expired,
+  failed,
+  isExpired,
+  leased,
+  rejected,
+  released,
+  superseded,
+} from "./register.ts";
 import type { LaneSender, ReplicaLink } from "./replica-link.ts";
 import type { Timer } from "./timers.ts";
 import type {
@@ -19,49 +30,6 @@ import type {
   Value,
   Verdict,
 } from "./types.ts";
-
-/** An enqueue of this node that waits for its quorum. */
-export interface PendingEnqueue {
-  readonly requestId: number;
-  readonly body: Uint8Array;
-  readonly bodyHash: string;
-  readonly deadlineMs: number;
-}
-
-/** Who asked for the transition a register is in. */
-export interface Waiter {
-  readonly peer: string;
-  readonly session: string;
-  readonly epoch: number;
-  readonly kind: Verdict["kind"];
-}
-
-/** One message as its lane's writer sees it. */
-export interface Register {
-  readonly seq: number;
-  /** Latest value proposed in this round, or found by the steal. */
-  value: Value;
-  /** Its step; −1 for a value found already chosen, before anything is proposed in this round. */
-  step: number;
-  /** Replicas that have `value` at `step`, one bit each. */
-  acks: number;
-  chosen: boolean;
-  /** Replicas known to hold the message: an accept of any step of this round, or a steal's answer. */
-  heldBy: number;
-  /** The body, until it is in this node's own store; while the message waits to be delivered, within the budget. */
-  body: Uint8Array | undefined;
-  /** The body counts against the budget. */
-  kept: boolean;
-  enqueue: PendingEnqueue | undefined;
-  waiter: Waiter | undefined;
-  timer: Timer | undefined;
-  /** Monotonic instant at which the lease's timer was last (re)started. */
-  leasedMs: number;
-  /** Found by a steal and not chosen again yet: END waits for it [M7]. */
-  recovering: boolean;
-  /** The verdict that ended the last lease: a repeated question gets the same answer. */
-  settled: { readonly epoch: number; readonly kind: Verdict["kind"] } | undefined;
-}
 
 /** What a lane writer asks of, and tells, the node it is part of. */
 export interface LaneHost {
@@ -100,6 +68,8 @@ export interface RecoveredRegister {
 
 interface Owed {
   readonly seqs: Set<number>;
+  /** Refused as EARLY: owed again a while later. */
+  readonly early: Set<number>;
   learned: number[];
   end: boolean;
   closed: boolean;
@@ -139,6 +109,7 @@ export class LaneWriter implements LaneSender {
   #recovering = 0;
   #toLearn: number[] = [];
   #learnTimer: Timer | undefined;
+  #earlyTimer: Timer | undefined;
   #end: { step: number; value: EndValue; acks: number; chosen: boolean } | undefined;
   #closing = false;
 
@@ -159,7 +130,13 @@ export class LaneWriter implements LaneSender {
     this.#links = replicas.map((replica) => host.link(replica));
     this.#self = replicas.findIndex((replica) => replica.store === context.store);
     assert(this.#self >= 0, "a lane is written by one of its replicas");
-    this.#owed = replicas.map(() => ({ seqs: new Set(), learned: [], end: false, closed: false }));
+    this.#owed = replicas.map(() => ({
+      seqs: new Set(),
+      early: new Set(),
+      learned: [],
+      end: false,
+      closed: false,
+    }));
   }
 
   get isAppending(): boolean {
@@ -201,7 +178,7 @@ export class LaneWriter implements LaneSender {
     assert(this.isAppending, "only the origin's open lane appends");
     const seq = this.#nextSeq;
     this.#nextSeq += 1;
-    const ready = enqueued(pending.bodyHash, pending.body.length, leaseMs);
+    const ready = enqueued(pending, leaseMs);
     const register: Register = {
       seq,
       value: ready,
@@ -425,6 +402,7 @@ export class LaneWriter implements LaneSender {
       if (register.kept) this.#dropBody(register);
     }
     this.#context.timers.cancel(this.#learnTimer);
+    this.#context.timers.cancel(this.#earlyTimer);
   }
 
   #onException(link: ReplicaLink, index: number, register: Register, exception: OpException): void {
@@ -444,9 +422,28 @@ export class LaneWriter implements LaneSender {
         return;
       case "GONE":
         return this.#onGone(register);
+      case "EARLY":
+        this.#owed[index]?.early.add(register.seq);
+        return this.#oweEarly();
       case "CONFLICT":
         return;
     }
+  }
+
+  /** A7: a replica whose clock is behind is asked again, for as long as its clock is. */
+  #oweEarly(): void {
+    if (this.#earlyTimer !== undefined) return;
+    const at = this.#context.now.monoMs + this.#context.tuning.earlyRetryMs;
+    this.#earlyTimer = this.#context.timers.set(at, () => {
+      this.#earlyTimer = undefined;
+      this.#links.forEach((link, index) => {
+        const owed = this.#owed[index];
+        if (owed === undefined || owed.early.size === 0) return;
+        for (const seq of owed.early) owed.seqs.add(seq);
+        owed.early.clear();
+        link.owe(this);
+      });
+    });
   }
 
   /**
@@ -535,12 +532,33 @@ export class LaneWriter implements LaneSender {
   }
 
   #onReady(register: Register): void {
-    const waitMs = register.value.notBeforeWallMs - this.#context.now.wallMs;
-    if (waitMs <= 0) return this.#host.onClaimable(this, register);
-    const dueMs = this.#context.now.monoMs + waitMs;
+    const { value } = register;
+    const { wallMs } = this.#context.now;
+    if (isExpired(value, wallMs)) return this.#propose(register, expired(value));
+    const expiresAtWallMs = value.attributes?.expiresAtWallMs ?? 0;
+    if (value.notBeforeWallMs > wallMs) {
+      const end = expiresAtWallMs > 0 ? expiresAtWallMs : value.notBeforeWallMs;
+      this.#at(register, Math.min(end, value.notBeforeWallMs), () => this.#onReady(register));
+      return;
+    }
+    if (expiresAtWallMs > 0) this.#armTtl(register, expiresAtWallMs);
+    this.#host.onClaimable(this, register);
+  }
+
+  /** Flow 12: while nobody holds it, its time may run out. A clock that was set back is waited for. */
+  #armTtl(register: Register, expiresAtWallMs: number): void {
+    this.#at(register, expiresAtWallMs, () => {
+      if (isExpired(register.value, this.#context.now.wallMs)) {
+        this.#propose(register, expired(register.value));
+      } else this.#armTtl(register, expiresAtWallMs);
+    });
+  }
+
+  #at(register: Register, wallMs: number, run: () => void): void {
+    const dueMs = this.#context.now.monoMs + Math.max(1, wallMs - this.#context.now.wallMs);
     register.timer = this.#context.timers.set(dueMs, () => {
       register.timer = undefined;
-      this.#host.onClaimable(this, register);
+      run();
     });
   }
 

@@ -3,7 +3,8 @@ import { pidStore } from "./ballot.ts";
 import { Confirms } from "./confirms.ts";
 import type { Context } from "./context.ts";
 import { Dispatch } from "./dispatch.ts";
-import type { LaneHost, PendingEnqueue, Register, Waiter } from "./lane-writer.ts";
+import type { PendingEnqueue, Register, Waiter } from "./lane-register.ts";
+import type { LaneHost } from "./lane-writer.ts";
 import { bitCount, LaneWriter } from "./lane-writer.ts";
 import type { Delivery, HeldItem, Message, SettledItem, VerdictItem } from "./messages.ts";
 import { isVoid } from "./register.ts";
@@ -205,7 +206,7 @@ export class Lanes {
   // Deliveries.
 
   #deliver(lane: LaneWriter, register: Register): void {
-    const { holder, epoch, leaseMs, deliveries } = register.value;
+    const { holder, epoch, leaseMs, deliveries, enqueuedWallMs, attributes } = register.value;
     if (holder === undefined) return;
     this.#host.onElected(lane.lane, register.seq, holder);
     // Without a link HELD brings it up again.
@@ -219,7 +220,8 @@ export class Lanes {
     const ageMs = Math.max(0, this.#context.now.monoMs - register.leasedMs);
     const { session, peer } = holder;
     const attach = body === undefined;
-    const item = { lane: lane.lane, seq, epoch, session, leaseMs, ageMs, deliveries, body, attach };
+    const ref = { lane: lane.lane, seq, epoch, session };
+    const item = { ...ref, leaseMs, ageMs, deliveries, enqueuedWallMs, attributes, body, attach };
     const items = this.#deliveries.get(peer);
     if (items === undefined) this.#deliveries.set(peer, [item]);
     else items.push(item);

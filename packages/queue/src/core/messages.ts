@@ -1,5 +1,6 @@
 import type { Ballot, Pid, Right } from "./ballot.ts";
 import type {
+  Attributes,
   Definition,
   Descriptor,
   EndValue,
@@ -39,7 +40,8 @@ export interface Section {
 }
 
 export type LaneRefusal = "REFUSED" | "CLOSED" | "NEED_LANE" | "BAD_LANE";
-export type OpRefusal = "OLDER" | "GONE" | "NEED_BODY" | "CONFLICT";
+/** `EARLY`: by this replica's clock the time for it is not near (A7). */
+export type OpRefusal = "OLDER" | "GONE" | "NEED_BODY" | "CONFLICT" | "EARLY";
 
 /** A whole section an OK does not cover. */
 export interface LaneException {
@@ -84,6 +86,9 @@ export interface Delivery extends HeldItem {
   readonly ageMs: number;
   /** How often the message was handed out before. */
   readonly deliveries: number;
+  /** As in the message's register. */
+  readonly enqueuedWallMs: number;
+  readonly attributes: Attributes | undefined;
   readonly body: Uint8Array | undefined;
   /** As in {@link AcceptOp}. */
   readonly attach?: boolean;

@@ -1,6 +1,7 @@
 import type { Acceptor } from "./acceptor.ts";
 import type { Context } from "./context.ts";
-import type { LaneWriter, PendingEnqueue } from "./lane-writer.ts";
+import type { PendingEnqueue } from "./lane-register.ts";
+import type { LaneWriter } from "./lane-writer.ts";
 import type { Lanes } from "./lanes.ts";
 import type { Members } from "./members.ts";
 import type { Floor } from "./messages.ts";
@@ -99,7 +100,7 @@ export class Origin {
     return side;
   }
 
-  enqueue(definition: Definition, pending: PendingEnqueue): void {
+  enqueue(definition: Definition, pending: Omit<PendingEnqueue, "enqueuedWallMs">): void {
     const { pendingEnqueues, pendingBytes } = this.#context.tuning;
     const bytes = this.#waitingBytes + pending.body.length;
     if (this.#waitingCount >= pendingEnqueues || bytes > pendingBytes) {
@@ -109,7 +110,9 @@ export class Origin {
       return;
     }
     const { queue } = definition;
-    const waiting: Waiting = { ...pending, queue, timer: undefined, at: undefined, answered: false };
+    const enqueuedWallMs = Math.floor(this.#context.now.wallMs);
+    const rest = { enqueuedWallMs, queue, timer: undefined, at: undefined, answered: false };
+    const waiting: Waiting = { ...pending, ...rest };
     this.#waitingCount += 1;
     this.#waitingBytes = bytes;
     waiting.timer = this.#context.timers.set(pending.deadlineMs, () => this.#onDeadline(waiting));
@@ -187,7 +190,9 @@ export class Origin {
       for (const waiting of side.waiting) {
         if (lane.isFull) break;
         taken += 1;
-        const register = lane.append(waiting, leaseMs, this.#lanes.dispatch.claim(lane));
+        const later = waiting.notBeforeWallMs > this.#context.now.wallMs;
+        const holder = later ? undefined : this.#lanes.dispatch.claim(lane);
+        const register = lane.append(waiting, leaseMs, holder);
         waiting.at = { lane: lane.lane, seq: register.seq };
       }
       side.waiting = taken === side.waiting.length ? [] : side.waiting.slice(taken);

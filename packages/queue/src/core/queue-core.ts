@@ -21,6 +21,7 @@ import { RestoredLanes } from "./restored.ts";
 import { Steals } from "./steal.ts";
 import { Timers } from "./timers.ts";
 import type {
+  Attributes,
   Definition,
   Descriptor,
   LaneId,
@@ -48,6 +49,9 @@ export type QueueInput =
       readonly queue: QueueId;
       readonly body: Uint8Array;
       readonly bodyHash: string;
+      /** 0 for at once. */
+      readonly notBeforeWallMs: number;
+      readonly attributes: Attributes | undefined;
       readonly deadlineMs: number;
     }
   | {

@@ -1,8 +1,23 @@
-import type { Definition, EndValue, Holder, Value } from "./types.ts";
+import type { Attributes, Definition, EndValue, Holder, Value } from "./types.ts";
+
+/** Why a message is dead when no consumer said so. */
+const EXPIRED = "expired";
+const MAX_DELIVERIES = "maxDeliveries";
 
 /** The transitions of a message's register. Each is a compare-and-set of its lane's writer. */
 
-export function enqueued(bodyHash: string, bodyBytes: number, leaseMs: number): Value {
+/** What a message is made of. */
+export interface Enqueued {
+  readonly body: Uint8Array;
+  readonly bodyHash: string;
+  /** 0 for at once. */
+  readonly notBeforeWallMs: number;
+  readonly enqueuedWallMs: number;
+  readonly attributes: Attributes | undefined;
+}
+
+export function enqueued(message: Enqueued, leaseMs: number): Value {
+  const { body, bodyHash, notBeforeWallMs, enqueuedWallMs, attributes } = message;
   return {
     state: "READY",
     epoch: 0,
@@ -10,10 +25,12 @@ export function enqueued(bodyHash: string, bodyBytes: number, leaseMs: number): 
     leaseMs,
     deliveries: 0,
     acquired: 0,
-    notBeforeWallMs: 0,
+    notBeforeWallMs,
     bodyHash,
-    bodyBytes,
+    bodyBytes: body.length,
     reason: undefined,
+    enqueuedWallMs,
+    attributes,
     encoded: undefined,
   };
 }
@@ -27,7 +44,6 @@ export function leased(value: Value, holder: Holder, leaseMs: number): Value {
     epoch: value.epoch + 1,
     holder,
     leaseMs,
-    notBeforeWallMs: 0,
   };
 }
 
@@ -51,7 +67,7 @@ export function failed(value: Value, definition: Definition, notBeforeWallMs: nu
       state: "DEAD",
       holder: undefined,
       deliveries,
-      reason: "maxDeliveries",
+      reason: MAX_DELIVERIES,
     };
   }
   return { ...value, encoded: undefined, state: "READY", holder: undefined, deliveries, notBeforeWallMs };
@@ -62,9 +78,25 @@ export function released(value: Value): Value {
   return { ...value, encoded: undefined, state: "READY", holder: undefined, acquired: value.acquired + 1 };
 }
 
-/** Flow 4. */
-export function rejected(value: Value, reason: string): Value {
+/** Flow 4. The reasons that are the queue's own stay its own: acceptors go by them (A7). */
+export function rejected(value: Value, text: string): Value {
+  const reason = text === EXPIRED || text === MAX_DELIVERIES ? `rejected: ${text}` : text;
   return { ...value, encoded: undefined, state: "DEAD", holder: undefined, reason };
+}
+
+/** Flow 12: its time ran out while nobody held it. */
+export function expired(value: Value): Value {
+  return { ...value, encoded: undefined, state: "DEAD", holder: undefined, reason: EXPIRED };
+}
+
+export function isExpired({ attributes }: Value, wallMs: number): boolean {
+  return attributes !== undefined && attributes.expiresAtWallMs > 0 && attributes.expiresAtWallMs <= wallMs;
+}
+
+/** The instant before which nobody may be in this state (A7), by the wall clock; 0 for none. */
+export function earliestWallMs({ state, notBeforeWallMs, reason, attributes }: Value): number {
+  if (state === "LEASED") return notBeforeWallMs;
+  return state === "DEAD" && reason === EXPIRED ? (attributes?.expiresAtWallMs ?? 0) : 0;
 }
 
 export function sameValue(a: Value, b: Value): boolean {
@@ -80,7 +112,31 @@ export function sameValue(a: Value, b: Value): boolean {
       a.notBeforeWallMs === b.notBeforeWallMs &&
       a.bodyHash === b.bodyHash &&
       a.bodyBytes === b.bodyBytes &&
-      a.reason === b.reason)
+      a.reason === b.reason &&
+      a.enqueuedWallMs === b.enqueuedWallMs &&
+      sameAttributes(a.attributes, b.attributes))
+  );
+}
+
+function sameAttributes(a: Attributes | undefined, b: Attributes | undefined): boolean {
+  if (a === b) return true;
+  if (a === undefined || b === undefined) return false;
+  return (
+    a.priority === b.priority &&
+    a.headerBytes === b.headerBytes &&
+    a.expiresAtWallMs === b.expiresAtWallMs &&
+    a.group === b.group &&
+    a.dedupKey === b.dedupKey &&
+    a.failures.length === b.failures.length &&
+    a.failures.every((one, at) => {
+      const other = b.failures[at];
+      return (
+        one.epoch === other?.epoch &&
+        one.atWallMs === other.atWallMs &&
+        one.peer === other.peer &&
+        one.reason === other.reason
+      );
+    })
   );
 }
 

@@ -45,6 +45,29 @@ export interface Holder {
   readonly session: string;
 }
 
+/** A delivery that failed: what a dead letter's history is made of. */
+export interface Failure {
+  readonly epoch: number;
+  readonly atWallMs: number;
+  /** Who held the message. */
+  readonly peer: PeerId;
+  readonly reason: string;
+}
+
+/** What only some messages have, in one object that all values of the message share. */
+export interface Attributes {
+  /** Higher goes first. */
+  readonly priority: number;
+  /** Leading bytes of the body that are its headers. */
+  readonly headerBytes: number;
+  /** Not to be leased any more from then on; a wall-clock hint, 0 for never. */
+  readonly expiresAtWallMs: number;
+  readonly group: string | undefined;
+  readonly dedupKey: string | undefined;
+  /** The newest failed deliveries, oldest first. */
+  readonly failures: readonly Failure[];
+}
+
 export type MessageState = "READY" | "LEASED" | "DONE" | "DEAD";
 
 /** A message's register: what its replicas agree on. The body lies beside it. */
@@ -64,6 +87,9 @@ export interface Value {
   readonly bodyHash: string;
   readonly bodyBytes: number;
   readonly reason: string | undefined;
+  /** The producer's node's wall clock, 0 if unknown. */
+  readonly enqueuedWallMs: number;
+  readonly attributes: Attributes | undefined;
   /** The codec's bytes of this very object, so that they are made once; every transition drops them. */
   encoded: Uint8Array | undefined;
 }

@@ -1,9 +1,10 @@
+import { decodeHeaders } from "../codec/headers.ts";
+import { REASON_MAX } from "../codec/value.ts";
 import { messageId } from "../core/message-id.ts";
 import type { Delivery } from "../core/messages.ts";
 import type { SettledCode, Verdict } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
-import type { Message } from "../types.ts";
-import { REASON_MAX } from "../codec/value.ts";
+import type { Message, MessageHeaders } from "../types.ts";
 
 export type SettleDone = (code: SettledCode | "TIMEOUT" | "STOPPED" | "FAILED") => void;
 
@@ -17,20 +18,34 @@ export class HeldMessage implements Message {
   readonly seq: number;
   readonly epoch: number;
   readonly attempt: number;
+  readonly ageMs: number;
+  readonly priority: number;
   readonly body: Uint8Array;
   readonly #settle: Settle;
+  readonly #headerBytes: Uint8Array;
+  #headers: MessageHeaders | undefined;
   #settled = false;
   #lost = false;
   #abort: AbortController | undefined;
 
-  constructor(item: Delivery, body: Uint8Array, settle: Settle) {
+  constructor(item: Delivery, content: Uint8Array, wallMs: number, settle: Settle) {
     this.id = messageId(item.lane, item.seq);
     this.lane = item.lane;
     this.seq = item.seq;
     this.epoch = item.epoch;
     this.attempt = item.deliveries + 1;
-    this.body = body;
+    this.ageMs = item.enqueuedWallMs === 0 ? 0 : Math.max(0, wallMs - item.enqueuedWallMs);
+    this.priority = item.attributes?.priority ?? 0;
+    const headerBytes = item.attributes?.headerBytes ?? 0;
+    this.#headerBytes = content.subarray(0, headerBytes);
+    this.body = headerBytes === 0 ? content : content.subarray(headerBytes);
     this.#settle = settle;
+  }
+
+  /** Read on first use. */
+  get headers(): MessageHeaders {
+    this.#headers ??= decodeHeaders(this.#headerBytes);
+    return this.#headers;
   }
 
   /** Made on first use: most handlers never look at it. */

@@ -87,6 +87,8 @@ describe("frames", () => {
       bodyHash: bodyHash(new Uint8Array([1])),
       bodyBytes: 1,
       reason: undefined,
+      enqueuedWallMs: 0,
+      attributes: undefined,
       encoded: undefined,
     };
     const frame = (byte: number): Uint8Array =>

@@ -63,7 +63,8 @@ describe("a queue core", () => {
         bench.enter({ type: "link", peer: "other", up: false });
         bench.enter({ type: "consume", session: "b".repeat(16), queue: QUEUE, prefetch: 4 });
         const body = new Uint8Array([1]);
-        bench.enter({ type: "enqueue", requestId: 1, queue: QUEUE, body, bodyHash: "h", deadlineMs: 99_999 });
+        const content = { body, bodyHash: "h", notBeforeWallMs: 0, attributes: undefined };
+        bench.enter({ type: "enqueue", requestId: 1, queue: QUEUE, ...content, deadlineMs: 99_999 });
         const kinds = bench.done.map(({ type }) => type);
         expect(kinds).toContain("enqueued");
         expect(kinds).toContain("deliver");

@@ -2,7 +2,7 @@ import fc from "fast-check";
 
 import { bodyHash } from "../../src/codec/hash.ts";
 import type { Message } from "../../src/core/messages.ts";
-import type { Descriptor, Value } from "../../src/core/types.ts";
+import type { Attributes, Descriptor, Value } from "../../src/core/types.ts";
 
 const hex = (digits: number): fc.Arbitrary<string> =>
   fc.string({
@@ -22,7 +22,30 @@ export const right = fc.record({ round: count, pid });
 export const ballot = fc.record({ round: count, pid, step: count });
 export const maybe = <T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
   fc.option(arbitrary, { nil: undefined });
-const plain = { epoch: count, leaseMs: count, deliveries: count, acquired: count, notBeforeWallMs: count };
+const wallMs = fc.nat(2 ** 42);
+const failure = fc.record({
+  epoch: count,
+  atWallMs: wallMs,
+  peer,
+  reason: fc.string({ maxLength: 200 }),
+});
+const attributes: fc.Arbitrary<Attributes> = fc.record({
+  priority: fc.nat(9),
+  headerBytes: fc.constant(0),
+  expiresAtWallMs: wallMs,
+  group: maybe(fc.string({ maxLength: 128 })),
+  dedupKey: maybe(fc.string({ maxLength: 128, unit: "grapheme" }).filter((text) => text.length <= 128)),
+  failures: fc.array(failure, { maxLength: 8 }),
+});
+const plain = {
+  epoch: count,
+  leaseMs: count,
+  deliveries: count,
+  acquired: count,
+  notBeforeWallMs: count,
+  enqueuedWallMs: wallMs,
+  attributes: maybe(attributes),
+};
 export const value: fc.Arbitrary<Value> = fc.oneof(
   fc.record({
     ...plain,
@@ -86,7 +109,13 @@ const exception = fc.oneof(
   fc.record({
     section: count,
     seq: fc.integer({ min: -1, max: 65_535 }),
-    code: fc.constantFrom("OLDER" as const, "GONE" as const, "NEED_BODY" as const, "CONFLICT" as const),
+    code: fc.constantFrom(
+      "OLDER" as const,
+      "GONE" as const,
+      "NEED_BODY" as const,
+      "CONFLICT" as const,
+      "EARLY" as const,
+    ),
     ballot: maybe(ballot),
   }),
 );
@@ -161,7 +190,17 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
   of("returned", { session, count }),
   of("offer", { queue: lane, count }),
   of("deliver", {
-    items: list(fc.record({ ...ref, leaseMs: count, ageMs: count, deliveries: count, body: maybe(body) })),
+    items: list(
+      fc.record({
+        ...ref,
+        leaseMs: count,
+        ageMs: count,
+        deliveries: count,
+        enqueuedWallMs: wallMs,
+        attributes: maybe(attributes),
+        body: maybe(body),
+      }),
+    ),
     descriptors: list(fc.tuple(lane, descriptor)),
     stampMs: count,
   }),

@@ -1,0 +1,44 @@
+import type { Enqueued } from "./register.ts";
+import type { Timer } from "./timers.ts";
+import type { Value, Verdict } from "./types.ts";
+
+/** An enqueue of this node that waits for its quorum. */
+export interface PendingEnqueue extends Enqueued {
+  readonly requestId: number;
+  readonly deadlineMs: number;
+}
+
+/** Who asked for the transition a register is in. */
+export interface Waiter {
+  readonly peer: string;
+  readonly session: string;
+  readonly epoch: number;
+  readonly kind: Verdict["kind"];
+}
+
+/** One message as its lane's writer sees it. */
+export interface Register {
+  readonly seq: number;
+  /** Latest value proposed in this round, or found by the steal. */
+  value: Value;
+  /** Its step; −1 for a value found already chosen, before anything is proposed in this round. */
+  step: number;
+  /** Replicas that have `value` at `step`, one bit each. */
+  acks: number;
+  chosen: boolean;
+  /** Replicas known to hold the message: an accept of any step of this round, or a steal's answer. */
+  heldBy: number;
+  /** The body, until it is in this node's own store; while the message waits to be delivered, within the budget. */
+  body: Uint8Array | undefined;
+  /** The body counts against the budget. */
+  kept: boolean;
+  enqueue: PendingEnqueue | undefined;
+  waiter: Waiter | undefined;
+  timer: Timer | undefined;
+  /** Monotonic instant at which the lease's timer was last (re)started. */
+  leasedMs: number;
+  /** Found by a steal and not chosen again yet: END waits for it [M7]. */
+  recovering: boolean;
+  /** The verdict that ended the last lease: a repeated question gets the same answer. */
+  settled: { readonly epoch: number; readonly kind: Verdict["kind"] } | undefined;
+}

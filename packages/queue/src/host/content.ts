@@ -1,0 +1,38 @@
+import { bodyHash } from "../codec/hash.ts";
+import { encodeHeaders } from "../codec/headers.ts";
+import { HEADER_BYTES_MAX } from "../codec/value.ts";
+import type { Enqueued } from "../core/register.ts";
+import type { Attributes } from "../core/types.ts";
+import { QueueError } from "../errors.ts";
+import type { MessageOptions } from "../options.ts";
+
+/** What the core is told of a message: headers in front of the body, and attributes only if it has any. */
+export function makeContent(
+  body: Uint8Array,
+  options: MessageOptions,
+  wallMs: number,
+): Omit<Enqueued, "enqueuedWallMs"> {
+  const { delayMs, priority, ttlMs } = options;
+  const headers = options.headers === undefined ? undefined : encodeHeaders(options.headers);
+  const headerBytes = headers?.length ?? 0;
+  if (headerBytes > HEADER_BYTES_MAX) {
+    const text = `headers of ${headerBytes} bytes exceed the limit of ${HEADER_BYTES_MAX} bytes`;
+    throw new QueueError("MESSAGE_TOO_LARGE", text);
+  }
+  const content = headers === undefined ? body : new Uint8Array(headerBytes + body.length);
+  if (headers !== undefined) {
+    content.set(headers);
+    content.set(body, headerBytes);
+  }
+  const expiresAtWallMs = ttlMs === undefined ? 0 : Math.ceil(wallMs + ttlMs);
+  const attributes: Attributes | undefined =
+    priority === 0 && headerBytes === 0 && expiresAtWallMs === 0
+      ? undefined
+      : { priority, headerBytes, expiresAtWallMs, group: undefined, dedupKey: undefined, failures: [] };
+  return {
+    body: content,
+    bodyHash: bodyHash(content),
+    notBeforeWallMs: delayMs > 0 ? Math.ceil(wallMs + delayMs) : 0,
+    attributes,
+  };
+}

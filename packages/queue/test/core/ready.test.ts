@@ -1,0 +1,37 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+
+import { ReadyList } from "../../src/core/ready.ts";
+
+describe("what waits for a consumer", () => {
+  it("always comes by priority, then in the order it came", () => {
+    const push = fc.record({ priority: fc.nat(9) });
+    fc.assert(
+      fc.property(fc.array(fc.oneof(push, fc.constant("drop" as const)), { maxLength: 300 }), (steps) => {
+        const list = new ReadyList<number>();
+        let model: { readonly no: number; readonly priority: number }[] = [];
+        steps.forEach((step, no) => {
+          if (step === "drop") {
+            list.drop();
+            model = model.slice(1);
+          } else {
+            list.push(no, step.priority);
+            model.push({ no, priority: step.priority });
+            model.sort((a, b) => b.priority - a.priority || a.no - b.no);
+          }
+          expect([list.size, list.peek()]).toEqual([model.length, model[0]?.no]);
+        });
+      }),
+    );
+  });
+
+  it("keeps its order while its head is cut off", () => {
+    const list = new ReadyList<number>();
+    for (let no = 0; no < 20_000; no += 1) list.push(no, 0);
+    for (let no = 0; no < 20_000; no += 1) {
+      expect(list.peek()).toBe(no);
+      list.drop();
+    }
+    expect(list.size).toBe(0);
+  });
+});
