@@ -8,7 +8,9 @@ import type { KlatschErrorInit } from "@klatsch/kit/core";
  * `LISTEN_FAILED`: an address could not be bound. `UNKNOWN_NAME`, `AMBIGUOUS_NAME`: see `Mesh.resolve`.
  * `CHANNEL_EXISTS`: the name is taken in this process. `LIMIT_REACHED`: too many channels.
  * `STATE_INVALID`: a key or value of gossip state that cannot be one. `STATE_TOO_LARGE`: the message names the
- * limit. `FORBIDDEN`: the key is not this writer's. `STOPPED`: the mesh has stopped.
+ * limit. `FORBIDDEN`: the key is not this writer's. `CLOCK_SKEW`: this machine's clock is too far off its
+ * neighbours'. `STORE_LOCKED`: another process uses the same `dataDir`. `STORE_FAILED`: the disk did not take or
+ * give what it should; the cause says more. `STOPPED`: the mesh has stopped.
  */
 export type MeshErrorCode =
   | "INVALID_OPTIONS"
@@ -22,6 +24,9 @@ export type MeshErrorCode =
   | "STATE_INVALID"
   | "STATE_TOO_LARGE"
   | "FORBIDDEN"
+  | "CLOCK_SKEW"
+  | "STORE_LOCKED"
+  | "STORE_FAILED"
   | "STOPPED";
 
 /** Thrown by the public calls of this package. Branch on `code`; `message` is for people. */

@@ -1,7 +1,17 @@
 export { MeshError } from "./errors.ts";
 export type { MeshErrorCode } from "./errors.ts";
 export { createMesh } from "./mesh.ts";
-export type { MeshState, StateChange, StateEntry, StateFilter, StateValue } from "./state-types.ts";
+export type {
+  KeyFilter,
+  MeshState,
+  SharedChange,
+  SharedEntry,
+  SharedState,
+  StateChange,
+  StateEntry,
+  StateFilter,
+  StateValue,
+} from "./state-types.ts";
 export type {
   Channel,
   ChannelClass,

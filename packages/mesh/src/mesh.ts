@@ -24,7 +24,9 @@ import { Links } from "./host/links.ts";
 import { startNode } from "./host/node.ts";
 import type { LinkNode } from "./host/node.ts";
 import { Routing } from "./host/routing.ts";
+import { SharedStore } from "./host/shared-store.ts";
 import { StateHost } from "./host/state-host.ts";
+import type { SharedPolicy } from "./host/state-host.ts";
 import { resolveOptions } from "./options.ts";
 import type { MeshOptions } from "./options.ts";
 import type { MeshState } from "./state-types.ts";
@@ -43,11 +45,21 @@ import type {
 /**
  * Starts this node: identity, listener, links and membership. Resolves once it listens; joining goes on by
  * itself, for ever.
- * @throws MeshError `INVALID_OPTIONS`, `IDENTITY_DAMAGED`, `LISTEN_FAILED`.
+ * @throws MeshError `INVALID_OPTIONS`, `IDENTITY_DAMAGED`, `LISTEN_FAILED`, `STORE_LOCKED`, `STORE_FAILED`.
  */
 export async function createMesh(init: MeshInit): Promise<Mesh> {
   const options = resolveOptions(init);
   const identity = await loadIdentity(options.dataDir);
+  const store = await SharedStore.open(options.dataDir, options.mesh, options.logger);
+  try {
+    return await startMesh(options, identity, store);
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
+}
+
+async function startMesh(options: MeshOptions, identity: Identity, store: SharedStore): Promise<Mesh> {
   const boot = Math.max(identity.lastBoot + 1, options.clock.now().wallMs);
   await identity.saveBoot(boot);
   if (options.exposed) {
@@ -56,7 +68,7 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
       listen: options.listen,
     });
   }
-  const service = new MeshService(options, identity);
+  const service = new MeshService(options, identity, store);
   await service.start(boot);
   return service;
 }
@@ -69,6 +81,7 @@ const LOGGED_MAX = 1_024;
 class MeshService implements Mesh {
   readonly #options: MeshOptions;
   readonly #identity: Identity;
+  readonly #store: SharedStore;
   readonly #emitter: Emitter<MeshEvents>;
   readonly #counters: LinkCounters = {
     badFrames: 0,
@@ -76,6 +89,7 @@ class MeshService implements Mesh {
     streamResets: 0,
     framesRefused: 0,
     dialsFailed: 0,
+    stateRefused: 0,
   };
   readonly #instance: string = randomBytes(16).toString("hex");
   readonly #channels: Channels;
@@ -92,7 +106,8 @@ class MeshService implements Mesh {
   #departed: (() => void) | undefined;
   #stopping: Promise<void> | undefined;
 
-  constructor(options: MeshOptions, identity: Identity) {
+  constructor(options: MeshOptions, identity: Identity, store: SharedStore) {
+    this.#store = store;
     this.#options = options;
     this.#identity = identity;
     this.#emitter = new Emitter(options.logger);
@@ -195,12 +210,7 @@ class MeshService implements Mesh {
     this.#node = node;
     this.#links = links;
     this.#membership = membership;
-    this.#state = new StateHost({
-      ...{ self: self.peer, boot, times: STATE_TIMES, clock, random, logger },
-      send: (peer, payload) => links.sendState(peer, payload),
-      raiseBoot: (above) => this.#raiseBoot(above),
-      onFailed: (error) => this.#fail(error),
-    });
+    this.#state = this.#newState(self, links);
     this.#runner = createRunner({
       core: new HearingCore(membership, links),
       clock,
@@ -213,6 +223,24 @@ class MeshService implements Mesh {
     this.#enter({ type: "tick" }); // The first dials.
     for (const connection of node.connections()) links.adopt(connection);
     logger.info("mesh started", { peerId: self.peer, boot, addresses: self.addresses });
+  }
+
+  #newState(self: MemberRecord, links: Links): StateHost {
+    const { clock, random, logger, mesh, sharedPrefixes } = this.#options;
+    const { quarantined } = this.#store;
+    // Later: nobody can be listening yet.
+    if (quarantined !== undefined) setImmediate(() => this.#emitter.emit("state:quarantined", quarantined));
+    return new StateHost({
+      ...{ self: self.peer, boot: self.boot, times: STATE_TIMES, clock, random, logger, mesh },
+      privateKey: this.#identity.privateKey,
+      store: this.#store,
+      policy: openPolicy(sharedPrefixes),
+      counters: this.#counters,
+      send: (peer, payload) => links.sendState(peer, payload),
+      disconnect: (peer, reason) => links.disconnect(peer, reason),
+      raiseBoot: (above) => this.#raiseBoot(above),
+      onFailed: (error) => this.#fail(error),
+    });
   }
 
   addresses(): readonly string[] {
@@ -440,7 +468,7 @@ class MeshService implements Mesh {
     this.#links?.stop(reason);
     await this.#node?.stop();
     this.#runner?.stop();
-    this.#state?.stop();
+    await this.#state?.stop();
     this.#options.logger.info("mesh stopped", { reason });
   }
 
@@ -507,4 +535,13 @@ class MeshService implements Mesh {
 /** Reasons that will not go by themselves: the peer is left alone for a while. */
 function isLasting(code: LinkRefusal): boolean {
   return code === "MESH_NAME" || code === "PROTOCOL_VERSION" || code === "MEMBERS_MAX";
+}
+
+/** Open admission: every member has every capability, but keys that nobody planned for are refused (S6). */
+function openPolicy(prefixes: Readonly<Record<string, string>> | undefined): SharedPolicy {
+  const known = prefixes === undefined ? [""] : Object.keys(prefixes);
+  return {
+    mayWrite: ({ key }) => known.some((prefix) => key.startsWith(prefix)),
+    credential: () => undefined,
+  };
 }

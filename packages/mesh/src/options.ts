@@ -11,6 +11,7 @@ import {
   TAG_VALUE_LENGTH_MAX,
   TAGS_MAX,
 } from "./codec/record-codec.ts";
+import { STATE_KEY_LENGTH_MAX } from "./codec/state-codec.ts";
 import { MeshError } from "./errors.ts";
 import type { ChannelClass, ClassLimits, MeshInit } from "./types.ts";
 
@@ -20,6 +21,9 @@ const DAY_MS = 24 * 60 * 60 * 1_000;
 /** Addresses to listen on, and to join by. */
 const LISTEN_MAX = 8;
 const BOOTSTRAP_MAX = 256;
+/** Prefixes of shared keys, and the longest name of a capability. */
+const PREFIXES_MAX = 256;
+const CAPABILITY_LENGTH_MAX = 64;
 /** A frame longer than this is refused whatever the options say: its length would not fit the header. */
 const FRAME_BYTES_MAX: number = 1_024 * MIB;
 
@@ -37,6 +41,7 @@ export interface MeshOptions {
   readonly tags: Readonly<Record<string, string>>;
   /** Whether strangers can reach a listen address although anybody is let in. */
   readonly exposed: boolean;
+  readonly sharedPrefixes?: Readonly<Record<string, string>> | undefined;
   readonly forgetAfterMs: number;
   readonly frameBytesMax: number;
   readonly membersMax: number;
@@ -84,6 +89,13 @@ const schema = z.strictObject({
     .refine((tags) => Object.keys(tags).length <= TAGS_MAX, `has more than ${TAGS_MAX} entries`)
     .default({}),
   admission: z.literal("open").optional(),
+  sharedPrefixes: z
+    .record(z.string().min(1).max(STATE_KEY_LENGTH_MAX), z.string().min(1).max(CAPABILITY_LENGTH_MAX))
+    .refine(
+      (prefixes) => Object.keys(prefixes).length <= PREFIXES_MAX,
+      `has more than ${PREFIXES_MAX} entries`,
+    )
+    .optional(),
   forgetAfterMs: count(1_000, 365 * DAY_MS).default(DAY_MS),
   frameBytesMax: count(KIB, FRAME_BYTES_MAX).default(16 * MIB),
   membersMax: count(2, 4_096).default(256),

@@ -25,12 +25,56 @@ export interface StateChange {
   readonly boot: number;
 }
 
-/** Which entries are meant; what is left out does not narrow. */
-export interface StateFilter {
-  readonly peerId?: string | undefined;
+/** Which keys are meant; what is left out does not narrow. */
+export interface KeyFilter {
   readonly key?: string | undefined;
   /** Keys that begin so. */
   readonly prefix?: string | undefined;
+}
+
+/** Which entries are meant; what is left out does not narrow. */
+export interface StateFilter extends KeyFilter {
+  readonly peerId?: string | undefined;
+}
+
+/** One entry that all members share. */
+export interface SharedEntry {
+  readonly key: string;
+  readonly value: StateValue;
+  /** Peer id of the member that wrote it. */
+  readonly writer: string;
+  /** When it was written, as the mesh's clocks had it; a hint. Milliseconds since the epoch. */
+  readonly writtenWallMs: number;
+}
+
+/** A change of a shared entry: `value` is `undefined` where the key is gone. */
+export interface SharedChange extends Omit<SharedEntry, "value"> {
+  readonly value: StateValue | undefined;
+}
+
+/**
+ * Entries that all members share and any member may write: the last writer wins, everywhere the same one. They are
+ * signed by their writer, kept on every member's disk, and outlast all processes. What is deleted stays deleted.
+ *
+ * Last-writer-wins is no lock: of two who write at the same time one is overwritten without being told.
+ * Keys as for own entries. One value takes at most 32 KiB encoded, a mesh has at most 16 384 keys and 16 MiB.
+ */
+export interface SharedState {
+  /**
+   * Writes an entry; resolves once it is on this node's disk, and on its way to the others. With `override` it wins
+   * over all that are written without.
+   * @throws MeshError `STATE_INVALID`, `STATE_TOO_LARGE`, `FORBIDDEN`, `CLOCK_SKEW` (this machine's clock is more
+   * than 60 s off), `LIMIT_REACHED` (1,024 writes wait for the disk), `STOPPED`.
+   */
+  set(key: string, value: StateValue, options?: { readonly override?: boolean | undefined }): Promise<void>;
+  /** Deletes an entry. `false`: there was none. Throws what {@link set} throws. */
+  delete(key: string, options?: { readonly override?: boolean | undefined }): Promise<boolean>;
+  /** The value this node knows. Each call gives a value of its own. */
+  get(key: string): StateValue | undefined;
+  /** What this node knows, ordered by key. */
+  entries(filter?: KeyFilter): readonly SharedEntry[];
+  /** Calls `listener` at each change from now on until the returned function is called. A listener that throws is logged. */
+  watch(filter: KeyFilter, listener: (change: SharedChange) => void): () => void;
 }
 
 /**
@@ -42,6 +86,8 @@ export interface StateFilter {
  * One value takes at most 32 KiB encoded, a member has at most 256 keys and 64 KiB.
  */
 export interface MeshState {
+  /** Entries that all members share. */
+  readonly shared: SharedState;
   /**
    * Says something of this node. Reading here shows it at once.
    * @throws MeshError `STATE_INVALID`, `STATE_TOO_LARGE`, `FORBIDDEN`, `STOPPED`.

@@ -63,6 +63,8 @@ export interface MeshEvents {
   "self:declaredDead": { readonly boot: number; readonly incarnation: number };
   /** The last link is gone: the fault is likely here, others are judged more slowly. */
   "self:isolated": { readonly boot: number };
+  /** Shared state on disk was damaged and put aside to `path`; what others hold of it comes back by itself. */
+  "state:quarantined": { readonly path: string; readonly reason: string };
   /** This process can no longer be a member and has stopped; `error.code` says why. */
   "mesh:failed": { readonly error: Error };
 }
@@ -127,6 +129,8 @@ export interface MeshStats {
   readonly framesRefused: number;
   /** Dials that did not end in a connection. */
   readonly dialsFailed: number;
+  /** Entries of gossip state that were not taken over: forged, forbidden, too large, or from a clock too far ahead. */
+  readonly stateRefused: number;
   /** Live connections. */
   readonly connections: number;
   /** Members with completed hello. */
@@ -140,7 +144,7 @@ export interface Mesh extends AsyncDisposable {
   readonly cloud: string;
   /** Start number of this process, higher than any before it. */
   readonly boot: number;
-  /** What members say of themselves. */
+  /** What members say of themselves, and what they share. */
   readonly state: MeshState;
   /** Full multiaddrs with `/p2p/…`: what others put into `bootstrap`. */
   addresses(): readonly string[];
@@ -190,7 +194,7 @@ export interface MeshInit {
   readonly announce?: readonly string[] | undefined;
   /** Full multiaddrs, `/p2p/…` included, of nodes to join by. Its own address may be among them. */
   readonly bootstrap?: readonly string[] | undefined;
-  /** Directory for `identity.key` and `boot`; made if missing. Two processes must not share it. */
+  /** Directory for `identity.key`, `boot` and the store of shared state; made if missing. Two processes must not share it. */
   readonly dataDir: string;
   /** Only nodes of the same mesh name link. Default `default`. */
   readonly mesh?: string | undefined;
@@ -203,6 +207,11 @@ export interface MeshInit {
    * unix socket or in-process; otherwise it must be asked for, and start-up warns.
    */
   readonly admission?: "open" | undefined;
+  /**
+   * Which shared keys may be written: prefixes, and the capability that writing needs. Default: any. Keys of no such
+   * prefix are refused. Where admission is open, every member has every capability. All members need the same.
+   */
+  readonly sharedPrefixes?: Readonly<Record<string, string>> | undefined;
   /** How long members in a terminal state stay in the table, in milliseconds. Default 24 h. */
   readonly forgetAfterMs?: number | undefined;
   /** Longest frame of a channel, in bytes. Default 16 MiB. */

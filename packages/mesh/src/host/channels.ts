@@ -21,6 +21,7 @@ export interface LinkCounters {
   streamResets: number;
   framesRefused: number;
   dialsFailed: number;
+  stateRefused: number;
 }
 
 export interface ChannelsInit {

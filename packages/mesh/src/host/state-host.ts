@@ -1,37 +1,59 @@
 import { createRunner } from "@klatsch/kit";
 import type { Clock, EffectRunner, Logger, Random } from "@klatsch/kit";
-import { decodeStateMessage, encodeStateMessage, STATE_KEY_PATTERN } from "../codec/state-codec.ts";
-import { decodeStateValue, encodeStateValue } from "../codec/state-value.ts";
+import type { Ed25519PrivateKey } from "@libp2p/interface";
+import { decodeStateMessage, encodeStateMessage, hashOfValue, signedBytes } from "../codec/state-codec.ts";
+import { decodeStateValue } from "../codec/state-value.ts";
 import type { StateMessage } from "../core/state/messages.ts";
 import { OWN_LIMITS } from "../core/state/own-entries.ts";
 import type { OwnChange } from "../core/state/own-entries.ts";
-import { RESERVED_PREFIX } from "../core/state/own-writer.ts";
 import type { OwnLimit } from "../core/state/own-writer.ts";
+import type { SharedPorts, WriteRequest } from "../core/state/shared-entries.ts";
 import { StateCore } from "../core/state/state-core.ts";
 import type { StateEffect, StateInput, StateTimes } from "../core/state/state-types.ts";
 import { MeshError } from "../errors.ts";
-import type { MeshState, StateChange, StateEntry, StateFilter, StateValue } from "../state-types.ts";
+import type {
+  MeshState,
+  SharedState,
+  StateChange,
+  StateEntry,
+  StateFilter,
+  StateValue,
+} from "../state-types.ts";
+import { SharedHost } from "./shared-state.ts";
+import type { SharedStore, StateRecord } from "./shared-store.ts";
+import { Signing } from "./signing.ts";
+import { assertKey, assertNotReserved, encodeOrThrow, isKeyMeant, Watchers } from "./state-api.ts";
 
 /** Messages of a peer that wait until membership has told of its link; the rest is found by comparing. */
 const EARLY_MAX = 64;
+
+/** Who may write which shared entry; admission by certificate has a table of its own. */
+export interface SharedPolicy {
+  /** Whether the writer may write this, judged at the time of the entry. Must decide alike everywhere. */
+  mayWrite(request: WriteRequest): boolean;
+  /** What goes with this node's entries to show that it may write them. */
+  credential(): Uint8Array | undefined;
+}
 
 /** What gossip state asks of the mesh around it. */
 export interface StateHostInit {
   readonly self: string;
   readonly boot: number;
+  readonly mesh: string;
+  readonly privateKey: Ed25519PrivateKey;
+  readonly store: SharedStore;
+  readonly policy: SharedPolicy;
   readonly times: StateTimes;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  readonly counters: { stateRefused: number };
   /** `false`: not sent. */
   send(peer: string, payload: Uint8Array): boolean;
+  /** What a peer sent cannot be by accident: ends its link. */
+  disconnect(peer: string, reason: string): void;
   raiseBoot(above: number): void;
   onFailed(error: Error): void;
-}
-
-interface Watcher {
-  readonly filter: StateFilter;
-  readonly listener: (change: StateChange) => void;
 }
 
 /** Gossip state of this process: runs the core, and is what the application sees of it. */
@@ -39,24 +61,33 @@ export class StateHost implements MeshState {
   readonly #init: StateHostInit;
   readonly #core: StateCore;
   readonly #runner: EffectRunner<StateInput, StateEffect>;
-  readonly #watchers = new Set<Watcher>();
+  readonly #shared: SharedHost;
+  readonly #watchers: Watchers<StateFilter, StateChange>;
   readonly #linked = new Set<string>();
   readonly #early = new Map<string, StateMessage[]>();
   #stopped = false;
 
   constructor(init: StateHostInit) {
-    const { self, boot, times, random, clock } = init;
+    const { self, boot, times, random, clock, logger, store } = init;
     this.#init = init;
-    this.#core = new StateCore({ self, boot, times, random }, clock.now());
+    const shared = { ports: portsOf(init), entries: store.entries, agreedAtMs: store.agreedAtMs };
+    this.#core = new StateCore({ self, boot, times, random, shared }, clock.now());
+    this.#shared = new SharedHost(this.#core, (input) => this.#runner.enter(input), logger);
+    this.#watchers = new Watchers(logger, (filter, { peerId, key }) => isMeant(filter, peerId, key));
     this.#runner = createRunner({
       core: this.#core,
       clock,
       tick: { type: "tick" },
-      phase: () => "now",
+      phase: phaseOf,
       perform: (effect) => this.#perform(effect),
-      commit: (_records, done) => queueMicrotask(() => done(undefined, 0)),
-      onFailed: (error) => init.onFailed(error instanceof Error ? error : new Error(String(error))),
+      commit: (records, done) => store.commit(records as readonly StateRecord[], (error) => done(error, 0)),
+      onFailed: (error) => this.#fail(error),
     });
+    this.#runner.enter({ type: "tick" });
+  }
+
+  get shared(): SharedState {
+    return this.#shared;
   }
 
   // ── what the mesh tells ────────────────────────────────────────────────────────────────────────
@@ -84,34 +115,32 @@ export class StateHost implements MeshState {
     return true;
   }
 
-  /** Ends at once. */
-  stop(): void {
+  /** Ends at once; resolves when the disk is free. */
+  async stop(): Promise<void> {
     this.#stopped = true;
     this.#runner.stop();
     this.#watchers.clear();
+    this.#shared.stop();
+    await this.#init.store.close();
   }
 
   // ── for the application ────────────────────────────────────────────────────────────────────────
 
   set(key: string, value: StateValue): void {
     assertKey(key);
-    assertOurs(key);
+    assertNotReserved(key);
     this.setReserved(key, value);
   }
 
   delete(key: string): boolean {
     assertKey(key);
-    assertOurs(key);
+    assertNotReserved(key);
     return this.#write(key, undefined);
   }
 
   /** {@link set} for keys of the mesh's own, which begin with `klatsch/`. */
   setReserved(key: string, value: StateValue): void {
-    const bytes = encodeStateValue(value);
-    if (bytes === undefined) {
-      throw new MeshError("STATE_INVALID", `the value of ${key} is no plain data, or nested too deep`);
-    }
-    this.#write(key, bytes);
+    this.#write(key, encodeOrThrow(key, value));
   }
 
   get(peerId: string, key: string): StateValue | undefined {
@@ -132,9 +161,7 @@ export class StateHost implements MeshState {
   }
 
   watch(filter: StateFilter, listener: (change: StateChange) => void): () => void {
-    const watcher: Watcher = { filter: { ...filter }, listener };
-    this.#watchers.add(watcher);
-    return () => void this.#watchers.delete(watcher);
+    return this.#watchers.add(filter, listener);
   }
 
   // ── inside ─────────────────────────────────────────────────────────────────────────────────────
@@ -162,45 +189,67 @@ export class StateHost implements MeshState {
       case "ownChanged":
         this.#tell(effect.change);
         return;
+      case "sharedChanged":
+        this.#shared.onChange(effect.entry);
+        return;
+      case "reply":
+        this.#shared.onReply(effect.request, effect.outcome);
+        return;
       case "raiseBoot":
         this.#init.raiseBoot(effect.above);
         return;
       case "refused":
-        this.#init.logger.warn("state of a peer refused", { peerId: effect.peer, reason: effect.reason });
+        this.#refused(effect);
         return;
+      case "persist":
+      case "agreed":
+        return; // Committed, not performed.
     }
+  }
+
+  #refused({ peer, reason, key }: Extract<StateEffect, { type: "refused" }>): void {
+    this.#init.counters.stateRefused += 1;
+    this.#init.logger.warn("state of a peer refused", { peerId: peer, reason, key });
+    if (reason === "FORGED")
+      this.#init.disconnect(peer, "a shared entry whose signature is not its writer's");
   }
 
   #tell({ peer, boot, key, value }: OwnChange): void {
-    for (const { filter, listener } of [...this.#watchers]) {
-      if (!isMeant(filter, peer, key)) continue;
-      const decoded = value === undefined ? undefined : decodeStateValue(value);
-      try {
-        listener({ peerId: peer, key, value: decoded, boot });
-      } catch (error) {
-        this.#init.logger.error("a state listener threw", { err: error, key });
-      }
-    }
+    this.#watchers.tell(() => {
+      return { peerId: peer, key, value: value === undefined ? undefined : decodeStateValue(value), boot };
+    });
+  }
+
+  #fail(error: unknown): void {
+    const cause = error instanceof Error ? error : new Error(String(error));
+    this.#init.onFailed(
+      new MeshError("STORE_FAILED", `gossip state has stopped: ${cause.message}`, { cause }),
+    );
   }
 }
 
+/** Nobody hears of an entry from us, its writer above all, before it is on our disk. */
+function phaseOf(effect: StateEffect): "now" | "persist" | "after" {
+  if (effect.type === "persist" || effect.type === "agreed") return "persist";
+  return effect.type === "reply" || (effect.type === "send" && effect.message.type === "shared")
+    ? "after"
+    : "now";
+}
+
+function portsOf({ self, mesh, privateKey, policy }: StateHostInit): SharedPorts {
+  const signing = new Signing(privateKey);
+  return {
+    seal: (draft) => {
+      const entry = { ...draft, valueHash: hashOfValue(draft.value), writer: self };
+      return { ...entry, signature: signing.sign(signedBytes(mesh, entry)), credential: policy.credential() };
+    },
+    verify: (entry) => signing.verify(entry.writer, signedBytes(mesh, entry), entry.signature),
+    mayWrite: (request) => policy.mayWrite(request),
+  };
+}
+
 function isMeant(filter: StateFilter, peerId: string, key: string): boolean {
-  if (filter.peerId !== undefined && filter.peerId !== peerId) return false;
-  if (filter.key !== undefined && filter.key !== key) return false;
-  return filter.prefix === undefined || key.startsWith(filter.prefix);
-}
-
-function assertKey(key: string): void {
-  if (STATE_KEY_PATTERN.test(key)) return;
-  throw new MeshError(
-    "STATE_INVALID",
-    `a key has 1 to 128 characters of A-Z a-z 0-9 . _ : @ / -, not ${key}`,
-  );
-}
-
-function assertOurs(key: string): void {
-  if (!key.startsWith(RESERVED_PREFIX)) return;
-  throw new MeshError("FORBIDDEN", `keys that begin with ${RESERVED_PREFIX} are the mesh's own: ${key}`);
+  return (filter.peerId === undefined || filter.peerId === peerId) && isKeyMeant(filter, key);
 }
 
 const LIMIT_TEXTS: Readonly<Record<OwnLimit, string>> = {

@@ -1,9 +1,17 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { encodeFields } from "../../src/codec/fields.ts";
-import { decodeStateMessage, encodeStateMessage, STATE_BYTES_MAX } from "../../src/codec/state-codec.ts";
+import {
+  decodeSharedEntry,
+  decodeStateMessage,
+  encodeSharedEntry,
+  encodeStateMessage,
+  hashOfValue,
+  signedBytes,
+  STATE_BYTES_MAX,
+} from "../../src/codec/state-codec.ts";
 import { decodeStateValue, encodeStateValue } from "../../src/codec/state-value.ts";
-import type { OwnDelta, StateMessage } from "../../src/core/state/messages.ts";
+import type { OwnDelta, SharedEntry, StateMessage } from "../../src/core/state/messages.ts";
 
 const PEER = `12D3KooW${"A".repeat(44)}`;
 const BOOT = 1_795_249_022_761;
@@ -20,6 +28,25 @@ const delta: OwnDelta = {
   ],
 };
 const heads = [{ peer: PEER, boot: BOOT, version: 9 }];
+const value = encodeStateValue({ a: [1, "b"] });
+const entry: SharedEntry = {
+  key: "queue/x",
+  value,
+  valueHash: hashOfValue(value),
+  override: false,
+  l: BOOT,
+  c: 3,
+  writer: PEER,
+  signature: new Uint8Array(64).fill(7),
+  credential: undefined,
+};
+const deleted: SharedEntry = {
+  ...entry,
+  value: undefined,
+  valueHash: "",
+  override: true,
+  credential: Uint8Array.of(1),
+};
 const messages: readonly StateMessage[] = [
   { type: "hash", hash: { high: 0xffff_ffff, low: 0 } },
   { type: "buckets", hashes: Array.from({ length: 64 }, (_, low) => ({ high: 7, low })) },
@@ -28,6 +55,17 @@ const messages: readonly StateMessage[] = [
   { type: "ownPull", heads },
   { type: "delta", delta },
   { type: "reset", delta: { ...delta, from: 0, entries: delta.entries.slice(0, 1) } },
+  {
+    type: "sharedHeads",
+    bucket: 5,
+    after: "a",
+    upTo: "b",
+    heads: [{ key: "b", override: true, l: BOOT, c: 0, hash: { high: 1, low: 2 } }],
+  },
+  { type: "sharedPull", keys: ["a", "b/c"] },
+  { type: "shared", entries: [entry, deleted] },
+  { type: "sharedAsk", bucket: 63 },
+  { type: "sharedAway" },
 ];
 const encoded = messages.flatMap(encodeStateMessage);
 
@@ -53,6 +91,51 @@ describe("the codec of gossip state", () => {
       version = decoded.delta.to;
     }
     expect(version).toBe(500);
+  });
+
+  it("cuts a long list of shared entries, and loses none", () => {
+    const long = encodeStateValue("x".repeat(9_000));
+    const entries = Array.from({ length: 40 }, (_, c) => ({
+      ...entry,
+      c,
+      value: long,
+      valueHash: hashOfValue(long),
+    }));
+    const parts = encodeStateMessage({ type: "shared", entries });
+    expect(Math.max(...parts.map(({ length }) => length))).toBeLessThanOrEqual(STATE_BYTES_MAX);
+    const decoded = parts.map(decodeStateMessage);
+    expect(decoded.flatMap((part) => (part?.type === "shared" ? part.entries : []))).toEqual(entries);
+  });
+
+  it.each<[string, Partial<SharedEntry>]>([
+    ["a short signature", { signature: new Uint8Array(63) }],
+    ["a long credential", { credential: new Uint8Array(5_000) }],
+    ["a key with a line break", { key: "a\nb" }],
+    ["a negative time", { l: -1 }],
+    ["a writer that is no peer", { writer: "me" }],
+    ["a value that is none", { value: Uint8Array.of(0xc7, 0, 0) }],
+  ])("refuses a shared entry with %s", (_what, wrong) => {
+    const bytes = encodeStateMessage({ type: "shared", entries: [entry, { ...entry, ...wrong }] });
+    expect(bytes.map(decodeStateMessage)).toEqual([undefined]);
+  });
+
+  it("keeps on disk what it sends", () => {
+    for (const kept of [entry, deleted]) expect(decodeSharedEntry(encodeSharedEntry(kept))).toEqual(kept);
+    expect(decodeSharedEntry(Uint8Array.of(1))).toBeUndefined();
+  });
+
+  it("signs every part that counts, for one mesh", () => {
+    const parts: Partial<SharedEntry>[] = [
+      {},
+      { key: "queue/y" },
+      { valueHash: "" },
+      { override: true },
+      { l: BOOT + 1 },
+      { c: 4 },
+      { writer: `12D3KooW${"B".repeat(44)}` },
+    ];
+    const signed = parts.map((part) => signedBytes("m", { ...entry, ...part }).toString());
+    expect(new Set([...signed, signedBytes("n", entry).toString()]).size).toBe(parts.length + 1);
   });
 
   it.each<[string, Partial<OwnDelta>]>([

@@ -17,6 +17,7 @@ const EVENTS: readonly (keyof MeshEvents)[] = [
   "link:refused",
   "self:declaredDead",
   "self:isolated",
+  "state:quarantined",
   "mesh:failed",
 ];
 

@@ -1,6 +1,8 @@
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Mesh, StateChange } from "@klatsch/mesh";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { Bed, full } from "./helpers.ts";
+import { Bed, full, next } from "./helpers.ts";
 
 let bed: Bed;
 let meshes: Mesh[];
@@ -23,7 +25,7 @@ async function seen(holds: () => boolean, among: readonly Mesh[] = meshes, limit
       finish();
       resolve();
     };
-    const offs = among.map((mesh) => mesh.state.watch({}, check));
+    const offs = among.flatMap(({ state }) => [state.watch({}, check), state.shared.watch({}, check)]);
     const timer = setTimeout(() => {
       finish();
       reject(new Error(`not within ${limitMs} ms`));
@@ -114,3 +116,122 @@ describe("own state", () => {
     expect(() => at(2).state.set("k", 1)).toThrow(expect.objectContaining({ code: "STOPPED" }));
   });
 });
+
+/** Shared entries of a mesh by key. */
+function sharedOf(mesh: Mesh): Record<string, unknown> {
+  return Object.fromEntries(mesh.state.shared.entries().map(({ key, value }) => [key, value]));
+}
+
+async function agree(expected: Record<string, unknown>, among: readonly Mesh[] = meshes): Promise<void> {
+  const wanted = JSON.stringify(expected);
+  await seen(() => among.every((mesh) => JSON.stringify(sharedOf(mesh)) === wanted), among);
+}
+
+describe("shared state", () => {
+  it("is read by everybody, the last writer's, and says whose it is", async () => {
+    await at(0).state.shared.set("queue/x", { replicas: 3 });
+    await agree({ "queue/x": { replicas: 3 } });
+    await at(1).state.shared.set("queue/x", { replicas: 5 });
+    await agree({ "queue/x": { replicas: 5 } });
+    for (const mesh of meshes) {
+      expect(mesh.state.shared.get("queue/x")).toEqual({ replicas: 5 });
+      expect(mesh.state.shared.entries({ prefix: "queue/" })).toMatchObject([{ writer: at(1).peerId }]);
+      expect(mesh.state.shared.entries({ prefix: "store/" })).toEqual([]);
+    }
+  });
+
+  it("outlasts all processes, and what is deleted stays deleted", async () => {
+    await at(0).state.shared.set("kept", 1);
+    await at(0).state.shared.set("gone", 1);
+    await agree({ gone: 1, kept: 1 });
+    const sleeper = at(2);
+    await sleeper.stop();
+    expect(await at(1).state.shared.delete("gone")).toBe(true);
+    expect(await at(1).state.shared.delete("gone")).toBe(false);
+    await agree({ kept: 1 }, meshes.slice(0, 2));
+    await Promise.all(meshes.map((mesh) => mesh.stop()));
+
+    // The sleeper still holds the deleted one on its disk, and is there first.
+    const woken = await bed.mesh("c");
+    expect(sharedOf(woken)).toEqual({ gone: 1, kept: 1 });
+    const again = await bed.mesh("b", { bootstrap: woken.addresses() });
+    expect(sharedOf(again)).toEqual({ kept: 1 });
+    await full(woken, again);
+    await agree({ kept: 1 }, [woken, again]);
+  });
+
+  it("is not overwritten by those that come later without override", async () => {
+    await at(0).state.shared.set("policy", "strict", { override: true });
+    await agree({ policy: "strict" });
+    await expect(at(1).state.shared.set("policy", "lax")).rejects.toMatchObject({ code: "FORBIDDEN" });
+    await at(1).state.shared.set("policy", "fair", { override: true });
+    await agree({ policy: "fair" });
+  });
+
+  it("tells watchers of each change once", async () => {
+    const changes: unknown[] = [];
+    at(2).state.shared.watch({ prefix: "a/" }, ({ key, value, writer }) =>
+      changes.push([key, value, writer]),
+    );
+    await at(0).state.shared.set("a/1", "x");
+    await at(0).state.shared.set("b/1", "x");
+    await agree({ "a/1": "x", "b/1": "x" });
+    await at(1).state.shared.delete("a/1");
+    await agree({ "b/1": "x" });
+    expect(changes).toEqual([
+      ["a/1", "x", at(0).peerId],
+      ["a/1", undefined, at(1).peerId],
+    ]);
+  });
+
+  it.each([
+    ["a key with a space", "a b", 1, "STATE_INVALID"],
+    ["a key of the mesh's own", "klatsch/x", 1, "FORBIDDEN"],
+    ["a value too long", "k", "x".repeat(33_000), "STATE_TOO_LARGE"],
+    ["a set", "k", new Set() as never, "STATE_INVALID"],
+  ])("refuses %s and changes nothing", async (_what, key, value, code) => {
+    await expect(at(0).state.shared.set(key, value)).rejects.toMatchObject({ code });
+    expect(at(0).state.shared.entries()).toEqual([]);
+  });
+});
+
+describe("shared state of other kinds", () => {
+  it("knows no keys but those that were planned for", async () => {
+    const mesh = await bed.mesh("strict", { mesh: "strict", sharedPrefixes: { "queue/": "declare" } });
+    await mesh.state.shared.set("queue/x", 1);
+    await expect(mesh.state.shared.set("other", 1)).rejects.toMatchObject({ code: "FORBIDDEN" });
+  });
+
+  it("is dropped by who joins another mesh", async () => {
+    const { shared } = (await bed.mesh("mover", { mesh: "one" })).state;
+    await shared.set("k", 1);
+    await bed.meshes.at(-1)?.stop();
+    const moved = await bed.mesh("mover", { mesh: "two" });
+    expect(moved.state.shared.entries()).toEqual([]);
+  });
+
+  it("comes back from the others where a disk was damaged", async () => {
+    await at(0).state.shared.set("k", "v");
+    await agree({ k: "v" });
+    await at(2).stop();
+    damageStore(bed.dataDir("c"));
+    const again = await bed.mesh("c", { bootstrap: at(0).addresses() });
+    const { path } = await next(again, "state:quarantined");
+    expect(path).toContain("mesh.quarantined-1");
+    await agree({ k: "v" }, [again]);
+  });
+
+  it("is of one process at a time", async () => {
+    await expect(bed.mesh("a")).rejects.toMatchObject({ code: "STORE_LOCKED", retryable: true });
+  });
+});
+
+/** Flips bits in the older half of the log: the loss of its newest end alone would show nowhere. */
+function damageStore(dataDir: string): void {
+  const level = join(dataDir, "mesh", "level");
+  const log = readdirSync(level).find((name) => name.endsWith(".log"));
+  if (log === undefined) throw new Error(`no log in ${level}`);
+  const bytes = readFileSync(join(level, log));
+  for (let at = 0; at < bytes.length / 2; at += 7) bytes[at] = (bytes[at] ?? 0) ^ 0xff;
+  writeFileSync(join(level, log), bytes);
+}

@@ -4,6 +4,9 @@ import type { Buckets } from "./buckets.ts";
 import type { StateContext, StateLink } from "./state-context.ts";
 import { BUCKETS_COUNT } from "./sum64.ts";
 
+/** Two who differ for good (in what they let others write, say) compare every minute in the end. */
+const FRUITLESS_MAX = 5;
+
 /**
  * Finds what floods missed (S3): hashes of all travel with probes; a difference that lasts leads to the hashes of
  * the buckets, and those that differ to a list of what they hold.
@@ -36,12 +39,15 @@ export class Comparing {
 
   onHash(link: StateLink, hash: Hash64): void {
     const { nowMs, times, self } = this.#context;
-    if (this.#buckets.isOrWasTotal(hash, nowMs)) link.compareAt = undefined;
-    else {
+    if (this.#buckets.isOrWasTotal(hash, nowMs)) {
+      link.compareAt = undefined;
+      link.fruitless = 0;
+    } else if (link.compareAt === undefined) {
       const politeMs = self < link.peer ? 0 : times.politeMs;
+      const waitMs = times.doubtMs * 2 ** Math.min(link.fruitless, FRUITLESS_MAX);
       this.#context.compareBy(
         link.peer,
-        Math.max(nowMs + times.doubtMs + politeMs, link.comparedAt + times.doubtMs),
+        Math.max(nowMs + times.doubtMs + politeMs, link.comparedAt + waitMs),
       );
     }
   }
@@ -49,8 +55,7 @@ export class Comparing {
   onBuckets(link: StateLink, hashes: readonly Hash64[]): void {
     const { nowMs, times } = this.#context;
     const differing = this.#buckets.differing(hashes, nowMs);
-    link.compareAt = undefined;
-    link.comparedAt = nowMs;
+    this.#compared(link);
     for (let count = 0; count < times.bucketsMax && differing.length > 0; count += 1) {
       const [bucket] = differing.splice(randomBelow(this.#random, differing.length), 1);
       if (bucket !== undefined) this.#sendHeads(bucket, link.peer);
@@ -63,8 +68,7 @@ export class Comparing {
     const { nowMs, times, links } = this.#context;
     for (const link of links.values()) {
       if (link.compareAt === undefined || link.compareAt > nowMs) continue;
-      link.compareAt = undefined;
-      link.comparedAt = nowMs;
+      this.#compared(link);
       this.#context.send(link.peer, { type: "buckets", hashes: this.#buckets.hashes.slice() });
     }
     if (nowMs < this.#collisionAt) return;
@@ -72,6 +76,12 @@ export class Comparing {
     const peers = [...links.keys()];
     const peer = peers[randomBelow(this.#random, Math.max(1, peers.length))];
     if (peer !== undefined) this.#sendHeads(randomBelow(this.#random, BUCKETS_COUNT), peer);
+  }
+
+  #compared(link: StateLink): void {
+    link.compareAt = undefined;
+    link.comparedAt = this.#context.nowMs;
+    link.fruitless += 1;
   }
 
   nextDeadline(): number {

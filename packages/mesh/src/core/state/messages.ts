@@ -34,6 +34,36 @@ export interface HeadsRange {
   readonly upTo: string | undefined;
 }
 
+/** An entry that all members share: the latest write of any of them, in the order of {@link compareStamps}. */
+export interface SharedEntry {
+  readonly key: string;
+  /** `undefined`: deleted. */
+  readonly value: Uint8Array | undefined;
+  /** Of the value; empty where there is none. */
+  readonly valueHash: string;
+  /** Wins over any entry without; for administrators. */
+  readonly override: boolean;
+  /** Hybrid logical time of the write: milliseconds of a wall clock, and a count within them. */
+  readonly l: number;
+  readonly c: number;
+  /** Peer id of the member that wrote it. */
+  readonly writer: string;
+  /** The writer's, over all of the above. */
+  readonly signature: Uint8Array;
+  /** What shows that the writer may write this key, where somebody asks for it. */
+  readonly credential: Uint8Array | undefined;
+}
+
+/** What is needed to tell which of two entries of a key is the later one. */
+export interface SharedHead {
+  readonly key: string;
+  readonly override: boolean;
+  readonly l: number;
+  readonly c: number;
+  /** Of the whole entry. */
+  readonly hash: Hash64;
+}
+
 /** Between linked members, about gossip state. */
 export type StateMessage =
   /** Of everything the sender holds; travels behind each PING and ACK. */
@@ -45,4 +75,12 @@ export type StateMessage =
   | { readonly type: "ownPull"; readonly heads: readonly OwnHead[] }
   | { readonly type: "delta"; readonly delta: OwnDelta }
   /** The whole of a member's own state: takes the place of anything earlier. `from` is 0. */
-  | { readonly type: "reset"; readonly delta: OwnDelta };
+  | { readonly type: "reset"; readonly delta: OwnDelta }
+  | ({ readonly type: "sharedHeads"; readonly heads: readonly SharedHead[] } & HeadsRange)
+  /** Please send me what you have under these keys. */
+  | { readonly type: "sharedPull"; readonly keys: readonly string[] }
+  /** Please list all shared entries of this bucket: the sender was away for long. */
+  | { readonly type: "sharedAsk"; readonly bucket: number }
+  /** The asked one was away for long itself. */
+  | { readonly type: "sharedAway" }
+  | { readonly type: "shared"; readonly entries: readonly SharedEntry[] };

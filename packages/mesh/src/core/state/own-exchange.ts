@@ -1,11 +1,15 @@
 import type { HeadsRange, OwnDelta, OwnHead } from "./messages.ts";
 import { headOf } from "./own-entries.ts";
 import type { Namespace, OwnEntries } from "./own-entries.ts";
+import { inRanges, isWithin, ReplyBudget } from "./reply-budget.ts";
 import type { StateContext } from "./state-context.ts";
 import { TokenBucket } from "./token-bucket.ts";
 
 /** Members heard of before membership knew them; more are found by comparing. */
 const STRANGERS_MAX = 256;
+
+/** Heads of one message: some 40 KiB. */
+const HEADS_MAX = 512;
 
 interface Flood {
   /** The version that others are taken to know. */
@@ -60,6 +64,7 @@ export class OwnExchange {
     switch (this.#entries.learn(delta, whole, this.#context.nowMs)) {
       case "news":
         this.#pulledAt.delete(delta.peer);
+        this.#context.learnt(from);
         this.#changed(delta.peer, known, from);
         return;
       case "gap":
@@ -72,10 +77,17 @@ export class OwnExchange {
         this.#context.effect({ type: "raiseBoot", above: delta.boot });
         return;
       case "tooLarge":
-        this.#context.effect({ type: "refused", peer: from, reason: "tooLarge" });
+        this.#context.effect({ type: "refused", peer: from, reason: "STATE_TOO_LARGE", key: undefined });
         return;
       case "old":
         return;
+    }
+  }
+
+  /** Lists what we have of a bucket. */
+  sendHeads(bucket: number, to: string): void {
+    for (const part of inRanges(bucket, this.#entries.heads(bucket), HEADS_MAX, ({ peer }) => peer)) {
+      this.#context.send(to, { type: "ownHeads", ...part });
     }
   }
 
@@ -183,25 +195,4 @@ export class OwnExchange {
 /** The version of our process's state that somebody with this head knows. */
 function knownOf(head: OwnHead, space: Namespace): number {
   return head.boot === space.boot ? head.version : 0;
-}
-
-/** Whether a list of this range would have named `id`. */
-function isWithin(id: string, { after, upTo }: HeadsRange): boolean {
-  return id > after && (upTo === undefined || id <= upTo);
-}
-
-/** What may still be sent in answer to one message. */
-export class ReplyBudget {
-  #left: number;
-  isSpent = false;
-
-  constructor(bytes: number) {
-    this.#left = bytes;
-  }
-
-  spend(bytes: number): boolean {
-    if (this.#left < bytes) this.isSpent = true;
-    else this.#left -= bytes;
-    return !this.isSpent;
-  }
 }

@@ -1,15 +1,21 @@
 import type { Instant } from "@klatsch/kit/core";
 import type { StateMessage } from "./messages.ts";
+import { meshAheadMs } from "./hybrid-clock.ts";
+import type { TokenBucket } from "./token-bucket.ts";
 import type { StateEffect, StateTimes } from "./state-types.ts";
 
 /** A linked peer. */
 export interface StateLink {
   readonly peer: string;
-  /** How far its wall clock is ahead of ours. */
-  readonly aheadMs: number;
+  /** What its wall clock showed when our monotonic one showed 0: our own wall clock may be set meanwhile. */
+  readonly wallAtZeroMs: number;
   /** When its state is compared with ours, if that is intended. */
   compareAt: number | undefined;
   comparedAt: number;
+  /** Comparisons in a row that brought nothing: the next one waits longer. */
+  fruitless: number;
+  /** Checks of signatures that this peer may cost us. */
+  readonly checks: TokenBucket;
 }
 
 /** What the parts of gossip state share: links, time and the effects of the running step. */
@@ -33,12 +39,28 @@ export class StateContext {
     this.wallMs = now.wallMs;
   }
 
+  /** How far the mesh's time is ahead of our wall clock. */
+  get meshAheadMs(): number {
+    return meshAheadMs(this.links.values(), this.nowMs, this.wallMs);
+  }
+
+  /** What the mesh takes for the time, in milliseconds since the epoch. */
+  get meshMs(): number {
+    return this.wallMs + this.meshAheadMs;
+  }
+
   effect(effect: StateEffect): void {
     this.#effects.push(effect);
   }
 
   send(to: string, message: StateMessage): void {
     if (this.links.has(to)) this.#effects.push({ type: "send", to, message });
+  }
+
+  /** A comparison with this peer was worth it. */
+  learnt(peer: string): void {
+    const link = this.links.get(peer);
+    if (link !== undefined) link.fruitless = 0;
   }
 
   /** Compares with a linked peer no later than `atMs`. */

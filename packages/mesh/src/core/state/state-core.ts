@@ -9,10 +9,14 @@ import { OwnWriter } from "./own-writer.ts";
 import type { OwnLimit } from "./own-writer.ts";
 import { StateContext } from "./state-context.ts";
 import type { StateLink } from "./state-context.ts";
-import type { StateEffect, StateInit, StateInput } from "./state-types.ts";
-
-/** Heads of one message: some 40 KiB. */
-const OWN_HEADS_MAX = 512;
+import { equal64 } from "./sum64.ts";
+import type { SharedEntry } from "./messages.ts";
+import { Absence } from "./absence.ts";
+import { SKEW_MS_MAX } from "./hybrid-clock.ts";
+import { SharedEntries } from "./shared-entries.ts";
+import { SharedExchange } from "./shared-exchange.ts";
+import { TokenBucket } from "./token-bucket.ts";
+import type { ShareOutcome, StateEffect, StateInit, StateInput } from "./state-types.ts";
 
 /** What all members hold in common, as one node sees it: gossip state, reconciled over links. Pure. */
 export class StateCore implements Core<StateInput, StateEffect> {
@@ -23,6 +27,10 @@ export class StateCore implements Core<StateInput, StateEffect> {
   readonly #writer: OwnWriter;
   readonly #exchange: OwnExchange;
   readonly #comparing: Comparing;
+  readonly #shared: SharedEntries;
+  readonly #sharing: SharedExchange;
+  readonly #absence: Absence;
+  #collectAt: number;
 
   constructor(init: StateInit, now: Instant) {
     const { self, times } = init;
@@ -34,9 +42,29 @@ export class StateCore implements Core<StateInput, StateEffect> {
     this.#space = own.join(self, init.boot, now.monoMs);
     this.#writer = new OwnWriter(own, this.#space, times.ownBudget, now.monoMs);
     this.#exchange = new OwnExchange(context, own);
-    this.#comparing = new Comparing(context, buckets, init.random, (bucket, to) =>
-      this.#sendHeads(bucket, to),
-    );
+    this.#comparing = new Comparing(context, buckets, init.random, (bucket, to) => {
+      this.#exchange.sendHeads(bucket, to);
+      this.#sharing.sendHeads(bucket, to);
+    });
+    const { ports, entries, agreedAtMs } = init.shared;
+    this.#shared = new SharedEntries({
+      buckets,
+      ports,
+      onChange: (entry, changed) => {
+        context.effect({ type: "persist", key: entry.key, entry });
+        if (changed) context.effect({ type: "sharedChanged", entry });
+      },
+      onRemove: (entry) => {
+        context.effect({ type: "persist", key: entry.key, entry: undefined });
+        if (entry.value !== undefined) {
+          context.effect({ type: "sharedChanged", entry: { ...entry, value: undefined } });
+        }
+      },
+    });
+    this.#shared.restore(entries, context.meshMs, now.monoMs);
+    this.#sharing = new SharedExchange(context, this.#shared, init.random);
+    this.#absence = new Absence(context, this.#shared, this.#sharing, agreedAtMs);
+    this.#collectAt = now.monoMs;
     this.#buckets = buckets;
   }
 
@@ -73,9 +101,21 @@ export class StateCore implements Core<StateInput, StateEffect> {
     return Array.from(this.#own.all(), ({ peer }) => peer);
   }
 
+  /** The shared entry of a key; it may be a deletion. */
+  shared(key: string): SharedEntry | undefined {
+    return this.#shared.get(key);
+  }
+
+  /** All shared entries that have a value. */
+  sharedEntries(): Iterable<SharedEntry> {
+    return this.#shared.live();
+  }
+
   nextDeadline(): number | undefined {
     const { nowMs } = this.#context;
     const atMs = Math.min(
+      this.#collectAt,
+      this.#absence.nextDeadline(),
       this.#writer.nextDeadline(nowMs),
       this.#exchange.nextDeadline(),
       this.#comparing.nextDeadline(),
@@ -92,6 +132,7 @@ export class StateCore implements Core<StateInput, StateEffect> {
         break;
       case "linkDown":
         this.#context.links.delete(input.peer);
+        this.#absence.linkDown(input.peer);
         break;
       case "message": {
         const link = this.#context.links.get(input.peer);
@@ -99,7 +140,9 @@ export class StateCore implements Core<StateInput, StateEffect> {
         break;
       }
       case "probed":
-        this.#context.send(input.peer, { type: "hash", hash: this.#buckets.total });
+        if (!this.#absence.isAway) {
+          this.#context.send(input.peer, { type: "hash", hash: this.#buckets.total });
+        }
         break;
       case "joined":
         this.#joined(input.peer, input.boot);
@@ -115,6 +158,9 @@ export class StateCore implements Core<StateInput, StateEffect> {
       case "booted":
         this.#booted(input.boot);
         break;
+      case "share":
+        this.#share(input);
+        break;
       case "tick":
         break;
     }
@@ -126,12 +172,26 @@ export class StateCore implements Core<StateInput, StateEffect> {
     const { version } = this.#space;
     if (this.#writer.publish(this.#context.nowMs)) this.#exchange.published(version);
     this.#exchange.flood();
-    this.#comparing.work();
+    this.#sharing.flood();
+    this.#absence.work();
+    if (!this.#absence.isAway) {
+      this.#comparing.work();
+      this.#collect();
+    }
     return this.#context.take();
   }
 
   #linkUp(peer: string, aheadMs: number): void {
-    this.#context.links.set(peer, { peer, aheadMs, compareAt: undefined, comparedAt: -Infinity });
+    const { nowMs, wallMs, times } = this.#context;
+    this.#context.links.set(peer, {
+      peer,
+      wallAtZeroMs: wallMs + aheadMs - nowMs,
+      compareAt: undefined,
+      comparedAt: -Infinity,
+      fruitless: 0,
+      checks: new TokenBucket(times.checkBudget, nowMs),
+    });
+    this.#absence.linkUp();
     this.#exchange.greet(peer);
     this.#comparing.linkUp(peer);
   }
@@ -140,6 +200,7 @@ export class StateCore implements Core<StateInput, StateEffect> {
     switch (message.type) {
       case "hash":
         this.#comparing.onHash(link, message.hash);
+        if (equal64(message.hash, this.#buckets.total)) this.#absence.agreed();
         return;
       case "buckets":
         this.#comparing.onBuckets(link, message.hashes);
@@ -153,6 +214,22 @@ export class StateCore implements Core<StateInput, StateEffect> {
       case "delta":
       case "reset":
         this.#exchange.onDelta(link.peer, message.delta, message.type === "reset");
+        return;
+      case "sharedHeads":
+        this.#sharing.onHeads(link.peer, message, message.heads);
+        this.#absence.onHeads(link.peer, message, message.heads);
+        return;
+      case "sharedPull":
+        this.#sharing.onPull(link.peer, message.keys);
+        return;
+      case "shared":
+        this.#sharing.onEntries(link.peer, message.entries);
+        return;
+      case "sharedAsk":
+        this.#absence.onAsk(link.peer, message.bucket);
+        return;
+      case "sharedAway":
+        this.#absence.onAway(link.peer);
         return;
     }
   }
@@ -171,20 +248,29 @@ export class StateCore implements Core<StateInput, StateEffect> {
     this.#exchange.published(0);
   }
 
+  #share({ request, key, value, override }: Extract<StateInput, { type: "share" }>): void {
+    this.#context.effect({ type: "reply", request, outcome: this.#written(key, value, override) });
+  }
+
+  #written(key: string, value: Uint8Array | undefined, override: boolean): ShareOutcome {
+    const { meshMs, meshAheadMs, nowMs } = this.#context;
+    if (Math.abs(meshAheadMs) > SKEW_MS_MAX) return "skew";
+    const entry = this.#shared.write({ key, value, override }, meshMs, nowMs);
+    if (typeof entry === "string") return entry;
+    this.#sharing.written(key);
+    return "written";
+  }
+
+  #collect(): void {
+    const { nowMs, meshMs, times } = this.#context;
+    if (nowMs < this.#collectAt) return;
+    this.#collectAt = nowMs + times.collectMs;
+    this.#shared.collect(meshMs, nowMs);
+  }
+
   #setPace(): void {
     const { ownBudget, ownRefillMsPerMember } = this.#context.times;
     const refillMs = Math.max(ownBudget.refillMs, ownRefillMsPerMember * this.owners().length);
     this.#writer.setRefill(refillMs, this.#context.nowMs);
-  }
-
-  #sendHeads(bucket: number, to: string): void {
-    const heads = this.#own.heads(bucket);
-    let after = "";
-    do {
-      const part = heads.splice(0, OWN_HEADS_MAX);
-      const upTo = heads.length > 0 ? part.at(-1)?.peer : undefined;
-      this.#context.send(to, { type: "ownHeads", bucket, after, upTo, heads: part });
-      after = upTo ?? "";
-    } while (heads.length > 0);
   }
 }

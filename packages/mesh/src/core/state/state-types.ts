@@ -1,6 +1,7 @@
 import type { Random } from "@klatsch/kit/core";
-import type { StateMessage } from "./messages.ts";
+import type { SharedEntry, StateMessage } from "./messages.ts";
 import type { OwnChange } from "./own-entries.ts";
+import type { SharedLimit, SharedPorts } from "./shared-entries.ts";
 import type { Budget } from "./token-bucket.ts";
 
 export type StateInput =
@@ -17,18 +18,41 @@ export type StateInput =
   | { readonly type: "forgotten"; readonly peer: string }
   /** A higher boot of ours is durable. */
   | { readonly type: "booted"; readonly boot: number }
+  /** Writes a shared entry; answered by `reply` with the same `request`. */
+  | {
+      readonly type: "share";
+      readonly request: number;
+      readonly key: string;
+      readonly value: Uint8Array | undefined;
+      readonly override: boolean;
+    }
   | { readonly type: "tick" };
+
+/** What became of a write: done, needless, or why not. */
+export type ShareOutcome = "written" | "unchanged" | "overridden" | "forbidden" | "skew" | SharedLimit;
 
 export type StateEffect =
   | { readonly type: "send"; readonly to: string; readonly message: StateMessage }
   | { readonly type: "ownChanged"; readonly change: OwnChange }
   /** Others hold what this node never said under its boot: it needs a higher one. */
   | { readonly type: "raiseBoot"; readonly above: number }
+  /** A shared entry has another value, for whoever watches it. */
+  | { readonly type: "sharedChanged"; readonly entry: SharedEntry }
+  /** A shared entry to be written to disk, or removed from it. */
+  | { readonly type: "persist"; readonly key: string; readonly entry: SharedEntry | undefined }
+  /** What all agreed on at the mesh's time `atMs`, to be written to disk. */
+  | { readonly type: "agreed"; readonly atMs: number }
+  | { readonly type: "reply"; readonly request: number; readonly outcome: ShareOutcome }
   /** Something of a peer's was not taken over. */
-  | { readonly type: "refused"; readonly peer: string; readonly reason: StateRefusal };
+  | {
+      readonly type: "refused";
+      readonly peer: string;
+      readonly reason: StateRefusal;
+      readonly key: string | undefined;
+    };
 
-/** Why something of a peer's was not taken over: beyond the limits. */
-type StateRefusal = "tooLarge";
+/** Why something of a peer's was not taken over. `FORGED`: its signature is not its writer's. */
+export type StateRefusal = "STATE_TOO_LARGE" | "CLOCK_SKEW" | "FORBIDDEN" | "FORGED";
 
 export interface StateInit {
   /** Peer id of this node. */
@@ -36,6 +60,13 @@ export interface StateInit {
   readonly boot: number;
   readonly times: StateTimes;
   readonly random: Random;
+  readonly shared: {
+    readonly ports: SharedPorts;
+    /** What was on disk. */
+    readonly entries: readonly SharedEntry[];
+    /** The mesh's time at which this node last agreed with others, if it ever did. */
+    readonly agreedAtMs: number | undefined;
+  };
 }
 
 /** All durations in milliseconds. */
@@ -57,6 +88,10 @@ export interface StateTimes {
   readonly bucketsMax: number;
   /** Answers to one message of a peer, in bytes. */
   readonly replyBytesMax: number;
+  /** Signatures that one peer makes us check: after these, one each `refillMs`. */
+  readonly checkBudget: Budget;
+  /** Old deletions are looked for this often. */
+  readonly collectMs: number;
   /** The same is not asked for twice within this. */
   readonly pullAgainMs: number;
   /** One bucket is compared by heads although its hash is the same, this often: hashes collide. */
@@ -73,6 +108,8 @@ export const STATE_TIMES: StateTimes = {
   continueMs: 200,
   bucketsMax: 4,
   replyBytesMax: 1024 * 1024,
+  checkBudget: { burst: 4_096, refillMs: 1 },
+  collectMs: 60 * 60 * 1_000,
   pullAgainMs: 500,
   collisionMs: 600_000,
 };

@@ -1,0 +1,69 @@
+import type { Logger } from "@klatsch/kit";
+import { STATE_KEY_PATTERN } from "../codec/state-codec.ts";
+import { encodeStateValue } from "../codec/state-value.ts";
+import { RESERVED_PREFIX } from "../core/state/own-writer.ts";
+import { MeshError } from "../errors.ts";
+import type { KeyFilter, StateValue } from "../state-types.ts";
+
+/** @throws MeshError `STATE_INVALID`. */
+export function assertKey(key: string): void {
+  if (STATE_KEY_PATTERN.test(key)) return;
+  throw new MeshError(
+    "STATE_INVALID",
+    `a key has 1 to 128 characters of A-Z a-z 0-9 . _ : @ / -, not ${key}`,
+  );
+}
+
+/** @throws MeshError `FORBIDDEN`. */
+export function assertNotReserved(key: string): void {
+  if (!key.startsWith(RESERVED_PREFIX)) return;
+  throw new MeshError("FORBIDDEN", `keys that begin with ${RESERVED_PREFIX} are the mesh's own: ${key}`);
+}
+
+/** @throws MeshError `STATE_INVALID`. */
+export function encodeOrThrow(key: string, value: StateValue): Uint8Array {
+  const bytes = encodeStateValue(value);
+  if (bytes !== undefined) return bytes;
+  throw new MeshError("STATE_INVALID", `the value of ${key} is no plain data, or nested deeper than 16`);
+}
+
+export function isKeyMeant(filter: KeyFilter, key: string): boolean {
+  if (filter.key !== undefined && filter.key !== key) return false;
+  return filter.prefix === undefined || key.startsWith(filter.prefix);
+}
+
+/** Listeners with what they asked for. One that throws is logged and harms neither the others nor us. */
+export class Watchers<Filter, Change> {
+  readonly #logger: Logger;
+  readonly #isMeant: (filter: Filter, change: Change) => boolean;
+  readonly #watchers = new Set<{ readonly filter: Filter; readonly listener: (change: Change) => void }>();
+
+  constructor(logger: Logger, isMeant: (filter: Filter, change: Change) => boolean) {
+    this.#logger = logger;
+    this.#isMeant = isMeant;
+  }
+
+  add(filter: Filter, listener: (change: Change) => void): () => void {
+    const watcher = { filter: { ...filter }, listener };
+    this.#watchers.add(watcher);
+    return () => void this.#watchers.delete(watcher);
+  }
+
+  /** `copy` makes each listener a change of its own. */
+  tell(copy: () => Change): void {
+    if (this.#watchers.size === 0) return;
+    const change = copy();
+    for (const { filter, listener } of [...this.#watchers]) {
+      if (!this.#isMeant(filter, change)) continue;
+      try {
+        listener(copy());
+      } catch (error) {
+        this.#logger.error("a state listener threw", { err: error });
+      }
+    }
+  }
+
+  clear(): void {
+    this.#watchers.clear();
+  }
+}
