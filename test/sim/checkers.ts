@@ -395,9 +395,11 @@ function holds({ disk }: SimNode, { lane, descriptor }: LaneTruth, seq: number):
   const record = synced.get(keyOf.lane(slot));
   if (record?.kind === "lane" && record.closed) return true;
   const register = synced.get(keyText(keyOf.register(slot, seq)));
+  const message = synced.get(keyText(keyOf.message(slot, seq)));
   if (register?.kind === "register") {
-    return register.value.state === "DONE" || synced.has(keyText(keyOf.body(slot, seq)));
+    return register.value.state === "DONE" || message !== undefined;
   }
+  if (message !== undefined) return true;
   const finished = synced.get(keyOf.finished(slot, Math.floor(seq / CHUNK_SEQS)));
   if (finished?.kind !== "finished") return false;
   const at = seq % CHUNK_SEQS;

@@ -49,8 +49,8 @@ class Disk {
 
   body(lane: LaneId, seq: number): Uint8Array | undefined {
     const slot = this.slots.get(lane);
-    const record = slot === undefined ? undefined : this.view.get(keyText(keyOf.body(slot, seq)));
-    return record?.kind === "body" ? record.body : undefined;
+    const record = slot === undefined ? undefined : this.view.get(keyText(keyOf.message(slot, seq)));
+    return record?.kind === "message" ? record.body : undefined;
   }
 }
 

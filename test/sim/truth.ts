@@ -104,7 +104,7 @@ export class Truth {
       return;
     }
     if (record.kind === "lane") this.#onLane(node, record);
-    else if (record.kind === "register") {
+    else if (record.kind === "message" || record.kind === "register") {
       const [lane, seq] = this.#of(node, key);
       if (lane !== undefined) this.#propose(lane, seq, record.ballot, record.value);
     } else if (record.kind === "finished") this.#onFinished(node, key, record.bits);
@@ -112,7 +112,7 @@ export class Truth {
 
   /** The record is on disk: the replica's accept counts. */
   onSynced(node: SimNode, key: string, record: StoredRecord | undefined): void {
-    if (record?.kind === "register") {
+    if (record?.kind === "message" || record?.kind === "register") {
       const [lane, seq] = this.#of(node, key);
       if (lane === undefined) return;
       this.#accept(node, lane, this.#propose(lane, seq, record.ballot, record.value), (proposal) => {

@@ -6,6 +6,9 @@ export class CodecError extends Error {
 /** Highest seq anybody may name: lanes hold at most 65,536 messages by default, and never more than this. */
 export const SEQ_MAX = 0xf_ffff;
 
+/** Highest round or step of a ballot: it takes 6 bytes on disk, and nobody gets there by counting. */
+export const ROUND_MAX: number = 2 ** 48 - 1;
+
 /**
  * Reads the positional array of one record. Fields beyond those read are a later version's and ignored;
  * a field that is missing or of the wrong type throws {@link CodecError}.

@@ -14,7 +14,7 @@ import type {
   VerdictItem,
 } from "../core/messages.ts";
 import type { Resolution, SettledCode, Value, Verdict } from "../core/types.ts";
-import { CodecError, Fields, SEQ_MAX } from "./fields.ts";
+import { CodecError, Fields, ROUND_MAX, SEQ_MAX } from "./fields.ts";
 import { bodyHash } from "./hash.ts";
 import { pack, unpack } from "./packr.ts";
 import type { Wire } from "./shapes.ts";
@@ -257,19 +257,19 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     type: "prepare",
     lane: lane(f),
     descriptor: shapes.descriptor.read(f),
-    round: f.uint(),
+    round: f.uint(ROUND_MAX),
     pid: pid(f),
   }),
   refused: (f) => ({
     type: "refused",
     lane: lane(f),
-    round: f.uint(),
+    round: f.uint(ROUND_MAX),
     promise: f.optional(shapes.right.read),
   }),
   page: (f) => ({
     type: "page",
     lane: lane(f),
-    round: f.uint(),
+    round: f.uint(ROUND_MAX),
     snapshot: f.uint(),
     index: f.uint(),
     last: f.bool(),
@@ -293,7 +293,13 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
   gone: (f) => ({ type: "gone", lane: lane(f), pid: pid(f), gone: f.bool() }),
   askLane: (f) => ({ type: "askLane", lane: lane(f) }),
   lane: (f) => ({ type: "lane", lane: lane(f), serving: f.bool() }),
-  confirm: (f) => ({ type: "confirm", lane: lane(f), round: f.uint(), pid: pid(f), token: f.uint() }),
+  confirm: (f) => ({
+    type: "confirm",
+    lane: lane(f),
+    round: f.uint(ROUND_MAX),
+    pid: pid(f),
+    token: f.uint(),
+  }),
   confirmed: (f) => ({ type: "confirmed", lane: lane(f), token: f.uint(), yes: f.bool() }),
   floor: (f) => ({ type: "floor", floor: shapes.floor.read(f) }),
   resolve: (f) => ({ type: "resolve", lane: lane(f), seq: seq(f) }),
@@ -310,13 +316,13 @@ function readSection(at: unknown): Section {
   return {
     lane: lane(f),
     descriptor: f.optional(shapes.descriptor.read),
-    round: f.uint(),
+    round: f.uint(ROUND_MAX),
     pid: pid(f),
     accepts: f.list(ITEMS_MAX, readAccept),
     learned: shapes.ranges.read(f),
     end: f.optional((field) => {
       const inner = field.nested();
-      return { step: inner.uint(), value: shapes.endValue.read(inner) };
+      return { step: inner.uint(ROUND_MAX), value: shapes.endValue.read(inner) };
     }),
     closed: f.optional(shapes.endValue.read),
   };
@@ -327,7 +333,7 @@ function readAccept(at: unknown): AcceptOp {
   const f = new Fields(at);
   const op = {
     seq: seq(f),
-    step: f.uint(),
+    step: f.uint(ROUND_MAX),
     value: readValue(f),
     body: f.optional((field) => field.bytes(BODY_BYTES_MAX)),
   };

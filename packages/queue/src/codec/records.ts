@@ -1,21 +1,91 @@
+import type { Ballot } from "../core/ballot.ts";
+import { PID_DIGITS } from "../core/ballot.ts";
 import { CHUNK_SEQS } from "../core/finished.ts";
 import type { StoredRecord } from "../core/records.ts";
 import type { Value } from "../core/types.ts";
 import { CodecError, Fields } from "./fields.ts";
 import { pack, unpack } from "./packr.ts";
 import * as shapes from "./shapes.ts";
-import { decodeValue, encodeValue, PEER_MAX, VALUE_BYTES_MAX } from "./value.ts";
+import { decodeValue, encodeValue, PEER_MAX } from "./value.ts";
 
 const VERSION = 1;
 /** Memory of a value's own bytes comes in pieces no larger than this. */
 const POOL_BYTES: number = 2 * Buffer.poolSize;
 
-/** A record as the store keeps it. Bodies stand as they are; all else is a versioned array. */
+/** Messages and registers are written by hand, for the reason that their values are; all else is a versioned array. */
 export function encodeRecord(record: StoredRecord): Uint8Array {
-  return record.kind === "body" ? record.body : pack([VERSION, ...wireOf(record)]);
+  switch (record.kind) {
+    case "message":
+      return encodeRegister(MESSAGE, record, record.body);
+    case "register":
+      return encodeRegister(record.hasBody ? REGISTER : BODILESS, record, undefined);
+    default:
+      return pack([VERSION, ...wireOf(record)]);
+  }
 }
 
-function wireOf(record: Exclude<StoredRecord, { kind: "body" }>): shapes.Wire {
+/*
+ * A register: `kind 1 ‖ length of the value 2, big-endian ‖ round, step 6 each ‖ pid ‖ value ‖ body`.
+ */
+const REGISTER = 2;
+const BODILESS = 3;
+const MESSAGE = 4;
+const ROUND_AT = 3;
+const STEP_AT = 9;
+const PID_AT = 15;
+const PID_BYTES: number = PID_DIGITS / 2;
+const VALUE_AT: number = PID_AT + PID_BYTES;
+const NUMBER_BYTES = 6;
+
+function encodeRegister(
+  kind: number,
+  { ballot, value }: { readonly ballot: Ballot; readonly value: Value },
+  body: Uint8Array | undefined,
+): Uint8Array {
+  const encoded = encodeValue(value);
+  const bodyAt = VALUE_AT + encoded.length;
+  const bytes = Buffer.allocUnsafe(bodyAt + (body?.length ?? 0));
+  bytes[0] = kind;
+  bytes.writeUInt16BE(encoded.length, 1);
+  bytes.writeUIntBE(ballot.round, ROUND_AT, NUMBER_BYTES);
+  bytes.writeUIntBE(ballot.step, STEP_AT, NUMBER_BYTES);
+  bytes.write(ballot.pid, PID_AT, PID_BYTES, "hex");
+  bytes.set(encoded, VALUE_AT);
+  if (body !== undefined) bytes.set(body, bodyAt);
+  // A view into a received frame would keep all of it in memory.
+  if (encoded.buffer.byteLength > POOL_BYTES) value.encoded = undefined;
+  return bytes;
+}
+
+/** The body in a message's record. Throws {@link CodecError}. */
+export function bodyOf(record: Uint8Array): Uint8Array {
+  const from = VALUE_AT + (record[1] ?? 0) * 0x100 + (record[2] ?? 0);
+  if (record[0] !== MESSAGE || record.length < from) throw new CodecError("not the record of a message");
+  // Not a Buffer: applications get what they sent, with the methods it had.
+  return new Uint8Array(record.buffer, record.byteOffset + from, record.length - from);
+}
+
+function decodeRegister(key: string, record: Uint8Array): StoredRecord {
+  const bytes = Buffer.from(record.buffer, record.byteOffset, record.length);
+  const kind = bytes[0];
+  const bodyAt = bytes.length < VALUE_AT ? Infinity : VALUE_AT + bytes.readUInt16BE(1);
+  if (bodyAt > bytes.length) throw new CodecError(`record ${key} ends too early`);
+  const ballot = {
+    round: bytes.readUIntBE(ROUND_AT, NUMBER_BYTES),
+    step: bytes.readUIntBE(STEP_AT, NUMBER_BYTES),
+    pid: bytes.toString("hex", PID_AT, VALUE_AT),
+  };
+  const value = decodeValue(bytes.subarray(VALUE_AT, bodyAt));
+  value.encoded = undefined;
+  if (key.startsWith("b") && kind === MESSAGE)
+    return { kind: "message", ballot, value, body: bodyOf(record) };
+  if (!key.startsWith("r") || (kind !== REGISTER && kind !== BODILESS)) {
+    throw new CodecError(`record ${key} is of kind ${kind}`);
+  }
+  return { kind: "register", ballot, value, hasBody: kind === REGISTER };
+}
+
+function wireOf(record: Exclude<StoredRecord, { kind: "message" | "register" }>): shapes.Wire {
   switch (record.kind) {
     case "lane": {
       const { lane, descriptor, promise, end, closed } = record;
@@ -25,13 +95,6 @@ function wireOf(record: Exclude<StoredRecord, { kind: "body" }>): shapes.Wire {
     }
     case "digest":
       return [record.count, record.digest];
-    case "register": {
-      const { ballot, value, hasBody } = record;
-      const bytes = encodeValue(value);
-      // A view into a received frame would keep all of it in memory.
-      if (bytes.buffer.byteLength > POOL_BYTES) value.encoded = undefined;
-      return [shapes.ballot.write(ballot), bytes, hasBody];
-    }
     case "finished":
       return [record.bits];
     case "opened":
@@ -50,7 +113,7 @@ function wireOf(record: Exclude<StoredRecord, { kind: "body" }>): shapes.Wire {
 /** Reads a record by the letter of its key. Throws {@link CodecError}: the store is damaged or too new. */
 export function decodeRecord(key: string, bytes: Uint8Array): StoredRecord {
   const letter = key.charAt(0);
-  if (letter === "b") return { kind: "body", body: bytes };
+  if (letter === "b" || letter === "r") return decodeRegister(key, bytes);
   const fields = new Fields(unpack(bytes));
   const version = fields.uint();
   if (version !== VERSION) throw new CodecError(`record ${key} has version ${version}`);
@@ -69,13 +132,6 @@ export function decodeRecord(key: string, bytes: Uint8Array): StoredRecord {
       };
     case "n":
       return { kind: "digest", count: fields.uint(), digest: fields.uint() };
-    case "r":
-      return {
-        kind: "register",
-        ballot: shapes.ballot.read(fields),
-        value: decodeRegister(fields),
-        hasBody: fields.bool(),
-      };
     case "g":
       return { kind: "finished", bits: fields.bytes(CHUNK_SEQS / 8) };
     case "o":
@@ -96,10 +152,4 @@ export function decodeRecord(key: string, bytes: Uint8Array): StoredRecord {
     default:
       throw new CodecError(`no record has the key ${key}`);
   }
-}
-
-function decodeRegister(fields: Fields): Value {
-  const value = decodeValue(fields.bytes(VALUE_BYTES_MAX));
-  value.encoded = undefined;
-  return value;
 }

@@ -10,7 +10,7 @@ import type {
   Ranges,
   Replica,
 } from "../core/types.ts";
-import { CodecError, Fields, SEQ_MAX } from "./fields.ts";
+import { CodecError, Fields, ROUND_MAX, SEQ_MAX } from "./fields.ts";
 import {
   FAILURE_REASON_MAX,
   FAILURES_MAX,
@@ -36,7 +36,7 @@ export const right = {
   write: ({ round, pid }: Right): Wire => [round, pid],
   read: (fields: Fields): Right => {
     const inner = fields.nested();
-    return { round: inner.uint(), pid: inner.hex(PID_DIGITS) };
+    return { round: inner.uint(ROUND_MAX), pid: inner.hex(PID_DIGITS) };
   },
 };
 
@@ -44,7 +44,7 @@ export const ballot = {
   write: ({ round, pid, step }: Ballot): Wire => [round, pid, step],
   read: (fields: Fields): Ballot => {
     const inner = fields.nested();
-    return { round: inner.uint(), pid: inner.hex(PID_DIGITS), step: inner.uint() };
+    return { round: inner.uint(ROUND_MAX), pid: inner.hex(PID_DIGITS), step: inner.uint(ROUND_MAX) };
   },
 };
 

@@ -15,10 +15,12 @@ const SNAPSHOTS_MAX = 64;
 /** Lanes one store keeps at most, closed ones included. */
 const LANES_MAX = 262_144;
 
-export interface StoredRegister {
+interface StoredRegister {
   readonly ballot: Ballot;
   readonly value: Value;
   readonly hasBody: boolean;
+  /** It has a record of its own: the one of its message is out of date. */
+  readonly rewritten: boolean;
 }
 
 /** What this store promised and accepted in one lane. */
@@ -64,6 +66,19 @@ function entryDigest(seq: number, ballot: Ballot): number {
     mixed = Math.imul(mixed ^ ballot.pid.charCodeAt(at), 0x01000193);
   }
   return (mixed ^ (mixed >>> 15)) >>> 0;
+}
+
+/** Takes a register from disk; a record of its own outranks the one of its message, which comes before it. */
+function loadRegister(
+  { lane, registers }: AcceptorLane,
+  seq: number,
+  record: StoredRecord & { readonly kind: "message" | "register" },
+): void {
+  const { ballot, value } = record;
+  const rewritten = record.kind === "register";
+  const hasBody = rewritten ? record.hasBody : true;
+  assert(!rewritten || hasBody === registers.has(seq), `lane ${lane} lost the body of seq ${seq} on disk`);
+  registers.set(seq, { ballot, value, hasBody, rewritten });
 }
 
 /**
@@ -117,19 +132,18 @@ export class Acceptor {
       if (record.kind === "lane") bySlot.set(slot, this.#loadLane(slot, record));
       else if (record.kind === "digest") digests.set(slot, record);
       else if (record.kind === "floor") this.#floors.set(fields[0] ?? "", record.floor);
-      else if (record.kind === "register" || record.kind === "finished") {
+      else if (record.kind === "message" || record.kind === "register" || record.kind === "finished") {
         waiting.push([slot, at, record]);
       }
     }
     for (const [slot, at, record] of waiting) {
       const lane = bySlot.get(slot);
       assert(lane !== undefined, `a record of slot ${slot} has no lane`);
-      if (record.kind === "register") {
-        lane.registers.set(at, record);
-        lane.digest ^= entryDigest(at, record.ballot);
-      } else if (record.kind === "finished") lane.finished.load(at, record.bits);
+      if (record.kind === "finished") lane.finished.load(at, record.bits);
+      else if (record.kind === "message" || record.kind === "register") loadRegister(lane, at, record);
     }
     for (const [slot, lane] of bySlot) {
+      for (const [seq, { ballot }] of lane.registers) lane.digest ^= entryDigest(seq, ballot);
       const { count, digest } = digests.get(slot) ?? { count: 0, digest: 0 };
       const sound = lane.registers.size === count && lane.digest >>> 0 === digest;
       assert(sound, `lane ${lane.lane} lost registers on disk`);
@@ -312,20 +326,26 @@ export class Acceptor {
         exceptions.push({ section, seq, code: "NEED_BODY", ballot: undefined });
         return;
       }
-      if (stored?.hasBody !== true && op.body !== undefined) {
-        this.#context.persist(keyOf.body(lane.slot, seq), { kind: "body", body: op.body }, true);
-      }
-      this.#store(lane, seq, { ballot, value, hasBody });
+      this.#store(lane, seq, ballot, value, stored?.hasBody === true ? undefined : op.body);
     }
   }
 
-  #store(lane: AcceptorLane, seq: number, register: StoredRegister): void {
+  /** `body`: the first that came for this message. */
+  #store(lane: AcceptorLane, seq: number, ballot: Ballot, value: Value, body: Uint8Array | undefined): void {
     const old = lane.registers.get(seq);
     if (old !== undefined) lane.digest ^= entryDigest(seq, old.ballot);
-    lane.digest ^= entryDigest(seq, register.ballot);
-    lane.registers.set(seq, register);
-    const fresh = old === undefined;
-    this.#context.persist(keyOf.register(lane.slot, seq), { kind: "register", ...register }, fresh);
+    lane.digest ^= entryDigest(seq, ballot);
+    const { slot } = lane;
+    if (body !== undefined) {
+      this.#context.persist(keyOf.message(slot, seq), { kind: "message", ballot, value, body }, true);
+    }
+    const hasBody = body !== undefined || old?.hasBody === true;
+    const rewritten = body === undefined || old !== undefined;
+    if (rewritten) {
+      const record = { kind: "register", ballot, value, hasBody } as const;
+      this.#context.persist(keyOf.register(slot, seq), record, old?.rewritten !== true);
+    }
+    lane.registers.set(seq, { ballot, value, hasBody, rewritten });
     this.#touch(lane);
   }
 
@@ -361,8 +381,8 @@ export class Acceptor {
     if (stored === undefined) return;
     lane.digest ^= entryDigest(seq, stored.ballot);
     lane.registers.delete(seq);
-    this.#context.persist(keyOf.register(lane.slot, seq), undefined);
-    if (stored.hasBody) this.#context.persist(keyOf.body(lane.slot, seq), undefined);
+    if (stored.rewritten) this.#context.persist(keyOf.register(lane.slot, seq), undefined);
+    if (stored.hasBody) this.#context.persist(keyOf.message(lane.slot, seq), undefined);
   }
 
   /** Flow 8: records, bodies and bitmap go; END stays and answers everything. */

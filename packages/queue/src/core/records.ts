@@ -17,13 +17,20 @@ export type StoredRecord =
     }
   /** Count and XOR digest of a lane's live registers: what a scan at open must find again. */
   | { readonly kind: "digest"; readonly count: number; readonly digest: number }
+  /** A message as it came: its body, and its register until that is written anew. */
+  | {
+      readonly kind: "message";
+      readonly ballot: Ballot;
+      readonly value: Value;
+      readonly body: Uint8Array;
+    }
+  /** A later state of a register. */
   | {
       readonly kind: "register";
       readonly ballot: Ballot;
       readonly value: Value;
       readonly hasBody: boolean;
     }
-  | { readonly kind: "body"; readonly body: Uint8Array }
   | { readonly kind: "finished"; readonly bits: Uint8Array }
   | { readonly kind: "opened"; readonly lane: LaneId }
   | { readonly kind: "floor"; readonly floor: Floor }
@@ -48,7 +55,7 @@ export const keyOf = {
   lane: (slot: number): string => `l/${hex8(slot)}`,
   digest: (slot: number): string => `n/${hex8(slot)}`,
   register: (slot: number, seq: number): RowKey => ({ family: CODE_R, slot, seq }),
-  body: (slot: number, seq: number): RowKey => ({ family: CODE_B, slot, seq }),
+  message: (slot: number, seq: number): RowKey => ({ family: CODE_B, slot, seq }),
   finished: (slot: number, chunk: number): string => `g/${hex8(slot)}/${hex8(chunk)}`,
   opened: (boot: number, laneNo: number): string => `o/${hex12(boot)}/${hex8(laneNo)}`,
   floor: (store: StoreId): string => `f/${store}`,

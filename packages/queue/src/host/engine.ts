@@ -8,7 +8,7 @@ import type { Channel, Member, Mesh } from "@klatsch/mesh";
 import { CodecError } from "../codec/fields.ts";
 import { decodeFrame } from "../codec/frames.ts";
 import { laneIdOf } from "../codec/hash.ts";
-import { encodeRecord } from "../codec/records.ts";
+import { bodyOf, encodeRecord } from "../codec/records.ts";
 import type { PeerStatus } from "../core/members.ts";
 import type { Message } from "../core/messages.ts";
 import { QueueCore } from "../core/queue-core.ts";
@@ -184,8 +184,10 @@ export class Engine {
   #loadBody(lane: LaneId, seq: number): Uint8Array | undefined | Promise<Uint8Array | undefined> {
     const known = this.core.acceptor.lane(lane);
     if (known === undefined || known.registers.get(seq)?.hasBody !== true) return undefined;
-    const key = keyText(keyOf.body(known.slot, seq));
-    return this.store.peek(key) ?? this.store.get(key);
+    const key = keyText(keyOf.message(known.slot, seq));
+    const recent = this.store.peek(key);
+    if (recent !== undefined) return bodyOf(recent);
+    return this.store.get(key).then((stored) => stored && bodyOf(stored));
   }
 
   async #fail(error: unknown): Promise<void> {
@@ -212,7 +214,7 @@ export class Engine {
 
 function weightOf(effect: QueueEffect): number {
   if (effect.type !== "persist" || effect.record === undefined) return RECORD_BYTES;
-  return RECORD_BYTES + (effect.record.kind === "body" ? effect.record.body.length : 0);
+  return RECORD_BYTES + (effect.record.kind === "message" ? effect.record.body.length : 0);
 }
 
 function operationsOf(records: readonly QueueEffect[]): StoreOperation[] {

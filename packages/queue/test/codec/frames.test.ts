@@ -132,6 +132,9 @@ describe("records", () => {
       .record({ kind: fc.constant("register" as const), ballot, value, hasBody: fc.boolean() })
       .map((one) => [keyText(keyOf.register(1, 2)), one] as const),
     fc
+      .record({ kind: fc.constant("message" as const), ballot, value, body: fc.uint8Array() })
+      .map((one) => [keyText(keyOf.message(1, 2)), one] as const),
+    fc
       .record({ kind: fc.constant("digest" as const), count, digest: count })
       .map((one) => [keyOf.digest(1), one] as const),
     fc
@@ -146,10 +149,25 @@ describe("records", () => {
     fc.assert(
       fc.property(record, ([key, one]) => {
         const read = decodeRecord(key, encodeRecord(one));
-        if (one.kind === "register") one.value.encoded = undefined;
+        if (one.kind === "register" || one.kind === "message") one.value.encoded = undefined;
         expect(read).toEqual(one);
       }),
       { numRuns: 300 },
+    );
+  });
+
+  it("never do more than be refused when their bytes are cut or changed", () => {
+    fc.assert(
+      fc.property(record, fc.nat(), fc.nat(255), fc.nat(), ([key, one], at, byte, cut) => {
+        const bytes = new Uint8Array(encodeRecord(one));
+        bytes[at % bytes.length] = byte;
+        try {
+          decodeRecord(key, bytes.subarray(0, bytes.length - (cut % 3)));
+        } catch (error) {
+          expect(error).toBeInstanceOf(CodecError);
+        }
+      }),
+      { numRuns: 1_000 },
     );
   });
 
