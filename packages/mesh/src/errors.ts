@@ -6,6 +6,9 @@ import type { KlatschErrorInit } from "@klatsch/kit/core";
  * `INVALID_OPTIONS`: the message names the field. `IDENTITY_DAMAGED`: `identity.key` or `boot` cannot be
  * read; the message names the file. `IDENTITY_CONFLICT`: a newer process runs with the same identity.
  * `LISTEN_FAILED`: an address could not be bound. `UNKNOWN_NAME`, `AMBIGUOUS_NAME`: see `Mesh.resolve`.
+ * `CERTIFICATE_INVALID`: this node's certificate is missing, damaged, not valid now or not for it. `REVOKED`: this node's
+ * key or certificate was revoked; it has stopped. `AUTHORITY_INVALID`: a directory holds no key that may do this.
+ * `ENROL_REFUSED`: an adoption failed; the message says which end and why. `ALREADY_ADOPTED`: somebody else was first.
  * `CHANNEL_EXISTS`: the name is taken in this process. `LIMIT_REACHED`: too many channels.
  * `STATE_INVALID`: a key or value of gossip state that cannot be one. `STATE_TOO_LARGE`: the message names the
  * limit. `FORBIDDEN`: the key is not this writer's. `CLOCK_SKEW`: this machine's clock is too far off its
@@ -19,6 +22,11 @@ export type MeshErrorCode =
   | "LISTEN_FAILED"
   | "UNKNOWN_NAME"
   | "AMBIGUOUS_NAME"
+  | "CERTIFICATE_INVALID"
+  | "REVOKED"
+  | "AUTHORITY_INVALID"
+  | "ENROL_REFUSED"
+  | "ALREADY_ADOPTED"
   | "CHANNEL_EXISTS"
   | "LIMIT_REACHED"
   | "STATE_INVALID"

@@ -1,3 +1,8 @@
+export { createMeshRoot, openAuthority } from "./admission/authority.ts";
+export type { AuthorityInit, MeshAuthority } from "./admission/authority.ts";
+export type { CertificateDescription, CertificateInit } from "./admission/certificate-options.ts";
+export type { MemberCertificate, MeshAdmission } from "./admission/control.ts";
+export type { AdmissionRefusal } from "./core/trust/statements.ts";
 export { MeshError } from "./errors.ts";
 export type { MeshErrorCode } from "./errors.ts";
 export { createMesh } from "./mesh.ts";
@@ -13,6 +18,7 @@ export type {
   StateValue,
 } from "./state-types.ts";
 export type {
+  CertificateAdmissionInit,
   Channel,
   ChannelClass,
   ChannelHandlers,

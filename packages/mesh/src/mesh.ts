@@ -1,6 +1,9 @@
 import { randomBytes } from "node:crypto";
 import { createRunner } from "@klatsch/kit";
 import type { EffectRunner } from "@klatsch/kit";
+import type { Refusal } from "./admission/encrypter.ts";
+import { AdmissionHost } from "./admission/host.ts";
+import type { MeshAdmission } from "./admission/control.ts";
 import { ADDRESSES_MAX } from "./codec/record-codec.ts";
 import { Membership } from "./core/membership.ts";
 import type {
@@ -26,7 +29,6 @@ import type { LinkNode } from "./host/node.ts";
 import { Routing } from "./host/routing.ts";
 import { SharedStore } from "./host/shared-store.ts";
 import { StateHost } from "./host/state-host.ts";
-import type { SharedPolicy } from "./host/state-host.ts";
 import { resolveOptions } from "./options.ts";
 import type { MeshOptions } from "./options.ts";
 import type { MeshState } from "./state-types.ts";
@@ -45,30 +47,37 @@ import type {
 /**
  * Starts this node: identity, listener, links and membership. Resolves once it listens; joining goes on by
  * itself, for ever.
- * @throws MeshError `INVALID_OPTIONS`, `IDENTITY_DAMAGED`, `LISTEN_FAILED`, `STORE_LOCKED`, `STORE_FAILED`.
+ * @throws MeshError `INVALID_OPTIONS`, `IDENTITY_DAMAGED`, `CERTIFICATE_INVALID`, `REVOKED`, `LISTEN_FAILED`,
+ * `STORE_LOCKED`, `STORE_FAILED`.
  */
 export async function createMesh(init: MeshInit): Promise<Mesh> {
   const options = resolveOptions(init);
   const identity = await loadIdentity(options.dataDir);
-  const store = await SharedStore.open(options.dataDir, options.mesh, options.logger);
+  const admission = await AdmissionHost.open(options, identity);
+  const store = await SharedStore.open(options.dataDir, admission.description.mesh, options.logger);
   try {
-    return await startMesh(options, identity, store);
+    return await startMesh(options, identity, admission, store);
   } catch (error) {
     await store.close();
     throw error;
   }
 }
 
-async function startMesh(options: MeshOptions, identity: Identity, store: SharedStore): Promise<Mesh> {
+async function startMesh(
+  options: MeshOptions,
+  identity: Identity,
+  admission: AdmissionHost,
+  store: SharedStore,
+): Promise<Mesh> {
   const boot = Math.max(identity.lastBoot + 1, options.clock.now().wallMs);
   await identity.saveBoot(boot);
   if (options.exposed) {
     options.logger.warn("open admission beyond loopback: anybody who knows the mesh name is let in", {
-      mesh: options.mesh,
+      mesh: admission.description.mesh,
       listen: options.listen,
     });
   }
-  const service = new MeshService(options, identity, store);
+  const service = new MeshService(options, identity, admission, store);
   await service.start(boot);
   return service;
 }
@@ -82,6 +91,7 @@ class MeshService implements Mesh {
   readonly #options: MeshOptions;
   readonly #identity: Identity;
   readonly #store: SharedStore;
+  readonly #admission: AdmissionHost;
   readonly #emitter: Emitter<MeshEvents>;
   readonly #counters: LinkCounters = {
     badFrames: 0,
@@ -90,6 +100,7 @@ class MeshService implements Mesh {
     framesRefused: 0,
     dialsFailed: 0,
     stateRefused: 0,
+    linksRefused: 0,
   };
   readonly #instance: string = randomBytes(16).toString("hex");
   readonly #channels: Channels;
@@ -106,9 +117,10 @@ class MeshService implements Mesh {
   #departed: (() => void) | undefined;
   #stopping: Promise<void> | undefined;
 
-  constructor(options: MeshOptions, identity: Identity, store: SharedStore) {
+  constructor(options: MeshOptions, identity: Identity, admission: AdmissionHost, store: SharedStore) {
     this.#store = store;
     this.#options = options;
+    this.#admission = admission;
     this.#identity = identity;
     this.#emitter = new Emitter(options.logger);
     this.#channels = new Channels({
@@ -125,7 +137,7 @@ class MeshService implements Mesh {
       ports: {
         self: () => ({
           peer: this.peerId,
-          cloud: options.cloud,
+          cloud: this.cloud,
           gateway: false,
           router: true,
           overloaded: false,
@@ -136,6 +148,16 @@ class MeshService implements Mesh {
         onBad: (peer, reason) => this.#badTunnel(peer, reason),
       },
     });
+    this.#admission.attach({
+      links: () => this.#links,
+      node: () => this.#node,
+      refused: (peer, refusal) => this.#notAdmitted(peer, refusal),
+      revoked: (subject) => this.#emitter.emit("member:revoked", { subject }),
+      expiring: (notAfterWallMs, daysLeft) =>
+        this.#emitter.emit("certificate:expiring", { notAfterWallMs, daysLeft }),
+      renewed: (notAfterWallMs) => this.#emitter.emit("certificate:renewed", { notAfterWallMs }),
+      failed: (error) => this.#fail(error),
+    });
   }
 
   get peerId(): string {
@@ -143,15 +165,19 @@ class MeshService implements Mesh {
   }
 
   get name(): string {
-    return this.#options.name;
+    return this.#admission.description.name;
   }
 
   get cloud(): string {
-    return this.#options.cloud;
+    return this.#admission.description.cloud;
   }
 
   get boot(): number {
     return this.#self().boot;
+  }
+
+  get admission(): MeshAdmission {
+    return this.#admission.control;
   }
 
   get state(): MeshState {
@@ -178,12 +204,14 @@ class MeshService implements Mesh {
         onTunnelUp: (tunnel) => this.#routing.onTunnelUp(tunnel),
         onTunnelDown: (tunnel, reason) => this.#routing.onTunnelDown(tunnel, reason),
         onMessage: (peer, message) => this.#enter({ type: "message", peer, message }),
+        onAdmission: (peer, payload) => this.#admission.control.onFrame(peer, payload),
         onState: (peer, payload) => this.#gossip().receive(peer, payload),
         onRefused: (peer, code, detail, byUs) => this.#refused(peer, code, detail, byUs),
       },
     });
     const node = await startNode({
       privateKey: this.#identity.privateKey,
+      encrypters: this.#admission.encrypters,
       listen: this.#options.listen,
       announce: this.#options.announce,
       membersMax,
@@ -196,15 +224,7 @@ class MeshService implements Mesh {
         else links.acceptStream(kind, stream, connection);
       },
     });
-    const self: MemberRecord = {
-      peer: node.peerId,
-      boot,
-      inc: 0,
-      name: this.#options.name,
-      cloud: this.#options.cloud,
-      tags: this.#options.tags,
-      addresses: node.addresses().slice(0, ADDRESSES_MAX),
-    };
+    const self = this.#record(node, boot);
     const times = { ...MEMBERSHIP_TIMES, forgetMs: forgetAfterMs };
     const membership = new Membership({ self, seeds, membersMax, times, random }, clock.now());
     this.#node = node;
@@ -220,13 +240,15 @@ class MeshService implements Mesh {
       commit: (_records, done) => queueMicrotask(() => done(undefined, 0)),
       onFailed: (error) => this.#fail(error instanceof Error ? error : new Error(String(error))),
     });
+    this.#admission.control.start();
     this.#enter({ type: "tick" }); // The first dials.
     for (const connection of node.connections()) links.adopt(connection);
     logger.info("mesh started", { peerId: self.peer, boot, addresses: self.addresses });
   }
 
   #newState(self: MemberRecord, links: Links): StateHost {
-    const { clock, random, logger, mesh, sharedPrefixes } = this.#options;
+    const { clock, random, logger, sharedPrefixes } = this.#options;
+    const { mesh } = this.#admission.description;
     const { quarantined } = this.#store;
     // Later: nobody can be listening yet.
     if (quarantined !== undefined) setImmediate(() => this.#emitter.emit("state:quarantined", quarantined));
@@ -234,7 +256,7 @@ class MeshService implements Mesh {
       ...{ self: self.peer, boot: self.boot, times: STATE_TIMES, clock, random, logger, mesh },
       privateKey: this.#identity.privateKey,
       store: this.#store,
-      policy: openPolicy(sharedPrefixes),
+      policy: this.#admission.control.policy(sharedPrefixes),
       counters: this.#counters,
       send: (peer, payload) => links.sendState(peer, payload),
       disconnect: (peer, reason) => links.disconnect(peer, reason),
@@ -300,12 +322,18 @@ class MeshService implements Mesh {
     return this.stop();
   }
 
+  #record(node: LinkNode, boot: number): MemberRecord {
+    const { name, cloud, tags } = this.#admission.description;
+    const addresses = node.addresses().slice(0, ADDRESSES_MAX);
+    return { peer: node.peerId, boot, inc: 0, name, cloud, tags, addresses };
+  }
+
   // ── links ──────────────────────────────────────────────────────────────────────────────────────
 
   #hello(peer: string): Hello {
     const membership = this.#running();
     return {
-      mesh: this.#options.mesh,
+      mesh: this.#admission.description.mesh,
       instance: this.#instance,
       wallMs: this.#options.clock.now().wallMs,
       knownBoot: membership.member(peer)?.record.boot ?? 0,
@@ -321,8 +349,12 @@ class MeshService implements Mesh {
     if (this.#stopping !== undefined) return "later";
     const membership = this.#running();
     const { peer } = hello.record;
-    if (hello.mesh !== this.#options.mesh) {
-      return { code: "MESH_NAME", detail: `this is mesh ${this.#options.mesh}, not ${hello.mesh}` };
+    const { mesh } = this.#admission.description;
+    if (hello.mesh !== mesh) {
+      return { code: "MESH_NAME", detail: `this is mesh ${mesh}, not ${hello.mesh}` };
+    }
+    if (!this.#admission.control.isDescribed(hello.record)) {
+      return { code: "UNCERTIFIED", detail: "name, cloud or tags are not what the certificate says" };
     }
     const aheadMs = hello.wallMs - this.#options.clock.now().wallMs;
     if (Math.abs(aheadMs) > CLOCK_WARNING_MS) {
@@ -347,7 +379,17 @@ class MeshService implements Mesh {
     }
     if (code === "BOOT_LOW" && !byUs) this.#raiseBoot(this.#self().boot);
     const reason = `${byUs ? "we refused the peer" : "the peer refused us"}: ${detail === "" ? code : detail}`;
+    this.#counters.linksRefused += 1;
     if (isLasting(code)) this.#enter({ type: "turnedAway", peer: peerId });
+    this.#logRefusal(peerId, code, reason);
+    this.#emitter.emit("link:refused", { peerId, code, reason });
+  }
+
+  /** Turned away inside the encrypter, before there was a connection. */
+  #notAdmitted(peerId: string | undefined, { code, detail, byUs }: Refusal): void {
+    const reason = `${byUs ? "we refused the peer" : "the peer refused us"}: ${detail === "" ? code : detail}`;
+    this.#counters.linksRefused += 1;
+    if (peerId !== undefined) this.#enter({ type: "turnedAway", peer: peerId });
     this.#logRefusal(peerId, code, reason);
     this.#emitter.emit("link:refused", { peerId, code, reason });
   }
@@ -358,8 +400,8 @@ class MeshService implements Mesh {
   }
 
   /** Once per peer and code: a wrong mesh name would fill the log for as long as both run. */
-  #logRefusal(peerId: string, code: LinkRefusal, reason: string): void {
-    const key = `${peerId}/${code}`;
+  #logRefusal(peerId: string | undefined, code: LinkRefusal, reason: string): void {
+    const key = `${peerId ?? ""}/${code}`;
     if (this.#loggedRefusals.has(key)) return;
     if (this.#loggedRefusals.size >= LOGGED_MAX) this.#loggedRefusals.clear();
     this.#loggedRefusals.add(key);
@@ -418,6 +460,7 @@ class MeshService implements Mesh {
     switch (event.type) {
       case "linkUp":
         this.#state?.enter({ ...event, aheadMs: this.#aheadMs.get(event.peer) ?? 0 });
+        this.#admission.control.onLinkUp(event.peer);
         this.#emitter.emit("link:up", { peerId: event.peer });
         // Only now: whoever is told of a channel already knows the member.
         this.#links?.activate(event.peer, event.link);
@@ -534,14 +577,7 @@ class MeshService implements Mesh {
 
 /** Reasons that will not go by themselves: the peer is left alone for a while. */
 function isLasting(code: LinkRefusal): boolean {
-  return code === "MESH_NAME" || code === "PROTOCOL_VERSION" || code === "MEMBERS_MAX";
-}
-
-/** Open admission: every member has every capability, but keys that nobody planned for are refused (S6). */
-function openPolicy(prefixes: Readonly<Record<string, string>> | undefined): SharedPolicy {
-  const known = prefixes === undefined ? [""] : Object.keys(prefixes);
-  return {
-    mayWrite: ({ key }) => known.some((prefix) => key.startsWith(prefix)),
-    credential: () => undefined,
-  };
+  return (
+    code === "MESH_NAME" || code === "PROTOCOL_VERSION" || code === "MEMBERS_MAX" || code === "UNCERTIFIED"
+  );
 }

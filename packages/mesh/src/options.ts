@@ -3,6 +3,7 @@ import { silentLogger, systemClock, systemRandom } from "@klatsch/kit";
 import type { Clock, Logger, Random } from "@klatsch/kit";
 import { CODE_P2P, multiaddr } from "@multiformats/multiaddr";
 import { z } from "zod";
+import type { AdmissionOptions } from "./admission/admission.ts";
 import {
   ADDRESS_LENGTH_MAX,
   NAME_PATTERN,
@@ -12,6 +13,7 @@ import {
   TAGS_MAX,
 } from "./codec/record-codec.ts";
 import { STATE_KEY_LENGTH_MAX } from "./codec/state-codec.ts";
+import { HASH_PATTERN } from "./codec/statement-codec.ts";
 import { MeshError } from "./errors.ts";
 import type { ChannelClass, ClassLimits, MeshInit } from "./types.ts";
 
@@ -27,18 +29,20 @@ const CAPABILITY_LENGTH_MAX = 64;
 /** A frame longer than this is refused whatever the options say: its length would not fit the header. */
 const FRAME_BYTES_MAX: number = 1_024 * MIB;
 
-/** {@link MeshInit} with all defaults filled in and checked. */
+/** {@link MeshInit} checked, with all defaults filled in that do not depend on a certificate. */
 export interface MeshOptions {
-  readonly name: string;
+  /** In a mesh of certificates, the certificate says this and the next three. */
+  readonly name: string | undefined;
+  readonly mesh: string | undefined;
+  readonly cloud: string | undefined;
+  readonly tags: Readonly<Record<string, string>> | undefined;
+  readonly admission: AdmissionOptions;
   readonly listen: readonly string[];
   /** Empty: what the node listens on. */
   readonly announce: readonly string[];
   /** Bootstrap addresses by peer id. */
   readonly seeds: ReadonlyMap<string, readonly string[]>;
   readonly dataDir: string;
-  readonly mesh: string;
-  readonly cloud: string;
-  readonly tags: Readonly<Record<string, string>>;
   /** Whether strangers can reach a listen address although anybody is let in. */
   readonly exposed: boolean;
   readonly sharedPrefixes?: Readonly<Record<string, string>> | undefined;
@@ -74,7 +78,7 @@ const port = <Port>(method: string): z.ZodType<Port> =>
   );
 
 const schema = z.strictObject({
-  name,
+  name: name.optional(),
   listen: z.array(address).max(LISTEN_MAX).default(["/ip4/127.0.0.1/tcp/0"]),
   announce: z.array(address).max(LISTEN_MAX).default([]),
   bootstrap: z
@@ -82,13 +86,21 @@ const schema = z.strictObject({
     .max(BOOTSTRAP_MAX)
     .default([]),
   dataDir: z.string().min(1),
-  mesh: name.default("default"),
-  cloud: name.default("default"),
+  mesh: name.optional(),
+  cloud: name.optional(),
   tags: z
     .record(z.string().min(1).max(TAG_KEY_LENGTH_MAX), z.string().max(TAG_VALUE_LENGTH_MAX))
     .refine((tags) => Object.keys(tags).length <= TAGS_MAX, `has more than ${TAGS_MAX} entries`)
-    .default({}),
-  admission: z.literal("open").optional(),
+    .optional(),
+  admission: z
+    .union([
+      z.enum(["open", "certificate"]),
+      z.strictObject({
+        certificate: z.string().min(1).optional(),
+        meshId: z.string().regex(HASH_PATTERN, "must be 64 hexadecimal digits").optional(),
+      }),
+    ])
+    .optional(),
   sharedPrefixes: z
     .record(z.string().min(1).max(STATE_KEY_LENGTH_MAX), z.string().min(1).max(CAPABILITY_LENGTH_MAX))
     .refine(
@@ -114,20 +126,31 @@ export function resolveOptions(init: MeshInit): MeshOptions {
   const parsed = schema.safeParse(init);
   if (!parsed.success)
     throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
-  const { admission, bootstrap, queues, ...options } = parsed.data;
-  const exposed = !options.listen.every(isLocal);
-  if (exposed && admission !== "open") {
+  const { admission, bootstrap, queues, name, mesh, cloud, tags, ...options } = parsed.data;
+  const isExposed = !options.listen.every(isLocal);
+  if (isExposed && admission === undefined) {
+    const certificates = '"certificate", or "open"';
+    const why = "since then anybody who knows the mesh name is let in";
     throw new MeshError(
       "INVALID_OPTIONS",
-      'admission: must be "open" to listen beyond loopback, since then anybody who knows the mesh name is let in',
+      `admission: must be ${certificates} to listen beyond loopback, ${why}`,
     );
   }
   return {
     ...options,
-    exposed,
+    ...{ name, mesh, cloud, tags },
+    admission: admissionOf(admission),
+    exposed: isExposed && admission === "open",
     seeds: seedsOf(bootstrap),
     queues: { ...QUEUES, ...withoutUndefined(queues) },
   };
+}
+
+function admissionOf(asked: z.infer<typeof schema>["admission"]): AdmissionOptions {
+  if (asked === undefined || asked === "open") return { mode: "open" };
+  const { certificate, meshId } =
+    asked === "certificate" ? { certificate: undefined, meshId: undefined } : asked;
+  return { mode: "certificate", certificate, meshId };
 }
 
 function withoutUndefined(

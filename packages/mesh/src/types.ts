@@ -1,4 +1,6 @@
 import type { Clock, Logger, Random } from "@klatsch/kit";
+import type { MeshAdmission } from "./admission/control.ts";
+import type { AdmissionRefusal } from "./core/trust/statements.ts";
 import type { MeshState } from "./state-types.ts";
 
 /**
@@ -57,8 +59,21 @@ export interface MeshEvents {
   /** A connection to this member is ready; its channels follow one by one. */
   "link:up": { readonly peerId: string };
   "link:down": { readonly peerId: string; readonly reason: string };
-  /** A peer was turned away, or turned us away: `MESH_NAME` is the usual mistake in a configuration. */
-  "link:refused": { readonly peerId: string; readonly code: LinkRefusal; readonly reason: string };
+  /**
+   * A peer was turned away, or turned us away: `MESH_NAME` is the usual mistake in a configuration. `peerId` is unknown of
+   * a node that speaks another protocol.
+   */
+  "link:refused": {
+    readonly peerId: string | undefined;
+    readonly code: LinkRefusal;
+    readonly reason: string;
+  };
+  /** Root or admin have revoked a key (a peer id) or a certificate (its serial); its connections are closed. */
+  "member:revoked": { readonly subject: string };
+  /** This node's certificate ends soon and nobody has renewed it: 30, 7, 1 and 0 days before. */
+  "certificate:expiring": { readonly notAfterWallMs: number; readonly daysLeft: number };
+  /** A member with capability `ca` has prolonged this node's certificate. */
+  "certificate:renewed": { readonly notAfterWallMs: number };
   /** Others had declared this node dead; it refuted with `incarnation`. Whoever holds leases re-confirms them. */
   "self:declaredDead": { readonly boot: number; readonly incarnation: number };
   /** The last link is gone: the fault is likely here, others are judged more slowly. */
@@ -69,8 +84,11 @@ export interface MeshEvents {
   "mesh:failed": { readonly error: Error };
 }
 
-/** Why a hello was refused. */
-export type LinkRefusal = "MESH_NAME" | "PROTOCOL_VERSION" | "MEMBERS_MAX" | "SUPERSEDED" | "BOOT_LOW";
+/**
+ * Why a peer was refused: before the connection was given out ({@link AdmissionRefusal}), or by its hello. `UNCERTIFIED`: it
+ * calls itself something that its certificate does not say.
+ */
+export type LinkRefusal = AdmissionRefusal | "MEMBERS_MAX" | "SUPERSEDED" | "BOOT_LOW" | "UNCERTIFIED";
 
 /** Traffic classes, most urgent first. Each has its own stream and queue per peer. */
 export type ChannelClass = "control" | "high" | "normal" | "bulk";
@@ -127,6 +145,8 @@ export interface MeshStats {
   readonly streamResets: number;
   /** Frames that a full queue refused. */
   readonly framesRefused: number;
+  /** Connections refused by either end. */
+  readonly linksRefused: number;
   /** Dials that did not end in a connection. */
   readonly dialsFailed: number;
   /** Entries of gossip state that were not taken over: forged, forbidden, too large, or from a clock too far ahead. */
@@ -142,6 +162,8 @@ export interface Mesh extends AsyncDisposable {
   readonly peerId: string;
   readonly name: string;
   readonly cloud: string;
+  /** Who may be here, and what they may do. */
+  readonly admission: MeshAdmission;
   /** Start number of this process, higher than any before it. */
   readonly boot: number;
   /** What members say of themselves, and what they share. */
@@ -178,10 +200,21 @@ export interface ClassLimits {
   readonly queueBytesMax: number;
 }
 
+/** Admission by certificate, as an option of `createMesh`. */
+export interface CertificateAdmissionInit {
+  /** Text of `MeshAuthority.issueCertificate`. Default: the file `certificate` in `dataDir`. A renewed one there wins. */
+  readonly certificate?: string | undefined;
+  /** Refuses to start with a certificate of another mesh. Default: the mesh that the certificate is of. */
+  readonly meshId?: string | undefined;
+}
+
 /** Options of `createMesh`. */
 export interface MeshInit {
-  /** What people call this node; 1 to 64 characters of `A-Z a-z 0-9 . _ -`. */
-  readonly name: string;
+  /**
+   * What people call this node; 1 to 64 characters of `A-Z a-z 0-9 . _ -`. Where there are certificates, they say it, as well
+   * as `cloud` and `tags`: anything else here is refused.
+   */
+  readonly name?: string | undefined;
   /**
    * Multiaddrs to listen on, such as `/ip4/127.0.0.1/tcp/4001`, `/unix/run/klatsch.sock` (its slashes written
    * `%2F`) and `/memory/main`, all at once; others use the nearest that reaches. Default `["/ip4/127.0.0.1/tcp/0"]`.
@@ -204,9 +237,10 @@ export interface MeshInit {
   readonly tags?: Readonly<Record<string, string>> | undefined;
   /**
    * `open` lets anyone in who knows the mesh name. Implied when every listen address is loopback, a
-   * unix socket or in-process; otherwise it must be asked for, and start-up warns.
+   * unix socket or in-process; otherwise it must be asked for, and start-up warns. `certificate` lets in who has a certificate of this
+   * node's mesh; this node's own is in `dataDir`, where enrolment put it, or given here.
    */
-  readonly admission?: "open" | undefined;
+  readonly admission?: "open" | "certificate" | CertificateAdmissionInit | undefined;
   /**
    * Which shared keys may be written: prefixes, and the capability that writing needs. Default: any. Keys of no such
    * prefix are refused. Where admission is open, every member has every capability. All members need the same.

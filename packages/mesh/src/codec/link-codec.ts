@@ -32,6 +32,7 @@ const REFUSALS: readonly RefusalCode[] = [
   "DUPLICATE",
   "SUPERSEDED",
   "BOOT_LOW",
+  "UNCERTIFIED",
 ];
 const DETAIL_LENGTH_MAX = 200;
 

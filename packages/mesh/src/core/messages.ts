@@ -79,7 +79,8 @@ export type RefusalCode =
   | "MEMBERS_MAX"
   | "DUPLICATE"
   | "SUPERSEDED"
-  | "BOOT_LOW";
+  | "BOOT_LOW"
+  | "UNCERTIFIED";
 
 /** About the connection itself. */
 export type LinkMessage =

@@ -20,6 +20,7 @@ export interface LinkCounters {
   handlerErrors: number;
   streamResets: number;
   framesRefused: number;
+  linksRefused: number;
   dialsFailed: number;
   stateRefused: number;
 }

@@ -19,6 +19,7 @@ export function classProtocol(trafficClass: ChannelClass): string {
 /** Frames of a link stream: about the connection, of membership, and of gossip state. */
 const ABOUT_LINK = 0;
 const MEMBERSHIP = 1;
+const ADMISSION = 4;
 const STATE = 2;
 /** With so much waiting, state is dropped: it is found missing and sent again, and must not delay a probe. */
 const STATE_WAITS_BYTES_MAX: number = 2 * 1024 * 1024;
@@ -43,6 +44,8 @@ export interface LinkConnectionPorts {
   onMessage(message: Exclude<LinkMessage, { type: "hello" }>): void;
   /** `false`: undecodable. */
   onMembership(payload: Uint8Array): boolean;
+  /** Likewise. */
+  onAdmission(payload: Uint8Array): boolean;
   /** `false`: undecodable. */
   onState(payload: Uint8Array): boolean;
   attachClass(trafficClass: ChannelClass, stream: Stream, onEnd: () => void): ClassStream;
@@ -159,6 +162,10 @@ export class LinkConnection {
     this.#queue(MEMBERSHIP, payload);
   }
 
+  sendAdmission(payload: Uint8Array): void {
+    this.#queue(ADMISSION, payload);
+  }
+
   /** `false`: not sent, since the peer is behind. */
   sendState(payload: Uint8Array): boolean {
     if (this.#ended || this.#frames === undefined) return false;
@@ -253,6 +260,7 @@ export class LinkConnection {
 
   #received(channel: number, payload: Uint8Array): boolean {
     if (channel === MEMBERSHIP) return this.#greeted && this.#ports.onMembership(payload);
+    if (channel === ADMISSION) return this.#greeted && this.#ports.onAdmission(payload);
     if (channel === STATE) return this.#greeted && this.#ports.onState(payload);
     if (channel !== ABOUT_LINK) return false;
     const message = decodeLinkMessage(payload);

@@ -25,6 +25,8 @@ interface LinksPorts {
   onTunnelUp(tunnel: TunnelUp): void;
   onTunnelDown(tunnel: TunnelUp, reason: string): void;
   onMessage(peer: string, message: MemberMessage): void;
+  /** A frame of admission; `false`: undecodable. */
+  onAdmission(peer: string, payload: Uint8Array): boolean;
   /** Bytes about gossip state. `false`: undecodable. */
   onState(peer: string, payload: Uint8Array): boolean;
   /** A connection was turned away, by us or by the peer. */
@@ -124,6 +126,7 @@ export class Links {
       onHello: (hello) => this.#greeted(links, link, hello),
       onMessage: (message) => this.#received(links, link, message),
       onMembership: (payload) => this.#membership(links, link, payload),
+      onAdmission: (payload) => links.up !== link || this.#init.ports.onAdmission(peer, payload),
       onState: (payload) => links.up !== link || this.#init.ports.onState(peer, payload),
       attachClass: (trafficClass, stream, onEnd) => {
         const frameBytesMax = links.hellos.get(no)?.frameBytesMax ?? 0;
@@ -167,6 +170,15 @@ export class Links {
   /** `false`: not sent; there is no link, or the peer is behind. */
   sendState(peer: string, payload: Uint8Array): boolean {
     return this.#peers.get(peer)?.up?.sendState(payload) === true;
+  }
+
+  /** Peers with a link. */
+  upPeers(): string[] {
+    return [...this.#peers].flatMap(([peer, links]) => (links.up === undefined ? [] : [peer]));
+  }
+
+  sendAdmission(peer: string, payload: Uint8Array): void {
+    this.#peers.get(peer)?.up?.sendAdmission(payload);
   }
 
   /** Whether a new connection to the peer is about to greet: another dial would only make a duplicate. */

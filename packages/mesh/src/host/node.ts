@@ -1,8 +1,8 @@
-import { noise } from "@libp2p/noise";
 import { yamux } from "@libp2p/yamux";
 import type { Connection, Ed25519PrivateKey, Libp2p, Stream } from "@libp2p/interface";
 import { multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p } from "libp2p";
+import type { EncrypterFactory } from "../admission/encrypter.ts";
 import { MeshError } from "../errors.ts";
 import type { ChannelClass } from "../types.ts";
 import { CHANNEL_CLASSES } from "./channels.ts";
@@ -26,6 +26,8 @@ const WINDOW_BYTES_MAX: number = 1024 * 1024;
 
 export interface NodeInit {
   readonly privateKey: Ed25519PrivateKey;
+  /** What decides who is let in. */
+  readonly encrypters: readonly EncrypterFactory[];
   readonly listen: readonly string[];
   readonly announce: readonly string[];
   readonly membersMax: number;
@@ -58,7 +60,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
     start: false,
     addresses: { listen: [...init.listen], announce: [...init.announce] },
     transports: [...conduits(), init.tunnels.transport],
-    connectionEncrypters: [noise()],
+    connectionEncrypters: [...init.encrypters],
     streamMuxers: [
       yamux({
         enableKeepAlive: false, // Our probes do that.

@@ -1,6 +1,5 @@
 import { randomBytes } from "node:crypto";
 import { connect } from "node:net";
-import { noise } from "@libp2p/noise";
 import { tcp } from "@libp2p/tcp";
 import { yamux } from "@libp2p/yamux";
 import type { Connection, Libp2p, Stream } from "@libp2p/interface";
@@ -9,9 +8,12 @@ import { createLibp2p } from "libp2p";
 import { SeededRandom, randomBelow } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { OPEN_NOISE } from "../../src/admission/encrypter.ts";
+import { encodeMeshName } from "../../src/codec/admission-codec.ts";
 import { FRAME_HEADER_BYTES, writeFrameHeader } from "../../src/codec/framing.ts";
 import { encodeLinkMessage, encodeMemberMessage, encodeNotice } from "../../src/codec/link-codec.ts";
 import { Bed, describe as describeMeshes, full, Probe, until } from "./helpers.ts";
+import { introducing } from "./stranger.ts";
 
 const SEED = 7;
 const random = new SeededRandom(SEED);
@@ -34,7 +36,7 @@ beforeAll(async () => {
   await Promise.all(probes.map((probe) => probe.up()));
   dialer = await createLibp2p({
     transports: [tcp()],
-    connectionEncrypters: [noise()],
+    connectionEncrypters: introducing(OPEN_NOISE, encodeMeshName({ mesh: "default" })),
     streamMuxers: [yamux()],
     connectionMonitor: { enabled: false },
   });

@@ -1,5 +1,6 @@
 import { generateKeyPair } from "@libp2p/crypto/keys";
 import type { Connection, Stream } from "@libp2p/interface";
+import { noise } from "@libp2p/noise";
 import { silentLogger, systemClock } from "@klatsch/kit";
 import { RELAY_LIMITS } from "../../src/core/routing/relay-book.ts";
 import type { RelayLimits } from "../../src/core/routing/relay-book.ts";
@@ -74,6 +75,7 @@ export class TunnelNode implements AsyncDisposable {
   async start(): Promise<this> {
     this.#node = await startNode({
       privateKey: await generateKeyPair("Ed25519"),
+      encrypters: [noise()],
       listen: this.#listen,
       announce: [],
       membersMax: 64,

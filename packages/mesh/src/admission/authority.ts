@@ -1,0 +1,257 @@
+import { randomBytes } from "node:crypto";
+import { mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { systemClock } from "@klatsch/kit";
+import type { Clock } from "@klatsch/kit";
+import { z } from "zod";
+import { PEER_PATTERN } from "../codec/record-codec.ts";
+import { hashOfKey, meshIdOf, SERIAL_PATTERN } from "../codec/statement-codec.ts";
+import { CERTIFICATE_LIFE_MS_MAX, ROTATION_OVERLAP_MS_MAX } from "../core/trust/statements.ts";
+import type {
+  Credentials,
+  Delegation,
+  Endorsed,
+  Revocation,
+  Signed,
+  Validity,
+} from "../core/trust/statements.ts";
+import { MeshError } from "../errors.ts";
+import { makeKey, readKey } from "../host/key-file.ts";
+import { isMissing, readAuthorityFile, writeAuthorityFile } from "./authority-file.ts";
+import type { AuthorityFile } from "./authority-file.ts";
+import { parseWith, certificateSchema } from "./certificate-options.ts";
+import type { CertificateInit } from "./certificate-options.ts";
+import { credentialsText } from "./credentials.ts";
+import { sealStatement, signingKey } from "./envelope.ts";
+import type { SigningKey } from "./envelope.ts";
+import { noticesText } from "./notices.ts";
+
+const DAY_MS: number = 24 * 60 * 60 * 1_000;
+const CERTIFICATE_LIFE_MS: number = 90 * DAY_MS;
+const DELEGATION_LIFE_MS: number = 365 * DAY_MS;
+const ADMIN_KEY_FILE = "admin.key";
+/** Of root number 0, 1, …: the highest is the committed next one, which belongs elsewhere until it is used. */
+const rootKeyFile = (seq: number): string => `root-${seq}.key`;
+
+/** Where a mesh's root or admin key is. */
+export interface AuthorityInit {
+  /** Directory of the key and of `mesh.json`. */
+  readonly directory: string;
+  /** For tests. Default: the machine's clock. */
+  readonly clock?: Clock | undefined;
+}
+
+/** Holds the root key of a mesh, or an admin key that the root delegated to. Belongs on no node. */
+export interface MeshAuthority {
+  /** 64 hexadecimal digits; stays the same for ever. */
+  readonly meshId: string;
+  readonly role: "root" | "admin";
+  /** The key's own peer id, as revocations and `adopt` name it. */
+  readonly keyId: string;
+  /**
+   * A membership certificate, as text: one line for the node's `certificate` option or file.
+   * @throws MeshError `INVALID_OPTIONS`.
+   */
+  issueCertificate(init: CertificateInit): string;
+  /**
+   * Ends a peer or admin key (`12D3KooW…`) or one certificate (its serial), for ever. The text goes to any running member
+   * (`mesh.admission.publish`), which tells all others. @throws MeshError `INVALID_OPTIONS`.
+   */
+  revoke(subject: string): Promise<string>;
+  /**
+   * Makes an admin key in `directory`, or prolongs the one in it: it may issue and revoke for `lifeMs` (default 365 days).
+   * @throws MeshError `AUTHORITY_INVALID` without the root key.
+   */
+  delegate(init: { readonly directory: string; readonly lifeMs?: number | undefined }): Promise<void>;
+  /**
+   * The next root takes over; the old one counts for `overlapMs` more (default 30 days, 0 if it was stolen). The text is to be
+   * published like a revocation; after the overlap only what the new root or its admins signed is valid.
+   * @throws MeshError `AUTHORITY_INVALID` if the next root's key file is not there.
+   */
+  rotate(init?: { readonly overlapMs?: number | undefined }): Promise<string>;
+}
+
+/**
+ * Makes a new mesh: its root key and the key that will replace it, mode 0600. Move `root-1.key` somewhere safe: it is
+ * needed for `rotate` only, and whoever steals `root-0.key` alone can be shut out with it.
+ * @throws MeshError `AUTHORITY_INVALID` if the directory holds a mesh already.
+ */
+export async function createMeshRoot(init: AuthorityInit): Promise<MeshAuthority> {
+  const { directory } = init;
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  if (!(await isMissing(directory))) {
+    throw new MeshError("AUTHORITY_INVALID", `${directory} holds the keys of a mesh already`);
+  }
+  // A creation that was cut short left keys that nobody has seen: they are as good as new ones.
+  const root = await rootKey(directory, 0, true);
+  const next = await rootKey(directory, 1, true);
+  const genesis = { root: root.id, nextHash: hashOfKey(next.id) };
+  await writeAuthorityFile(directory, { genesis, rotations: [], delegation: undefined, revocations: [] });
+  return await openAuthority(init);
+}
+
+/** Opens the directory of a root or admin key. @throws MeshError `AUTHORITY_INVALID`, `IDENTITY_DAMAGED`. */
+export async function openAuthority({ directory, clock }: AuthorityInit): Promise<MeshAuthority> {
+  const file = await readAuthorityFile(directory);
+  const key =
+    file.delegation === undefined
+      ? await rootKey(directory, file.rotations.length, false)
+      : await adminKey(directory);
+  if (file.delegation !== undefined && file.delegation.body.key !== key.id) {
+    throw new MeshError(
+      "AUTHORITY_INVALID",
+      `${directory}: mesh.json is of another key than ${ADMIN_KEY_FILE}`,
+    );
+  }
+  return new KeyAuthority(directory, file, key, clock ?? systemClock);
+}
+
+class KeyAuthority implements MeshAuthority {
+  readonly meshId: string;
+  readonly #directory: string;
+  readonly #clock: Clock;
+  #file: AuthorityFile;
+  #key: SigningKey;
+
+  constructor(directory: string, file: AuthorityFile, key: SigningKey, clock: Clock) {
+    this.meshId = meshIdOf(file.genesis);
+    this.#directory = directory;
+    this.#file = file;
+    this.#key = key;
+    this.#clock = clock;
+  }
+
+  get role(): "root" | "admin" {
+    return this.#file.delegation === undefined ? "root" : "admin";
+  }
+
+  get keyId(): string {
+    return this.#key.id;
+  }
+
+  issueCertificate(init: CertificateInit): string {
+    const options = parseWith(certificateSchema, init);
+    const { peer, name, cloud, tags, capabilities } = options;
+    if (this.#file.revocations.some(({ statement }) => statement.body.subject === peer)) {
+      throw new MeshError("INVALID_OPTIONS", `peer: ${peer} was revoked; give the node a new key`);
+    }
+    const serial = randomBytes(16).toString("hex");
+    const validity = this.#validity(options.lifeMs ?? CERTIFICATE_LIFE_MS, this.#file.delegation?.body);
+    const body = { mesh: this.meshId, peer, name, cloud, tags, capabilities, ...validity, serial };
+    const credentials: Credentials = {
+      mesh: this.meshId,
+      genesis: this.#file.genesis,
+      rotations: this.#file.rotations,
+      certificate: this.#endorse(sealStatement("certificate", body, this.#key)),
+      renewal: undefined,
+    };
+    return credentialsText(credentials);
+  }
+
+  async revoke(subject: string): Promise<string> {
+    if (!PEER_PATTERN.test(subject) && !SERIAL_PATTERN.test(subject)) {
+      throw new MeshError(
+        "INVALID_OPTIONS",
+        "subject: must be a peer id (12D3KooW…) or a certificate's serial",
+      );
+    }
+    const entry = this.#revocation({ mesh: this.meshId, subject, atWallMs: this.#nowWallMs() });
+    await this.#save({ ...this.#file, revocations: [...this.#file.revocations, entry] });
+    return noticesText([], [entry]);
+  }
+
+  async delegate(init: { readonly directory: string; readonly lifeMs?: number | undefined }): Promise<void> {
+    this.#requireRoot("only the root can delegate");
+    const { directory } = init;
+    const lifeMs = parseWith(lifeSchema, init.lifeMs) ?? DELEGATION_LIFE_MS;
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    if (!(await isMissing(directory))) {
+      const there = await readAuthorityFile(directory);
+      if (there.delegation === undefined || meshIdOf(there.genesis) !== this.meshId)
+        throw new MeshError(
+          "AUTHORITY_INVALID",
+          `${directory} holds keys that are no admin key of this mesh`,
+        );
+    }
+    const advice = "remove it to make a new one";
+    const key = signingKey(
+      (await readKey(directory, ADMIN_KEY_FILE, advice)) ?? (await makeKey(directory, ADMIN_KEY_FILE)),
+    );
+    const body: Delegation = { mesh: this.meshId, key: key.id, ...this.#validity(lifeMs) };
+    const delegation = sealStatement("delegation", body, this.#key);
+    await writeAuthorityFile(directory, { ...this.#file, delegation });
+  }
+
+  async rotate(init: { readonly overlapMs?: number | undefined } = {}): Promise<string> {
+    this.#requireRoot("only the root can be replaced");
+    const overlapMs = parseWith(overlapSchema, init.overlapMs) ?? ROTATION_OVERLAP_MS_MAX;
+    const { rotations } = this.#file;
+    const seq = rotations.length + 1;
+    const key = await rootKey(this.#directory, seq, false);
+    const next = await rootKey(this.#directory, seq + 1, true);
+    const atWallMs = this.#nowWallMs();
+    const body = { mesh: this.meshId, seq, key: key.id, keyHash: hashOfKey(key.id) };
+    const rotation = sealStatement(
+      "rotation",
+      { ...body, nextHash: hashOfKey(next.id), atWallMs, overlapMs },
+      key,
+    );
+    this.#key = key;
+    // Whoever joins after the overlap would not believe the old root's revocations.
+    const revocations = this.#file.revocations.map(({ statement }) => this.#revocation(statement.body));
+    await this.#save({ ...this.#file, rotations: [...rotations, rotation], revocations });
+    return noticesText([rotation], revocations);
+  }
+
+  #revocation(body: Revocation): Endorsed<Revocation> {
+    return this.#endorse(sealStatement("revocation", body, this.#key));
+  }
+
+  #endorse<Body>(statement: Signed<Body>): Endorsed<Body> {
+    return { statement, delegation: this.#file.delegation };
+  }
+
+  /** From now on; never beyond what the issuer itself may do. */
+  #validity(lifeMs: number, within?: Validity): Validity {
+    const notBeforeWallMs = this.#nowWallMs();
+    const notAfterWallMs = Math.min(notBeforeWallMs + lifeMs, within?.notAfterWallMs ?? Infinity);
+    if (notAfterWallMs <= notBeforeWallMs) {
+      throw new MeshError(
+        "AUTHORITY_INVALID",
+        "this admin key has run out; have the root delegate to it again",
+      );
+    }
+    return { notBeforeWallMs, notAfterWallMs };
+  }
+
+  async #save(file: AuthorityFile): Promise<void> {
+    await writeAuthorityFile(this.#directory, file);
+    this.#file = file;
+  }
+
+  #requireRoot(what: string): void {
+    if (this.role !== "root") throw new MeshError("AUTHORITY_INVALID", `${this.#directory}: ${what}`);
+  }
+
+  #nowWallMs(): number {
+    return Math.floor(this.#clock.now().wallMs);
+  }
+}
+
+const lifeSchema = z.number().int().min(60_000).max(CERTIFICATE_LIFE_MS_MAX).optional();
+const overlapSchema = z.number().int().min(0).max(ROTATION_OVERLAP_MS_MAX).optional();
+
+async function rootKey(directory: string, seq: number, makes: boolean): Promise<SigningKey> {
+  const name = rootKeyFile(seq);
+  const key = await readKey(directory, name, "restore it from a backup");
+  if (key !== undefined) return signingKey(key);
+  if (!makes) throw new MeshError("AUTHORITY_INVALID", `${join(directory, name)} is needed and not there`);
+  return signingKey(await makeKey(directory, name));
+}
+
+async function adminKey(directory: string): Promise<SigningKey> {
+  const key = await readKey(directory, ADMIN_KEY_FILE, "have the root delegate to a new one");
+  if (key === undefined)
+    throw new MeshError("AUTHORITY_INVALID", `${join(directory, ADMIN_KEY_FILE)} is not there`);
+  return signingKey(key);
+}

@@ -1,0 +1,337 @@
+import type { Logger, Random } from "@klatsch/kit";
+import {
+  cutNotices,
+  decodeAdmissionMessage,
+  encodeAdmissionMessage,
+  encodeDecision,
+  encodeIntroduction,
+} from "../codec/admission-codec.ts";
+import type { AdmissionMessage, HandshakeMessage, Notices } from "../codec/admission-codec.ts";
+import { encodeCredentials } from "../codec/credentials-codec.ts";
+import { CLOCK_SKEW_MS, grants } from "../core/trust/statements.ts";
+import type { Credentials, Validity } from "../core/trust/statements.ts";
+import type { Admitted } from "../core/trust/trust.ts";
+import { MeshError } from "../errors.ts";
+import type { AdmissionControl, AdmissionPorts, Description, MemberCertificate } from "./control.ts";
+import { openCredentials } from "./credentials.ts";
+import { CERTIFICATE_NOISE } from "./encrypter.ts";
+import type { Handshake, Refusal } from "./encrypter.ts";
+import type { SigningKey } from "./envelope.ts";
+import type { LearntNotices, MemberTrust } from "./member-trust.ts";
+import type { SharedPolicy } from "../host/state-host.ts";
+import { certifiedPolicy } from "./shared-policy.ts";
+import { noticesOf, parseNoticesText } from "./notices.ts";
+import { Renewals } from "./renewals.ts";
+
+/** Peers whose certificates are remembered, linked or not: twice what a mesh can have. */
+const ADMITTED_MAX = 8_192;
+/** Certificates are looked at again after this long at the latest: a wall clock may be set, in milliseconds. */
+const REVIEW_MS_MAX: number = 60 * 60 * 1_000;
+const NOTHING: Notices = { rotations: [], revocations: [] };
+
+export interface CertificatesInit {
+  readonly own: Credentials;
+  readonly key: SigningKey;
+  readonly memberTrust: MemberTrust;
+  readonly dataDir: string;
+  readonly logger: Logger;
+  readonly random: Random;
+  readonly ports: AdmissionPorts;
+}
+
+/** Only peers with a certificate of the mesh are let in, for as long as it holds. */
+export class CertificateAdmission implements AdmissionControl {
+  readonly mode = "certificate";
+  readonly protocol: string = CERTIFICATE_NOISE;
+  readonly #init: CertificatesInit;
+  readonly #admitted = new Map<string, Admitted>();
+  readonly #renewals: Renewals;
+  #timer: NodeJS.Timeout | undefined;
+  #stopped = false;
+
+  constructor(init: CertificatesInit) {
+    this.#init = init;
+    this.#renewals = new Renewals({
+      ...init,
+      peers: () => init.ports.linked().flatMap((peer) => this.#admitted.get(peer) ?? []),
+      send: (peer, message) => this.#send(peer, message),
+      saved: (credentials) => this.#tellAll({ type: "credentials", credentials }),
+    });
+  }
+
+  get meshId(): string {
+    return this.#init.own.mesh;
+  }
+
+  begin(peer: string): Handshake {
+    const { memberTrust, ports } = this.#init;
+    let theirs: Extract<HandshakeMessage, { type: "introduction" }> | undefined;
+    return {
+      introduction: () =>
+        encodeIntroduction({
+          wallMs: Math.floor(ports.wallMs()),
+          digest: memberTrust.trust.revocations.digest,
+          credentials: encodeCredentials(this.#renewals.own),
+        }),
+      judge: (message) => {
+        theirs = message?.type === "introduction" ? message : undefined;
+        return theirs === undefined
+          ? unreadable(message)
+          : this.#judge(peer, theirs.credentials, theirs.wallMs);
+      },
+      decision: (refusal) => {
+        const { revocations, roots } = memberTrust.trust;
+        const isTold = refusal === undefined && theirs?.digest !== revocations.digest;
+        // The first of many; the rest follows on the link.
+        const [notices = NOTHING] = isTold ? cutNotices(noticesOf(roots.rotations, revocations.list())) : [];
+        const wallMs = Math.floor(ports.wallMs());
+        return encodeDecision({ refusal: refusal?.code, detail: "", wallMs, notices });
+      },
+      conclude: (message) => this.#conclude(peer, message),
+    };
+  }
+
+  onRefused(peer: string | undefined, refusal: Refusal): void {
+    this.#init.ports.refused(peer, refusal);
+  }
+
+  start(): void {
+    this.#review();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+  }
+
+  isAdmitted(peer: string): boolean {
+    return this.#admitted.has(peer);
+  }
+
+  isDescribed({ peer, name, cloud, tags }: Description): boolean {
+    const certificate = this.#admitted.get(peer)?.certificate;
+    if (certificate === undefined) return false;
+    return certificate.name === name && certificate.cloud === cloud && isSameRecord(certificate.tags, tags);
+  }
+
+  onLinkUp(peer: string): void {
+    const { revocations, roots } = this.#init.memberTrust.trust;
+    this.#send(peer, { type: "digest", digest: revocations.digest, seq: roots.seq });
+    this.#review();
+  }
+
+  onFrame(peer: string, payload: Uint8Array): boolean {
+    const message = decodeAdmissionMessage(payload);
+    if (message === undefined) return false;
+    switch (message.type) {
+      case "digest":
+        this.#answerDigest(peer, message);
+        return true;
+      case "notices":
+        return this.#learn(message.notices, peer);
+      case "credentials":
+        return this.#judge(peer, message.credentials, undefined)?.code !== "TAMPERED";
+      case "renew": {
+        const member = this.#admitted.get(peer);
+        if (member !== undefined) this.#renewals.onAsked(member, this.#wallMs());
+        return true;
+      }
+      case "renewed":
+        return this.#renewals.onRenewed(message, this.#wallMs());
+    }
+  }
+
+  can(peer: string, capability: string): boolean {
+    return grants(this.certificate(peer)?.capabilities ?? [], capability);
+  }
+
+  certificate(peer: string): MemberCertificate | undefined {
+    const admitted =
+      peer === this.#init.key.id ? this.#renewals.admitted(this.#wallMs()) : this.#admitted.get(peer);
+    return admitted === undefined ? undefined : memberCertificate(admitted);
+  }
+
+  async publish(text: string): Promise<void> {
+    const notices = parseNoticesText(text);
+    if (notices === undefined)
+      throw new MeshError("INVALID_OPTIONS", "the text is no revocation or rotation");
+    const learnt = this.#init.memberTrust.learn(notices, this.#wallMs());
+    await this.#spread(learnt, undefined);
+    if (learnt.bad || learnt.refused.length > 0) {
+      const why = learnt.refused.join(", ") || "a signature is wrong";
+      throw new MeshError("INVALID_OPTIONS", `not all of the text was taken (${why}): is it of this mesh?`);
+    }
+  }
+
+  policy(prefixes: Readonly<Record<string, string>> | undefined): SharedPolicy {
+    return certifiedPolicy(prefixes, {
+      credential: () => encodeCredentials(this.#renewals.own),
+      judge: (credential, writer, atWallMs) => {
+        const found = openCredentials(credential, this.meshId);
+        if (found === undefined || found === "foreign") return undefined;
+        const verdict = this.#init.memberTrust.trust.judge(found, writer, atWallMs);
+        if ("code" in verdict) return undefined;
+        return (capability) => grants(verdict.admitted.certificate.capabilities, capability);
+      },
+    });
+  }
+
+  // ── judging ────────────────────────────────────────────────────────────────────────────────────
+
+  #judge(peer: string, credentials: Uint8Array, theirWallMs: number | undefined): Refusal | undefined {
+    const { memberTrust } = this.#init;
+    const found = openCredentials(credentials, this.meshId);
+    if (found === undefined) return refusal("TAMPERED", "a signature is wrong");
+    if (found === "foreign") return refusal("FOREIGN_MESH", "the certificate is of another mesh");
+    const { seq } = memberTrust.trust.roots;
+    const wallMs = this.#wallMs();
+    const verdict = memberTrust.trust.judge(found, peer, wallMs);
+    if (memberTrust.trust.roots.seq > seq) this.#rotated();
+    if ("code" in verdict) {
+      this.#admitted.delete(peer);
+      return refusal(verdict.code, clocks(verdict.validity, wallMs, theirWallMs));
+    }
+    this.#admitted.delete(peer); // So that the map is in order of age.
+    this.#admitted.set(peer, verdict.admitted);
+    const [oldest] = this.#admitted.keys();
+    if (oldest !== undefined && this.#admitted.size > ADMITTED_MAX) this.#admitted.delete(oldest);
+    this.#arm();
+    return undefined;
+  }
+
+  #conclude(peer: string, message: HandshakeMessage | undefined): Refusal | undefined {
+    if (message?.type !== "decision") return unreadable(message);
+    if (message.refusal !== undefined) {
+      const detail = message.detail || clocks(undefined, this.#wallMs(), message.wallMs);
+      return { code: message.refusal, detail, byUs: false };
+    }
+    if (!this.#learn(message.notices, peer)) return refusal("TAMPERED", "a revocation is signed wrongly");
+    // It may just have told us so of itself.
+    return this.#admitted.has(peer) ? undefined : refusal("REVOKED", "the certificate was revoked");
+  }
+
+  /** Looks at everybody again: what was learnt, or the time, may have ended a certificate. */
+  #review(): void {
+    if (this.#stopped) return;
+    const { memberTrust, ports } = this.#init;
+    const wallMs = this.#wallMs();
+    for (const [peer, { credentials }] of this.#admitted) {
+      const verdict = memberTrust.trust.judge(credentials, peer, wallMs);
+      if (!("code" in verdict)) {
+        this.#admitted.set(peer, verdict.admitted);
+        continue;
+      }
+      this.#admitted.delete(peer);
+      this.#init.logger.warn("a member's certificate holds no more", { peerId: peer, code: verdict.code });
+      ports.disconnect(peer, `certificate: ${verdict.code}`);
+    }
+    if (this.#renewals.isRevoked(wallMs)) {
+      this.stop();
+      ports.failed(new MeshError("REVOKED", "this node's key or certificate was revoked; it needs new ones"));
+      return;
+    }
+    this.#renewals.review(wallMs);
+    this.#arm();
+  }
+
+  #arm(): void {
+    if (this.#stopped) return;
+    clearTimeout(this.#timer);
+    const wallMs = this.#wallMs();
+    let nextWallMs = Math.min(wallMs + REVIEW_MS_MAX, this.#renewals.nextWallMs(wallMs));
+    for (const { notAfterWallMs } of this.#admitted.values())
+      nextWallMs = Math.min(nextWallMs, notAfterWallMs + CLOCK_SKEW_MS + 1);
+    this.#timer = setTimeout(() => this.#review(), Math.max(1, Math.ceil(nextWallMs - wallMs)));
+    this.#timer.unref();
+  }
+
+  // ── revocations and rotations ──────────────────────────────────────────────────────────────────
+
+  #answerDigest(peer: string, theirs: { readonly digest: string; readonly seq: number }): void {
+    const { revocations, roots } = this.#init.memberTrust.trust;
+    const rotations = theirs.seq < roots.seq ? roots.rotations : [];
+    const known = theirs.digest === revocations.digest ? [] : revocations.list();
+    if (rotations.length + known.length === 0) return;
+    for (const notices of cutNotices(noticesOf(rotations, known)))
+      this.#send(peer, { type: "notices", notices });
+  }
+
+  /** `false`: something in it is signed wrongly. */
+  #learn(notices: Notices, from: string): boolean {
+    const learnt = this.#init.memberTrust.learn(notices, this.#wallMs());
+    for (const outcome of learnt.refused)
+      this.#init.logger.warn("a revocation or rotation was not taken", { from, outcome });
+    this.#spread(learnt, from).catch((error: unknown) =>
+      this.#init.logger.error("revocations cannot be saved", { err: error }),
+    );
+    return !learnt.bad;
+  }
+
+  async #spread({ fresh, revoked }: LearntNotices, from: string | undefined): Promise<void> {
+    if (fresh.rotations.length + fresh.revocations.length === 0) return;
+    this.#review();
+    for (const { subject } of revoked) this.#init.ports.revoked(subject);
+    for (const peer of this.#init.ports.linked()) {
+      if (peer === from) continue;
+      for (const notices of cutNotices(fresh)) this.#send(peer, { type: "notices", notices });
+    }
+    await this.#init.memberTrust.save();
+  }
+
+  /** A peer showed rotations we did not know. */
+  #rotated(): void {
+    const { memberTrust, logger } = this.#init;
+    const { rotations } = memberTrust.trust.roots;
+    const fresh = noticesOf(rotations, []);
+    this.#spread({ fresh, revoked: [], bad: false, refused: [] }, undefined).catch((error: unknown) =>
+      logger.error("rotations cannot be saved", { err: error }),
+    );
+  }
+
+  #tellAll(message: AdmissionMessage): void {
+    for (const peer of this.#init.ports.linked()) this.#send(peer, message);
+  }
+
+  #send(peer: string, message: AdmissionMessage): void {
+    this.#init.ports.send(peer, encodeAdmissionMessage(message));
+  }
+
+  #wallMs(): number {
+    return this.#init.ports.wallMs();
+  }
+}
+
+function memberCertificate({ certificate, notAfterWallMs }: Admitted): MemberCertificate {
+  const { peer, name, cloud, tags, capabilities, serial, notBeforeWallMs } = certificate;
+  return { peerId: peer, name, cloud, tags, capabilities, serial, notBeforeWallMs, notAfterWallMs };
+}
+
+function refusal(code: Refusal["code"], detail: string): Refusal {
+  return { code, detail, byUs: true };
+}
+
+function unreadable(message: HandshakeMessage | undefined): Refusal {
+  if (message?.type === "foreign")
+    return refusal("PROTOCOL_VERSION", `handshake version ${message.version} is not spoken here`);
+  return refusal("TAMPERED", "a message of the handshake cannot be read");
+}
+
+/** Where time matters, a person needs to see whose clock is off. */
+function clocks(validity: Validity | undefined, ourWallMs: number, theirWallMs: number | undefined): string {
+  const parts: string[] = [];
+  if (validity !== undefined)
+    parts.push(`valid from ${instant(validity.notBeforeWallMs)} to ${instant(validity.notAfterWallMs)}`);
+  parts.push(`our clock says ${instant(ourWallMs)}`);
+  if (theirWallMs !== undefined) parts.push(`the peer's ${instant(theirWallMs)}`);
+  return parts.join(", ");
+}
+
+function instant(wallMs: number): string {
+  const date = new Date(wallMs);
+  return Number.isNaN(date.getTime()) ? `${wallMs}` : date.toISOString();
+}
+
+function isSameRecord(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
+}

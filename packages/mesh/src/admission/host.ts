@@ -1,0 +1,111 @@
+import type { Clock, Logger } from "@klatsch/kit";
+import type { MeshError } from "../errors.ts";
+import type { Identity } from "../host/identity.ts";
+import type { Links } from "../host/links.ts";
+import type { LinkNode } from "../host/node.ts";
+import type { MeshOptions } from "../options.ts";
+import { openAdmission } from "./admission.ts";
+import type { OpenedAdmission } from "./admission.ts";
+import type { AdmissionControl, AdmissionPorts } from "./control.ts";
+import { admissionEncrypters } from "./encrypter.ts";
+import type { EncrypterFactory, Refusal } from "./encrypter.ts";
+
+/** What the mesh around admission provides, once it is there. */
+interface MeshAround {
+  links(): Links | undefined;
+  node(): LinkNode | undefined;
+  refused(peer: string | undefined, refusal: Refusal): void;
+  revoked(peer: string): void;
+  expiring(notAfterWallMs: number, daysLeft: number): void;
+  renewed(notAfterWallMs: number): void;
+  failed(error: MeshError): void;
+}
+
+/** Joins admission to the links, the libp2p node and the events of one mesh. */
+export class AdmissionHost implements AdmissionPorts {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  #opened: OpenedAdmission | undefined;
+  #around: MeshAround | undefined;
+
+  private constructor(options: MeshOptions) {
+    this.#clock = options.clock;
+    this.#logger = options.logger;
+  }
+
+  /** @throws MeshError `INVALID_OPTIONS`, `CERTIFICATE_INVALID`, `REVOKED`. */
+  static async open(options: MeshOptions, { privateKey }: Identity): Promise<AdmissionHost> {
+    const host = new AdmissionHost(options);
+    const { admission, dataDir, logger, random } = options;
+    host.#opened = await openAdmission({
+      ...{ admission, dataDir, logger, random, privateKey, asked: options, ports: host },
+    });
+    return host;
+  }
+
+  get control(): AdmissionControl {
+    return this.#present().control;
+  }
+
+  /** What the node and its mesh are called. */
+  get description(): OpenedAdmission["description"] {
+    return this.#present().description;
+  }
+
+  get encrypters(): EncrypterFactory[] {
+    return admissionEncrypters(this.control);
+  }
+
+  attach(around: MeshAround): void {
+    this.#around = around;
+  }
+
+  // ── what admission asks for ────────────────────────────────────────────────────────────────────
+
+  wallMs(): number {
+    return this.#clock.now().wallMs;
+  }
+
+  linked(): readonly string[] {
+    return this.#around?.links()?.upPeers() ?? [];
+  }
+
+  send(peer: string, payload: Uint8Array): void {
+    this.#around?.links()?.sendAdmission(peer, payload);
+  }
+
+  disconnect(peer: string, reason: string): void {
+    this.#around?.links()?.disconnect(peer, reason);
+    for (const connection of this.#around?.node()?.connections() ?? []) {
+      if (connection.remotePeer.toString() === peer) connection.abort(new Error(reason));
+    }
+  }
+
+  refused(peer: string | undefined, refusal: Refusal): void {
+    this.#around?.refused(peer, refusal);
+  }
+
+  revoked(peer: string): void {
+    this.#logger.warn("revoked", { subject: peer });
+    this.#around?.revoked(peer);
+  }
+
+  expiring(notAfterWallMs: number, daysLeft: number): void {
+    this.#logger.warn("this node's certificate is about to end", { notAfterWallMs, daysLeft });
+    this.#around?.expiring(notAfterWallMs, daysLeft);
+  }
+
+  renewed(notAfterWallMs: number): void {
+    this.#logger.info("this node's certificate was renewed", { notAfterWallMs });
+    this.#around?.renewed(notAfterWallMs);
+  }
+
+  failed(error: MeshError): void {
+    this.#around?.failed(error);
+  }
+
+  #present(): OpenedAdmission {
+    if (this.#opened === undefined) throw new Error("admission is not open");
+    return this.#opened;
+  }
+}

@@ -1,0 +1,179 @@
+import type { Ed25519PrivateKey } from "@libp2p/interface";
+import { createMesh } from "@klatsch/mesh";
+import type { LinkRefusal, Mesh } from "@klatsch/mesh";
+import { describe, expect, it } from "vitest";
+import { credentialsText } from "../../src/admission/credentials.ts";
+import { encodeIntroduction } from "../../src/codec/admission-codec.ts";
+import { DAY_MS, HOUR_MS, read, TestClock } from "../admission/keys.ts";
+import { CertifiedBed } from "./certified-bed.ts";
+import { full, next, until } from "./helpers.ts";
+import { Stranger } from "./stranger.ts";
+
+/** An introduction by credentials of any kind. */
+function introduce(certificate: string): Uint8Array {
+  const credentials = Buffer.from(certificate, "base64url");
+  return encodeIntroduction({ wallMs: Date.now(), digest: "0", credentials });
+}
+
+/** Has somebody dial `a` by an introduction, and tells how `a` took it. */
+async function refusedBy(
+  a: Mesh,
+  key: Ed25519PrivateKey,
+  certificate: string,
+): Promise<{ readonly code: LinkRefusal; readonly reason: string; readonly served: readonly string[] }> {
+  await using stranger = await Stranger.impostor(key, introduce(certificate));
+  const told = next(a, "link:refused");
+  await stranger.tryEverything(a.addresses()[0] ?? "");
+  const { code, reason, peerId } = await told;
+  expect(peerId).toBe(stranger.peerId);
+  expect(stranger.connections).toBe(0);
+  return { code, reason, served: stranger.served };
+}
+
+describe("a mesh of certificates", () => {
+  it("lets three members in that have certificates, and takes their names from these", async () => {
+    await using bed = new CertifiedBed();
+    const certified = { cloud: "north", tags: { disk: "fast" }, capabilities: ["queue"] };
+    const a = await bed.certified("a", {}, certified);
+    const b = await bed.certified("b", { bootstrap: a.addresses() });
+    const c = await bed.certified("c", { bootstrap: a.addresses() });
+    await full(a, b, c);
+    expect(b.member(a.peerId)).toMatchObject({ name: "a", cloud: "north", tags: { disk: "fast" } });
+    expect(a.admission).toMatchObject({ mode: "certificate", meshId: b.admission.meshId });
+    expect(b.admission.certificate(a.peerId)).toMatchObject({ name: "a", capabilities: ["queue"] });
+    expect([b.admission.can(a.peerId, "queue"), b.admission.can(a.peerId, "state:admin")]).toEqual([
+      true,
+      false,
+    ]);
+    expect([b.admission.can(c.peerId, "anything"), b.admission.can(c.peerId, "ca")]).toEqual([true, false]);
+    expect(b.admission.can("12D3KooWnobody", "queue")).toBe(false);
+  });
+
+  it("refuses an ordinary libp2p node and serves it nothing, whoever dials", async () => {
+    await using bed = new CertifiedBed();
+    const a = await bed.certified("a");
+    await using stranger = await Stranger.stock();
+    const told = next(a, "link:refused");
+    await stranger.tryEverything(a.addresses()[0] ?? "");
+    expect(await told).toMatchObject({ code: "NO_CERTIFICATE", peerId: undefined });
+    const b = await bed.certified("b", { bootstrap: stranger.addresses() });
+    expect(await next(b, "link:refused")).toMatchObject({ code: "NO_CERTIFICATE", peerId: stranger.peerId });
+    expect([stranger.served, stranger.connections]).toEqual([[], 0]);
+    expect(a.stats().linksRefused).toBe(1);
+  });
+
+  it("refuses what is expired and not yet valid, showing both clocks, and allows for five minutes", async () => {
+    await using bed = new CertifiedBed();
+    const clock = new TestClock();
+    const root = await bed.authority("root", clock);
+    const certificate = await bed.certificate("b", { lifeMs: HOUR_MS }, root);
+    const key = await bed.key("b");
+    const later = new TestClock(clock.wallMs + HOUR_MS + 6 * 60_000);
+    const a = await bed.certified("a", { clock: later });
+    const expired = await refusedBy(a, key, certificate);
+    expect(expired).toMatchObject({ code: "EXPIRED", served: [] });
+    expect(expired.reason).toContain("to 2030-01-01T01:00:00.000Z, our clock says 2030-01-01T01:06:00.000Z");
+    expect(expired.reason).toMatch(/the peer's 20\d\d-/);
+    later.wallMs = clock.wallMs - 6 * 60_000;
+    expect(await refusedBy(a, key, certificate)).toMatchObject({ code: "NOT_YET_VALID", served: [] });
+    for (const wallMs of [clock.wallMs - 4 * 60_000, clock.wallMs + HOUR_MS + 4 * 60_000]) {
+      later.wallMs = wallMs;
+      await using stranger = await Stranger.impostor(key, introduce(certificate));
+      await stranger.tryEverything(a.addresses()[0] ?? "");
+      expect(stranger.connections).toBe(1);
+    }
+  });
+
+  it("refuses what another mesh issued, what was changed, and what is somebody else's", async () => {
+    await using bed = new CertifiedBed();
+    const a = await bed.certified("a");
+    const key = await bed.key("b");
+    const foreign = await bed.certificate("b", {}, await bed.authority("other"));
+    expect(await refusedBy(a, key, foreign)).toMatchObject({ code: "FOREIGN_MESH", served: [] });
+    const good = read(await bed.certificate("b"));
+    const other = await bed.certificate("c");
+    expect(await refusedBy(a, key, other)).toMatchObject({ code: "WRONG_PEER", served: [] });
+    // The mesh's genesis with a certificate that another root signed for the same peer.
+    const mixed = credentialsText({ ...good, certificate: read(foreign).certificate });
+    expect(await refusedBy(a, key, mixed)).toMatchObject({ code: "FOREIGN_MESH", served: [] });
+    const envelope = Buffer.from(good.certificate.statement.envelope, "base64url");
+    for (let at = 5; at < envelope.length; at += 41) {
+      const changed = Buffer.from(envelope);
+      changed[at] = (changed[at] ?? 0) ^ 1;
+      const statement = { ...good.certificate.statement, envelope: changed.toString("base64url") };
+      const tampered = credentialsText({ ...good, certificate: { ...good.certificate, statement } });
+      expect(await refusedBy(a, key, tampered)).toMatchObject({ code: "TAMPERED", served: [] });
+    }
+    await using stranger = await Stranger.impostor(key, Buffer.from("good morning"));
+    const told = next(a, "link:refused");
+    await stranger.tryEverything(a.addresses()[0] ?? "");
+    expect(await told).toMatchObject({ code: "TAMPERED" });
+  });
+
+  it("closes the links of a revoked member everywhere, and lets it in no more, restarts included", async () => {
+    await using bed = new CertifiedBed();
+    const root = await bed.authority();
+    const certificates = { b: await bed.certificate("b"), c: await bed.certificate("c") };
+    const a = await bed.certified("a");
+    const b = await bed.certified("b", { bootstrap: a.addresses() });
+    const c = await bed.certified("c", { bootstrap: a.addresses() });
+    await full(a, b, c);
+    const gone = [a, b].map((mesh) => next(mesh, "link:down"));
+    const told = next(b, "member:revoked");
+    const itself = next(c, "link:refused");
+    await a.admission.publish(await root.revoke(c.peerId));
+    expect((await Promise.all(gone)).map(({ peerId }) => peerId)).toEqual([c.peerId, c.peerId]);
+    expect(await told).toEqual({ subject: c.peerId });
+    expect(await itself).toMatchObject({ code: "REVOKED" });
+    expect(b.admission.can(c.peerId, "queue")).toBe(false);
+    await b.stop();
+    const restarted = await bed.mesh("b", { name: undefined, admission: { certificate: certificates.b } });
+    expect(await refusedBy(restarted, await bed.key("c"), certificates.c)).toMatchObject({ code: "REVOKED" });
+  });
+
+  it("ends a link when the peer's certificate has run out by more than five minutes", async () => {
+    await using bed = new CertifiedBed();
+    const clock = new TestClock();
+    await bed.authority("root", clock);
+    const a = await bed.certified("a", { clock }, { lifeMs: 30 * DAY_MS });
+    const b = await bed.certified("b", { clock, bootstrap: a.addresses() }, { lifeMs: HOUR_MS });
+    await full(a, b);
+    clock.wallMs += HOUR_MS + 4 * 60_000;
+    expect(a.admission.can(b.peerId, "queue")).toBe(true);
+    clock.wallMs += 2 * 60_000;
+    const c = await bed.certified("c", { clock, bootstrap: a.addresses() }); // Any link makes everybody look.
+    expect(await next(a, "link:down")).toMatchObject({ peerId: b.peerId, reason: "certificate: EXPIRED" });
+    await full(a, c);
+  });
+
+  it("refuses to start under another name than the certificate says, or with somebody else's", async () => {
+    await using bed = new CertifiedBed();
+    const certificate = await bed.certificate("a", { cloud: "north" });
+    const dataDir = bed.dataDir("a");
+    const admission = { certificate };
+    for (const wrong of [{ name: "b" }, { cloud: "south" }, { tags: { disk: "fast" } }, { mesh: "blue" }]) {
+      await expect(createMesh({ dataDir, admission, ...wrong })).rejects.toMatchObject({
+        code: "INVALID_OPTIONS",
+      });
+    }
+    await expect(createMesh({ dataDir, admission: { certificate, meshId: "0".repeat(64) } })).rejects.toThrow(
+      /certificate is of mesh/,
+    );
+    const other = { certificate: await bed.certificate("b") };
+    await expect(createMesh({ dataDir, admission: other })).rejects.toMatchObject({
+      code: "CERTIFICATE_INVALID",
+    });
+    await expect(createMesh({ dataDir, admission: "certificate" })).rejects.toThrow(
+      /no certificate is given/,
+    );
+  });
+
+  it("and an open mesh refuse each other, and say which is which", async () => {
+    await using bed = new CertifiedBed();
+    const a = await bed.certified("a");
+    const b = await bed.mesh("b", { bootstrap: a.addresses() });
+    const [atA, atB] = await Promise.all([next(a, "link:refused"), next(b, "link:refused")]);
+    expect([atA.code, atB.code]).toEqual(["ADMISSION_MODE", "ADMISSION_MODE"]);
+    await until([a, b], () => a.stats().links === 0);
+  });
+});
