@@ -150,10 +150,10 @@ function readStateMessage(fields: Fields): StateMessage | undefined {
     case STATE.ownPull:
       return { type: "ownPull", heads: fields.list(ENTRIES_MAX, readHead) };
     case STATE.delta:
-      return { type: "delta", delta: readDelta(fields) };
+      return readPlainDelta(fields);
     case STATE.reset: {
       const delta = readDelta(fields);
-      if (delta.from !== 0 || delta.entries.some(({ value }) => value === undefined)) fields.refuse();
+      if (delta.from !== 0) fields.refuse();
       return { type: "reset", delta };
     }
     case STATE.sharedHeads:
@@ -189,6 +189,13 @@ function readRange(fields: Fields): HeadsRange {
 
 function readHead(fields: Fields): OwnHead {
   return { peer: fields.matching(PEER_PATTERN), boot: fields.count(), version: fields.count() };
+}
+
+function readPlainDelta(fields: Fields): StateMessage {
+  const delta = readDelta(fields);
+  // Deletions before `from` that its owner has forgotten are not in it: that takes a RESET.
+  if (delta.floor > delta.from) fields.refuse();
+  return { type: "delta", delta };
 }
 
 function readDelta(fields: Fields): OwnDelta {

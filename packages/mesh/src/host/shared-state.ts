@@ -80,8 +80,14 @@ export class SharedHost implements SharedState {
     });
   }
 
-  stop(): void {
+  /** Takes no more writes. */
+  close(): void {
     this.#stopped = true;
+  }
+
+  /** What waits still is not on disk, or was not confirmed. */
+  stop(): void {
+    this.close();
     this.#watchers.clear();
     for (const { key, reject } of this.#waiting.values()) {
       const message = `the mesh has stopped before ${key} was on disk`;

@@ -115,9 +115,11 @@ export class StateHost implements MeshState {
     return true;
   }
 
-  /** Ends at once; resolves when the disk is free. */
+  /** Takes no more writes; resolves once what was learnt and written is on disk, and the disk is free. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    this.#shared.close();
+    await new Promise<void>((resolve) => this.#runner.whenIdle(resolve));
     this.#runner.stop();
     this.#watchers.clear();
     this.#shared.stop();

@@ -143,7 +143,7 @@ describe("the codec of gossip state", () => {
     ["a version beyond its end", { to: 5 }],
     ["a version before its beginning", { from: 3 }],
     ["no progress", { from: 7, entries: [] }],
-    ["a floor beyond its end", { floor: 8 }],
+    ["a floor beyond its beginning", { floor: 3 }],
     ["a key twice", { entries: [3, 4].map((version) => ({ key: "a", version, value: undefined })) }],
     ["a key with a space", { entries: [{ key: "a b", version: 3, value: undefined }] }],
     ["a value that is none", { entries: [{ key: "a", version: 3, value: Uint8Array.of(0xc1) }] }],
@@ -154,12 +154,8 @@ describe("the codec of gossip state", () => {
     expect(bytes.map(decodeStateMessage)).toEqual([undefined]);
   });
 
-  it("refuses a whole that begins in the middle, or with a mark of deletion", () => {
-    for (const wrong of [delta, { ...delta, from: 0 }]) {
-      expect(encodeStateMessage({ type: "reset", delta: wrong }).map(decodeStateMessage)).toEqual([
-        undefined,
-      ]);
-    }
+  it("refuses a whole that begins in the middle", () => {
+    expect(encodeStateMessage({ type: "reset", delta }).map(decodeStateMessage)).toEqual([undefined]);
   });
 
   it("refuses too few buckets", () => {

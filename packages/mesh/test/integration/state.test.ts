@@ -2,23 +2,24 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Mesh, StateChange } from "@klatsch/mesh";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { Bed, full, next } from "./helpers.ts";
+import { Bed, full, isFull, next, until } from "./helpers.ts";
 
 let bed: Bed;
 let meshes: Mesh[];
 
-beforeEach(async () => {
+afterEach(() => bed[Symbol.asyncDispose]());
+
+/** Three meshes, all linked. */
+async function three(): Promise<void> {
   bed = new Bed();
   const first = await bed.mesh("a");
   const rest = await Promise.all(["b", "c"].map((name) => bed.mesh(name, { bootstrap: first.addresses() })));
   meshes = [first, ...rest];
-  await full(...meshes);
-});
-
-afterEach(() => bed[Symbol.asyncDispose]());
+  await until(meshes, () => isFull(meshes), 20_000);
+}
 
 /** Resolves once it holds, looked at now and after each change of any key at any of the meshes. */
-async function seen(holds: () => boolean, among: readonly Mesh[] = meshes, limitMs = 10_000): Promise<void> {
+async function seen(holds: () => boolean, among: readonly Mesh[] = meshes, limitMs = 20_000): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const check = (): void => {
       if (!holds()) return;
@@ -45,6 +46,8 @@ function at(index: number): Mesh {
 }
 
 describe("own state", () => {
+  beforeEach(three);
+
   it("is read by everybody, and taken back from everybody", async () => {
     const { peerId } = at(0);
     const value = { load: 0.5, tags: ["x", null, true], raw: Uint8Array.of(1, 2, 3) };
@@ -88,33 +91,6 @@ describe("own state", () => {
       ]);
     }
   });
-
-  it.each([
-    ["a key with a space", "a b", 1, "STATE_INVALID"],
-    ["no key", "", 1, "STATE_INVALID"],
-    ["a key of the mesh's own", "klatsch/links", 1, "FORBIDDEN"],
-    ["a value too long", "k", "x".repeat(33_000), "STATE_TOO_LARGE"],
-    ["a date", "k", new Date() as never, "STATE_INVALID"],
-    ["a function in a list", "k", [() => 1] as never, "STATE_INVALID"],
-    ["nothing", "k", undefined as never, "STATE_INVALID"],
-  ])("refuses %s and changes nothing", (_what, key, value, code) => {
-    expect(() => at(0).state.set(key, value)).toThrow(expect.objectContaining({ code }));
-    expect(at(0).state.entries({ peerId: at(0).peerId })).toEqual([]);
-  });
-
-  it("names the limit that is reached", () => {
-    for (let key = 0; key < 256; key += 1) at(0).state.set(`k${key}`, key);
-    expect(() => at(0).state.set("one-more", 1)).toThrow("keysMax is 256");
-    at(0).state.set("k0", "a known key may change");
-    expect(() => {
-      for (let key = 1; key < 4; key += 1) at(0).state.set(`k${key}`, "x".repeat(30_000));
-    }).toThrow("nodeBytesMax is 65536");
-  });
-
-  it("is refused by a mesh that has stopped", async () => {
-    await at(2).stop();
-    expect(() => at(2).state.set("k", 1)).toThrow(expect.objectContaining({ code: "STOPPED" }));
-  });
 });
 
 /** Shared entries of a mesh by key. */
@@ -128,6 +104,8 @@ async function agree(expected: Record<string, unknown>, among: readonly Mesh[] =
 }
 
 describe("shared state", () => {
+  beforeEach(three);
+
   it("is read by everybody, the last writer's, and says whose it is", async () => {
     await at(0).state.shared.set("queue/x", { replicas: 3 });
     await agree({ "queue/x": { replicas: 3 } });
@@ -183,19 +161,11 @@ describe("shared state", () => {
       ["a/1", undefined, at(1).peerId],
     ]);
   });
-
-  it.each([
-    ["a key with a space", "a b", 1, "STATE_INVALID"],
-    ["a key of the mesh's own", "klatsch/x", 1, "FORBIDDEN"],
-    ["a value too long", "k", "x".repeat(33_000), "STATE_TOO_LARGE"],
-    ["a set", "k", new Set() as never, "STATE_INVALID"],
-  ])("refuses %s and changes nothing", async (_what, key, value, code) => {
-    await expect(at(0).state.shared.set(key, value)).rejects.toMatchObject({ code });
-    expect(at(0).state.shared.entries()).toEqual([]);
-  });
 });
 
 describe("shared state of other kinds", () => {
+  beforeEach(() => void (bed = new Bed()));
+
   it("knows no keys but those that were planned for", async () => {
     const mesh = await bed.mesh("strict", { mesh: "strict", sharedPrefixes: { "queue/": "declare" } });
     await mesh.state.shared.set("queue/x", 1);
@@ -211,6 +181,7 @@ describe("shared state of other kinds", () => {
   });
 
   it("comes back from the others where a disk was damaged", async () => {
+    await three();
     await at(0).state.shared.set("k", "v");
     await agree({ k: "v" });
     await at(2).stop();
@@ -222,7 +193,56 @@ describe("shared state of other kinds", () => {
   });
 
   it("is of one process at a time", async () => {
+    await bed.mesh("a");
     await expect(bed.mesh("a")).rejects.toMatchObject({ code: "STORE_LOCKED", retryable: true });
+  });
+});
+
+describe("what cannot be said", () => {
+  let solo: Mesh;
+
+  beforeEach(async () => {
+    bed = new Bed();
+    solo = await bed.mesh("solo");
+  });
+
+  it.each([
+    ["a key with a space", "a b", 1, "STATE_INVALID"],
+    ["no key", "", 1, "STATE_INVALID"],
+    ["a key of the mesh's own", "klatsch/links", 1, "FORBIDDEN"],
+    ["a value too long", "k", "x".repeat(33_000), "STATE_TOO_LARGE"],
+    ["a date", "k", new Date() as never, "STATE_INVALID"],
+    ["a function in a list", "k", [() => 1] as never, "STATE_INVALID"],
+    ["nothing", "k", undefined as never, "STATE_INVALID"],
+  ])("refuses %s and changes nothing", (_what, key, value, code) => {
+    expect(() => solo.state.set(key, value)).toThrow(expect.objectContaining({ code }));
+    expect(solo.state.entries({ peerId: solo.peerId })).toEqual([]);
+  });
+
+  it("names the limit that is reached", () => {
+    for (let key = 0; key < 256; key += 1) solo.state.set(`k${key}`, key);
+    expect(() => solo.state.set("one-more", 1)).toThrow("keysMax is 256");
+    solo.state.set("k0", "a known key may change");
+    expect(() => {
+      for (let key = 1; key < 4; key += 1) solo.state.set(`k${key}`, "x".repeat(30_000));
+    }).toThrow("nodeBytesMax is 65536");
+  });
+
+  it("is refused by a mesh that has stopped", async () => {
+    await solo.stop();
+    expect(() => solo.state.set("k", 1)).toThrow(expect.objectContaining({ code: "STOPPED" }));
+  });
+
+  describe("as a shared entry", () => {
+    it.each([
+      ["a key with a space", "a b", 1, "STATE_INVALID"],
+      ["a key of the mesh's own", "klatsch/x", 1, "FORBIDDEN"],
+      ["a value too long", "k", "x".repeat(33_000), "STATE_TOO_LARGE"],
+      ["a set", "k", new Set() as never, "STATE_INVALID"],
+    ])("refuses %s and changes nothing", async (_what, key, value, code) => {
+      await expect(solo.state.shared.set(key, value)).rejects.toMatchObject({ code });
+      expect(solo.state.shared.entries()).toEqual([]);
+    });
   });
 });
 

@@ -144,7 +144,7 @@ export class OwnEntries {
     // RESET only upwards: a late one would bring back what has been deleted since.
     if (order <= 0) return "old";
     const version = delta.boot === space.boot ? space.version : 0;
-    if (!whole && !isNext(delta, version)) return "gap";
+    if (!whole && delta.from > version) return "gap";
     if (!fits(space, delta, whole)) return "tooLarge";
     if (delta.boot > space.boot && !whole) this.#begin(space, delta.boot);
     if (whole) this.#replace(space, delta);
@@ -161,7 +161,8 @@ export class OwnEntries {
     const whole = version === 0 || version < floor;
     const from = whole ? 0 : version;
     const all = [...space.entries.values()];
-    const entries = whole ? all.filter(isLive) : all.filter((entry) => entry.version > from);
+    // Marks of deletion above the floor belong to it: who learns of the whole passes on parts of it.
+    const entries = whole ? all : all.filter((entry) => entry.version > from);
     return { delta: { peer, boot, floor, from, to, entries }, whole };
   }
 
@@ -242,11 +243,6 @@ function emptyNamespace(peer: string, boot: number): Namespace {
 
 function isLive({ value }: OwnEntry): boolean {
   return value !== undefined;
-}
-
-/** Whether nothing is missing between `version` and the delta: neither changes nor forgotten deletions. */
-function isNext(delta: OwnDelta, version: number): boolean {
-  return delta.from <= version && (version >= delta.floor || version === 0);
 }
 
 function fits(space: Namespace, delta: OwnDelta, whole: boolean): boolean {

@@ -74,7 +74,7 @@ export class OwnExchange {
         this.#noteStranger(delta.peer, from);
         return;
       case "impostor":
-        this.#context.effect({ type: "raiseBoot", above: delta.boot });
+        this.#refute(delta.boot);
         return;
       case "tooLarge":
         this.#context.effect({ type: "refused", peer: from, reason: "STATE_TOO_LARGE", key: undefined });
@@ -106,7 +106,7 @@ export class OwnExchange {
       const order = head.boot - space.boot || head.version - space.version;
       if (order < 0 && space.version > 0) this.#replyWithin(budget, from, space, knownOf(head, space));
       else if (order > 0 && head.peer !== this.#context.self) wanted.push(space);
-      else if (order > 0) this.#context.effect({ type: "raiseBoot", above: head.boot });
+      else if (order > 0) this.#refute(head.boot);
     }
     for (const { peer } of this.#entries.heads(range.bucket)) {
       const space = this.#entries.get(peer);
@@ -150,6 +150,11 @@ export class OwnExchange {
       atMs = Math.min(atMs, this.#relayOf(peer).nextAt(this.#context.nowMs));
     }
     return atMs;
+  }
+
+  /** Others hold what this process never said, an earlier one did: only a higher boot is believed by them. */
+  #refute(boot: number): void {
+    this.#context.effect({ type: "raiseBoot", above: boot });
   }
 
   #changed(peer: string, from: number, teller: string | undefined): void {

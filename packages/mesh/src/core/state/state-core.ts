@@ -1,8 +1,8 @@
 import type { Core, Instant } from "@klatsch/kit/core";
 import { Buckets } from "./buckets.ts";
 import { Comparing } from "./comparing.ts";
-import type { StateMessage } from "./messages.ts";
-import { OwnEntries } from "./own-entries.ts";
+import type { OwnHead, SharedEntry, StateMessage } from "./messages.ts";
+import { headOf, OwnEntries } from "./own-entries.ts";
 import type { Namespace } from "./own-entries.ts";
 import { OwnExchange } from "./own-exchange.ts";
 import { OwnWriter } from "./own-writer.ts";
@@ -10,7 +10,6 @@ import type { OwnLimit } from "./own-writer.ts";
 import { StateContext } from "./state-context.ts";
 import type { StateLink } from "./state-context.ts";
 import { equal64 } from "./sum64.ts";
-import type { SharedEntry } from "./messages.ts";
 import { Absence } from "./absence.ts";
 import { SKEW_MS_MAX } from "./hybrid-clock.ts";
 import { SharedEntries } from "./shared-entries.ts";
@@ -85,15 +84,33 @@ export class StateCore implements Core<StateInput, StateEffect> {
     const space = this.#own.get(peer);
     if (space === undefined) return undefined;
     if (space === this.#space) return { boot: space.boot, values: this.#writer.current() };
-    const values = new Map<string, Uint8Array>();
-    for (const { key, value } of space.entries.values()) if (value !== undefined) values.set(key, value);
-    return { boot: space.boot, values };
+    return { boot: space.boot, values: this.published(peer) };
   }
 
   /** One value of a member's own state, encoded. */
   ownValue(peer: string, key: string): Uint8Array | undefined {
     if (peer === this.#context.self) return this.#writer.get(key);
     return this.#own.get(peer)?.entries.get(key)?.value;
+  }
+
+  /** What a member has published, as far as it is known here. */
+  published(peer: string): ReadonlyMap<string, Uint8Array> {
+    const values = new Map<string, Uint8Array>();
+    for (const { key, value } of this.#own.get(peer)?.entries.values() ?? []) {
+      if (value !== undefined) values.set(key, value);
+    }
+    return values;
+  }
+
+  /** How far a member's own state is known here. */
+  ownHead(peer: string): OwnHead | undefined {
+    const space = this.#own.get(peer);
+    return space === undefined ? undefined : headOf(space);
+  }
+
+  /** How far the mesh's time is ahead of this machine's wall clock, in milliseconds. */
+  get meshAheadMs(): number {
+    return this.#context.meshAheadMs;
   }
 
   /** Members whose own state is known, this node included. */
