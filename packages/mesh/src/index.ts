@@ -5,6 +5,7 @@ export type { MemberCertificate, MeshAdmission } from "./admission/control.ts";
 export type { AdmissionRefusal } from "./core/trust/statements.ts";
 export { MeshError } from "./errors.ts";
 export type { MeshErrorCode } from "./errors.ts";
+export { openMeshEncrypter } from "./admission/open-encrypter.ts";
 export { createMesh } from "./mesh.ts";
 export type {
   KeyFilter,

@@ -24,8 +24,8 @@ import { HearingCore } from "./host/hearing-core.ts";
 import { loadIdentity } from "./host/identity.ts";
 import type { Identity } from "./host/identity.ts";
 import { Links } from "./host/links.ts";
-import { startNode } from "./host/node.ts";
-import type { LinkNode } from "./host/node.ts";
+import { joinNode, startNode } from "./host/node.ts";
+import type { LinkNode, LinkNodePorts } from "./host/node.ts";
 import { Routing } from "./host/routing.ts";
 import { SharedStore } from "./host/shared-store.ts";
 import { StateHost } from "./host/state-host.ts";
@@ -52,7 +52,7 @@ import type {
  */
 export async function createMesh(init: MeshInit): Promise<Mesh> {
   const options = resolveOptions(init);
-  const identity = await loadIdentity(options.dataDir);
+  const identity = await loadIdentity(options.dataDir, options.libp2p?.privateKey);
   const admission = await AdmissionHost.open(options, identity);
   const store = await SharedStore.open(options.dataDir, admission.description.mesh, options.logger);
   try {
@@ -139,7 +139,7 @@ class MeshService implements Mesh {
           peer: this.peerId,
           cloud: this.cloud,
           gateway: false,
-          router: true,
+          router: options.libp2p === undefined,
           overloaded: false,
           reaches: undefined,
         }),
@@ -207,23 +207,10 @@ class MeshService implements Mesh {
         onAdmission: (peer, payload) => this.#admission.control.onFrame(peer, payload),
         onState: (peer, payload) => this.#gossip().receive(peer, payload),
         onRefused: (peer, code, detail, byUs) => this.#refused(peer, code, detail, byUs),
+        hangUp: (connection, error) => this.#node?.hangUp(connection, error),
       },
     });
-    const node = await startNode({
-      privateKey: this.#identity.privateKey,
-      encrypters: this.#admission.encrypters,
-      listen: this.#options.listen,
-      announce: this.#options.announce,
-      membersMax,
-      inboundPerSecondMax: this.#options.inboundPerSecondMax,
-      tunnels: this.#routing.tunnels,
-      // Whoever comes before our own addresses are known waits for `adopt` below.
-      onConnection: (connection) => void (this.#membership === undefined || links.adopt(connection)),
-      onStream: (kind, stream, connection) => {
-        if (this.#membership === undefined) stream.abort(new Error("not ready"));
-        else links.acceptStream(kind, stream, connection);
-      },
-    });
+    const node = await this.#openNode(links);
     const self = this.#record(node, boot);
     const times = { ...MEMBERSHIP_TIMES, forgetMs: forgetAfterMs };
     const membership = new Membership({ self, seeds, membersMax, times, random }, clock.now());
@@ -262,6 +249,26 @@ class MeshService implements Mesh {
       disconnect: (peer, reason) => links.disconnect(peer, reason),
       raiseBoot: (above) => this.#raiseBoot(above),
       onFailed: (error) => this.#fail(error),
+    });
+  }
+
+  /** A libp2p node of our own, or a place in the one that the application gave. */
+  #openNode(links: Links): Promise<LinkNode> {
+    const { libp2p, listen, announce, membersMax, inboundPerSecondMax } = this.#options;
+    const ports: LinkNodePorts = {
+      // Whoever comes before our own addresses are known waits for `adopt` in `start`.
+      onConnection: (connection) => void (this.#membership === undefined || links.adopt(connection)),
+      onStream: (kind, stream, connection) => {
+        if (this.#membership === undefined) stream.abort(new Error("not ready"));
+        else links.acceptStream(kind, stream, connection);
+      },
+    };
+    if (libp2p !== undefined) return joinNode(libp2p.node, ports);
+    const { privateKey } = this.#identity;
+    return startNode({
+      ...{ privateKey, listen, announce, membersMax, inboundPerSecondMax, ...ports },
+      encrypters: this.#admission.encrypters,
+      tunnels: this.#routing.tunnels,
     });
   }
 

@@ -1,6 +1,7 @@
 import { isIP } from "node:net";
 import { silentLogger, systemClock, systemRandom } from "@klatsch/kit";
 import type { Clock, Logger, Random } from "@klatsch/kit";
+import type { Libp2p } from "@libp2p/interface";
 import { CODE_P2P, multiaddr } from "@multiformats/multiaddr";
 import { z } from "zod";
 import type { AdmissionOptions } from "./admission/admission.ts";
@@ -15,6 +16,8 @@ import {
 import { STATE_KEY_LENGTH_MAX } from "./codec/state-codec.ts";
 import { HASH_PATTERN } from "./codec/statement-codec.ts";
 import { MeshError } from "./errors.ts";
+import { givenNode } from "./given-node.ts";
+import type { GivenNode } from "./given-node.ts";
 import type { ChannelClass, ClassLimits, MeshInit } from "./types.ts";
 
 const KIB = 1_024;
@@ -22,6 +25,7 @@ const MIB = 1_024 * KIB;
 const DAY_MS = 24 * 60 * 60 * 1_000;
 /** Addresses to listen on, and to join by. */
 const LISTEN_MAX = 8;
+const DEFAULT_LISTEN: readonly string[] = ["/ip4/127.0.0.1/tcp/0"];
 const BOOTSTRAP_MAX = 256;
 /** Prefixes of shared keys, and the longest name of a capability. */
 const PREFIXES_MAX = 256;
@@ -43,6 +47,8 @@ export interface MeshOptions {
   /** Bootstrap addresses by peer id. */
   readonly seeds: ReadonlyMap<string, readonly string[]>;
   readonly dataDir: string;
+  /** The application's node and its key; `undefined`: one of our own. */
+  readonly libp2p: GivenNode | undefined;
   /** Whether strangers can reach a listen address although anybody is let in. */
   readonly exposed: boolean;
   readonly sharedPrefixes?: Readonly<Record<string, string>> | undefined;
@@ -79,8 +85,9 @@ const port = <Port>(method: string): z.ZodType<Port> =>
 
 const schema = z.strictObject({
   name: name.optional(),
-  listen: z.array(address).max(LISTEN_MAX).default(["/ip4/127.0.0.1/tcp/0"]),
+  listen: z.array(address).max(LISTEN_MAX).optional(),
   announce: z.array(address).max(LISTEN_MAX).default([]),
+  libp2p: port<Libp2p>("getConnections").optional(),
   bootstrap: z
     .array(address.refine((value) => peerOf(value) !== undefined, "must end in /p2p/ and a peer id"))
     .max(BOOTSTRAP_MAX)
@@ -126,8 +133,10 @@ export function resolveOptions(init: MeshInit): MeshOptions {
   const parsed = schema.safeParse(init);
   if (!parsed.success)
     throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
-  const { admission, bootstrap, queues, name, mesh, cloud, tags, ...options } = parsed.data;
-  const isExposed = !options.listen.every(isLocal);
+  const { admission, bootstrap, queues, name, mesh, cloud, tags, libp2p, ...options } = parsed.data;
+  const given = libp2p === undefined ? undefined : givenNode(libp2p, init);
+  const listen = given?.node.getMultiaddrs().map(String) ?? options.listen ?? DEFAULT_LISTEN;
+  const isExposed = !listen.every(isLocal);
   if (isExposed && admission === undefined) {
     const certificates = '"certificate", or "open"';
     const why = "since then anybody who knows the mesh name is let in";
@@ -138,7 +147,7 @@ export function resolveOptions(init: MeshInit): MeshOptions {
   }
   return {
     ...options,
-    ...{ name, mesh, cloud, tags },
+    ...{ name, mesh, cloud, tags, listen, libp2p: given },
     admission: admissionOf(admission),
     exposed: isExposed && admission === "open",
     seeds: seedsOf(bootstrap),

@@ -1,3 +1,4 @@
+import type { Libp2p } from "@libp2p/interface";
 import type { Clock, Logger, Random } from "@klatsch/kit";
 import type { MeshAdmission } from "./admission/control.ts";
 import type { AdmissionRefusal } from "./core/trust/statements.ts";
@@ -225,6 +226,12 @@ export interface MeshInit {
    * port, a proxy, or address translation. Default: what it listens on.
    */
   readonly announce?: readonly string[] | undefined;
+  /**
+   * A started libp2p node of the application, with an Ed25519 key: the mesh works inside it beside other
+   * protocols, and leaves it running at the end. It listens where that node does, so `listen` and `announce` are
+   * not taken, and admission guards Klatsch's own protocols only. Tunnels and topics are not to be had there.
+   */
+  readonly libp2p?: Libp2p | undefined;
   /** Full multiaddrs, `/p2p/…` included, of nodes to join by. Its own address may be among them. */
   readonly bootstrap?: readonly string[] | undefined;
   /** Directory for `identity.key`, `boot` and the store of shared state; made if missing. Two processes must not share it. */

@@ -19,11 +19,12 @@ export interface Identity {
 const KEY_FILE = "identity.key";
 const BOOT_FILE = "boot";
 
-/** Reads the identity in `dataDir`, or makes one. @throws MeshError `IDENTITY_DAMAGED` naming the file. */
-export async function loadIdentity(dataDir: string): Promise<Identity> {
+/** Reads the identity in `dataDir`, or makes one; with a `given` key only the boot is there. @throws MeshError `IDENTITY_DAMAGED` naming the file. */
+export async function loadIdentity(dataDir: string, given?: Ed25519PrivateKey): Promise<Identity> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
   const advice = "restore it from a backup, or remove it to become a new peer";
-  const privateKey = (await readKey(dataDir, KEY_FILE, advice)) ?? (await makeKey(dataDir, KEY_FILE));
+  const privateKey =
+    given ?? (await readKey(dataDir, KEY_FILE, advice)) ?? (await makeKey(dataDir, KEY_FILE));
   const lastBoot = await loadBoot(join(dataDir, BOOT_FILE));
   return {
     peerId: peerIdFromPrivateKey(privateKey).toString(),

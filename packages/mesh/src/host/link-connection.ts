@@ -51,6 +51,8 @@ export interface LinkConnectionPorts {
   attachClass(trafficClass: ChannelClass, stream: Stream, onEnd: () => void): ClassStream;
   wants(trafficClass: ChannelClass): boolean;
   onBad(reason: string): void;
+  /** Ends the connection: at once with an error, in order without. */
+  hangUp(connection: Connection, error: Error | undefined): void;
   /** It is no link any more: its channels are down; its last words may still be leaving. */
   onRetire(reason: string): void;
   /** Called once, after `onRetire`, whoever ended it. */
@@ -188,9 +190,7 @@ export class LinkConnection {
     }
     const finish = (): void => {
       if (this.#ended) return;
-      this.#finish(reason, () => {
-        this.#connection.close().catch((error: unknown) => this.#connection.abort(asError(error)));
-      });
+      this.#finish(reason, () => this.#ports.hangUp(this.#connection, undefined));
     };
     frames.whenIdle(finish);
     this.#after(1_000, finish);
@@ -200,7 +200,7 @@ export class LinkConnection {
   end(reason: string): void {
     if (this.#ended) return;
     this.#finish(reason, () => {
-      if (this.#connection.status === "open") this.#connection.abort(new Error(reason));
+      if (this.#connection.status === "open") this.#ports.hangUp(this.#connection, new Error(reason));
     });
   }
 

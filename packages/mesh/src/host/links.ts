@@ -19,6 +19,8 @@ interface LinksPorts {
   admit(
     hello: Hello,
   ): { readonly knownBoot: number } | { readonly code: RefusalCode; readonly detail: string } | "later";
+  /** Ends a connection: at once with an error, in order without. */
+  hangUp(connection: Connection, error: Error | undefined): void;
   onUp(peer: string, link: number, hello: Hello): void;
   onDown(peer: string, reason: string): void;
   /** The only connection with the peer runs over relays: channels may use it, membership takes no notice. */
@@ -134,6 +136,7 @@ export class Links {
       },
       wants: (trafficClass) => this.#init.channels.wants(trafficClass),
       onBad: (reason) => this.#bad(peer, reason),
+      hangUp: (connection, error) => this.#init.ports.hangUp(connection, error),
       onRetire: (reason) => this.#retired(links, link, reason),
       onEnd: () => this.#connectionEnded(links, link),
     });

@@ -24,7 +24,13 @@ const READ_BUFFER_BYTES_MAX: number = 2 * 1024 * 1024;
 /** LIBP2P.md: a window may grow only as far as the read buffer can hold. The initial one stays at the default. */
 const WINDOW_BYTES_MAX: number = 1024 * 1024;
 
-export interface NodeInit {
+/** Whom a node tells of connections and streams. */
+export interface LinkNodePorts {
+  onConnection(connection: Connection): void;
+  onStream(kind: ChannelClass | "link", stream: Stream, connection: Connection): void;
+}
+
+export interface NodeInit extends LinkNodePorts {
   readonly privateKey: Ed25519PrivateKey;
   /** What decides who is let in. */
   readonly encrypters: readonly EncrypterFactory[];
@@ -34,8 +40,6 @@ export interface NodeInit {
   /** Inbound connections per second that one host may open. */
   readonly inboundPerSecondMax: number;
   readonly tunnels: Tunnels;
-  onConnection(connection: Connection): void;
-  onStream(kind: ChannelClass | "link", stream: Stream, connection: Connection): void;
 }
 
 /**
@@ -46,6 +50,8 @@ type DialOutcome = "connected" | "refused" | "failed";
 
 /** The libp2p node under a mesh: everything of it that the mesh uses. */
 export interface LinkNode {
+  /** Ends a connection: at once with an error, in order without. */
+  hangUp(connection: Connection, error: Error | undefined): void;
   readonly peerId: string;
   addresses(): string[];
   connections(): Connection[];
@@ -53,7 +59,7 @@ export interface LinkNode {
   stop(): Promise<void>;
 }
 
-/** Starts a libp2p node. @throws MeshError `LISTEN_FAILED`. */
+/** Starts a libp2p node of our own. @throws MeshError `LISTEN_FAILED`. */
 export async function startNode(init: NodeInit): Promise<LinkNode> {
   const node = await createLibp2p({
     privateKey: init.privateKey,
@@ -78,9 +84,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
       addressDialTimeout: DIAL_MS,
     },
   });
-  for (const trafficClass of CHANNEL_CLASSES)
-    await handle(node, init, trafficClass, classProtocol(trafficClass));
-  await handle(node, init, "link", LINK_PROTOCOL);
+  await serveLinks(node, init);
   // Not on connections that are tunnels themselves.
   await node.handle(TUNNEL_PROTOCOL, (stream, connection) => init.tunnels.accept(stream, connection), {
     maxInboundStreams: TUNNEL_STREAMS_MAX,
@@ -94,39 +98,51 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
     await Promise.allSettled([node.stop()]);
     throw new MeshError("LISTEN_FAILED", `cannot listen on ${init.listen.join(", ")}`, { cause: error });
   }
-  return new Libp2pNode(node);
+  return new OwnNode(node);
 }
 
-async function handle(
-  node: Libp2p,
-  init: NodeInit,
-  kind: ChannelClass | "link",
-  protocol: string,
-): Promise<void> {
-  const handler = (stream: Stream, connection: Connection): void => init.onStream(kind, stream, connection);
-  // Two: the opener may open the next before we have seen the end of the last.
-  await node.handle(protocol, handler, {
-    maxInboundStreams: 2,
-    maxOutboundStreams: 2,
-    runOnLimitedConnection: true, // Tunnels are such.
-  });
+/** The streams that links are made of, and what serves each. */
+const LINK_PROTOCOLS: ReadonlyMap<string, ChannelClass | "link"> = new Map([
+  [LINK_PROTOCOL, "link"],
+  ...CHANNEL_CLASSES.map((trafficClass) => [classProtocol(trafficClass), trafficClass] as const),
+]);
+
+async function serveLinks(node: Libp2p, ports: LinkNodePorts): Promise<void> {
+  for (const [protocol, kind] of LINK_PROTOCOLS) {
+    await node.handle(protocol, (stream, connection) => ports.onStream(kind, stream, connection), {
+      // Two: the opener may open the next before we have seen the end of the last.
+      maxInboundStreams: 2,
+      maxOutboundStreams: 2,
+      runOnLimitedConnection: true, // Tunnels are such.
+    });
+  }
 }
 
-class Libp2pNode implements LinkNode {
+/**
+ * Works inside a libp2p node of the application: serves our protocols there, dials connections of its own, and
+ * leaves what others use. The node itself is neither started nor stopped.
+ */
+export async function joinNode(node: Libp2p, ports: LinkNodePorts): Promise<LinkNode> {
+  await serveLinks(node, ports);
+  return new GuestNode(node, ports);
+}
+
+/** What both kinds of node have in common. */
+abstract class Libp2pNode implements LinkNode {
   readonly peerId: string;
-  readonly #node: Libp2p;
+  protected readonly node: Libp2p;
 
   constructor(node: Libp2p) {
-    this.#node = node;
+    this.node = node;
     this.peerId = node.peerId.toString();
   }
 
-  addresses(): string[] {
-    return this.#node.getMultiaddrs().map(String);
-  }
+  abstract connections(): Connection[];
+  abstract hangUp(connection: Connection, error: Error | undefined): void;
+  abstract stop(): Promise<void>;
 
-  connections(): Connection[] {
-    return this.#node.getConnections();
+  addresses(): string[] {
+    return this.node.getMultiaddrs().map(String);
   }
 
   /** One address after the other, because hard evidence needs the outcome of each. Never rejects. */
@@ -135,8 +151,11 @@ class Libp2pNode implements LinkNode {
     for (const address of inDialOrder(addresses, this.addresses())) {
       try {
         const signal = AbortSignal.timeout(DIAL_MS);
-        const connection = await this.#node.dial(multiaddr(address), { force: true, signal });
-        if (connection.remotePeer.toString() === peer) return "connected";
+        const connection = await this.node.dial(multiaddr(address), { force: true, signal });
+        if (connection.remotePeer.toString() === peer) {
+          this.onDialed(connection);
+          return "connected";
+        }
         // In process libp2p asks for whoever listens there, not for whom we dial.
         connection.abort(new Error("another peer answers there"));
       } catch (error) {
@@ -146,7 +165,78 @@ class Libp2pNode implements LinkNode {
     return refused ? "refused" : "failed";
   }
 
-  async stop(): Promise<void> {
-    await this.#node.stop();
+  protected abstract onDialed(connection: Connection): void;
+}
+
+class OwnNode extends Libp2pNode {
+  connections(): Connection[] {
+    return this.node.getConnections();
   }
+
+  hangUp(connection: Connection, error: Error | undefined): void {
+    if (error !== undefined) connection.abort(error);
+    else connection.close().catch((cause: unknown) => connection.abort(asError(cause)));
+  }
+
+  async stop(): Promise<void> {
+    await this.node.stop();
+    releaseTimers(this.node);
+  }
+
+  protected onDialed(): void {
+    // `connection:open` has told.
+  }
+}
+
+class GuestNode extends Libp2pNode {
+  readonly #ports: LinkNodePorts;
+  readonly #dialed = new WeakSet<Connection>();
+
+  constructor(node: Libp2p, ports: LinkNodePorts) {
+    super(node);
+    this.#ports = ports;
+  }
+
+  /** None is ours yet: a peer that wants a link opens a stream for it. */
+  connections(): Connection[] {
+    return [];
+  }
+
+  /** Ends the connection if nobody else needs it, and otherwise our streams on it. */
+  hangUp(connection: Connection, error: Error | undefined): void {
+    const ours = connection.streams.filter(({ protocol }) => LINK_PROTOCOLS.has(protocol));
+    const isOurs = connection.direction === "inbound" || this.#dialed.has(connection);
+    if (isOurs && ours.length === connection.streams.length) {
+      if (error !== undefined) connection.abort(error);
+      else connection.close().catch((cause: unknown) => connection.abort(asError(cause)));
+      return;
+    }
+    for (const stream of ours) stream.abort(error ?? new Error("link ended"));
+  }
+
+  async stop(): Promise<void> {
+    await this.node.unhandle([...LINK_PROTOCOLS.keys()]);
+  }
+
+  protected onDialed(connection: Connection): void {
+    this.#dialed.add(connection);
+    this.#ports.onConnection(connection);
+  }
+}
+
+/**
+ * libp2p's address manager plans to note a second later that the listeners have closed, and keeps the process
+ * alive for it. It offers no way to call that off: a test notices if this one is gone.
+ */
+export function releaseTimers(node: Libp2p): boolean {
+  const { components } = node as { components?: { addressManager?: Record<string, unknown> } };
+  const planned = components?.addressManager?.["_updatePeerStoreAddresses"];
+  if (typeof planned !== "function" || !("stop" in planned) || typeof planned.stop !== "function")
+    return false;
+  planned.stop();
+  return true;
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error));
 }
