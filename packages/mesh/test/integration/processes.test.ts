@@ -211,7 +211,7 @@ describe("a partition", () => {
     await until(
       meshes,
       () => meshes.every((mesh) => mesh.members().every((member) => member.self || member.status === "dead")),
-      20_000,
+      40_000, // 8 s; each time this process gets no turn for half a second nobody is judged.
     );
     for (const wire of wires) wire.cut = false;
     await until(
@@ -219,7 +219,7 @@ describe("a partition", () => {
       () => isFull(meshes) && meshes.every((mesh) => mesh.members().every(isAlive)),
       10_000,
     );
-  }, 40_000);
+  }, 60_000);
 });
 
 function isAlive(member: { readonly status: string }): boolean {
