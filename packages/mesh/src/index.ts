@@ -1,7 +1,9 @@
 export { createMeshRoot, openAuthority } from "./admission/authority.ts";
-export type { AuthorityInit, MeshAuthority } from "./admission/authority.ts";
+export type { AdoptInit, AuthorityInit, MeshAuthority } from "./admission/authority.ts";
 export type { CertificateDescription, CertificateInit } from "./admission/certificate-options.ts";
 export type { MemberCertificate, MeshAdmission } from "./admission/control.ts";
+export { startEnrolment } from "./admission/enrol.ts";
+export type { Adoption, Enrolment, EnrolmentInit } from "./admission/enrol.ts";
 export type { AdmissionRefusal } from "./core/trust/statements.ts";
 export { MeshError } from "./errors.ts";
 export type { MeshErrorCode } from "./errors.ts";

@@ -17,10 +17,11 @@ import type {
 } from "../core/trust/statements.ts";
 import { MeshError } from "../errors.ts";
 import { makeKey, readKey } from "../host/key-file.ts";
+import { adoptNode } from "./adopt.ts";
 import { isMissing, readAuthorityFile, writeAuthorityFile } from "./authority-file.ts";
 import type { AuthorityFile } from "./authority-file.ts";
-import { parseWith, certificateSchema } from "./certificate-options.ts";
-import type { CertificateInit } from "./certificate-options.ts";
+import { certificateSchema, descriptionSchema, parseWith } from "./certificate-options.ts";
+import type { CertificateDescription, CertificateInit } from "./certificate-options.ts";
 import { credentialsText } from "./credentials.ts";
 import { sealStatement, signingKey } from "./envelope.ts";
 import type { SigningKey } from "./envelope.ts";
@@ -69,6 +70,23 @@ export interface MeshAuthority {
    * @throws MeshError `AUTHORITY_INVALID` if the next root's key file is not there.
    */
   rotate(init?: { readonly overlapMs?: number | undefined }): Promise<string>;
+  /**
+   * Gives a node that waits for it (`startEnrolment`) a certificate and a configuration. The node's peer id is in the address
+   * and pinned; both ends prove to each other that they know the code.
+   * @throws MeshError `INVALID_OPTIONS`, `ALREADY_ADOPTED`, `ENROL_REFUSED` (`outcome` `unknown`: the node did not confirm).
+   */
+  adopt(init: AdoptInit): Promise<{ readonly peerId: string; readonly certificate: string }>;
+}
+
+/** A node to adopt, and what it shall be. */
+export interface AdoptInit extends CertificateDescription {
+  /** Full address, `/p2p/…` included, as the node shows it. */
+  readonly address: string;
+  /** The code that the node shows. */
+  readonly code: string;
+  /** Passed on to the node as JSON: what it is to know, such as addresses to join by. At most 32 KiB. */
+  readonly configuration?: unknown;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -201,6 +219,15 @@ class KeyAuthority implements MeshAuthority {
     const revocations = this.#file.revocations.map(({ statement }) => this.#revocation(statement.body));
     await this.#save({ ...this.#file, rotations: [...rotations, rotation], revocations });
     return noticesText([rotation], revocations);
+  }
+
+  async adopt(init: AdoptInit): Promise<{ readonly peerId: string; readonly certificate: string }> {
+    const { address, code, configuration, signal, ...description } = init;
+    parseWith(descriptionSchema, description); // Before anybody is disturbed.
+    return await adoptNode({
+      ...{ address, code, configuration, signal, meshId: this.meshId, key: this.#key },
+      issue: (peer) => this.issueCertificate({ ...description, peer }),
+    });
   }
 
   #revocation(body: Revocation): Endorsed<Revocation> {

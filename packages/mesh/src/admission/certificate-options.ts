@@ -57,6 +57,11 @@ interface CertificateOptions {
   readonly lifeMs?: number | undefined;
 }
 
+export const descriptionSchema: z.ZodType<
+  Omit<CertificateOptions, "peer">,
+  CertificateDescription
+> = z.strictObject(fields);
+
 export const certificateSchema: z.ZodType<CertificateOptions, CertificateInit> = z.strictObject({
   peer: z.string().regex(PEER_PATTERN, "must be the peer id of an Ed25519 key: 12D3KooW…"),
   ...fields,
