@@ -193,7 +193,8 @@ export class Checker {
     if (done !== undefined && (epoch >= done.epoch || !this.#world.faults.overlapExcused)) {
       report("NOT_AFTER_ACK", `comes after ${say(done)} was chosen`);
     }
-    if (item.deliveries >= this.#world.scenario.maxDeliveries)
+    const counted = item.deliveries - (item.attributes?.forgiven ?? 0);
+    if (item.reason === undefined && counted >= this.#world.scenario.maxDeliveries)
       report("DELIVERY_LIMIT", `has ${item.deliveries}`);
     this.#checkBody(message, body, report);
     known.history.push({ kind: "grant", from: 0, to: this.#world.events.now, epoch });
@@ -237,7 +238,8 @@ export class Checker {
     const into = {
       ack: "DONE",
       nack: "READY_OR_DEAD",
-      release: "READY",
+      release: "READY_OR_DEAD",
+      redrive: "READY",
       reject: "DEAD",
       renew: "READY",
     } as const;
@@ -285,8 +287,18 @@ export class Checker {
     }
   }
 
+  /** Done under an epoch that nobody was ever to hold: an operator did away with it. */
+  #noteDiscarded(message: MessageTruth, { state, epoch }: Value): void {
+    const held = message.proposals.some(({ value }) => value.state === "LEASED" && value.epoch === epoch);
+    if (state !== "DONE" || held || message.done !== undefined) return;
+    const { lane, seq } = message;
+    const to = this.#world.events.now;
+    this.#of(lane.lane, seq).history.push({ kind: "discard", from: 0, to, epoch });
+  }
+
   /** A7: what has its time is chosen only when a majority of the clocks has come near it. */
   #checkClocks(message: MessageTruth, value: Value): void {
+    this.#noteDiscarded(message, value);
     const earliest = earliestWallMs(value);
     if (earliest === 0) return;
     // Clocks are set anew when a machine restarts, by twice the skew at most.
@@ -377,7 +389,7 @@ function ended(value: { state: string; epoch: number }, epoch: number, kind: str
   if (value.epoch !== epoch) return false;
   if (kind === "ack") return value.state === "DONE";
   if (kind === "reject") return value.state === "DEAD";
-  if (kind === "release") return value.state === "READY";
+  if (kind === "redrive") return value.state === "READY";
   return value.state === "READY" || value.state === "DEAD";
 }
 

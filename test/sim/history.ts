@@ -15,6 +15,8 @@ export type Operation =
     }
   /** The answer STALE: at some instant the lease of this epoch was over, and not by this one's acknowledgement. */
   | { readonly kind: "stale"; readonly from: number; readonly to: number; readonly epoch: number }
+  /** An operator did away with it; the epoch is one that nobody held. */
+  | { readonly kind: "discard"; readonly from: number; readonly to: number; readonly epoch: number }
   /** The answer FINISHED: at some instant it was done. */
   | { readonly kind: "finished"; readonly from: number; readonly to: number };
 
@@ -63,7 +65,8 @@ function after(state: State, one: Operation): readonly State[] {
       return phase === "NONE" ? [{ phase: "READY", epoch: 0 }] : [];
     case "grant":
       // The lease before may have expired, and others may have been granted and expired unseen.
-      if (phase !== "READY" && phase !== "LEASED") return [];
+      // And what is dead may be handed out as dead, or have been put back.
+      if (phase === "NONE" || phase === "DONE") return [];
       return one.epoch > epoch ? [{ phase: "LEASED", epoch: one.epoch }] : [];
     case "settle":
       if (phase !== "LEASED" || epoch !== one.epoch) return [];
@@ -82,6 +85,10 @@ function after(state: State, one: Operation): readonly State[] {
           { phase: "DEAD", epoch },
         ];
       return epoch >= one.epoch ? [state] : [];
+    case "discard":
+      return phase === "NONE" || phase === "DONE" || epoch >= one.epoch
+        ? []
+        : [{ phase: "DONE", epoch: one.epoch }];
     case "finished":
       return phase === "DONE" ? [state] : [];
   }

@@ -1,5 +1,5 @@
 import { parseArgs } from "node:util";
-import { isCaughtBy, loadMutant, MUTANTS } from "./mutants.ts";
+import { isCaughtBy, loadMutant, MUTANTS, patchOf } from "./mutants.ts";
 import { REGRESSIONS } from "./regressions.ts";
 import type { WorldInit } from "./world.ts";
 import { runSeed } from "./world.ts";
@@ -61,7 +61,8 @@ async function runMutants(id: string): Promise<number> {
   if (chosen.length === 0) throw new Error(`no mutant is called ${id}`);
   for (const mutant of chosen) {
     const coreClass = await loadMutant(mutant);
-    const { patch, flaws } = mutant;
+    const { flaws } = mutant;
+    const patch = patchOf(mutant);
     const rules = new Map<string, number>();
     let needed: number | undefined;
     const last = Math.max(mutant.seeds, values.seeds === "1000" ? 0 : count);

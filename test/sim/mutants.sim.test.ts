@@ -1,13 +1,14 @@
 import { describe, expect, it } from "vitest";
 import type { Mutant } from "./mutants.ts";
-import { isCaughtBy, loadMutant, MUTANTS } from "./mutants.ts";
+import { isCaughtBy, loadMutant, MUTANTS, patchOf } from "./mutants.ts";
 import { REGRESSIONS } from "./regressions.ts";
 import { runSeed } from "./world.ts";
 
 /** The first run that shows the mutant, and by which rule. */
 async function hunt(mutant: Mutant): Promise<{ seed: number; rule: string } | undefined> {
   const coreClass = await loadMutant(mutant);
-  const { patch, flaws } = mutant;
+  const { flaws } = mutant;
+  const patch = patchOf(mutant);
   for (let seed = 1; seed <= mutant.seeds; seed += 1) {
     const { violation } = runSeed({ seed, patch, flaws, coreClass });
     if (violation !== undefined && isCaughtBy(mutant, violation.rule)) return { seed, rule: violation.rule };

@@ -179,9 +179,9 @@ export const MUTANTS: readonly Mutant[] = [
     id: "F1",
     what: "a superseded lease loses the message's attributes",
     file: "register.ts",
-    find: 'return { ...value, encoded: undefined, state: "READY", holder: undefined };\n}\n\n/** Flow 3. */',
+    find: "return { ...value, encoded: undefined, state: unheld(value), holder: undefined };",
     replace:
-      'return { ...value, encoded: undefined, state: "READY", holder: undefined, attributes: undefined };\n}\n\n/** Flow 3. */',
+      "return { ...value, encoded: undefined, state: unheld(value), holder: undefined, attributes: undefined };",
     patch: { attributed: 1 },
     seeds: 200,
   },
@@ -194,7 +194,32 @@ export const MUTANTS: readonly Mutant[] = [
     patch: { nodes: 3, replicas: 3, attributed: 1, wrongClockMs: 20_000, wallSkewMs: 50 },
     seeds: 200,
   },
+  {
+    id: "F3",
+    what: "what was leased as dead comes back alive when it is given back",
+    file: "register.ts",
+    find: 'return reason === undefined ? "READY" : "DEAD";',
+    replace: 'return "READY";',
+    patch: { maxDeliveries: 3, reject: 0.3, release: 0.3, undertaking: 0.5, consumersMax: 6 },
+    seeds: 200,
+  },
+  {
+    id: "F4",
+    what: "a redrive is not one step of the message but forgets its history",
+    file: "register.ts",
+    find: "redrives: redrives + 1, forgiven",
+    replace: "redrives, forgiven",
+    patch: { maxDeliveries: 3, reject: 0.3, operateMs: 300 },
+    seeds: 200,
+  },
 ];
+
+/** What a mutant's runs are without, unless it says so: a rule of flow 6 needs no dead letters to be missed. */
+const PLAIN: ScenarioPatch = { attributed: 0, wrongClockMs: 0, undertaking: 0, operateMs: 0 };
+
+export function patchOf({ patch }: Mutant): ScenarioPatch {
+  return { ...PLAIN, ...patch };
+}
 
 const LIVENESS: readonly string[] = ["DRAINS", "FORGETS"];
 

@@ -88,6 +88,9 @@ export interface Scenario {
   readonly wallSkewMs: number;
   /** How wrong the wall clock of one machine is; 0 is right. */
   readonly wrongClockMs: number;
+  /** Probability that a consumer wants dead messages, and mean pause between acts of operators; 0 is none. */
+  readonly undertaking: number;
+  readonly operateMs: number;
   /** Probability that a message has attributes, is delayed or expires. */
   readonly attributed: number;
   readonly detectMs: number;
@@ -149,6 +152,8 @@ export function drawScenario(dice: Dice, patch: ScenarioPatch = {}): Scenario {
     tuning: drawTuning(dice),
     attributed: dice.pick([0, 0, 0.3, 1]),
     wrongClockMs: dice.pick([0, 0, 0, -20_000, 20_000]),
+    undertaking: dice.pick([0, 0, 0.3]),
+    operateMs: dice.pick([0, 0, 300, 2_000]),
   };
   const faults = { ...drawn.faults, ...patch.faults };
   return { ...drawn, ...patch, faults, tuning: { ...drawn.tuning, ...patch.tuning } };

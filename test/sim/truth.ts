@@ -266,6 +266,7 @@ export class Truth {
       b.bodyHash === a.bodyHash &&
       b.enqueuedWallMs === a.enqueuedWallMs &&
       sameGift(a, b) &&
+      staysDead(a, b) &&
       (a.state !== "LEASED" || b.state !== "LEASED" || a.epoch !== b.epoch || sameHolder(a, b)) &&
       (a.state !== "DONE" || (b.state === "DONE" && b.epoch === a.epoch));
     if (sound) return;
@@ -345,12 +346,19 @@ export class Truth {
   }
 }
 
+/** Flow 11: only redrive brings a dead message back. */
+function staysDead(a: Value, b: Value): boolean {
+  const redrives = (value: Value): number => value.attributes?.redrives ?? 0;
+  if (redrives(b) < redrives(a) || (b.state === "READY" && b.reason !== undefined)) return false;
+  return a.reason === undefined || b.state === "DONE" || b.reason !== undefined || redrives(b) > redrives(a);
+}
+
 /** What the producer said of the message stays for its whole life. */
 function sameGift({ attributes: a }: Value, { attributes: b }: Value): boolean {
   return (
-    a?.priority === b?.priority &&
-    a?.headerBytes === b?.headerBytes &&
-    a?.expiresAtWallMs === b?.expiresAtWallMs &&
+    (a?.priority ?? 0) === (b?.priority ?? 0) &&
+    (a?.headerBytes ?? 0) === (b?.headerBytes ?? 0) &&
+    (a?.expiresAtWallMs === b?.expiresAtWallMs || (b?.expiresAtWallMs ?? 0) === 0) &&
     a?.group === b?.group &&
     a?.dedupKey === b?.dedupKey
   );

@@ -1,5 +1,6 @@
 import { bodyHash } from "../../packages/queue/src/codec/hash.ts";
 import type { QueueEffect } from "../../packages/queue/src/core/queue-core.ts";
+import { deadViewOf } from "../../packages/queue/src/core/dead-queue.ts";
 import type { Attributes, LaneId, Verdict } from "../../packages/queue/src/core/types.ts";
 import type { Delivery } from "../../packages/queue/src/core/messages.ts";
 import type { SimNode } from "./node.ts";
@@ -10,7 +11,7 @@ export interface Request {
   readonly id: number;
   readonly node: SimNode;
   readonly boot: number;
-  readonly kind: "enqueue" | "verdict" | "resolve";
+  readonly kind: "enqueue" | "verdict" | "resolve" | "manage";
   readonly askedAt: number;
   readonly deadlineAt: number;
   readonly lane?: LaneId;
@@ -36,6 +37,8 @@ export class Workload {
   readonly #handling = new Map<string, Handling>();
   /** Consumers by node: they live as long as its process. */
   readonly #sessions = new Map<SimNode, string[]>();
+  /** Consumers of dead messages. */
+  readonly #undertakers = new Set<string>();
   #nextId = 1;
   #nextSession = 1;
   #calm = false;
@@ -48,13 +51,17 @@ export class Workload {
     const { scenario, events, dice } = this.#world;
     events.in(dice.pick([0, 20, 500]), () => this.#produce());
     if (scenario.rosterMs > 0) events.in(dice.wait(scenario.rosterMs), () => this.#changeRoster());
+    if (scenario.operateMs > 0) events.in(dice.wait(scenario.operateMs), () => this.#operate());
   }
 
   /** From now on every message is acknowledged at once. */
   calm(): void {
     this.#calm = true;
     const { nodes, dice } = this.#world;
-    const left = nodes.filter((node) => node.state === "up" && this.#sessions.get(node)?.length !== 0);
+    const left = nodes.filter(
+      (node) =>
+        node.state === "up" && this.#sessions.get(node)?.some((session) => !this.#undertakers.has(session)),
+    );
     // Fresh consumers bring fresh credit: often those that saw the faults have to do.
     if (left.length === 0 || dice.chance(0.3)) {
       for (const node of nodes) if (node.state === "up") this.#consume(node, 8);
@@ -129,6 +136,8 @@ export class Workload {
         group: undefined,
         dedupKey: undefined,
         failures: [],
+        redrives: 0,
+        forgiven: 0,
       },
     };
   }
@@ -147,7 +156,10 @@ export class Workload {
     const session = this.#nextSession.toString(16).padStart(16, "0");
     this.#nextSession += 1;
     this.#sessions.get(node)?.push(session);
-    node.enter({ type: "consume", session, queue: this.#world.queue, prefetch });
+    const { queue, scenario, dice } = this.#world;
+    const wanted = !this.#calm && dice.chance(scenario.undertaking) ? deadViewOf(queue) : queue;
+    if (wanted !== queue) this.#undertakers.add(session);
+    node.enter({ type: "consume", session, queue: wanted, prefetch });
   }
 
   #changeRoster(): void {
@@ -162,6 +174,25 @@ export class Workload {
       } else if (sessions.length < 4) this.#consume(node, dice.whole(1, scenario.prefetchMax));
     }
     events.in(dice.wait(scenario.rosterMs), () => this.#changeRoster());
+  }
+
+  // Operators.
+
+  #operate(): void {
+    const { scenario, events, dice, nodes, queue } = this.#world;
+    if (this.#calm) return;
+    events.in(dice.wait(scenario.operateMs), () => this.#operate());
+    const node = dice.pick(nodes);
+    if (node.state !== "up") return;
+    const waitMs = dice.real(20, 2_000);
+    const deadlineMs = node.now().monoMs + waitMs;
+    const requestId = this.#ask({ node, kind: "manage" }, waitMs);
+    const act = dice.pick(["list", "count", "redrive", "redrive", "discard"] as const);
+    // Away with few of them, or little is left to be tried.
+    const scope =
+      act === "discard" ? dice.pick(["ready", "dead"] as const) : dice.pick(["any", "dead"] as const);
+    const limit = act === "discard" ? 1 : 100;
+    node.enter({ type: "manage", requestId, queue, act, scope, only: undefined, limit, deadlineMs });
   }
 
   // What comes back.
@@ -184,6 +215,8 @@ export class Workload {
         this.#handling.delete(`${request.lane}-${request.seq}-${request.epoch}`);
         return this.#world.checker.onVerdict(request, effect.code);
       }
+      case "managed":
+        return void this.#answered(effect.requestId);
       case "resolved": {
         const request = this.#answered(effect.requestId);
         if (request === undefined) return;
@@ -233,7 +266,8 @@ export class Workload {
     const { scenario, events, dice } = this.#world;
     const handling: Handling = { item, node, asked: false };
     this.#handling.set(keyOf(item), handling);
-    const verdict = this.#calm ? ({ kind: "ack" } as const) : this.#draw();
+    const isDead = item.reason !== undefined;
+    const verdict = this.#calm ? ({ kind: "ack" } as const) : isDead ? this.#drawDead() : this.#draw();
     if (verdict === undefined) {
       // Hangs: perhaps for several renewals, perhaps until well after it lost the lease.
       const afterMs = dice.real(0.5, 4) * scenario.leaseMs;
@@ -247,10 +281,15 @@ export class Workload {
   #draw(): Verdict | undefined {
     const { scenario, dice } = this.#world;
     if (dice.chance(scenario.hang)) return undefined;
-    if (dice.chance(scenario.nack)) return { kind: "nack", delayMs: dice.pick([0, 0, 50, 800]) };
+    if (dice.chance(scenario.nack)) return { kind: "nack", delayMs: dice.pick([0, 0, 50, 800, undefined]) };
     if (dice.chance(scenario.release)) return { kind: "release" };
     if (dice.chance(scenario.reject)) return { kind: "reject", reason: "unwanted" };
     return { kind: "ack" };
+  }
+
+  #drawDead(): Verdict | undefined {
+    const { dice } = this.#world;
+    return dice.chance(0.4) ? { kind: "redrive" } : this.#draw();
   }
 
   #onLeaseLost(node: SimNode, key: string): void {

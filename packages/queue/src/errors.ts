@@ -5,6 +5,7 @@ import type { KlatschErrorInit } from "@klatsch/kit";
  * What went wrong. Removing one is a breaking change.
  * - `INVALID_OPTIONS`: an option or argument is missing or wrong; the message names the field.
  * - `QUEUE_CONFLICT`: the queue exists with other options; the message names the difference.
+ * - `QUEUE_NOT_FOUND`: no queue of that name is known here.
  * - `MESSAGE_TOO_LARGE`: the body exceeds the limit, which the message names.
  * - `QUORUM_UNAVAILABLE`: too few replicas could be reached until the deadline; nothing was enqueued.
  * - `INDETERMINATE`: no quorum answered in time, but the message may exist: `resolve(id)` tells.
@@ -21,6 +22,7 @@ import type { KlatschErrorInit } from "@klatsch/kit";
 export type QueueErrorCode =
   | "INVALID_OPTIONS"
   | "QUEUE_CONFLICT"
+  | "QUEUE_NOT_FOUND"
   | "MESSAGE_TOO_LARGE"
   | "QUORUM_UNAVAILABLE"
   | "INDETERMINATE"

@@ -1,14 +1,21 @@
 import { z } from "zod";
 
-import { HEADER_BYTES_MAX, PRIORITY_MAX } from "./codec/value.ts";
+import { HEADER_BYTES_MAX, PRIORITY_MAX, REASON_MAX } from "./codec/value.ts";
+import { MANAGE_ITEMS_MAX } from "./core/manage.ts";
+import { parseMessageId } from "./core/message-id.ts";
+import type { ManageScope, RetryPolicy } from "./core/types.ts";
 import { QueueError } from "./errors.ts";
 import type {
+  BrowseOptions,
+  ChangeOptions,
   ConsumeOptions,
   EnqueueItem,
   EnqueueOptions,
   MessageHeaders,
+  NackOptions,
   QueueInit,
   QueuesInit,
+  RetryOptions,
 } from "./types.ts";
 
 /** Longest body, in bytes. */
@@ -21,9 +28,27 @@ export interface QueueOptions {
   readonly replicas: number;
   readonly leaseMs: number;
   readonly maxDeliveries: number;
+  readonly retry?: RetryPolicy | undefined;
 }
 
 const durationMs = z.int().max(DURATION_MS_MAX);
+
+const retrySchema: z.ZodType<RetryPolicy, RetryOptions> = z
+  .strictObject({
+    kind: z.enum(["fixed", "linear", "exponential"]).default("exponential"),
+    delayMs: durationMs.min(0).default(100),
+    maxMs: durationMs.min(0).default(30_000),
+    jitter: z.number().min(0).max(1).default(0.2),
+  })
+  .refine(({ delayMs, maxMs }) => delayMs <= maxMs, "delayMs exceeds maxMs");
+
+const nackSchema = z
+  .strictObject({
+    delayMs: z.number().min(0).max(DURATION_MS_MAX).optional(),
+    retry: retrySchema.optional(),
+    reason: z.string().max(REASON_MAX).optional(),
+  })
+  .refine(({ delayMs, retry }) => delayMs === undefined || retry === undefined, "delayMs or retry, not both");
 
 const queueSchema: z.ZodType<QueueOptions, QueueInit> = z.strictObject({
   replicas: z
@@ -34,9 +59,13 @@ const queueSchema: z.ZodType<QueueOptions, QueueInit> = z.strictObject({
     .default(3),
   leaseMs: durationMs.min(1_000).default(30_000),
   maxDeliveries: z.int().min(1).max(1_000_000).default(20),
+  retry: retrySchema.optional(),
 });
 
-const nameSchema = z.string().regex(/^[A-Za-z0-9._-]{1,128}$/, "1 to 128 characters of A-Z a-z 0-9 . _ -");
+const nameSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9._-]{1,128}$/, "1 to 128 characters of A-Z a-z 0-9 . _ -")
+  .refine((name) => !name.endsWith(".dead"), "names that end in .dead are those of dead letters");
 
 const initSchema = z.strictObject({
   mesh: z.custom<QueuesInit["mesh"]>(
@@ -76,6 +105,16 @@ const messageFields = {
 };
 const timeoutSchema = z.strictObject({ timeoutMs: durationMs.min(1).default(TIMEOUT_MS) });
 const enqueueSchema = z.strictObject({ ...messageFields, ...timeoutSchema.shape });
+const browseSchema = z.strictObject({
+  state: z.enum(["any", "alive", "ready", "dead"]).default("alive"),
+  limit: z.int().min(1).max(MANAGE_ITEMS_MAX).default(100),
+  timeoutMs: durationMs.min(1).default(TIMEOUT_MS),
+});
+const changeSchema = z.strictObject({
+  ids: z.array(z.string()).max(MANAGE_ITEMS_MAX).optional(),
+  limit: z.int().min(1).default(Number.MAX_SAFE_INTEGER),
+  timeoutMs: durationMs.min(1).default(60_000),
+});
 const itemSchema = z.strictObject({ ...messageFields, body: z.custom<Uint8Array>() });
 const PLAIN: MessageOptions = { headers: undefined, priority: 0, delayMs: 0, ttlMs: undefined };
 const consumeSchema = z.strictObject({ prefetch: z.int().min(1).max(4_096).default(64) });
@@ -101,6 +140,39 @@ export function parseName(name: string): string {
 
 export function parseQueue(init: QueueInit | undefined): QueueOptions {
   return parse(queueSchema, init ?? {}, "options");
+}
+
+export function parseNack(options: NackOptions | undefined): {
+  readonly delayMs: number | undefined;
+  readonly retry: RetryPolicy | undefined;
+  readonly reason: string | undefined;
+} {
+  const { delayMs, retry, reason } = options === undefined ? {} : parse(nackSchema, options, "options");
+  return { delayMs, retry, reason };
+}
+
+export function parseBrowse(options: BrowseOptions | undefined): {
+  readonly state: ManageScope;
+  readonly limit: number;
+  readonly timeoutMs: number;
+} {
+  return parse(browseSchema, options ?? {}, "options");
+}
+
+/** `ids` as the core names them, if these are meant and no others. */
+export function parseChange(options: ChangeOptions | undefined): {
+  readonly ids: readonly { readonly lane: string; readonly seq: number }[] | undefined;
+  readonly limit: number;
+  readonly timeoutMs: number;
+} {
+  const { ids, ...rest } = parse(changeSchema, options ?? {}, "options");
+  return { ...rest, ids: ids?.map(parseId) };
+}
+
+export function parseId(id: string): { readonly lane: string; readonly seq: number } {
+  const parsed = parseMessageId(id);
+  if (parsed === undefined) throw new QueueError("INVALID_OPTIONS", "id: is not a message id");
+  return parsed;
 }
 
 /** A checked time-out, in milliseconds. */

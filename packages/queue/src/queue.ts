@@ -5,7 +5,8 @@ import { randomHex } from "@klatsch/kit/core";
 import { queueIdOf } from "./codec/hash.ts";
 import { SESSION_DIGITS } from "./codec/value.ts";
 import { DEFINITIONS_MAX } from "./core/members.ts";
-import { messageId, parseMessageId } from "./core/message-id.ts";
+import { deadViewOf } from "./core/dead-queue.ts";
+import { messageId } from "./core/message-id.ts";
 import type { Delivery } from "./core/messages.ts";
 import type { EnqueueResult } from "./core/origin.ts";
 import type { Definition, Verdict } from "./core/types.ts";
@@ -17,9 +18,13 @@ import type { HostEffect } from "./host/engine.ts";
 import { makeContent } from "./host/content.ts";
 import { HeldMessage } from "./host/message.ts";
 import type { SettleDone } from "./host/message.ts";
+import { Operations } from "./host/operate.ts";
 import {
   checkBody,
+  parseBrowse,
+  parseChange,
   parseEnqueue,
+  parseId,
   parseInit,
   parseItems,
   parseName,
@@ -30,14 +35,20 @@ import {
 } from "./options.ts";
 import type { MessageOptions, QueueOptions } from "./options.ts";
 import type {
+  Changed,
+  ChangeOptions,
   ConsumeOptions,
   Consumer,
+  ConsumerInfo,
+  DeadLetters,
   EnqueueItem,
   EnqueueOptions,
   EnqueueOutcome,
   Handler,
+  Inspection,
   Message,
   Queue,
+  QueueDescription,
   QueueInit,
   Queues,
   QueuesEvents,
@@ -76,6 +87,10 @@ class QueuesService implements Queues {
   readonly #takers = new Map<string, (error: QueueError) => void>();
   readonly #consumers = new Set<HandlerConsumer>();
   readonly #held = new Map<string, HeldMessage>();
+  readonly #operations = new Operations({
+    enter: (input) => this.#running.enter(input),
+    request: () => this.#request(),
+  });
   readonly #counts = {
     enqueued: 0,
     delivered: 0,
@@ -153,8 +168,9 @@ class QueuesService implements Queues {
     if (this.#names.size >= DEFINITIONS_MAX) {
       throw new QueueError("LIMIT_REACHED", `this node knows ${DEFINITIONS_MAX} queues already`);
     }
-    const { replicas, leaseMs, maxDeliveries } = options;
-    const agreed = { name, replicas, leaseMs, maxDeliveries };
+    const { replicas, leaseMs, maxDeliveries, retry } = options;
+    const plain = { name, replicas, leaseMs, maxDeliveries };
+    const agreed = retry === undefined ? plain : { ...plain, retry };
     const definition = { queue: queueIdOf(agreed), ...agreed };
     this.#define(definition);
     engine.enter({ type: "declare", definition });
@@ -184,7 +200,71 @@ class QueuesService implements Queues {
       enqueueMany: (items, options) => this.#enqueueMany(queue, items, options),
       consume: (handler, options) => this.#consume(queue, handler, options),
       take: (options) => this.#take(queue, options),
+      dead: this.#deadOf(definition),
+      counts: (options) => this.#operations.counts(queue, parseTimeout(options)),
+      browse: async (options) => {
+        const { state, limit, timeoutMs } = parseBrowse(options);
+        return await this.#operations.browse(queue, state, limit, timeoutMs);
+      },
+      peek: async (options) => {
+        const { state, limit, timeoutMs } = parseBrowse(options);
+        return await this.#operations.peek(queue, state, limit, timeoutMs);
+      },
+      purge: (options) => this.#change(queue, "discard", "ready", options),
     };
+  }
+
+  #deadOf({ queue, name }: Definition): DeadLetters {
+    const view = deadViewOf(queue);
+    return {
+      name: `${name}.dead`,
+      list: async (options) => {
+        const { limit, timeoutMs } = parseBrowse(options);
+        return await this.#operations.browse(queue, "dead", limit, timeoutMs);
+      },
+      take: (options) => this.#take(view, options),
+      consume: (handler, options) => this.#consume(view, handler, options),
+      redrive: (options) => this.#change(queue, "redrive", "dead", options),
+      purge: (options) => this.#change(queue, "discard", "dead", options),
+    };
+  }
+
+  async #change(
+    queue: string,
+    act: "redrive" | "discard",
+    scope: "ready" | "dead",
+    options: ChangeOptions | undefined,
+  ): Promise<Changed> {
+    const { ids, limit, timeoutMs } = parseChange(options);
+    if (ids === undefined) return await this.#operations.change(queue, act, scope, limit, timeoutMs);
+    return await this.#operations.changeThese(queue, act, scope, ids, timeoutMs);
+  }
+
+  open(name: string): Queue {
+    return this.#handle(this.#known(name));
+  }
+
+  #known(name: string): Definition {
+    const known = this.#names.get(name);
+    if (known === undefined) throw new QueueError("QUEUE_NOT_FOUND", `no queue ${name} is known here`);
+    return known;
+  }
+
+  list(): readonly QueueDescription[] {
+    const described = [...this.#names.values()].map(({ name, replicas, leaseMs, maxDeliveries, retry }) => {
+      return { name, replicas, leaseMs, maxDeliveries, retry };
+    });
+    return described.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  async consumers(name: string): Promise<readonly ConsumerInfo[]> {
+    const { queue } = this.#known(name);
+    const { consumers } = await this.#operations.consumers(queue, TIMEOUT_MS);
+    return consumers;
+  }
+
+  async inspect(id: string, options?: { readonly timeoutMs?: number | undefined }): Promise<Inspection> {
+    return await this.#operations.inspect(parseId(id), parseTimeout(options));
   }
 
   #enqueue(
@@ -336,8 +416,7 @@ class QueuesService implements Queues {
 
   async resolve(id: string, options?: { readonly timeoutMs?: number | undefined }): Promise<Resolution> {
     const engine = this.#running;
-    const parsed = parseMessageId(id);
-    if (parsed === undefined) throw new QueueError("INVALID_OPTIONS", "id: is not a message id");
+    const parsed = parseId(id);
     const deadlineMs = systemClock.now().monoMs + parseTimeout(options);
     const requestId = this.#request();
     return await new Promise((resolve, reject) => {
@@ -369,6 +448,10 @@ class QueuesService implements Queues {
         this.#resolves.delete(effect.requestId);
         return done?.(effect.resolution);
       }
+      case "managed":
+      case "inspected":
+      case "fetched":
+        return this.#operations.onAnswer(effect);
       case "defined":
         return this.#define(effect.definition);
       case "elected":
@@ -429,6 +512,7 @@ class QueuesService implements Queues {
     for (const { reject } of enqueues) reject(new QueueError(code, text, { outcome: "unknown" }));
     for (const done of verdicts) done(code);
     for (const done of resolves) done(undefined);
+    this.#operations.end();
     for (const fail of [...this.#takers.values()]) fail(new QueueError(code, text));
     for (const message of this.#held.values()) message.lose();
     this.#held.clear();
@@ -458,10 +542,10 @@ class QueuesService implements Queues {
 }
 
 function differenceOf(known: Definition, options: QueueOptions): string | undefined {
-  for (const field of ["replicas", "leaseMs", "maxDeliveries"] as const) {
-    if (known[field] !== options[field]) {
-      return `${field} ${known[field]}, not ${options[field]}`;
-    }
+  for (const field of ["replicas", "leaseMs", "maxDeliveries", "retry"] as const) {
+    const here = JSON.stringify(known[field]);
+    const wanted = JSON.stringify(options[field]);
+    if (here !== wanted) return `${field} ${here}, not ${wanted}`;
   }
   return undefined;
 }

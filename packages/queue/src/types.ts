@@ -1,11 +1,139 @@
 import type { Logger } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 
-import type { Resolution } from "./core/types.ts";
+import type { Failure, Resolution } from "./core/types.ts";
 import type { QueueError } from "./errors.ts";
 
 /** What `resolve` says: it exists; it never did; not decided yet; too long ago, or not known here. */
 export type { Resolution };
+
+/** A delivery that failed: the newest 8 of a message make its history. */
+export type { Failure };
+
+/** How long a message waits after its n-th failed delivery: `fixed` d, `linear` n·d, `exponential` 2ⁿ⁻¹·d. */
+export interface RetryOptions {
+  /** Default `exponential`. */
+  readonly kind?: "fixed" | "linear" | "exponential" | undefined;
+  /** d, in milliseconds. Default 100. */
+  readonly delayMs?: number | undefined;
+  /** At most this long, in milliseconds. Default 30,000. */
+  readonly maxMs?: number | undefined;
+  /** 0 to 1: the fraction of the wait that is left to chance. Default 0.2. */
+  readonly jitter?: number | undefined;
+}
+
+/** Options of `nack`. */
+export interface NackOptions {
+  /** In milliseconds. Default: what the queue's policy says. */
+  readonly delayMs?: number | undefined;
+  /** A policy for this once, instead of `delayMs`. */
+  readonly retry?: RetryOptions | undefined;
+  /** Goes into the message's history, its first 200 characters. */
+  readonly reason?: string | undefined;
+}
+
+/** Options of `browse`, `peek` and a list of dead letters. */
+export interface BrowseOptions {
+  /** `alive` messages wait or are held, `ready` ones wait. Default `alive`. */
+  readonly state?: "any" | "alive" | "ready" | "dead" | undefined;
+  /** 1 to 1,000. Default 100. */
+  readonly limit?: number | undefined;
+  /** Default 10,000. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** Options of `purge` and `redrive`. */
+export interface ChangeOptions {
+  /** These messages only, at most 1,000. */
+  readonly ids?: readonly string[] | undefined;
+  /** About as many at most, from each node. Default: all. */
+  readonly limit?: number | undefined;
+  /** Default 60,000. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** What a purge or redrive did; what `missing` nodes have was not touched, or they did not say. */
+export interface Changed {
+  readonly count: number;
+  readonly missing: readonly string[];
+}
+
+/** One message, seen from outside. */
+export interface MessageInfo {
+  readonly id: string;
+  readonly state: "ready" | "delayed" | "leased" | "dead" | "done";
+  readonly epoch: number;
+  /** Failed deliveries, ever. */
+  readonly deliveries: number;
+  /** Times it was given back unused. */
+  readonly releases: number;
+  /** Times it was dead and put back. */
+  readonly redrives: number;
+  readonly priority: number;
+  readonly ageMs: number;
+  /** Until it may be handed out, in milliseconds. */
+  readonly dueMs: number;
+  readonly bodyBytes: number;
+  readonly holder: { readonly peer: string; readonly session: string } | undefined;
+  /** Why it is dead. */
+  readonly reason: string | undefined;
+  readonly failures: readonly Failure[];
+  /** The node that says so. */
+  readonly peer: string;
+}
+
+/** A message with what it holds. Seeing it changes nothing. */
+export interface PeekedMessage extends MessageInfo {
+  readonly headers: MessageHeaders;
+  readonly body: Uint8Array;
+}
+
+/** Messages, the oldest first, and the nodes that did not answer. */
+export interface Browsed {
+  readonly messages: readonly MessageInfo[];
+  readonly missing: readonly string[];
+}
+
+/** How many messages a queue has, by state. */
+export interface QueueCounts {
+  readonly ready: number;
+  readonly delayed: number;
+  readonly leased: number;
+  readonly dead: number;
+  /** Of the messages that are not dead. */
+  readonly oldestAgeMs: number | undefined;
+  readonly missing: readonly string[];
+}
+
+/** One consumer of a queue. */
+export interface ConsumerInfo {
+  readonly peer: string;
+  readonly session: string;
+  readonly prefetch: number;
+  readonly held: number;
+}
+
+/** What one replica has of a message. */
+export interface ReplicaInfo {
+  readonly peer: string;
+  readonly store: string;
+  /** The store whose proposals it accepts in the message's lane. */
+  readonly follows: string | undefined;
+  /** It knows the message to be over. */
+  readonly finished: boolean;
+  /** Of the proposal it accepted last: that was its vote. */
+  readonly ballot: { readonly round: number; readonly step: number; readonly proposer: string } | undefined;
+  readonly message: MessageInfo | undefined;
+}
+
+/** A message's life as its replicas have it. */
+export interface Inspection {
+  readonly id: string;
+  /** Who proposes in its lane now. */
+  readonly writer: string | undefined;
+  readonly replicas: readonly ReplicaInfo[];
+  readonly missing: readonly string[];
+}
 
 /** Options of `createQueues`. */
 export interface QueuesInit {
@@ -25,6 +153,8 @@ export interface QueueInit {
   readonly leaseMs?: number | undefined;
   /** Failed deliveries after which a message is dead, from 1. Default 20. */
   readonly maxDeliveries?: number | undefined;
+  /** How long a message waits after a nack or a handler that threw. Default: exponential, 100 ms to 30 s. */
+  readonly retry?: RetryOptions | undefined;
 }
 
 /** Names and values of a message: at most 64, names of 128 characters, 16 KiB in all. */
@@ -81,6 +211,10 @@ export interface Message {
   readonly ageMs: number;
   readonly priority: number;
   readonly headers: MessageHeaders;
+  /** Why it is dead: of messages that come from `dead` only. */
+  readonly reason: string | undefined;
+  /** The newest failed deliveries, oldest first. */
+  readonly failures: readonly Failure[];
   readonly body: Uint8Array;
   /** Aborts when the lease is lost: whatever follows may happen twice. */
   readonly signal: AbortSignal;
@@ -89,12 +223,28 @@ export interface Message {
    * All four throw {@link QueueError} `STALE`, `FINISHED`, `UNCONFIRMED`, `SETTLED`, `STOPPED`.
    */
   ack(): Promise<void>;
-  /** Failed: back in the queue, to be delivered again no sooner than `delayMs` (default 0), and counted. */
-  nack(options?: { readonly delayMs?: number | undefined }): Promise<void>;
+  /** Failed: back in the queue, to be delivered again when its time has come, and counted. */
+  nack(options?: NackOptions): Promise<void>;
   /** Not wanted: back in the queue at once, and not counted. */
   release(): Promise<void>;
   /** Poison: dead, with this reason (at most 1,024 characters). */
   reject(reason: string): Promise<void>;
+  /** Of a dead message: back into its queue, with all its deliveries before it. */
+  redrive(): Promise<void>;
+}
+
+/** The dead messages of a queue, where they lie: nothing is copied. What is nacked or released here stays dead. */
+export interface DeadLetters {
+  /** `<queue>.dead` */
+  readonly name: string;
+  list(options?: Omit<BrowseOptions, "state">): Promise<Browsed>;
+  /** Like {@link Queue.take}; the message has a `reason` and its history. */
+  take(options?: TakeOptions): Promise<Message>;
+  consume(handler: Handler, options?: ConsumeOptions): Consumer;
+  /** Puts dead messages that nobody holds back into the queue. */
+  redrive(options?: ChangeOptions): Promise<Changed>;
+  /** Does away with dead messages that nobody holds. */
+  purge(options?: ChangeOptions): Promise<Changed>;
 }
 
 /** A running `consume`. */
@@ -146,8 +296,25 @@ export interface Queue {
   consume(handler: Handler, options?: ConsumeOptions): Consumer;
   /** Waits for one message, to be acknowledged by hand. */
   take(options?: TakeOptions): Promise<Message>;
+  readonly dead: DeadLetters;
+  /** How many messages there are, counted by the nodes that have them. */
+  counts(options?: { readonly timeoutMs?: number | undefined }): Promise<QueueCounts>;
+  /** Messages as they are now; `peek` with their bodies. Nobody's lease changes by it. */
+  browse(options?: BrowseOptions): Promise<Browsed>;
+  peek(options?: BrowseOptions): Promise<readonly PeekedMessage[]>;
+  /** Does away with messages that wait: not with those that are held or dead. */
+  purge(options?: ChangeOptions): Promise<Changed>;
   /** Messages that this node would hand out and has nobody to hand to. */
   readonly depth: number;
+}
+
+/** A queue and its options. */
+export interface QueueDescription {
+  readonly name: string;
+  readonly replicas: number;
+  readonly leaseMs: number;
+  readonly maxDeliveries: number;
+  readonly retry: Required<RetryOptions> | undefined;
 }
 
 /** Events of {@link Queues} and what their listeners get. */
@@ -191,6 +358,17 @@ export interface Queues extends AsyncDisposable {
   declare(name: string, options?: QueueInit): Promise<Queue>;
   /** What became of a message id; waits up to `timeoutMs` (default 10,000) for a decision. */
   resolve(id: string, options?: { readonly timeoutMs?: number | undefined }): Promise<Resolution>;
+  /** Which replicas have the message, at which proposal, and who writes its lane. */
+  inspect(id: string, options?: { readonly timeoutMs?: number | undefined }): Promise<Inspection>;
+  /** Who consumes the queue, on any node that answers. */
+  consumers(name: string): Promise<readonly ConsumerInfo[]>;
+  /** Queues known here, by name. */
+  list(): readonly QueueDescription[];
+  /**
+   * A queue that somebody declared.
+   * @throws {@link QueueError} `QUEUE_NOT_FOUND`.
+   */
+  open(name: string): Queue;
   stats(): QueuesStats;
   on<Name extends keyof QueuesEvents>(event: Name, listener: (event: QueuesEvents[Name]) => void): () => void;
   /** Releases what is held, closes the store; others take the lanes over. May be called twice. */

@@ -54,6 +54,13 @@ export class Fields {
     return value;
   }
 
+  /** A number from 0 to 1. */
+  ratio(): number {
+    const value = this.number();
+    if (value > 1) throw new CodecError(`field ${this.#at}: expected a number up to 1`);
+    return value;
+  }
+
   bool(): boolean {
     const value = this.#next();
     if (typeof value !== "boolean") throw new CodecError(`field ${this.#at}: expected a boolean`);

@@ -1,19 +1,23 @@
 import { PID_DIGITS } from "../core/ballot.ts";
+import { MANAGE_ITEMS_MAX } from "../core/manage.ts";
 import type {
   AcceptOp,
+  Counts,
   CreditItem,
   Delivery,
   Exception,
   HeldItem,
   LaneRefusal,
+  ManagedItem,
   Message,
   OpRefusal,
   RegisterEntry,
+  RosterEntry,
   Section,
   SettledItem,
   VerdictItem,
 } from "../core/messages.ts";
-import type { Resolution, SettledCode, Value, Verdict } from "../core/types.ts";
+import type { ManageAct, ManageScope, Resolution, SettledCode, Value, Verdict } from "../core/types.ts";
 import { CodecError, Fields, ROUND_MAX, SEQ_MAX } from "./fields.ts";
 import { bodyHash } from "./hash.ts";
 import { pack, unpack } from "./packr.ts";
@@ -40,8 +44,10 @@ const NUMBER_MAX = 0xffff_ffff;
 const LANE_REFUSALS: readonly LaneRefusal[] = ["REFUSED", "CLOSED", "NEED_LANE", "BAD_LANE"];
 const OP_REFUSALS: readonly OpRefusal[] = ["OLDER", "GONE", "NEED_BODY", "CONFLICT", "EARLY"];
 const RESOLUTIONS: readonly Resolution[] = ["ACKED", "NEVER", "PENDING", "UNKNOWN"];
+const ACTS: readonly ManageAct[] = ["list", "count", "redrive", "discard", "consumers"];
+const SCOPES: readonly ManageScope[] = ["any", "alive", "ready", "dead"];
 const CODES: readonly SettledCode[] = ["DONE", "STALE", "FINISHED", "RETRY"];
-const VERDICTS = ["ack", "nack", "release", "reject", "renew"] as const;
+const VERDICTS = ["ack", "nack", "release", "reject", "renew", "redrive"] as const;
 
 /** One frame of several messages: `[version, message, message, …]`. */
 export function encodeFrame(messages: readonly Message[]): Uint8Array {
@@ -86,6 +92,10 @@ const KINDS = [
   "held",
   "verdicts",
   "settled",
+  "manage",
+  "managed",
+  "inspect",
+  "inspected",
 ] as const satisfies readonly Kind[];
 
 type Kind = Exclude<Message["type"], "synced">;
@@ -142,6 +152,29 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
   settled: (m) => [
     m.items.map((i) => [...ref(i), VERDICTS.indexOf(i.kind), CODES.indexOf(i.code), i.hint ?? null]),
   ],
+  manage: (m) => {
+    const only = m.only === undefined ? null : [m.only.lane, m.only.seq];
+    return [m.token, m.queue, ACTS.indexOf(m.act), SCOPES.indexOf(m.scope), only, m.limit];
+  },
+  managed: (m) => {
+    const { ready, delayed, leased, dead, oldestWallMs } = m.counts;
+    const items = m.items.map((i) => [i.lane, i.seq, encodeValue(i.value)]);
+    const consumers = m.consumers.map((c) => [c.session, c.prefetch, c.held]);
+    return [m.token, items, m.count, [ready, delayed, leased, dead, oldestWallMs], consumers];
+  },
+  inspect: (m) => [m.token, m.lane, m.seq],
+  inspected: (m) => [
+    m.token,
+    m.store,
+    m.known,
+    m.isWriter,
+    m.finished,
+    m.promise === undefined ? null : shapes.right.write(m.promise),
+    m.register === undefined
+      ? null
+      : [m.register.seq, shapes.ballot.write(m.register.ballot), encodeValue(m.register.value)],
+    m.end === undefined ? null : shapes.endValue.write(m.end),
+  ],
 };
 
 function writeMessage(message: Message): Wire {
@@ -151,8 +184,9 @@ function writeMessage(message: Message): Wire {
 }
 
 function writeDelivery(i: Delivery): Wire {
-  const { leaseMs, ageMs, deliveries, enqueuedWallMs, attributes } = i;
-  const more = attributes === undefined ? [] : [shapes.attributes.write(attributes)];
+  const { leaseMs, ageMs, deliveries, enqueuedWallMs, attributes, reason } = i;
+  const written = attributes === undefined ? null : shapes.attributes.write(attributes);
+  const more = written === null && reason === undefined ? [] : [written, reason ?? null];
   return [...ref(i), leaseMs, ageMs, deliveries, i.body ?? null, enqueuedWallMs, ...more];
 }
 
@@ -162,7 +196,7 @@ function ref({ lane, seq, epoch, session }: HeldItem): Wire {
 
 function writeVerdict(verdict: Verdict): Wire {
   const kind = VERDICTS.indexOf(verdict.kind);
-  if (verdict.kind === "nack") return [kind, verdict.delayMs];
+  if (verdict.kind === "nack") return [kind, verdict.delayMs ?? null, verdict.reason ?? null];
   return verdict.kind === "reject" ? [kind, verdict.reason] : [kind];
 }
 
@@ -253,6 +287,38 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
   held: (f) => ({ type: "held", items: f.list(ITEMS_MAX, (at) => readRef(new Fields(at))) }),
   verdicts: (f) => ({ type: "verdicts", items: f.list(ITEMS_MAX, readVerdict), stampMs: f.number() }),
   settled: (f) => ({ type: "settled", items: f.list(ITEMS_MAX, readSettled) }),
+  manage: (f) => ({
+    type: "manage",
+    token: f.uint(),
+    queue: lane(f),
+    act: pick(f, ACTS),
+    scope: pick(f, SCOPES),
+    only: f.optional((at) => {
+      const inner = at.nested();
+      return { lane: lane(inner), seq: seq(inner) };
+    }),
+    limit: f.uint(),
+  }),
+  managed: (f) => ({
+    type: "managed",
+    token: f.uint(),
+    items: f.list(MANAGE_ITEMS_MAX, readManaged),
+    count: f.uint(),
+    counts: readCounts(f.nested()),
+    consumers: f.list(MANAGE_ITEMS_MAX, readRoster),
+  }),
+  inspect: (f) => ({ type: "inspect", token: f.uint(), lane: lane(f), seq: seq(f) }),
+  inspected: (f) => ({
+    type: "inspected",
+    token: f.uint(),
+    store: f.hex(shapes.STORE_DIGITS),
+    known: f.bool(),
+    isWriter: f.bool(),
+    finished: f.bool(),
+    promise: f.optional(shapes.right.read),
+    register: f.optional((at) => readRegisterFrom(at.nested())),
+    end: f.optional(shapes.endValue.read),
+  }),
   prepare: (f) => ({
     type: "prepare",
     lane: lane(f),
@@ -358,8 +424,25 @@ function readException(at: unknown): Exception {
   };
 }
 
-function readRegister(at: unknown): RegisterEntry {
+function readManaged(at: unknown): ManagedItem {
   const f = new Fields(at);
+  return { lane: lane(f), seq: seq(f), value: readValue(f) };
+}
+
+function readRoster(at: unknown): RosterEntry {
+  const f = new Fields(at);
+  return { session: f.hex(SESSION_DIGITS), prefetch: f.uint(), held: f.uint() };
+}
+
+function readCounts(f: Fields): Counts {
+  return { ready: f.uint(), delayed: f.uint(), leased: f.uint(), dead: f.uint(), oldestWallMs: f.uint() };
+}
+
+function readRegister(at: unknown): RegisterEntry {
+  return readRegisterFrom(new Fields(at));
+}
+
+function readRegisterFrom(f: Fields): RegisterEntry {
   return { seq: seq(f), ballot: shapes.ballot.read(f), value: readValue(f) };
 }
 
@@ -377,6 +460,7 @@ function readDelivery(at: unknown): Delivery {
     body: f.optional((field) => field.bytes(BODY_BYTES_MAX)),
     enqueuedWallMs: f.optional((field) => field.uint()) ?? 0,
     attributes: f.optional(shapes.attributes.read),
+    reason: f.optional((field) => field.text(REASON_MAX)),
   };
 }
 
@@ -384,7 +468,10 @@ function readVerdict(at: unknown): VerdictItem {
   const f = new Fields(at);
   const item = readRef(f);
   const kind = pick(f, VERDICTS);
-  if (kind === "nack") return { ...item, verdict: { kind, delayMs: f.number() } };
+  if (kind === "nack") {
+    const delayMs = f.optional((field) => field.number());
+    return { ...item, verdict: { kind, delayMs, reason: f.optional((field) => field.text(REASON_MAX)) } };
+  }
   if (kind === "reject") return { ...item, verdict: { kind, reason: f.text(REASON_MAX) } };
   return { ...item, verdict: { kind } };
 }

@@ -9,16 +9,11 @@ import type {
   Failure,
   Ranges,
   Replica,
+  RetryPolicy,
 } from "../core/types.ts";
+import { FAILURE_REASON_MAX, FAILURES_MAX } from "../core/register.ts";
 import { CodecError, Fields, ROUND_MAX, SEQ_MAX } from "./fields.ts";
-import {
-  FAILURE_REASON_MAX,
-  FAILURES_MAX,
-  HEADER_BYTES_MAX,
-  KEY_MAX,
-  PEER_MAX,
-  PRIORITY_MAX,
-} from "./value.ts";
+import { HEADER_BYTES_MAX, KEY_MAX, PEER_MAX, PRIORITY_MAX } from "./value.ts";
 
 /** The shapes that stand both on the wire and on disk, as positional arrays. */
 
@@ -111,8 +106,32 @@ export const descriptor = {
   },
 };
 
+const RETRY_KINDS = ["fixed", "linear", "exponential"] as const;
+
+const retry = {
+  write: (r: RetryPolicy): Wire => [RETRY_KINDS.indexOf(r.kind), r.delayMs, r.maxMs, r.jitter],
+  read: (fields: Fields): RetryPolicy => {
+    const inner = fields.nested();
+    const kind = RETRY_KINDS[inner.uint(RETRY_KINDS.length - 1)] ?? "fixed";
+    return {
+      kind,
+      delayMs: inner.uint(LEASE_MS_MAX),
+      maxMs: inner.uint(LEASE_MS_MAX),
+      jitter: inner.ratio(),
+    };
+  },
+};
+
+/** An optional field of a definition: absent is not the same as undefined to who compares or hashes it. */
+function present<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
+  return value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
+}
+
 export const definition = {
-  write: (d: Definition): Wire => [d.queue, d.name, d.replicas, d.leaseMs, d.maxDeliveries],
+  write: (d: Definition): Wire => {
+    const plain = [d.queue, d.name, d.replicas, d.leaseMs, d.maxDeliveries];
+    return d.retry === undefined ? plain : [...plain, retry.write(d.retry)];
+  },
   read: (fields: Fields): Definition => {
     const inner = fields.nested();
     return {
@@ -121,6 +140,7 @@ export const definition = {
       replicas: inner.uint(REPLICAS_MAX),
       leaseMs: inner.uint(LEASE_MS_MAX),
       maxDeliveries: inner.uint(),
+      ...present("retry", inner.optional(retry.read)),
     };
   },
 };
@@ -146,6 +166,8 @@ export const attributes = {
     a.group ?? null,
     a.dedupKey ?? null,
     a.failures.map(failure.write),
+    a.redrives,
+    a.forgiven,
   ],
   read: (fields: Fields): Attributes => {
     const inner = fields.nested();
@@ -156,6 +178,8 @@ export const attributes = {
       group: inner.optional((f) => f.text(KEY_MAX)),
       dedupKey: inner.optional((f) => f.text(KEY_MAX)),
       failures: inner.list(FAILURES_MAX, failure.read),
+      redrives: inner.optional((f) => f.uint()) ?? 0,
+      forgiven: inner.optional((f) => f.uint()) ?? 0,
     };
   },
 };

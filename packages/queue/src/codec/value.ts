@@ -1,4 +1,5 @@
 import type { Attributes, Failure, Holder, Value } from "../core/types.ts";
+import { FAILURE_REASON_MAX, FAILURES_MAX } from "../core/register.ts";
 import { CodecError } from "./fields.ts";
 
 /**
@@ -10,7 +11,7 @@ import { CodecError } from "./fields.ts";
  * length as varint, block`; a length of 0 means there is none, and so does an end before the last two.
  *
  * The block of attributes is `priority, headerBytes, expiresAtWallMs ‖ group, dedupKey: length + 1, UTF-8 ‖
- * failures: count, then epoch, atWallMs, peer, reason each`, all numbers and lengths varints.
+ * failures: count, then epoch, atWallMs, peer, reason each ‖ redrives, forgiven`, all numbers and lengths varints.
  */
 
 const STATES = ["READY", "LEASED", "DONE", "DEAD"] as const;
@@ -30,17 +31,13 @@ const VARINT_BYTES = 8;
 const LENGTH_BYTES = 2;
 /** Characters of a group's name and of a deduplication key at most. */
 export const KEY_MAX = 128;
-/** Failed deliveries kept in a message's history. */
-export const FAILURES_MAX = 8;
-/** Characters of a failure's reason at most. */
-export const FAILURE_REASON_MAX = 200;
 /** Highest priority. */
 export const PRIORITY_MAX = 9;
 /** Bytes of a message's encoded headers at most. */
 export const HEADER_BYTES_MAX: number = 16 * 1_024;
 const FAILURE_BYTES: number = 4 * VARINT_BYTES + 4 * PEER_MAX + 4 * FAILURE_REASON_MAX;
 const ATTRIBUTES_BYTES_MAX: number =
-  6 * VARINT_BYTES + 2 * 4 * KEY_MAX + FAILURES_MAX * FAILURE_BYTES + VARINT_BYTES;
+  8 * VARINT_BYTES + 2 * 4 * KEY_MAX + FAILURES_MAX * FAILURE_BYTES + VARINT_BYTES;
 const FIXED_BYTES: number =
   1 + 8 * VARINT_BYTES + HASH_BYTES + 1 + PEER_MAX + SESSION_DIGITS + 2 + ATTRIBUTES_BYTES_MAX;
 /** Bytes of an encoded value at most. */
@@ -91,6 +88,8 @@ function writeAttributes(attributes: Attributes, from: number): number {
     at = writeText(peer, at);
     at = writeText(reason, at);
   }
+  at = writeVarint(attributes.redrives, at);
+  at = writeVarint(attributes.forgiven, at);
   const length = at - from - LENGTH_BYTES;
   scratch[from] = (length % 0x80) | 0x80;
   scratch[from + 1] = Math.floor(length / 0x80);
@@ -186,6 +185,8 @@ function readAttributes(reader: Reader, bodyBytes: number): Attributes {
     group: reader.text(KEY_MAX),
     dedupKey: reader.text(KEY_MAX),
     failures: Array.from({ length: reader.varint(FAILURES_MAX) }, () => readFailure(reader)),
+    redrives: reader.isAtEnd ? 0 : reader.varint(Number.MAX_SAFE_INTEGER),
+    forgiven: reader.isAtEnd ? 0 : reader.varint(Number.MAX_SAFE_INTEGER),
   };
 }
 

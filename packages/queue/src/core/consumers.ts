@@ -1,6 +1,14 @@
 import type { Context } from "./context.ts";
 import { FinishedSet } from "./finished.ts";
-import type { CreditItem, Delivery, HeldItem, Message, SettledItem, VerdictItem } from "./messages.ts";
+import type {
+  CreditItem,
+  Delivery,
+  HeldItem,
+  Message,
+  RosterEntry,
+  SettledItem,
+  VerdictItem,
+} from "./messages.ts";
 import type { Timer } from "./timers.ts";
 import type { Descriptor, LaneId, PeerId, QueueId, SettledCode, Verdict } from "./types.ts";
 
@@ -98,6 +106,12 @@ export class Consumers {
 
   queues(): readonly QueueId[] {
     return [...new Set([...this.#consumers.values()].filter((c) => !c.ending).map((c) => c.queue))];
+  }
+
+  /** Who consumes the queue here. */
+  roster(queue: QueueId): readonly RosterEntry[] {
+    const here = [...this.#consumers.values()].filter((consumer) => consumer.queue === queue);
+    return here.map(({ session, prefetch, held }) => ({ session, prefetch, held }));
   }
 
   /** Messages held, in all. */

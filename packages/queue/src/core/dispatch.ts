@@ -1,6 +1,7 @@
 import type { Context } from "./context.ts";
 import type { Register } from "./lane-register.ts";
 import type { LaneWriter } from "./lane-writer.ts";
+import { deadViewOf, isInDeadView } from "./dead-queue.ts";
 import type { CreditItem } from "./messages.ts";
 import { ReadyList } from "./ready.ts";
 import type { Timer } from "./timers.ts";
@@ -78,20 +79,20 @@ export class Dispatch {
   }
 
   add(lane: LaneWriter, register: Register): void {
-    const side = this.#side(lane.descriptor.queue);
+    const { queue } = lane.descriptor;
+    const side = this.#side(isInDeadView(register.value) ? deadViewOf(queue) : queue);
     side.ready.push([lane, register], register.value.attributes?.priority ?? 0);
     this.#run(side);
   }
 
   #run(side: QueueSide): void {
-    const leaseMs = this.#host.leaseMs(side.queue);
     for (let next = side.ready.peek(); next !== undefined; next = side.ready.peek()) {
       const [lane, register] = next;
-      if (isClaimable(lane, register, this.#context.now.wallMs)) {
+      if (isClaimable(lane, register, this.#context.now.wallMs, lane.descriptor.queue === side.queue)) {
         const holder = this.#nominate(side, lane);
         if (holder === undefined) return this.#offer(side);
         side.ready.drop();
-        lane.lease(register, holder, leaseMs);
+        lane.lease(register, holder, this.#host.leaseMs(lane.descriptor.queue));
       } else side.ready.drop();
     }
   }
@@ -121,7 +122,8 @@ export class Dispatch {
 
   /** A nomination came to nothing. */
   refund(queue: QueueId, holder: Holder): void {
-    const side = this.#queues.get(queue);
+    const own = this.#queues.get(queue);
+    const side = own?.credits.has(holder.session) === true ? own : this.#queues.get(deadViewOf(queue));
     const credit = side?.credits.get(holder.session);
     if (side === undefined || credit === undefined || credit.spent === 0) return;
     credit.spent -= 1;
@@ -215,11 +217,11 @@ export class Dispatch {
   }
 }
 
-function isClaimable(lane: LaneWriter, register: Register, wallMs: number): boolean {
+function isClaimable(lane: LaneWriter, register: Register, wallMs: number, alive: boolean): boolean {
   return (
     !lane.isLost &&
     register.chosen &&
-    register.value.state === "READY" &&
+    register.value.state === (alive ? "READY" : "DEAD") &&
     register.value.notBeforeWallMs <= wallMs &&
     lane.registers.get(register.seq) === register
   );

@@ -42,3 +42,29 @@ export interface Register {
   /** The verdict that ended the last lease: a repeated question gets the same answer. */
   settled: { readonly epoch: number; readonly kind: Verdict["kind"] } | undefined;
 }
+
+/** One register as q snapshots of a steal showed it. */
+export interface RecoveredRegister {
+  readonly seq: number;
+  readonly value: Value;
+  /** q answers at this very ballot: it is chosen already. */
+  readonly proven: boolean;
+  /** Replicas that answered with the message, one bit each. */
+  readonly heldBy: number;
+}
+
+/** What one replica has not been told yet. */
+export interface Owed {
+  readonly seqs: Set<number>;
+  /** Refused as EARLY: owed again a while later. */
+  readonly early: Set<number>;
+  learned: number[];
+  end: boolean;
+  closed: boolean;
+}
+
+export function bitCount(bits: number): number {
+  let count = 0;
+  for (let rest = bits; rest !== 0; rest &= rest - 1) count += 1;
+  return count;
+}

@@ -4,20 +4,26 @@ import type { Right } from "./ballot.ts";
 import { comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
 import { CHUNK_SEQS, FinishedSet, toRanges } from "./finished.ts";
-import type { PendingEnqueue, Register, Waiter } from "./lane-register.ts";
+import type { Owed, PendingEnqueue, RecoveredRegister, Register, Waiter } from "./lane-register.ts";
+import { bitCount } from "./lane-register.ts";
 import type { Exception, LaneException, OpException, Section } from "./messages.ts";
 import {
+  discarded,
   done,
   enqueued,
   expired,
   failed,
+  failedCount,
+  FAILURE_REASON_MAX,
   isExpired,
   leased,
+  redriven,
   rejected,
   released,
   superseded,
 } from "./register.ts";
 import type { LaneSender, ReplicaLink } from "./replica-link.ts";
+import { DEFAULT_RETRY, retryDelayMs } from "./retry.ts";
 import type { Timer } from "./timers.ts";
 import type {
   Definition,
@@ -38,7 +44,7 @@ export interface LaneHost {
   isHolderGone(holder: Holder): boolean;
   /** q durable copies of the message exist. */
   onEnqueued(lane: LaneWriter, register: Register, pending: PendingEnqueue): void;
-  /** The message is READY, chosen, and due. */
+  /** The message is READY or, for the dead view, DEAD; chosen, and due. */
   onClaimable(lane: LaneWriter, register: Register): void;
   /** q votes elected the holder: only now it may hear of it (P4). */
   onLeased(lane: LaneWriter, register: Register): void;
@@ -54,31 +60,6 @@ export interface LaneHost {
   onSpread(lane: LaneWriter): void;
   /** Fewer than q replicas follow: somebody else writes this lane. */
   onRoleLost(lane: LaneWriter, end: EndValue | undefined): void;
-}
-
-/** One register as q snapshots of a steal showed it. */
-export interface RecoveredRegister {
-  readonly seq: number;
-  readonly value: Value;
-  /** q answers at this very ballot: it is chosen already. */
-  readonly proven: boolean;
-  /** Replicas that answered with the message, one bit each. */
-  readonly heldBy: number;
-}
-
-interface Owed {
-  readonly seqs: Set<number>;
-  /** Refused as EARLY: owed again a while later. */
-  readonly early: Set<number>;
-  learned: number[];
-  end: boolean;
-  closed: boolean;
-}
-
-export function bitCount(bits: number): number {
-  let count = 0;
-  for (let rest = bits; rest !== 0; rest &= rest - 1) count += 1;
-  return count;
 }
 
 /**
@@ -227,24 +208,42 @@ export class LaneWriter implements LaneSender {
   }
 
   /** The lease ends without a verdict: its time is over, or its holder is gone. */
-  expire(register: Register): void {
+  expire(register: Register, reason = "lease expired"): void {
     if (this.#lost || !register.chosen || register.value.state !== "LEASED") return;
-    this.#propose(register, failed(register.value, this.#host.definition(this), 0));
+    this.#propose(register, this.#failed(register.value, reason, 0));
+  }
+
+  #failed(value: Value, reason: string, delayMs: number): Value {
+    const { wallMs } = this.#context.now;
+    const failure = { atWallMs: Math.floor(wallMs), reason: reason.slice(0, FAILURE_REASON_MAX) };
+    // Whole: a value is the same on the wire and on this node's own disk.
+    const due = delayMs > 0 ? Math.ceil(wallMs + delayMs) : 0;
+    return failed(value, this.#host.definition(this), failure, due);
+  }
+
+  /** An operator's act on a message that nobody holds: back into its queue, or away. `false`: it is not so. */
+  manage(register: Register, act: "redrive" | "discard"): boolean {
+    const { state } = register.value;
+    const free = !this.#lost && register.chosen && this.registers.get(register.seq) === register;
+    if (!free || (state !== "DEAD" && (state !== "READY" || act === "redrive"))) return false;
+    this.#propose(register, act === "redrive" ? redriven(register.value) : discarded(register.value));
+    return true;
   }
 
   /** A verdict on the chosen lease of `waiter.epoch`. */
   settle(register: Register, verdict: Verdict, waiter: Waiter): void {
     register.waiter = waiter;
     const { value } = register;
-    const definition = this.#host.definition(this);
     switch (verdict.kind) {
       case "ack":
         return this.#propose(register, done(value));
       case "nack": {
-        // Whole: a value is the same on the wire and on this node's own disk.
-        const due = verdict.delayMs > 0 ? Math.ceil(this.#context.now.wallMs + verdict.delayMs) : 0;
-        return this.#propose(register, failed(value, definition, due));
+        const { retry = DEFAULT_RETRY } = this.#host.definition(this);
+        const { delayMs = retryDelayMs(retry, failedCount(value) + 1, this.#context.random) } = verdict;
+        return this.#propose(register, this.#failed(value, verdict.reason ?? "nack", delayMs));
       }
+      case "redrive":
+        return this.#propose(register, redriven(value));
       case "release":
         return this.#propose(register, released(value));
       case "reject":
@@ -495,6 +494,7 @@ export class LaneWriter implements LaneSender {
     }
     switch (value.state) {
       case "READY":
+      case "DEAD":
         this.#onReady(register);
         break;
       case "LEASED":
@@ -502,14 +502,12 @@ export class LaneWriter implements LaneSender {
         if (recovering) register.leasedMs = this.#context.now.monoMs;
         this.#armExpiry(register);
         if (value.holder !== undefined && this.#host.isHolderGone(value.holder)) {
-          this.expire(register);
+          this.expire(register, "holder gone");
           if (!recovering) this.#host.onUnused(this, value.holder);
         } else this.#host.onLeased(this, register);
         break;
       case "DONE":
         this.#finish(register);
-        break;
-      case "DEAD":
         break;
     }
     this.#trim(register);
@@ -534,8 +532,9 @@ export class LaneWriter implements LaneSender {
   #onReady(register: Register): void {
     const { value } = register;
     const { wallMs } = this.#context.now;
-    if (isExpired(value, wallMs)) return this.#propose(register, expired(value));
-    const expiresAtWallMs = value.attributes?.expiresAtWallMs ?? 0;
+    const lives = value.state === "READY";
+    if (lives && isExpired(value, wallMs)) return this.#propose(register, expired(value));
+    const expiresAtWallMs = lives ? (value.attributes?.expiresAtWallMs ?? 0) : 0;
     if (value.notBeforeWallMs > wallMs) {
       const end = expiresAtWallMs > 0 ? expiresAtWallMs : value.notBeforeWallMs;
       this.#at(register, Math.min(end, value.notBeforeWallMs), () => this.#onReady(register));

@@ -4,8 +4,9 @@ import { Confirms } from "./confirms.ts";
 import type { Context } from "./context.ts";
 import { Dispatch } from "./dispatch.ts";
 import type { PendingEnqueue, Register, Waiter } from "./lane-register.ts";
+import { bitCount } from "./lane-register.ts";
 import type { LaneHost } from "./lane-writer.ts";
-import { bitCount, LaneWriter } from "./lane-writer.ts";
+import { LaneWriter } from "./lane-writer.ts";
 import type { Delivery, HeldItem, Message, SettledItem, VerdictItem } from "./messages.ts";
 import { isVoid } from "./register.ts";
 import type { ReplicaLink } from "./replica-link.ts";
@@ -206,7 +207,7 @@ export class Lanes {
   // Deliveries.
 
   #deliver(lane: LaneWriter, register: Register): void {
-    const { holder, epoch, leaseMs, deliveries, enqueuedWallMs, attributes } = register.value;
+    const { holder, epoch, leaseMs, deliveries, enqueuedWallMs, attributes, reason } = register.value;
     if (holder === undefined) return;
     this.#host.onElected(lane.lane, register.seq, holder);
     // Without a link HELD brings it up again.
@@ -221,7 +222,7 @@ export class Lanes {
     const { session, peer } = holder;
     const attach = body === undefined;
     const ref = { lane: lane.lane, seq, epoch, session };
-    const item = { ...ref, leaseMs, ageMs, deliveries, enqueuedWallMs, attributes, body, attach };
+    const item = { ...ref, leaseMs, ageMs, deliveries, enqueuedWallMs, attributes, reason, body, attach };
     const items = this.#deliveries.get(peer);
     if (items === undefined) this.#deliveries.set(peer, [item]);
     else items.push(item);
@@ -267,7 +268,7 @@ export class Lanes {
   peerOut(peer: PeerId): void {
     for (const lane of this.#writers.values()) {
       for (const register of [...lane.registers.values()]) {
-        if (register.value.holder?.peer === peer) lane.expire(register);
+        if (register.value.holder?.peer === peer) lane.expire(register, "holder gone");
       }
     }
   }

@@ -5,6 +5,8 @@ import type {
   Descriptor,
   EndValue,
   LaneId,
+  ManageAct,
+  ManageScope,
   QueueId,
   Ranges,
   Resolution,
@@ -89,6 +91,8 @@ export interface Delivery extends HeldItem {
   /** As in the message's register. */
   readonly enqueuedWallMs: number;
   readonly attributes: Attributes | undefined;
+  /** Why the message is dead, for consumers of the dead view. */
+  readonly reason: string | undefined;
   readonly body: Uint8Array | undefined;
   /** As in {@link AcceptOp}. */
   readonly attach?: boolean;
@@ -212,7 +216,62 @@ export type Message =
     }
   | { readonly type: "held"; readonly items: readonly HeldItem[] }
   | { readonly type: "verdicts"; readonly items: readonly VerdictItem[]; readonly stampMs: number }
-  | { readonly type: "settled"; readonly items: readonly SettledItem[] };
+  | { readonly type: "settled"; readonly items: readonly SettledItem[] }
+  | {
+      readonly type: "manage";
+      readonly token: number;
+      readonly queue: QueueId;
+      readonly act: ManageAct;
+      readonly scope: ManageScope;
+      readonly only: { readonly lane: LaneId; readonly seq: number } | undefined;
+      readonly limit: number;
+    }
+  | {
+      readonly type: "managed";
+      readonly token: number;
+      readonly items: readonly ManagedItem[];
+      /** How many were found or changed. */
+      readonly count: number;
+      readonly counts: Counts;
+      readonly consumers: readonly RosterEntry[];
+    }
+  | { readonly type: "inspect"; readonly token: number; readonly lane: LaneId; readonly seq: number }
+  | {
+      readonly type: "inspected";
+      readonly token: number;
+      readonly store: StoreId;
+      /** The store has, or had, a part in the lane. */
+      readonly known: boolean;
+      readonly isWriter: boolean;
+      readonly finished: boolean;
+      readonly promise: Right | undefined;
+      readonly register: RegisterEntry | undefined;
+      readonly end: EndValue | undefined;
+    };
+
+/** A message as the writer of its lane sees it. */
+export interface ManagedItem {
+  readonly lane: LaneId;
+  readonly seq: number;
+  readonly value: Value;
+}
+
+/** A consumer, as its own node knows it. */
+export interface RosterEntry {
+  readonly session: string;
+  readonly prefetch: number;
+  readonly held: number;
+}
+
+/** What one node's lanes hold of a queue. */
+export interface Counts {
+  readonly ready: number;
+  readonly delayed: number;
+  readonly leased: number;
+  readonly dead: number;
+  /** When the oldest that is not dead was enqueued, 0 for none. */
+  readonly oldestWallMs: number;
+}
 
 /** Flow 8: every lane of this store below (boot, laneNo) is closed and its enqueues are answered. */
 export interface Floor {

@@ -8,6 +8,8 @@ import { Consumers } from "./consumers.ts";
 import type { Context, Tuning } from "./context.ts";
 import { BodyBudget, DEFAULT_TUNING } from "./context.ts";
 import type { LaneWriter } from "./lane-writer.ts";
+import type { Inspection, ManageRequest, ManageResult } from "./manage.ts";
+import { Manage } from "./manage.ts";
 import { Lanes } from "./lanes.ts";
 import type { PeerStatus } from "./members.ts";
 import { Members } from "./members.ts";
@@ -71,8 +73,17 @@ export type QueueInput =
       readonly deadlineMs: number;
     }
   | {
-      readonly type: "resolve";
+      readonly type: "resolve" | "inspect";
       readonly requestId: number;
+      readonly lane: LaneId;
+      readonly seq: number;
+      readonly deadlineMs: number;
+    }
+  | ({ readonly type: "manage" } & ManageRequest)
+  | {
+      readonly type: "fetch";
+      readonly requestId: number;
+      readonly peer: PeerId;
       readonly lane: LaneId;
       readonly seq: number;
       readonly deadlineMs: number;
@@ -106,6 +117,14 @@ export type QueueEffect =
     }
   | { readonly type: "verdict"; readonly requestId: number; readonly code: SettledCode | "TIMEOUT" }
   | { readonly type: "resolved"; readonly requestId: number; readonly resolution: Resolution }
+  | { readonly type: "managed"; readonly requestId: number; readonly result: ManageResult }
+  | {
+      readonly type: "inspected";
+      readonly requestId: number;
+      readonly found: readonly Inspection[];
+      readonly missing: readonly PeerId[];
+    }
+  | { readonly type: "fetched"; readonly requestId: number; readonly body: Uint8Array | undefined }
   | { readonly type: "defined"; readonly definition: Definition }
   | { readonly type: "elected"; readonly lane: LaneId; readonly seq: number; readonly peer: PeerId }
   | { readonly type: "stole"; readonly lane: LaneId; readonly queue: QueueId }
@@ -153,6 +172,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly #origin: Origin;
   readonly #steals: Steals;
   readonly #resolves: Resolves;
+  readonly #manage: Manage;
   readonly #restored: RestoredLanes;
   readonly #handlers: Handlers;
   readonly #links = new Map<StoreId, ReplicaLink>();
@@ -188,6 +208,12 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#steals = this.#makeSteals();
     this.lanes.steals = this.#steals;
     this.#resolves = new Resolves(this);
+    this.#manage = new Manage(this, this.acceptor, {
+      writers: () => this.members.writers(),
+      peers: () => this.members.greeted(),
+      lanes: () => this.lanes.all(),
+      consumers: (queue) => this.#consumers.roster(queue),
+    });
     this.#origin = this.#makeOrigin();
     this.#consumers = this.#makeConsumers();
     this.#handlers = this.#makeHandlers();
@@ -384,6 +410,18 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         return this.#resolve(input.lane, input.seq, input.deadlineMs, (resolution) => {
           this.#emit({ type: "resolved", requestId: input.requestId, resolution });
         });
+      case "manage":
+        return this.#manage.ask(input, (result) => {
+          this.#emit({ type: "managed", requestId: input.requestId, result });
+        });
+      case "inspect":
+        return this.#manage.inspect(input, input.deadlineMs, (found, missing) => {
+          this.#emit({ type: "inspected", requestId: input.requestId, found, missing });
+        });
+      case "fetch":
+        return this.#manage.fetch(input.peer, input, input.deadlineMs, (body) => {
+          this.#emit({ type: "fetched", requestId: input.requestId, body });
+        });
     }
   }
 
@@ -486,6 +524,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     const { acceptor, lanes, members } = this;
     const consumers = this.#consumers;
     const steals = this.#steals;
+    const manage = this.#manage;
     return {
       hello: (from, message) => this.#onHello(from, message),
       roster: (from, { consumes }) => this.#onRoster(from, consumes),
@@ -507,7 +546,14 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         const attach = acceptor.lane(lane)?.registers.get(seq)?.hasBody === true;
         this.send(from, { type: "body", lane, seq, body: undefined, attach });
       },
-      body: (from, message) => lanes.body(from, message),
+      body: (from, message) => {
+        lanes.body(from, message);
+        manage.body(from, message);
+      },
+      manage: (from, message) => manage.manage(from, message),
+      managed: (from, message) => manage.managed(from, message),
+      inspect: (from, message) => manage.onInspect(from, message),
+      inspected: (from, message) => manage.inspected(from, message),
       askGone: (from, message) => steals.askGone(from, message),
       gone: (from, message) => steals.gone(from, message),
       askLane: (from, message) => steals.askLane(from, message),

@@ -3,6 +3,22 @@ import type { Attributes, Definition, EndValue, Holder, Value } from "./types.ts
 /** Why a message is dead when no consumer said so. */
 const EXPIRED = "expired";
 const MAX_DELIVERIES = "maxDeliveries";
+/** Failed deliveries kept in a message's history. */
+export const FAILURES_MAX = 8;
+/** Characters of a failure's reason at most. */
+export const FAILURE_REASON_MAX = 200;
+
+/** Of a message that has none. */
+export const PLAIN: Attributes = {
+  priority: 0,
+  headerBytes: 0,
+  expiresAtWallMs: 0,
+  group: undefined,
+  dedupKey: undefined,
+  failures: [],
+  redrives: 0,
+  forgiven: 0,
+};
 
 /** The transitions of a message's register. Each is a compare-and-set of its lane's writer. */
 
@@ -49,7 +65,12 @@ export function leased(value: Value, holder: Holder, leaseMs: number): Value {
 
 /** Flow 2: a lease that was not chosen in time. It keeps the epoch: none is ever proposed for two holders [M17]. */
 export function superseded(value: Value): Value {
-  return { ...value, encoded: undefined, state: "READY", holder: undefined };
+  return { ...value, encoded: undefined, state: unheld(value), holder: undefined };
+}
+
+/** Flow 11: what was leased as dead is dead again; only redrive clears the reason. */
+function unheld({ reason }: Value): "READY" | "DEAD" {
+  return reason === undefined ? "READY" : "DEAD";
 }
 
 /** Flow 3. */
@@ -58,35 +79,76 @@ export function done(value: Value): Value {
 }
 
 /** Flows 4 and 5: a delivery that failed; at the limit the message is dead. */
-export function failed(value: Value, definition: Definition, notBeforeWallMs: number): Value {
+export function failed(
+  value: Value,
+  definition: Definition,
+  failure: { readonly atWallMs: number; readonly reason: string },
+  notBeforeWallMs: number,
+): Value {
+  const { epoch, holder, attributes = PLAIN } = value;
+  const known = attributes.failures.slice(1 - FAILURES_MAX);
+  const failures = [...known, { epoch, peer: holder?.peer ?? "", ...failure }];
+  const next = { ...value, encoded: undefined, holder: undefined, attributes: { ...attributes, failures } };
+  if (value.reason !== undefined) return { ...next, state: "DEAD", notBeforeWallMs };
   const deliveries = value.deliveries + 1;
-  if (deliveries >= definition.maxDeliveries) {
-    return {
-      ...value,
-      encoded: undefined,
-      state: "DEAD",
-      holder: undefined,
-      deliveries,
-      reason: MAX_DELIVERIES,
-    };
-  }
-  return { ...value, encoded: undefined, state: "READY", holder: undefined, deliveries, notBeforeWallMs };
+  const isDead = deliveries - attributes.forgiven >= definition.maxDeliveries;
+  if (isDead) return { ...next, state: "DEAD", deliveries, notBeforeWallMs: 0, reason: MAX_DELIVERIES };
+  return { ...next, state: "READY", deliveries, notBeforeWallMs };
+}
+
+/** Failed deliveries that count towards the limit. */
+export function failedCount({ deliveries, attributes }: Value): number {
+  return deliveries - (attributes?.forgiven ?? 0);
 }
 
 /** Flow 4: given back unused, not counted as a delivery. */
 export function released(value: Value): Value {
-  return { ...value, encoded: undefined, state: "READY", holder: undefined, acquired: value.acquired + 1 };
+  return {
+    ...value,
+    encoded: undefined,
+    state: unheld(value),
+    holder: undefined,
+    acquired: value.acquired + 1,
+  };
+}
+
+/** Flow 11: back into its queue, with all its deliveries before it and no end to its time. */
+export function redriven(value: Value): Value {
+  const { attributes = PLAIN, deliveries } = value;
+  const { redrives } = attributes;
+  const renewed = { ...attributes, expiresAtWallMs: 0, redrives: redrives + 1, forgiven: deliveries };
+  return {
+    ...value,
+    encoded: undefined,
+    state: "READY",
+    holder: undefined,
+    notBeforeWallMs: 0,
+    reason: undefined,
+    attributes: renewed,
+  };
+}
+
+/** Done without anybody's acknowledgement, which hears STALE: its epoch is passed. */
+export function discarded(value: Value): Value {
+  return { ...value, encoded: undefined, state: "DONE", epoch: value.epoch + 1, holder: undefined };
 }
 
 /** Flow 4. The reasons that are the queue's own stay its own: acceptors go by them (A7). */
 export function rejected(value: Value, text: string): Value {
   const reason = text === EXPIRED || text === MAX_DELIVERIES ? `rejected: ${text}` : text;
-  return { ...value, encoded: undefined, state: "DEAD", holder: undefined, reason };
+  return { ...value, encoded: undefined, state: "DEAD", holder: undefined, notBeforeWallMs: 0, reason };
 }
 
 /** Flow 12: its time ran out while nobody held it. */
 export function expired(value: Value): Value {
-  return { ...value, encoded: undefined, state: "DEAD", holder: undefined, reason: EXPIRED };
+  return {
+    ...value,
+    encoded: undefined,
+    state: "DEAD",
+    holder: undefined,
+    notBeforeWallMs: 0,
+    reason: EXPIRED,
+  };
 }
 
 export function isExpired({ attributes }: Value, wallMs: number): boolean {
@@ -127,6 +189,8 @@ function sameAttributes(a: Attributes | undefined, b: Attributes | undefined): b
     a.expiresAtWallMs === b.expiresAtWallMs &&
     a.group === b.group &&
     a.dedupKey === b.dedupKey &&
+    a.redrives === b.redrives &&
+    a.forgiven === b.forgiven &&
     a.failures.length === b.failures.length &&
     a.failures.every((one, at) => {
       const other = b.failures[at];

@@ -5,7 +5,7 @@ import type { Ballot, Pid, Right } from "./ballot.ts";
 import { compareBallots, comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
 import { FinishedSet } from "./finished.ts";
-import type { RecoveredRegister } from "./lane-writer.ts";
+import type { RecoveredRegister } from "./lane-register.ts";
 import type { Message } from "./messages.ts";
 import { isVoid } from "./register.ts";
 import type { Timer } from "./timers.ts";

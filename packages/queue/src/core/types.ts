@@ -30,13 +30,22 @@ export interface Descriptor {
   readonly wanted: number;
 }
 
-/** The agreed options of a queue: the same on every node. */
+/** How long a message waits after a failed delivery. `jitter`: the fraction of it that is left to chance. */
+export interface RetryPolicy {
+  readonly kind: "fixed" | "linear" | "exponential";
+  readonly delayMs: number;
+  readonly maxMs: number;
+  readonly jitter: number;
+}
+
+/** The agreed options of a queue: the same on every node. What is absent takes no part in its id. */
 export interface Definition {
   readonly queue: QueueId;
   readonly name: string;
   readonly replicas: number;
   readonly leaseMs: number;
   readonly maxDeliveries: number;
+  readonly retry?: RetryPolicy | undefined;
 }
 
 /** Who holds a lease. The session is never the same after a restart. */
@@ -66,6 +75,10 @@ export interface Attributes {
   readonly dedupKey: string | undefined;
   /** The newest failed deliveries, oldest first. */
   readonly failures: readonly Failure[];
+  /** How often it was dead and put back. */
+  readonly redrives: number;
+  /** Failed deliveries before the last of these: they no longer count towards the limit. */
+  readonly forgiven: number;
 }
 
 export type MessageState = "READY" | "LEASED" | "DONE" | "DEAD";
@@ -112,10 +125,19 @@ export type Resolution = "ACKED" | "NEVER" | "PENDING" | "UNKNOWN";
 /** What a consumer makes of a message. */
 export type Verdict =
   | { readonly kind: "ack" }
-  | { readonly kind: "nack"; readonly delayMs: number }
+  /** Without `delayMs` the queue's policy says how long. */
+  | { readonly kind: "nack"; readonly delayMs?: number | undefined; readonly reason?: string | undefined }
   | { readonly kind: "release" }
   | { readonly kind: "reject"; readonly reason: string }
-  | { readonly kind: "renew" };
+  | { readonly kind: "renew" }
+  /** Of a dead message: back into its queue. */
+  | { readonly kind: "redrive" };
+
+/** What an operator wants: see messages, count them, put dead ones back, do away with some; or see consumers. */
+export type ManageAct = "list" | "count" | "redrive" | "discard" | "consumers";
+
+/** Which of them: `alive` ones wait or are held; `ready` ones only wait. */
+export type ManageScope = "any" | "alive" | "ready" | "dead";
 
 /** `DONE`: chosen. `STALE`: another epoch is. `FINISHED`: over, by whom is forgotten. `RETRY`: ask again, perhaps `hint`. */
 export type SettledCode = "DONE" | "STALE" | "FINISHED" | "RETRY";

@@ -1,9 +1,6 @@
+import { FAILURE_REASON_MAX } from "../core/register.ts";
 import type { Consumer, ConsumerStats, Handler } from "../types.ts";
 import type { HeldMessage } from "./message.ts";
-
-/** Back-off of failed deliveries, in milliseconds. */
-const RETRY_MS = 100;
-const RETRY_MS_MAX = 30_000;
 
 /** Runs a handler for each delivery: returning acknowledges, throwing fails. */
 export class HandlerConsumer implements Consumer {
@@ -39,17 +36,16 @@ export class HandlerConsumer implements Consumer {
   }
 
   async #run(message: HeldMessage): Promise<void> {
-    let failed = false;
+    let reason: string | undefined;
     try {
       await this.#handler(message);
-    } catch {
-      failed = true;
+    } catch (error) {
+      reason = String(error).slice(0, FAILURE_REASON_MAX);
     }
     if (message.isSettled) return this.#done();
-    if (failed) {
+    if (reason !== undefined) {
       this.#stats.failed += 1;
-      const delayMs = Math.min(RETRY_MS_MAX, RETRY_MS * 2 ** Math.min(message.attempt - 1, 20));
-      message.settle({ kind: "nack", delayMs }, () => this.#done());
+      message.settle({ kind: "nack", reason }, () => this.#done());
       return;
     }
     message.settle({ kind: "ack" }, (code) => {

@@ -1,6 +1,7 @@
 import { bodyHash } from "../codec/hash.ts";
 import { encodeHeaders } from "../codec/headers.ts";
 import { HEADER_BYTES_MAX } from "../codec/value.ts";
+import { PLAIN } from "../core/register.ts";
 import type { Enqueued } from "../core/register.ts";
 import type { Attributes } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
@@ -28,7 +29,7 @@ export function makeContent(
   const attributes: Attributes | undefined =
     priority === 0 && headerBytes === 0 && expiresAtWallMs === 0
       ? undefined
-      : { priority, headerBytes, expiresAtWallMs, group: undefined, dedupKey: undefined, failures: [] };
+      : { ...PLAIN, priority, headerBytes, expiresAtWallMs };
   return {
     body: content,
     bodyHash: bodyHash(content),

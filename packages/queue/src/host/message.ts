@@ -1,15 +1,21 @@
+import { systemRandom } from "@klatsch/kit";
+
 import { decodeHeaders } from "../codec/headers.ts";
 import { REASON_MAX } from "../codec/value.ts";
 import { messageId } from "../core/message-id.ts";
 import type { Delivery } from "../core/messages.ts";
+import { retryDelayMs } from "../core/retry.ts";
 import type { SettledCode, Verdict } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
-import type { Message, MessageHeaders } from "../types.ts";
+import { parseNack } from "../options.ts";
+import type { Failure, Message, MessageHeaders, NackOptions } from "../types.ts";
 
 export type SettleDone = (code: SettledCode | "TIMEOUT" | "STOPPED" | "FAILED") => void;
 
 /** Asks the lane's writer for a verdict until it is confirmed. */
 export type Settle = (message: HeldMessage, verdict: Verdict, done: SettleDone) => void;
+
+const NO_FAILURES: readonly Failure[] = [];
 
 /** A delivered message in the application's hands. */
 export class HeldMessage implements Message {
@@ -20,6 +26,8 @@ export class HeldMessage implements Message {
   readonly attempt: number;
   readonly ageMs: number;
   readonly priority: number;
+  readonly reason: string | undefined;
+  readonly failures: readonly Failure[];
   readonly body: Uint8Array;
   readonly #settle: Settle;
   readonly #headerBytes: Uint8Array;
@@ -36,6 +44,8 @@ export class HeldMessage implements Message {
     this.attempt = item.deliveries + 1;
     this.ageMs = item.enqueuedWallMs === 0 ? 0 : Math.max(0, wallMs - item.enqueuedWallMs);
     this.priority = item.attributes?.priority ?? 0;
+    this.reason = item.reason;
+    this.failures = item.attributes?.failures ?? NO_FAILURES;
     const headerBytes = item.attributes?.headerBytes ?? 0;
     this.#headerBytes = content.subarray(0, headerBytes);
     this.body = headerBytes === 0 ? content : content.subarray(headerBytes);
@@ -75,12 +85,18 @@ export class HeldMessage implements Message {
     return this.#ask({ kind: "ack" });
   }
 
-  nack(options?: { readonly delayMs?: number | undefined }): Promise<void> {
-    const delayMs = options?.delayMs ?? 0;
-    if (!Number.isFinite(delayMs) || delayMs < 0) {
-      return Promise.reject(new QueueError("INVALID_OPTIONS", "delayMs: must be a number from 0"));
+  async nack(options?: NackOptions): Promise<void> {
+    const { delayMs, retry, reason } = parseNack(options);
+    const failed = this.attempt;
+    const byRetry = retry === undefined ? undefined : retryDelayMs(retry, failed, systemRandom);
+    await this.#ask({ kind: "nack", delayMs: delayMs ?? byRetry, reason });
+  }
+
+  async redrive(): Promise<void> {
+    if (this.reason === undefined) {
+      throw new QueueError("INVALID_OPTIONS", `${this.id} is not dead`, { id: this.id });
     }
-    return this.#ask({ kind: "nack", delayMs });
+    await this.#ask({ kind: "redrive" });
   }
 
   release(): Promise<void> {

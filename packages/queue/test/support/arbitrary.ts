@@ -2,7 +2,7 @@ import fc from "fast-check";
 
 import { bodyHash } from "../../src/codec/hash.ts";
 import type { Message } from "../../src/core/messages.ts";
-import type { Attributes, Descriptor, Value } from "../../src/core/types.ts";
+import type { Attributes, Definition, Descriptor, RetryPolicy, Value } from "../../src/core/types.ts";
 
 const hex = (digits: number): fc.Arbitrary<string> =>
   fc.string({
@@ -36,6 +36,8 @@ const attributes: fc.Arbitrary<Attributes> = fc.record({
   group: maybe(fc.string({ maxLength: 128 })),
   dedupKey: maybe(fc.string({ maxLength: 128, unit: "grapheme" }).filter((text) => text.length <= 128)),
   failures: fc.array(failure, { maxLength: 8 }),
+  redrives: count,
+  forgiven: count,
 });
 const plain = {
   epoch: count,
@@ -119,17 +121,33 @@ const exception = fc.oneof(
     ballot: maybe(ballot),
   }),
 );
-export const definition = fc.record({
-  queue: lane,
-  name: fc.string({ maxLength: 128 }),
-  replicas: fc.nat(15),
-  leaseMs: count,
-  maxDeliveries: count,
+const retry: fc.Arbitrary<RetryPolicy> = fc.record({
+  kind: fc.constantFrom("fixed" as const, "linear" as const, "exponential" as const),
+  delayMs: count,
+  maxMs: count,
+  jitter: fc.double({ min: 0, max: 1, noNaN: true }),
 });
+export const definition: fc.Arbitrary<Definition> = fc
+  .record({
+    queue: lane,
+    name: fc.string({ maxLength: 128 }),
+    replicas: fc.nat(15),
+    leaseMs: count,
+    maxDeliveries: count,
+  })
+  .chain((plain) =>
+    maybe(retry).map((policy) => (policy === undefined ? plain : { ...plain, retry: policy })),
+  );
 const floor = fc.record({ boot: count, laneNo: count });
 const verdict = fc.oneof(
-  fc.record({ kind: fc.constantFrom("ack" as const, "release" as const, "renew" as const) }),
-  fc.record({ kind: fc.constant("nack" as const), delayMs: count }),
+  fc.record({
+    kind: fc.constantFrom("ack" as const, "release" as const, "renew" as const, "redrive" as const),
+  }),
+  fc.record({
+    kind: fc.constant("nack" as const),
+    delayMs: maybe(count),
+    reason: maybe(fc.string({ maxLength: 1_024 })),
+  }),
   fc.record({ kind: fc.constant("reject" as const), reason: fc.string({ maxLength: 1_024 }) }),
 );
 const list = <T>(arbitrary: fc.Arbitrary<T>): fc.Arbitrary<T[]> => fc.array(arbitrary, { maxLength: 4 });
@@ -198,6 +216,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
         deliveries: count,
         enqueuedWallMs: wallMs,
         attributes: maybe(attributes),
+        reason: maybe(fc.string({ maxLength: 1_024 })),
         body: maybe(body),
       }),
     ),
@@ -206,6 +225,32 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
   }),
   of("held", { items: list(fc.record(ref)) }),
   of("verdicts", { items: list(fc.record({ ...ref, verdict })), stampMs: count }),
+  of("manage", {
+    token: count,
+    queue: lane,
+    act: fc.constantFrom("list" as const, "count" as const, "redrive" as const, "discard" as const),
+    scope: fc.constantFrom("any" as const, "alive" as const, "ready" as const, "dead" as const),
+    only: maybe(fc.record({ lane, seq })),
+    limit: count,
+  }),
+  of("managed", {
+    token: count,
+    items: list(fc.record({ lane, seq, value })),
+    count,
+    counts: fc.record({ ready: count, delayed: count, leased: count, dead: count, oldestWallMs: wallMs }),
+    consumers: list(fc.record({ session, prefetch: count, held: count })),
+  }),
+  of("inspect", { token: count, lane, seq }),
+  of("inspected", {
+    token: count,
+    store,
+    known: fc.boolean(),
+    isWriter: fc.boolean(),
+    finished: fc.boolean(),
+    promise: maybe(right),
+    register: maybe(fc.record({ seq, ballot, value })),
+    end: maybe(end),
+  }),
   of("settled", {
     items: list(
       fc.record({

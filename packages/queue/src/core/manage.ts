@@ -1,0 +1,297 @@
+import type { Acceptor } from "./acceptor.ts";
+import type { Context } from "./context.ts";
+import { isInDeadView } from "./dead-queue.ts";
+import type { Register } from "./lane-register.ts";
+import type { LaneWriter } from "./lane-writer.ts";
+import type { Counts, ManagedItem, Message, RosterEntry } from "./messages.ts";
+import type { Timer } from "./timers.ts";
+import type { LaneId, ManageAct, ManageScope, PeerId, QueueId } from "./types.ts";
+
+/** Messages one answer names, or one request changes, at most. */
+export const MANAGE_ITEMS_MAX = 1_000;
+/** About how many bytes one answer takes at most. */
+const MANAGE_BYTES_MAX = 200_000;
+/** Requests of others that one node has under way at most; further ones are not answered. */
+const SWEEPS_MAX = 256;
+/** Questions of this node that are open at most; further ones get no answer. */
+const OPEN_MAX = 1_024;
+/** How often a sweep looks whether its changes are chosen, in milliseconds. */
+const LOOK_MS = 20;
+
+/** What one node asks all who write lanes. */
+export interface ManageRequest {
+  readonly requestId: number;
+  readonly queue: QueueId;
+  readonly act: ManageAct;
+  readonly scope: ManageScope;
+  /** Only this message. */
+  readonly only: { readonly lane: LaneId; readonly seq: number } | undefined;
+  readonly limit: number;
+  readonly deadlineMs: number;
+}
+
+/** What the writers said, together. */
+export interface ManageResult {
+  readonly items: readonly (ManagedItem & { readonly peer: PeerId })[];
+  readonly count: number;
+  readonly counts: Counts;
+  readonly consumers: readonly (RosterEntry & { readonly peer: PeerId })[];
+  /** Who did not answer in time. */
+  readonly missing: readonly PeerId[];
+}
+
+/** What one replica has of a message. */
+export interface Inspection extends Omit<Message & { type: "inspected" }, "type" | "token"> {
+  readonly peer: PeerId;
+}
+
+interface Open<Answer> {
+  readonly waiting: Set<PeerId>;
+  readonly answers: (Answer & { readonly peer: PeerId })[];
+  readonly timer: Timer;
+  readonly then: (
+    answers: readonly (Answer & { readonly peer: PeerId })[],
+    missing: readonly PeerId[],
+  ) => void;
+}
+
+type Managed = Omit<Message & { type: "managed" }, "type" | "token">;
+type Inspected = Omit<Message & { type: "inspected" }, "type" | "token">;
+
+interface ManageHost {
+  writers(): readonly PeerId[];
+  /** Everybody that can be asked, with a store or without. */
+  peers(): readonly PeerId[];
+  lanes(): Iterable<LaneWriter>;
+  consumers(queue: QueueId): readonly RosterEntry[];
+}
+
+/** Questions of operators: what a queue holds, what became of one message, and what is to be done with them. */
+export class Manage {
+  readonly #context: Context;
+  readonly #acceptor: Acceptor;
+  readonly #host: ManageHost;
+  readonly #managing = new Map<number, Open<Managed>>();
+  readonly #inspecting = new Map<number, Open<Inspected>>();
+  readonly #bodies = new Map<string, { readonly timer: Timer; readonly then: (body?: Uint8Array) => void }>();
+  #token = 0;
+  #sweeps = 0;
+
+  constructor(context: Context, acceptor: Acceptor, host: ManageHost) {
+    this.#context = context;
+    this.#acceptor = acceptor;
+    this.#host = host;
+  }
+
+  // Who asks.
+
+  #open<A>(
+    open: Map<number, Open<A>>,
+    peers: readonly PeerId[],
+    deadlineMs: number,
+    then: Open<A>["then"],
+  ): number {
+    this.#token += 1;
+    const token = this.#token;
+    if (open.size >= OPEN_MAX) {
+      then([], peers);
+      return token;
+    }
+    const timer = this.#context.timers.set(deadlineMs, () => {
+      const late = open.get(token);
+      open.delete(token);
+      if (late !== undefined) then(late.answers, [...late.waiting]);
+    });
+    open.set(token, { waiting: new Set(peers), answers: [], timer, then });
+    return token;
+  }
+
+  #answered<A extends object>(open: Map<number, Open<A>>, from: PeerId, token: number, answer: A): void {
+    const one = open.get(token);
+    if (one?.waiting.delete(from) !== true) return;
+    one.answers.push({ ...answer, peer: from });
+    if (one.waiting.size > 0) return;
+    open.delete(token);
+    this.#context.timers.cancel(one.timer);
+    one.then(one.answers, []);
+  }
+
+  ask(request: ManageRequest, then: (result: ManageResult) => void): void {
+    const { queue, act, scope, only, limit, deadlineMs } = request;
+    const peers = act === "consumers" ? this.#host.peers() : this.#host.writers();
+    const token = this.#open(this.#managing, peers, deadlineMs, (answers, missing) => {
+      const items = answers.flatMap(({ peer, items: found }) => found.map((item) => ({ ...item, peer })));
+      const count = answers.reduce((sum, answer) => sum + answer.count, 0);
+      const counts = sumOf(answers.map((answer) => answer.counts));
+      const consumers = answers.flatMap((a) => a.consumers.map((one) => ({ ...one, peer: a.peer })));
+      then({ items, count, counts, consumers, missing });
+    });
+    for (const peer of peers) {
+      this.#context.send(peer, { type: "manage", token, queue, act, scope, only, limit });
+    }
+  }
+
+  managed(from: PeerId, message: Message & { type: "managed" }): void {
+    this.#answered(this.#managing, from, message.token, message);
+  }
+
+  inspect(
+    message: { readonly lane: LaneId; readonly seq: number },
+    deadlineMs: number,
+    then: (found: readonly Inspection[], missing: readonly PeerId[]) => void,
+  ): void {
+    const { lane, seq } = message;
+    const replicas = this.#acceptor.lane(lane)?.descriptor.replicas.map(({ peer }) => peer);
+    const writers = this.#host.writers();
+    const away = replicas?.filter((peer) => !writers.includes(peer)) ?? [];
+    const peers = replicas?.filter((peer) => writers.includes(peer)) ?? writers;
+    const token = this.#open(this.#inspecting, peers, deadlineMs, (answers, missing) => {
+      then(answers, [...missing, ...away]);
+    });
+    for (const peer of peers) this.#context.send(peer, { type: "inspect", token, lane, seq });
+  }
+
+  inspected(from: PeerId, message: Message & { type: "inspected" }): void {
+    this.#answered(this.#inspecting, from, message.token, message);
+  }
+
+  /** A message's body, from who has it; `undefined` if it has no more, or does not answer. */
+  fetch(
+    peer: PeerId,
+    message: { readonly lane: LaneId; readonly seq: number },
+    deadlineMs: number,
+    then: (body: Uint8Array | undefined) => void,
+  ): void {
+    const { lane, seq } = message;
+    const key = `${peer} ${lane}-${seq}`;
+    if (this.#bodies.has(key) || this.#bodies.size >= OPEN_MAX) return then(undefined);
+    const timer = this.#context.timers.set(deadlineMs, () => {
+      this.#bodies.delete(key);
+      then(undefined);
+    });
+    this.#bodies.set(key, { timer, then });
+    this.#context.send(peer, { type: "getBody", lane, seq });
+  }
+
+  body(from: PeerId, { lane, seq, body }: Message & { type: "body" }): void {
+    const key = `${from} ${lane}-${seq}`;
+    const waiting = this.#bodies.get(key);
+    if (waiting === undefined) return;
+    this.#bodies.delete(key);
+    this.#context.timers.cancel(waiting.timer);
+    waiting.then(body);
+  }
+
+  // Who is asked.
+
+  manage(from: PeerId, message: Message & { type: "manage" }): void {
+    const { token, queue, act, scope, only } = message;
+    const limit = Math.min(message.limit, MANAGE_ITEMS_MAX);
+    const answer = (items: readonly ManagedItem[], count: number, counts: Counts): void => {
+      this.#context.send(from, { type: "managed", token, items, count, counts, consumers });
+    };
+    const consumers = act === "consumers" ? this.#host.consumers(queue).slice(0, MANAGE_ITEMS_MAX) : [];
+    if (act === "consumers") return answer([], consumers.length, NONE);
+    if (act === "count") return answer([], 0, this.#count(queue));
+    const found: (readonly [LaneWriter, Register])[] = [];
+    const items: ManagedItem[] = [];
+    let bytes = 0;
+    for (const [lane, register] of this.#matching(queue, scope, only)) {
+      if (found.length >= limit || bytes >= MANAGE_BYTES_MAX) break;
+      found.push([lane, register]);
+      if (act !== "list") continue;
+      const { attributes, reason } = register.value;
+      bytes += 200 + (reason?.length ?? 0) + 500 * (attributes?.failures.length ?? 0);
+      items.push({ lane: lane.lane, seq: register.seq, value: register.value });
+    }
+    if (act === "list") return answer(items, items.length, NONE);
+    if (this.#sweeps >= SWEEPS_MAX) return;
+    const changed = found.filter(([lane, register]) => lane.manage(register, act));
+    this.#sweeps += 1;
+    this.#await(changed, (count) => {
+      this.#sweeps -= 1;
+      answer([], count, NONE);
+    });
+  }
+
+  *#matching(
+    queue: QueueId,
+    scope: ManageScope,
+    only: { readonly lane: LaneId; readonly seq: number } | undefined,
+  ): Iterable<readonly [LaneWriter, Register]> {
+    for (const lane of this.#host.lanes()) {
+      if (lane.descriptor.queue !== queue || (only !== undefined && only.lane !== lane.lane)) continue;
+      const registers = only === undefined ? lane.registers.values() : [lane.registers.get(only.seq)];
+      for (const register of registers) {
+        if (register?.chosen === true && isIn(register, scope)) yield [lane, register];
+      }
+    }
+  }
+
+  /** Answers once all are chosen, or their lanes are lost: the others did not happen here. */
+  #await(changed: readonly (readonly [LaneWriter, Register])[], then: (count: number) => void): void {
+    const isSettled = ([lane, register]: readonly [LaneWriter, Register]): boolean =>
+      lane.isLost || register.chosen || lane.registers.get(register.seq) !== register;
+    if (changed.every(isSettled)) return then(changed.filter(([lane]) => !lane.isLost).length);
+    this.#context.timers.set(this.#context.now.monoMs + LOOK_MS, () => this.#await(changed, then));
+  }
+
+  #count(queue: QueueId): Counts {
+    const { wallMs } = this.#context.now;
+    const counts = { ready: 0, delayed: 0, leased: 0, dead: 0, oldestWallMs: 0 };
+    for (const [, { value }] of this.#matching(queue, "any", undefined)) {
+      if (isInDeadView(value)) counts.dead += 1;
+      else if (value.state === "LEASED") counts.leased += 1;
+      else if (value.notBeforeWallMs > wallMs) counts.delayed += 1;
+      else counts.ready += 1;
+      if (isInDeadView(value) || value.enqueuedWallMs === 0) continue;
+      const oldest = counts.oldestWallMs;
+      counts.oldestWallMs = oldest === 0 ? value.enqueuedWallMs : Math.min(oldest, value.enqueuedWallMs);
+    }
+    return counts;
+  }
+
+  /** What this store accepted, whatever the lane's writer makes of it. */
+  onInspect(from: PeerId, { token, lane, seq }: Message & { type: "inspect" }): void {
+    const known = this.#acceptor.lane(lane);
+    const stored = known?.registers.get(seq);
+    const register = stored && { seq, ballot: stored.ballot, value: stored.value };
+    let isWriter = false;
+    for (const writer of this.#host.lanes()) isWriter ||= writer.lane === lane;
+    this.#context.send(from, {
+      type: "inspected",
+      token,
+      store: this.#context.store,
+      known: known !== undefined,
+      isWriter,
+      finished: known?.finished.has(seq) ?? false,
+      promise: known?.promise,
+      register,
+      end: known?.end?.value,
+    });
+  }
+}
+
+const NONE: Counts = { ready: 0, delayed: 0, leased: 0, dead: 0, oldestWallMs: 0 };
+
+function sumOf(all: readonly Counts[]): Counts {
+  return all.reduce(
+    (sum, one) => ({
+      ready: sum.ready + one.ready,
+      delayed: sum.delayed + one.delayed,
+      leased: sum.leased + one.leased,
+      dead: sum.dead + one.dead,
+      oldestWallMs:
+        sum.oldestWallMs === 0 || one.oldestWallMs === 0
+          ? Math.max(sum.oldestWallMs, one.oldestWallMs)
+          : Math.min(sum.oldestWallMs, one.oldestWallMs),
+    }),
+    NONE,
+  );
+}
+
+function isIn({ value }: Register, scope: ManageScope): boolean {
+  if (scope === "any") return true;
+  if (scope === "dead") return isInDeadView(value);
+  return !isInDeadView(value) && (scope === "alive" || value.state === "READY");
+}

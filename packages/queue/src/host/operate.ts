@@ -1,0 +1,218 @@
+import { systemClock } from "@klatsch/kit";
+
+import { decodeHeaders } from "../codec/headers.ts";
+import { pidStore } from "../core/ballot.ts";
+import { isInDeadView } from "../core/dead-queue.ts";
+import type { Inspection as CoreInspection, ManageResult } from "../core/manage.ts";
+import { MANAGE_ITEMS_MAX } from "../core/manage.ts";
+import { messageId } from "../core/message-id.ts";
+import type { HostEffect } from "./engine.ts";
+import type { QueueInput } from "../core/queue-core.ts";
+import type { LaneId, ManageAct, ManageScope, Value } from "../core/types.ts";
+import type {
+  Browsed,
+  Changed,
+  ConsumerInfo,
+  Inspection,
+  MessageInfo,
+  PeekedMessage,
+  QueueCounts,
+  ReplicaInfo,
+} from "../types.ts";
+
+type Only = { readonly lane: LaneId; readonly seq: number };
+type Answer = Extract<HostEffect, { readonly type: "managed" | "inspected" | "fetched" }>;
+
+/** Where requests go, and when there is nobody to ask any more. */
+interface Way {
+  /** Hands the engine an input; throws once the queues have ended. */
+  enter(input: QueueInput): void;
+  request(): number;
+}
+
+/** Operators' calls: each asks the nodes that write lanes, and says who did not answer. */
+export class Operations {
+  readonly #way: Way;
+  readonly #open = new Map<number, (answer: Answer | undefined) => void>();
+
+  constructor(way: Way) {
+    this.#way = way;
+  }
+
+  onAnswer(answer: Answer): void {
+    const done = this.#open.get(answer.requestId);
+    this.#open.delete(answer.requestId);
+    done?.(answer);
+  }
+
+  /** The queues of this node have ended: every question is answered by nobody. */
+  end(): void {
+    const waiting = [...this.#open.values()];
+    this.#open.clear();
+    for (const done of waiting) done(undefined);
+  }
+
+  async #ask(make: (requestId: number) => QueueInput): Promise<Answer | undefined> {
+    return await new Promise((resolve) => {
+      const requestId = this.#way.request();
+      this.#way.enter(make(requestId));
+      this.#open.set(requestId, resolve);
+    });
+  }
+
+  async #manage(
+    queue: string,
+    act: ManageAct,
+    scope: ManageScope,
+    timeoutMs: number,
+    more: { readonly only?: Only | undefined; readonly limit?: number } = {},
+  ): Promise<ManageResult> {
+    const deadlineMs = systemClock.now().monoMs + timeoutMs;
+    const { only, limit = MANAGE_ITEMS_MAX } = more;
+    const answer = await this.#ask((requestId) => {
+      return { type: "manage", requestId, queue, act, scope, only, limit, deadlineMs };
+    });
+    if (answer?.type === "managed") return answer.result;
+    return { items: [], count: 0, counts: EMPTY, consumers: [], missing: [] };
+  }
+
+  async counts(queue: string, timeoutMs: number): Promise<QueueCounts> {
+    const { counts, missing } = await this.#manage(queue, "count", "any", timeoutMs);
+    const { oldestWallMs, ...rest } = counts;
+    const { wallMs } = systemClock.now();
+    const oldestAgeMs = oldestWallMs === 0 ? undefined : Math.max(0, wallMs - oldestWallMs);
+    return { ...rest, oldestAgeMs, missing };
+  }
+
+  async consumers(
+    queue: string,
+    timeoutMs: number,
+  ): Promise<{ readonly consumers: readonly ConsumerInfo[]; readonly missing: readonly string[] }> {
+    const { consumers, missing } = await this.#manage(queue, "consumers", "any", timeoutMs);
+    return { consumers, missing };
+  }
+
+  async browse(queue: string, scope: ManageScope, limit: number, timeoutMs: number): Promise<Browsed> {
+    const { items, missing } = await this.#manage(queue, "list", scope, timeoutMs, { limit });
+    const messages = items.map(({ lane, seq, value, peer }) => infoOf(lane, seq, value, peer));
+    messages.sort((a, b) => b.ageMs - a.ageMs);
+    return { messages: messages.slice(0, limit), missing };
+  }
+
+  async peek(
+    queue: string,
+    scope: ManageScope,
+    limit: number,
+    timeoutMs: number,
+  ): Promise<readonly PeekedMessage[]> {
+    const { items } = await this.#manage(queue, "list", scope, timeoutMs, { limit });
+    const found = items.slice(0, limit).map(async ({ lane, seq, value, peer }) => {
+      const deadlineMs = systemClock.now().monoMs + timeoutMs;
+      const answer = await this.#ask((requestId) => {
+        return { type: "fetch", requestId, peer, lane, seq, deadlineMs };
+      });
+      if (answer?.type !== "fetched" || answer.body === undefined) return [];
+      const headerBytes = value.attributes?.headerBytes ?? 0;
+      const headers = decodeHeaders(answer.body.subarray(0, headerBytes));
+      return [{ ...infoOf(lane, seq, value, peer), headers, body: answer.body.subarray(headerBytes) }];
+    });
+    return (await Promise.all(found)).flat();
+  }
+
+  /** In rounds, until nothing is left or somebody does not answer. */
+  async change(
+    queue: string,
+    act: "redrive" | "discard",
+    scope: ManageScope,
+    limit: number,
+    timeoutMs: number,
+  ): Promise<Changed> {
+    const endMs = systemClock.now().monoMs + timeoutMs;
+    let count = 0;
+    for (;;) {
+      const leftMs = Math.max(1, endMs - systemClock.now().monoMs);
+      const step = { limit: Math.min(MANAGE_ITEMS_MAX, limit - count) };
+      const result = await this.#manage(queue, act, scope, leftMs, step);
+      count += result.count;
+      const over = count >= limit || result.count === 0 || systemClock.now().monoMs >= endMs;
+      if (over || result.missing.length > 0) return { count, missing: result.missing };
+    }
+  }
+
+  async changeThese(
+    queue: string,
+    act: "redrive" | "discard",
+    scope: ManageScope,
+    messages: readonly Only[],
+    timeoutMs: number,
+  ): Promise<Changed> {
+    const results = await Promise.all(
+      messages.map((only) => this.#manage(queue, act, scope, timeoutMs, { only, limit: 1 })),
+    );
+    const missing = new Set(results.flatMap((result) => result.missing));
+    return { count: results.reduce((sum, { count }) => sum + count, 0), missing: [...missing] };
+  }
+
+  async inspect({ lane, seq }: Only, timeoutMs: number): Promise<Inspection> {
+    const deadlineMs = systemClock.now().monoMs + timeoutMs;
+    const answer = await this.#ask((requestId) => {
+      return { type: "inspect", requestId, lane, seq, deadlineMs };
+    });
+    const found = answer?.type === "inspected" ? answer.found : [];
+    const missing = answer?.type === "inspected" ? answer.missing : [];
+    const known = found.filter((one) => one.known);
+    return {
+      id: messageId(lane, seq),
+      writer: known.find(({ isWriter }) => isWriter)?.peer,
+      replicas: known.map((one) => replicaOf(lane, seq, one)),
+      missing,
+    };
+  }
+}
+
+const EMPTY = { ready: 0, delayed: 0, leased: 0, dead: 0, oldestWallMs: 0 };
+
+function replicaOf(lane: LaneId, seq: number, one: CoreInspection): ReplicaInfo {
+  const { peer, store, finished, register, promise } = one;
+  const ballot = register && {
+    round: register.ballot.round,
+    step: register.ballot.step,
+    proposer: pidStore(register.ballot.pid),
+  };
+  return {
+    peer,
+    store,
+    follows: promise === undefined ? undefined : pidStore(promise.pid),
+    finished,
+    ballot,
+    message: register && infoOf(lane, seq, register.value, peer),
+  };
+}
+
+function infoOf(lane: LaneId, seq: number, value: Value, peer: string): MessageInfo {
+  const { epoch, deliveries, acquired, bodyBytes, holder, reason, attributes } = value;
+  const { wallMs } = systemClock.now();
+  return {
+    id: messageId(lane, seq),
+    state: stateOf(value, wallMs),
+    epoch,
+    deliveries,
+    releases: acquired,
+    redrives: attributes?.redrives ?? 0,
+    priority: attributes?.priority ?? 0,
+    ageMs: value.enqueuedWallMs === 0 ? 0 : Math.max(0, wallMs - value.enqueuedWallMs),
+    dueMs: Math.max(0, value.notBeforeWallMs - wallMs),
+    bodyBytes: bodyBytes - (attributes?.headerBytes ?? 0),
+    holder: holder && { peer: holder.peer, session: holder.session },
+    reason,
+    failures: attributes?.failures ?? [],
+    peer,
+  };
+}
+
+function stateOf(value: Value, wallMs: number): MessageInfo["state"] {
+  if (value.state === "DONE") return "done";
+  if (value.state === "LEASED") return "leased";
+  if (isInDeadView(value)) return "dead";
+  return value.notBeforeWallMs > wallMs ? "delayed" : "ready";
+}

@@ -1,0 +1,147 @@
+import type { Message, Queue } from "@klatsch/queue";
+import { describe, expect, it } from "vitest";
+
+import { Nodes, until } from "./support/nodes.ts";
+
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+const text = (message: { readonly body: Uint8Array } | undefined): string =>
+  message === undefined ? "" : new TextDecoder().decode(message.body);
+
+async function kill(queue: Queue | undefined, names: readonly string[]): Promise<void> {
+  for (const name of names) await queue?.enqueue(bytes(name), { headers: { name } });
+  for (let taken = 0; taken < names.length; taken += 1) {
+    const message: Message | undefined = await queue?.take();
+    await message?.reject(`poison ${text(message)}`);
+  }
+}
+
+describe("dead letters", () => {
+  it("are listed on any node, with why they are dead and what happened to them", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b, c] = await nodes.declare("jobs", {
+      maxDeliveries: 2,
+      retry: { kind: "fixed", delayMs: 10 },
+    });
+    await a?.enqueue(bytes("x"));
+    const consumer = b?.consume(() => {
+      throw new Error("broken");
+    });
+    await until("it failed twice", () => consumer?.stats.failed === 2);
+    await consumer?.stop();
+    const { messages, missing } = (await c?.dead.list()) ?? {};
+    expect([messages?.length, missing]).toEqual([1, []]);
+    expect(messages?.[0]).toMatchObject({ state: "dead", reason: "maxDeliveries", deliveries: 2 });
+    expect(messages?.[0]?.failures).toMatchObject([{ reason: "Error: broken" }, { reason: "Error: broken" }]);
+    expect(await c?.counts()).toMatchObject({ ready: 0, leased: 0, dead: 1 });
+  });
+
+  it("are taken where they lie, and stay dead unless they are acknowledged or redriven", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b] = await nodes.declare("jobs");
+    await kill(a, ["x"]);
+    expect(b?.dead.name).toBe("jobs.dead");
+    const first = await b?.dead.take();
+    expect([first?.reason, { ...first?.headers }]).toEqual(["poison x", { name: "x" }]);
+    await first?.release();
+    const second = await a?.dead.take();
+    expect((second?.epoch ?? 0) > (first?.epoch ?? 0)).toBe(true);
+    await second?.redrive();
+    const alive = await b?.take();
+    expect([alive?.id, alive?.reason, text(alive)]).toEqual([first?.id, undefined, "x"]);
+    await expect(alive?.redrive()).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
+    await alive?.reject("still poison");
+    const third = await a?.dead.take();
+    await third?.ack();
+    expect((await a?.dead.list())?.messages).toEqual([]);
+  });
+
+  it("are put back or done away with, all or by id, from any node", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b, c] = await nodes.declare("jobs");
+    await kill(a, ["1", "2", "3"]);
+    await kill(b, ["4"]);
+    const listed = (await c?.dead.list())?.messages ?? [];
+    const fourth = listed.find(({ reason }) => reason === "poison 4");
+    expect(await c?.dead.redrive({ ids: [fourth?.id ?? ""] })).toEqual({ count: 1, missing: [] });
+    const back = await c?.take();
+    expect(text(back)).toBe("4");
+    await back?.ack();
+    expect(await c?.dead.redrive({ limit: 1 })).toMatchObject({ count: 1 });
+    expect(await b?.dead.purge()).toEqual({ count: 2, missing: [] });
+    const last = await a?.take();
+    expect(["1", "2", "3"]).toContain(text(last));
+    await last?.ack();
+    expect(await a?.counts()).toMatchObject({ ready: 0, dead: 0, leased: 0 });
+  });
+});
+
+describe("a queue seen from outside", () => {
+  it("is counted, browsed, peeked and purged, and what is held stays", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b, c] = await nodes.declare("jobs");
+    await a?.enqueue(bytes("held"));
+    const held = await b?.take();
+    await a?.enqueue(bytes("waits"), { headers: { h: "v" }, priority: 2 });
+    await b?.enqueue(bytes("later"), { delayMs: 60_000 });
+    expect(await c?.counts()).toMatchObject({ ready: 1, delayed: 1, leased: 1, dead: 0, missing: [] });
+    const { messages = [] } = (await c?.browse()) ?? {};
+    expect(messages.map(({ state }) => state).toSorted()).toEqual(["delayed", "leased", "ready"]);
+    expect(messages.find(({ state }) => state === "leased")?.holder?.peer).toBe(nodes.get("b").mesh.peerId);
+    const peeked = (await c?.peek({ state: "ready" })) ?? [];
+    const seen = peeked.map((one) => [text(one), one.headers["h"] ?? "", one.priority]);
+    expect(seen.toSorted()).toEqual([
+      ["later", "", 0],
+      ["waits", "v", 2],
+    ]);
+    expect(await c?.purge()).toEqual({ count: 2, missing: [] });
+    await held?.ack();
+    expect(await c?.counts()).toMatchObject({ ready: 0, delayed: 0, leased: 0 });
+  });
+
+  it("answers STALE to who acknowledges what was done away with", async () => {
+    await using nodes = await Nodes.start("a");
+    const [queue] = await nodes.declare("jobs");
+    const { id } = (await queue?.enqueue(bytes("x"))) ?? { id: "" };
+    const first = await queue?.take();
+    await first?.reject("poison");
+    const second = await queue?.dead.take();
+    expect(await queue?.dead.purge({ ids: [id] })).toMatchObject({ count: 0 });
+    await second?.release();
+    expect(await queue?.dead.purge({ ids: [id] })).toMatchObject({ count: 1 });
+    expect((await queue?.dead.list())?.messages).toEqual([]);
+  });
+
+  it("shows which replicas have a message, and who holds it", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b, c] = await nodes.declare("jobs");
+    const { id } = (await a?.enqueue(bytes("x"))) ?? { id: "" };
+    const held = await b?.take();
+    const seen = await nodes.get("c").queues.inspect(id);
+    expect([seen.writer, seen.replicas.length, seen.missing]).toEqual([nodes.get("a").mesh.peerId, 3, []]);
+    const votes = seen.replicas.filter(({ message }) => message?.epoch === held?.epoch);
+    expect(votes.length).toBeGreaterThanOrEqual(2);
+    expect(votes[0]?.message?.holder?.peer).toBe(nodes.get("b").mesh.peerId);
+    await held?.ack();
+    await expect(nodes.get("c").queues.inspect("x")).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
+    expect(c?.depth).toBe(0);
+  });
+
+  it("is known by name on nodes that never declared it, with its consumers", async () => {
+    await using nodes = await Nodes.start("a", "b");
+    const retry = { kind: "linear", delayMs: 5, maxMs: 50, jitter: 0.5 } as const;
+    await nodes.get("a").queues.declare("jobs", { retry });
+    const { queues } = nodes.get("b");
+    await until("it is known", () => queues.list().length === 1);
+    expect(queues.list()[0]).toMatchObject({ name: "jobs", retry });
+    const consumer = queues.open("jobs").consume(() => {}, { prefetch: 7 });
+    const roster = await nodes.get("a").queues.consumers("jobs");
+    const { peerId } = nodes.get("b").mesh;
+    expect(roster).toEqual([{ peer: peerId, session: consumer.session, prefetch: 7, held: 0 }]);
+    expect(() => queues.open("other")).toThrow(/other/);
+    await expect(queues.declare("jobs", { retry: { delayMs: 1 } })).rejects.toMatchObject({
+      code: "QUEUE_CONFLICT",
+      message: expect.stringMatching(/retry/),
+    });
+    await expect(queues.declare("x.dead")).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
+  });
+});
