@@ -114,6 +114,8 @@ class MeshService implements Mesh {
   #state: StateHost | undefined;
   #runner: EffectRunner<MembershipInput, MembershipEffect> | undefined;
   #raising: Promise<void> | undefined;
+  readonly #inquiries = new Map<number, (gone: boolean) => void>();
+  #lastInquiry = 0;
   #departed: (() => void) | undefined;
   #stopping: Promise<void> | undefined;
 
@@ -138,10 +140,10 @@ class MeshService implements Mesh {
         self: () => ({
           peer: this.peerId,
           cloud: this.cloud,
-          gateway: false,
+          gateway: options.gateway,
           router: options.libp2p === undefined,
           overloaded: false,
-          reaches: undefined,
+          reaches: options.reach,
         }),
         links: () => this.#links,
         cloudOf: (peer) => this.#membership?.member(peer)?.record.cloud,
@@ -195,7 +197,9 @@ class MeshService implements Mesh {
       logger,
       ports: {
         hello: (peer) => this.#hello(peer),
-        admit: (hello) => this.#admit(hello),
+        admit: (hello, isGuest) => this.#admit(hello, isGuest),
+        referrals: () => this.#running().referrals(),
+        onBusy: (peer, records) => this.#enter({ type: "busy", peer, records }),
         onUp: (peer, link, { record, digest, wallMs }) => {
           this.#aheadMs.set(peer, wallMs - clock.now().wallMs);
           this.#enter({ type: "linkUp", peer, link, record, digest });
@@ -213,7 +217,9 @@ class MeshService implements Mesh {
     const node = await this.#openNode(links);
     const self = this.#record(node, boot);
     const times = { ...MEMBERSHIP_TIMES, forgetMs: forgetAfterMs };
-    const membership = new Membership({ self, seeds, membersMax, times, random }, clock.now());
+    const { fullMeshUpTo, degree } = this.#options;
+    const overlay = { fullMeshUpTo, degree };
+    const membership = new Membership({ self, seeds, membersMax, times, random, overlay }, clock.now());
     this.#node = node;
     this.#links = links;
     this.#membership = membership;
@@ -309,6 +315,25 @@ class MeshService implements Mesh {
     return this.#channels.register(name, handlers, options?.class ?? "normal");
   }
 
+  attend(peerId: string): () => void {
+    this.#enter({ type: "attend", peer: peerId, on: true });
+    let isOn = true;
+    return () => {
+      if (isOn) this.#enter({ type: "attend", peer: peerId, on: false });
+      isOn = false;
+    };
+  }
+
+  isGone(peerId: string, boot: number): Promise<boolean> {
+    if (this.#stopping !== undefined) return Promise.reject(new MeshError("STOPPED", "the mesh has stopped"));
+    this.#lastInquiry += 1;
+    const id = this.#lastInquiry;
+    return new Promise((resolve) => {
+      this.#inquiries.set(id, resolve);
+      this.#enter({ type: "ask", id, peer: peerId, boot });
+    });
+  }
+
   stats(): MeshStats {
     const links = this.#links;
     return { ...this.#counters, connections: links?.connectionCount ?? 0, links: links?.upCount ?? 0 };
@@ -332,7 +357,8 @@ class MeshService implements Mesh {
   #record(node: LinkNode, boot: number): MemberRecord {
     const { name, cloud, tags } = this.#admission.description;
     const addresses = node.addresses().slice(0, ADDRESSES_MAX);
-    return { peer: node.peerId, boot, inc: 0, name, cloud, tags, addresses };
+    const { gateway, dialOnly, reach } = this.#options;
+    return { peer: node.peerId, boot, inc: 0, name, cloud, tags, addresses, gateway, dialOnly, reach };
   }
 
   // ── links ──────────────────────────────────────────────────────────────────────────────────────
@@ -352,6 +378,7 @@ class MeshService implements Mesh {
 
   #admit(
     hello: Hello,
+    isGuest: boolean,
   ): { readonly knownBoot: number } | { readonly code: RefusalCode; readonly detail: string } | "later" {
     if (this.#stopping !== undefined) return "later";
     const membership = this.#running();
@@ -370,6 +397,8 @@ class MeshService implements Mesh {
     if (!membership.hasRoomFor(peer)) {
       return { code: "MEMBERS_MAX", detail: `this node knows ${this.#options.membersMax} members already` };
     }
+    if (isGuest && !membership.admits(peer, hello.record.cloud))
+      return { code: "BUSY", detail: "this node has all the links it takes" };
     if (hello.knownBoot > membership.self.boot) {
       this.#raiseBoot(hello.knownBoot);
       return "later";
@@ -378,7 +407,7 @@ class MeshService implements Mesh {
   }
 
   #refused(peerId: string, code: RefusalCode, detail: string, byUs: boolean): void {
-    if (code === "DUPLICATE") return;
+    if (code === "DUPLICATE" || code === "BUSY") return;
     if (code === "SUPERSEDED" && !byUs) {
       const what = `a newer process runs with the identity in ${this.#options.dataDir}`;
       this.#fail(new MeshError("IDENTITY_CONFLICT", `${what}: two processes must not share a dataDir`));
@@ -436,6 +465,10 @@ class MeshService implements Mesh {
         return;
       case "emit":
         this.#emit(effect.event);
+        return;
+      case "answer":
+        this.#inquiries.get(effect.id)?.(effect.gone);
+        this.#inquiries.delete(effect.id);
         return;
       case "departed":
         this.#departed?.();
@@ -514,6 +547,9 @@ class MeshService implements Mesh {
 
   async #tearDown(reason: string): Promise<void> {
     this.#channels.closeAll();
+    // Who is still asking learns nothing: it is here that the mesh has gone.
+    for (const answer of this.#inquiries.values()) answer(false);
+    this.#inquiries.clear();
     this.#routing.stop();
     this.#links?.stop(reason);
     await this.#node?.stop();

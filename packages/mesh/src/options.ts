@@ -7,6 +7,7 @@ import { z } from "zod";
 import type { AdmissionOptions } from "./admission/admission.ts";
 import {
   ADDRESS_LENGTH_MAX,
+  CLOUDS_MAX,
   NAME_PATTERN,
   PEER_PATTERN,
   TAG_KEY_LENGTH_MAX,
@@ -55,6 +56,12 @@ export interface MeshOptions {
   readonly forgetAfterMs: number;
   readonly frameBytesMax: number;
   readonly membersMax: number;
+  readonly fullMeshUpTo: number;
+  readonly degree: number | undefined;
+  readonly gateway: boolean;
+  readonly dialOnly: boolean;
+  /** Clouds it may have links with besides its own; `undefined`: all. */
+  readonly reach: readonly string[] | undefined;
   readonly inboundPerSecondMax: number;
   readonly queues: Readonly<Record<ChannelClass, ClassLimits>>;
   readonly logger: Logger;
@@ -117,7 +124,12 @@ const schema = z.strictObject({
     .optional(),
   forgetAfterMs: count(1_000, 365 * DAY_MS).default(DAY_MS),
   frameBytesMax: count(KIB, FRAME_BYTES_MAX).default(16 * MIB),
-  membersMax: count(2, 4_096).default(256),
+  membersMax: count(2, 4_096).default(4_096),
+  fullMeshUpTo: count(1, 256).default(16),
+  degree: count(4, 256).optional(),
+  gateway: z.boolean().default(false),
+  dialOnly: z.boolean().default(false),
+  reach: z.array(name).max(CLOUDS_MAX).optional(),
   inboundPerSecondMax: count(1, 100_000).default(200),
   queues: z
     .strictObject({ control: limits, high: limits, normal: limits, bulk: limits })
@@ -150,6 +162,8 @@ export function resolveOptions(init: MeshInit): MeshOptions {
     ...{ name, mesh, cloud, tags, listen, libp2p: given },
     admission: admissionOf(admission),
     exposed: isExposed && admission === "open",
+    degree: options.degree,
+    reach: options.reach,
     seeds: seedsOf(bootstrap),
     queues: { ...QUEUES, ...withoutUndefined(queues) },
   };

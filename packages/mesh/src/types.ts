@@ -187,6 +187,16 @@ export interface Mesh extends AsyncDisposable {
    */
   channel(name: string, handlers: ChannelHandlers, options?: ChannelOptions): Channel;
   stats(): MeshStats;
+  /**
+   * Keeps a direct link with a peer, opens it if there is none, and watches it closely (every 500 ms) until the
+   * returned function is called. For whoever shares work with it; in a full mesh the link is there anyway.
+   */
+  attend(peerId: string): () => void;
+  /**
+   * Whether this boot of a peer is gone: it said so, a higher boot is known, its address refuses, or it did not
+   * answer a ping sent now. Takes about a second at most, and is never concluded from silence so far.
+   */
+  isGone(peerId: string, boot: number): Promise<boolean>;
   /** Planned stop: others see `stopped`, not `dead`, and keep the place free. May be called twice. */
   stop(): Promise<void>;
   /** Stops for good: others see `left`. */
@@ -257,8 +267,21 @@ export interface MeshInit {
   readonly forgetAfterMs?: number | undefined;
   /** Longest frame of a channel, in bytes. Default 16 MiB. */
   readonly frameBytesMax?: number | undefined;
-  /** Members this node is ready to know, terminal ones included. Default 256: every node links to every other. */
+  /** Members this node is ready to know, terminal ones included. Default 4 096. */
   readonly membersMax?: number | undefined;
+  /**
+   * Up to this many members everybody links to everybody; well above it each keeps `degree` links along hash rings
+   * within its cloud, and gateways join the clouds. All members need the same. Default 16.
+   */
+  readonly fullMeshUpTo?: number | undefined;
+  /** Links to keep in a mesh that is not full; up to twice as many are taken. Default max(8, ⌈2·log2 N⌉). */
+  readonly degree?: number | undefined;
+  /** Carries traffic between its cloud and others. A cloud without any gateway uses all of its members. */
+  readonly gateway?: boolean | undefined;
+  /** Nobody can dial this node (address translation): it dials all of its links itself. Default `false`. */
+  readonly dialOnly?: boolean | undefined;
+  /** Clouds this node's own may have links with. Both have to allow it. Default: all. */
+  readonly reach?: readonly string[] | undefined;
   /**
    * New connections per second that one host may open; the rest is turned away before any handshake.
    * Default 200. Raise it for many nodes behind one address.

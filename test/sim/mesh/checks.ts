@@ -75,6 +75,13 @@ export class Checks {
     }
   }
 
+  /** A node's answers to whether a peer is gone, by the number of the question. */
+  readonly answers: Map<number, boolean> = new Map();
+
+  answered(_node: SimNode, id: number, gone: boolean): void {
+    this.answers.set(id, gone);
+  }
+
   /** A node has run. */
   stepped(node: SimNode): void {
     if (this.isThorough) this.#checkMonotone(node);

@@ -1,6 +1,7 @@
 import { World } from "./world.ts";
 
-const SETTLE_MS = 30_000;
+/** Until links that nobody wants are closed. */
+const SETTLE_MS = 120_000;
 const REST_MS = 60_000;
 const JOIN_MS_MAX = 120_000;
 const DEATH_MS_MAX = 30_000;
@@ -16,7 +17,7 @@ export function measure(nodes: number, seed: number): void {
   world.network.isCounting = true;
   world.run(REST_MS);
   world.network.isCounting = false;
-  const { sentBytes, sentFrames } = world.network;
+  const { sentBytes, sentFrames, sentByType: byType } = world.network;
   const perNode = (REST_MS / 1_000) * nodes;
   const killed = world.node(nodes - 1);
   killed.kill();
@@ -31,6 +32,9 @@ export function measure(nodes: number, seed: number): void {
       joinMs: Math.round(joinMs),
       restBytesPerSecond: Math.round(sentBytes / perNode),
       restFramesPerSecond: Number((sentFrames / perNode).toFixed(2)),
+      restPayloadByType: Object.fromEntries(
+        [...byType].map(([type, bytes]) => [type, Math.round(bytes / perNode)]),
+      ),
       killSeenByAllMs: Math.round(killMs),
       freezeSeenByAllMs: Math.round(freezeMs),
       linksMin: Math.min(...links),

@@ -257,8 +257,8 @@ describe("the checks above", () => {
     expect(found(world)).not.toEqual([]);
   });
 
-  it("catch a core that takes one refused redial by one node for proof", () => {
-    const world = joined(1, 4, { goneNeeded: 1 });
+  it("catch a core that takes one refused redial by one node for proof, unheard", () => {
+    const world = joined(1, 4, { goneNeeded: 1, objectMs: 0 });
     world.network.cut(nameOf(1), nameOf(2));
     world.run(MINUTE_MS);
     expect(found(world)).not.toEqual([]);

@@ -35,6 +35,8 @@ export class Network {
   isCounting = false;
   sentBytes = 0;
   sentFrames = 0;
+  /** Bytes by type of message. */
+  readonly sentByType: Map<string, number> = new Map();
   readonly #world: World;
   readonly #ends = new Map<string, Map<string, End>>();
   readonly #outboxes = new Map<SimNode, Map<string, MemberMessage[]>>();
@@ -212,6 +214,11 @@ export class Network {
     if (ours !== undefined) this.#lose(from.name, to.name, ours, "replaced");
     if (theirs !== undefined) this.#lose(to.name, from.name, theirs, "replaced");
     if (!from.membership.hasRoomFor(to.name) || !to.membership.hasRoomFor(from.name)) return;
+    if (!from.membership.admits(to.name, to.membership.self.cloud)) return;
+    if (!to.membership.admits(from.name, from.membership.self.cloud)) {
+      from.enter({ type: "busy", peer: to.name, records: to.membership.referrals() });
+      return;
+    }
     this.#lastLink += 1;
     const link = this.#lastLink;
     this.#put(from.name, to.name, link);
@@ -254,11 +261,14 @@ export class Network {
     const isOpen = (from: string, to: string): boolean =>
       this.#passes(from, to) && this.#passes(to, from) && !this.#refusing.has(`${from}>${to}`);
     const partOf = new Map<string, number>();
-    for (const [number, start] of names.entries()) {
+    const isAwake = (name: string): boolean => this.#world.nodes.get(name)?.state === "running";
+    for (const [number, start] of names.filter(isAwake).entries()) {
       const waiting = partOf.has(start) ? [] : [start];
       for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
         if (partOf.has(name)) continue;
         partOf.set(name, number);
+        // Who sleeps passes nothing on.
+        if (!isAwake(name)) continue;
         for (const other of names) if (!partOf.has(other) && isOpen(name, other)) waiting.push(other);
       }
     }
@@ -274,6 +284,7 @@ export class Network {
     for (const message of messages) {
       for (const payload of encodeMemberMessage(message)) {
         this.sentBytes += FRAME_BYTES + payload.length;
+        this.sentByType.set(message.type, (this.sentByType.get(message.type) ?? 0) + payload.length);
         this.sentFrames += 1;
       }
     }

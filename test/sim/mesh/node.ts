@@ -102,11 +102,13 @@ export class SimNode {
     if (this.state !== "running") return;
     this.state = "paused";
     this.pausedMs = this.#world.nowMs;
+    this.#world.network.changed();
   }
 
   resume(): void {
     if (this.state !== "paused") return;
     this.state = "running";
+    this.#world.network.changed();
     const { nowMs, rules } = this.#world;
     if (nowMs - this.pausedMs > rules.stallMsMax) this.sickUntilMs = nowMs;
     for (const task of this.#timers.splice(0)) this.#guarded(task);
@@ -153,6 +155,9 @@ export class SimNode {
         return;
       case "emit":
         checks.saw(this, effect.event);
+        return;
+      case "answer":
+        checks.answered(this, effect.id, effect.gone);
         return;
       case "departed":
         this.kill();

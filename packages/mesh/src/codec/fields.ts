@@ -70,6 +70,13 @@ export class Fields {
     return value.map(() => inner.text(1, lengthMax));
   }
 
+  counts(countMax: number, max: number): number[] {
+    const value = this.#next();
+    if (!Array.isArray(value) || value.length > countMax) throw new BadField();
+    const inner = new Fields(value);
+    return value.map(() => inner.count(max));
+  }
+
   /** A field that older peers do not send. */
   optional<Value>(read: () => Value): Value | undefined {
     return this.#at < this.#values.length ? read() : undefined;

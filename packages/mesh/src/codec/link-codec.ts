@@ -1,5 +1,6 @@
 import type { ChannelNotice } from "../core/channel-sessions.ts";
 import type { LinkMessage, MemberMessage, RefusalCode } from "../core/messages.ts";
+import { BUCKETS } from "../core/roster.ts";
 import { decodeFields, encodeFields } from "./fields.ts";
 import type { Fields } from "./fields.ts";
 import { CHANNEL_NUMBER_MAX } from "./framing.ts";
@@ -33,11 +34,14 @@ const REFUSALS: readonly RefusalCode[] = [
   "SUPERSEDED",
   "BOOT_LOW",
   "UNCERTIFIED",
+  "BUSY",
 ];
 const DETAIL_LENGTH_MAX = 200;
+/** Members that a busy node names. */
+const REFERRALS_MAX = 30;
 
 /** First field of a message about the connection (frames of channel 0 of a link stream). */
-const LINK = { hello: 1, accept: 2, refuse: 3, test: 4, testAck: 5 } as const;
+const LINK = { hello: 1, accept: 2, refuse: 3, test: 4, testAck: 5, busy: 6 } as const;
 /** First field of a membership message (channel 1 of a link stream). */
 const MEMBER = {
   ping: 1,
@@ -48,6 +52,11 @@ const MEMBER = {
   heard: 6,
   gone: 7,
   views: 8,
+  buckets: 9,
+  neighbours: 10,
+  closeRequest: 11,
+  closeOk: 12,
+  closeNo: 13,
 } as const;
 /** First field of a notice (channel 0 of a class stream). */
 const NOTICE = { open: 1, close: 2 } as const;
@@ -72,6 +81,8 @@ export function encodeLinkMessage(message: LinkMessage): Uint8Array {
         REFUSALS.indexOf(message.code),
         message.detail.slice(0, DETAIL_LENGTH_MAX),
       ]);
+    case "busy":
+      return encodeFields([LINK.busy, message.records.slice(0, REFERRALS_MAX).map(recordFields)]);
     case "accept":
     case "test":
     case "testAck":
@@ -102,6 +113,8 @@ function readLinkMessage(fields: Fields): LinkMessage | ForeignHello | undefined
       return { type: "accept" };
     case LINK.refuse:
       return { type: "refuse", code: fields.oneOf(REFUSALS), detail: fields.text(0, DETAIL_LENGTH_MAX) };
+    case LINK.busy:
+      return { type: "busy", records: fields.list(REFERRALS_MAX, readRecord) };
     case LINK.test:
       return { type: "test" };
     case LINK.testAck:
@@ -131,6 +144,13 @@ export function encodeMemberMessage(message: MemberMessage): Uint8Array[] {
     }
     case "views":
       return encodeViews(message.views.map(viewFields));
+    case "buckets":
+    case "neighbours":
+      return [encodeFields([MEMBER[message.type], message.hashes])];
+    case "closeRequest":
+    case "closeOk":
+    case "closeNo":
+      return [encodeFields([MEMBER[message.type]])];
   }
 }
 
@@ -173,6 +193,18 @@ function readMemberMessage(fields: Fields): MemberMessage | undefined {
     }
     case MEMBER.views:
       return { type: "views", views: fields.list(VIEWS_MAX, readView) };
+    case MEMBER.buckets: {
+      const hashes = fields.counts(BUCKETS, NONCE_MAX);
+      return hashes.length === BUCKETS ? { type: "buckets", hashes } : undefined;
+    }
+    case MEMBER.neighbours:
+      return { type: "neighbours", hashes: fields.counts(VIEWS_MAX, NONCE_MAX) };
+    case MEMBER.closeRequest:
+      return { type: "closeRequest" };
+    case MEMBER.closeOk:
+      return { type: "closeOk" };
+    case MEMBER.closeNo:
+      return { type: "closeNo" };
   }
   return undefined;
 }

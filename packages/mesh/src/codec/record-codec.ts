@@ -9,6 +9,13 @@ export const TAG_VALUE_LENGTH_MAX = 256;
 export const ADDRESSES_MAX = 16;
 export const ADDRESS_LENGTH_MAX = 256;
 
+export const CLOUDS_MAX = 64;
+
+/** Bits of what else a record says. */
+const GATEWAY = 1;
+const DIAL_ONLY = 2;
+const REACH = 4;
+
 /** What names may be made of: they end up in logs, URLs and file names. */
 export const NAME_PATTERN: RegExp = /^[A-Za-z0-9._-]{1,64}$/u;
 /** Base58 of an Ed25519 peer id: the only kind that is admitted. */
@@ -17,8 +24,10 @@ export const PEER_PATTERN: RegExp = /^12D3KooW[1-9A-HJ-NP-Za-km-z]{44}$/u;
 const STATUSES: readonly ViewStatus[] = ["alive", "dead", "stopped", "left"];
 
 export function recordFields(record: MemberRecord): unknown[] {
-  const { peer, boot, inc, name, cloud, tags, addresses } = record;
-  return [peer, boot, inc, name, cloud, Object.entries(tags), addresses];
+  const { peer, boot, inc, name, cloud, tags, addresses, gateway, dialOnly, reach } = record;
+  const fields = [peer, boot, inc, name, cloud, Object.entries(tags), addresses];
+  const flags = (gateway === true ? GATEWAY : 0) | (dialOnly === true ? DIAL_ONLY : 0) | (reach ? REACH : 0);
+  return flags === 0 ? fields : [...fields, flags, reach ?? []];
 }
 
 export function readRecord(fields: Fields): MemberRecord {
@@ -35,7 +44,17 @@ export function readRecord(fields: Fields): MemberRecord {
   // An address of another peer would make us dial that one in this one's name.
   if (!addresses.every((address) => address.startsWith("/") && address.endsWith(`/p2p/${peer}`)))
     fields.refuse();
-  return { peer, boot, inc, name, cloud, tags: Object.freeze(Object.fromEntries(tags)), addresses };
+  const record = { peer, boot, inc, name, cloud, tags: Object.freeze(Object.fromEntries(tags)), addresses };
+  const flags = fields.optional(() => fields.count()) ?? 0;
+  if (flags === 0) return record;
+  const reach = fields.texts(CLOUDS_MAX, NAME_LENGTH_MAX);
+  if (!reach.every((cloud) => NAME_PATTERN.test(cloud))) fields.refuse();
+  return {
+    ...record,
+    ...((flags & GATEWAY) === 0 ? {} : { gateway: true }),
+    ...((flags & DIAL_ONLY) === 0 ? {} : { dialOnly: true }),
+    ...((flags & REACH) === 0 ? {} : { reach }),
+  };
 }
 
 export function viewFields(view: View): unknown[] {

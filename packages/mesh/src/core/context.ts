@@ -1,6 +1,8 @@
 import type { Instant } from "@klatsch/kit/core";
+import { LocalHealth } from "./health.ts";
 import type { MemberEvent, MemberSnapshot, MembershipEffect, MembershipEvent } from "./membership-types.ts";
 import type { MemberMessage, View } from "./messages.ts";
+import { bucketOf } from "./roster.ts";
 import type { Entry, Roster } from "./roster.ts";
 import type { MembershipTimes } from "./times.ts";
 
@@ -13,13 +15,14 @@ export class Context {
   readonly times: MembershipTimes;
   readonly roster: Roster;
   readonly self: Entry;
+  readonly health: LocalHealth;
   /** Core time, starting at 0. */
   now = 0;
   /** The monotonic instant that `now` stands for. */
   monoMs: number;
   #sleptMs: number;
   #wallMs: number;
-  #wokeAt = 0;
+  #wokeAt = -Infinity;
   #barredUntil = 0;
   #effects: MembershipEffect[] = [];
   #idCount = 0;
@@ -28,6 +31,7 @@ export class Context {
     this.times = times;
     this.roster = roster;
     this.self = self;
+    this.health = new LocalHealth(times);
     this.monoMs = now.monoMs;
     this.#sleptMs = now.monoMs;
     this.#wallMs = now.wallMs;
@@ -52,8 +56,11 @@ export class Context {
     this.#wallMs = now.wallMs;
     this.monoMs = now.monoMs;
     this.now = now.monoMs - this.#sleptMs;
-    if (slept || suspended) this.#wokeAt = this.now;
+    // What still waits in our sockets is from before.
+    if (slept || suspended) this.#wokeAt = this.now + this.times.barMs;
     if (slept) this.#barredUntil = this.now + this.times.barMs;
+    // Not asleep, but not well.
+    else if (gapMs > this.times.sluggishMs) this.health.worsen(this.now);
     return slept;
   }
 
@@ -100,20 +107,35 @@ export class Context {
     this.emit({ type, member: this.snapshot(entry) });
   }
 
-  /** Whether this node may say that the member is there: it has a link, and after a sleep has heard it again. */
+  /** Whether this node may say that the member is there: it hears it, or somebody who does; and has since it last slept. */
   vouchesFor(entry: Entry): boolean {
-    return entry.linked && entry.heardAt >= this.#wokeAt;
+    return (entry.linked && entry.heardAt >= this.#wokeAt) || entry.vouchedAt >= this.#wokeAt;
   }
 
   /** Our view of a member as it travels; `undefined` for what is too old to be spread. */
   viewOf(entry: Entry): View | undefined {
     const view = this.roster.viewOf(entry, this.monoMs);
-    return view?.status === "alive" && this.vouchesFor(entry) ? { ...view, vouched: true } : view;
+    if (view?.status !== "alive") return view;
+    const vouched = this.vouchesFor(entry);
+    if ((view.vouched === true) === vouched) return view;
+    entry.sent = { ...entry.record, status: "alive", ageMs: 0, vouched };
+    return entry.sent;
   }
 
-  /** The whole table as it travels. */
-  views(): View[] {
-    return [...this.roster.entries.values()].flatMap((entry) => this.viewOf(entry) ?? []);
+  /** The whole table as it travels, or some buckets of it. */
+  views(buckets?: ReadonlySet<number>): View[] {
+    const views: View[] = [];
+    for (const entry of this.roster.entries.values()) {
+      if (buckets !== undefined && !buckets.has(bucketOf(entry))) continue;
+      const view = this.viewOf(entry);
+      if (view !== undefined) views.push(view);
+    }
+    return views;
+  }
+
+  /** Something about a member has changed that others see. */
+  changed(entry: Entry): void {
+    this.roster.changed(entry, this.monoMs);
   }
 
   snapshot(entry: Entry): MemberSnapshot {
@@ -127,16 +149,30 @@ export class Context {
     };
   }
 
-  linked(): Entry[] {
-    return [...this.roster.entries.values()].filter((entry) => entry.linked);
+  linked(): ReadonlySet<Entry> {
+    return this.roster.linked;
   }
 
   countLinkedAlive(except: Entry): number {
     let count = 0;
-    for (const entry of this.roster.entries.values()) {
-      if (entry.linked && entry.status === "alive" && entry !== except) count += 1;
-    }
+    for (const entry of this.roster.linked) if (entry.status === "alive" && entry !== except) count += 1;
     return count;
+  }
+
+  /**
+   * Members that watch this one besides us, as far as it has told us whom it is linked with; before that, all that
+   * we are linked with ourselves. Only those count that are alive.
+   */
+  *otherNeighbours(entry: Entry): Iterable<Entry> {
+    if (entry.neighbours === undefined) {
+      for (const other of this.roster.linked) if (other !== entry && other.status === "alive") yield other;
+      return;
+    }
+    for (const hash of entry.neighbours) {
+      const other = this.roster.byHash(hash);
+      if (other === undefined || other === this.self || other === entry) continue;
+      if (other.status === "alive") yield other;
+    }
   }
 
   /** Names a suspicion or a finding; unique over all members and boots. */

@@ -57,15 +57,22 @@ export class Dialing {
     this.#target(peer).calmBy = now + calmMsMax;
   }
 
+  /** No more dials for now. */
+  get isFull(): boolean {
+    return this.#inFlight >= this.#times.dialsMax;
+  }
+
   /** Whom to dial now. */
   due(now: number): string[] {
     const due: string[] = [];
     for (const [peer, target] of this.#targets) {
       if (now < target.at || target.inFlight) continue;
       if (now < this.#calmAt && now < (target.calmBy ?? 0)) continue;
+      const isLinked = this.#ports.isLinked(peer);
+      if (!isLinked && !this.#start(target)) break; // The others come when these have ended.
       target.at = Infinity;
       target.calmBy = undefined;
-      if (!this.#ports.isLinked(peer) && this.#start(target)) due.push(peer);
+      if (!isLinked) due.push(peer);
     }
     if (now < this.#rotationAt) return due;
     this.#rotationAt = now + this.#jittered(this.#times.rotationMs);
@@ -82,6 +89,7 @@ export class Dialing {
     target.inFlight = false;
     if (connected) {
       target.retryMs = this.#times.retryMs[0];
+      if (!isWanted) this.forget(peer);
       // If no link comes of it, somebody has to notice.
       if (isWanted) this.want(peer, now + this.#jittered(this.#times.retryMs[1]));
       return;
@@ -91,10 +99,10 @@ export class Dialing {
   }
 
   /** The peer turned us away for a reason that will not go by itself. */
-  leaveAlone(peer: string, now: number): void {
+  leaveAlone(peer: string, now: number, durationMs: number = this.#times.refusedMs): void {
     const target = this.#targets.get(peer);
     if (target === undefined) return; // A stranger that came by itself: nothing to remember.
-    target.quietUntil = now + this.#times.refusedMs;
+    target.quietUntil = now + durationMs;
     target.at = Infinity;
   }
 

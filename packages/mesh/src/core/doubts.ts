@@ -6,7 +6,7 @@ import { settleId } from "./roster.ts";
 import type { Entry, Evidence } from "./roster.ts";
 import type { Standings } from "./standings.ts";
 import { Suspicion } from "./suspicion.ts";
-import { isEnded } from "./views.ts";
+import { isEnded, mix32 } from "./views.ts";
 
 type Message<Type extends MemberMessage["type"]> = Extract<MemberMessage, { type: Type }>;
 
@@ -26,7 +26,7 @@ export class Doubts {
 
   /** Goes on with watching one member that has not ended. `factor` stretches soft timers. */
   watch(entry: Entry, factor: number): void {
-    const { now, isBarred, times } = this.#context;
+    const { now, isBarred } = this.#context;
     const { suspicion } = entry;
     if (suspicion === undefined) {
       if (this.#probes.advance(entry, now, factor) === "silent" && !isBarred) this.#accuse(entry);
@@ -34,8 +34,7 @@ export class Doubts {
       this.#probes.pingSuspect(entry, now);
       if (isBarred) return;
       this.#maybeConfirm(entry, suspicion);
-      const possible = this.#possibleConfirmers(entry, suspicion);
-      if (now >= suspicion.deadline(times, possible, factor)) this.#standings.declareDead(entry, "silence");
+      this.#judgeSilence(entry, suspicion, factor);
     }
     if (!isEnded(entry.status)) this.#standings.believeIfDue(entry);
     if (!isEnded(entry.status)) this.#judgeGone(entry);
@@ -49,9 +48,9 @@ export class Doubts {
       this.#endSuspicion(entry, "direct");
     }
     this.#standings.hearsays.heard(entry, at);
-    if (!entry.linked || entry.gone.size === 0) return;
+    if (!entry.linked || entry.gone === undefined) return;
     for (const id of new Set(entry.gone.values())) this.#vouch(entry, id);
-    entry.gone.clear();
+    entry.gone = undefined;
   }
 
   /** Somebody suspects a member other than us. */
@@ -79,12 +78,15 @@ export class Doubts {
     // Remembered even if the suspicion itself has not come yet: it may be on a longer way.
     if (!settleId(entry, message.id)) return;
     this.#context.sendAll(message, from);
-    for (const [witness, id] of entry.gone) {
+    for (const [witness, id] of entry.gone ?? []) {
       if (id !== message.id) continue;
-      entry.gone.delete(witness);
+      entry.gone?.delete(witness);
+      entry.goneAt = undefined;
       entry.refusedAt = undefined;
     }
     if (entry.suspicion?.takeBack(message.id) === true && entry.suspicion.isOver) {
+      if (entry.suspicion.firstAccuser === this.#context.selfPeer)
+        this.#context.health.worsen(this.#context.now);
       this.#endSuspicion(entry, "reported");
     }
   }
@@ -97,16 +99,18 @@ export class Doubts {
     if (entry === undefined || entry === this.#context.self) return;
     if (entry.record.boot !== boot || isEnded(entry.status)) return;
     if (witness === subject || !entries.has(witness)) return;
-    if (entry.gone.get(witness) === id || entry.settledIds.has(id)) return;
-    entry.gone.set(witness, id);
+    if (entry.gone?.get(witness) === id || entry.settledIds?.has(id) === true) return;
+    this.#addWitness(entry, witness, id);
     this.#context.sendAll(message, from);
     if (entry.linked) this.#probes.pingSuspect(entry, this.#context.now);
-    else this.#dialing.want(subject, this.#context.now);
+    else if (entry.wanted !== undefined || this.isNeighbour(entry) || this.#isGuardian(entry))
+      this.#dialing.want(subject, this.#context.now);
   }
 
-  /** A dial of a member without link ended: two refusals in a row, some time apart, are hard evidence. */
-  dialed(entry: Entry, refused: boolean): void {
+  /** A dial of a member without link failed: two refusals in a row, some time apart, are hard evidence. */
+  dialFailed(entry: Entry, refused: boolean): void {
     const { now, times } = this.#context;
+    entry.dialFailedAt = now;
     if (!refused) entry.refusedAt = undefined;
     else if (entry.refusedAt === undefined) {
       entry.refusedAt = now;
@@ -128,7 +132,7 @@ export class Doubts {
   }
 
   #addAccusation(entry: Entry, inc: number, id: string, accuser: string): boolean {
-    if (entry.settledIds.has(id)) return false;
+    if (entry.settledIds?.has(id) === true) return false;
     if (entry.suspicion !== undefined && entry.suspicion.inc >= inc)
       return entry.suspicion.accuse(id, accuser);
     if (inc > entry.record.inc) entry.record = { ...entry.record, inc };
@@ -137,7 +141,8 @@ export class Doubts {
     entry.round = undefined;
     entry.status = "suspect";
     entry.evidence = accuser === this.#context.selfPeer ? "silence" : "reported";
-    this.#context.roster.touch();
+    this.#context.roster.active.add(entry);
+    this.#context.changed(entry);
     if (first) this.#context.emitMember("suspected", entry);
     return true;
   }
@@ -145,7 +150,8 @@ export class Doubts {
   /** Our own pings went unanswered too. */
   #maybeConfirm(entry: Entry, suspicion: Suspicion): void {
     const { now, times, selfPeer: accuser } = this.#context;
-    if (now - suspicion.startedAt < times.confirmAfterMs) return;
+    // Whoever never heard it has nothing to add.
+    if (now - suspicion.startedAt < times.confirmAfterMs || !this.isNeighbour(entry)) return;
     const { peer, boot } = entry.record;
     for (const id of suspicion.ids) {
       if (!suspicion.accuse(id, accuser)) continue;
@@ -153,13 +159,64 @@ export class Doubts {
     }
   }
 
-  /** Members that could join the first accuser, as far as we can see: those we have no link to count for nothing. */
+  /** Members that could join the first accuser, as far as they matter. */
   #possibleConfirmers(entry: Entry, suspicion: Suspicion): number {
+    const { selfPeer, times } = this.#context;
     const first = suspicion.firstAccuser;
-    const others = this.#context.countLinkedAlive(entry);
-    if (first === this.#context.selfPeer) return others;
-    const accuser = this.#context.roster.entries.get(first);
-    return others + 1 - (accuser?.linked === true && accuser.status === "alive" ? 1 : 0);
+    let count = first !== selfPeer && this.isNeighbour(entry) ? 1 : 0;
+    for (const other of this.#context.otherNeighbours(entry)) {
+      if (count >= times.confirmationsMax) break;
+      if (other.record.peer !== first) count += 1;
+    }
+    return count;
+  }
+
+  /** M5: its neighbours declare a member dead; if it has none that we can hear, those whom its name chooses. */
+  #judgeSilence(entry: Entry, suspicion: Suspicion, factor: number): void {
+    const { now, times } = this.#context;
+    if (now < suspicion.deadline(times, this.#possibleConfirmers(entry, suspicion), factor)) return;
+    if (this.isNeighbour(entry)) {
+      this.#standings.declareDead(entry, "silence");
+      return;
+    }
+    const age = now - suspicion.startedAt;
+    if (age < times.orphanMs * factor) return;
+    if (this.#isGuardian(entry)) {
+      if (entry.dialFailedAt > suspicion.startedAt || this.#dialing.isFull)
+        this.#standings.declareDead(entry, "silence");
+      else this.#dialing.want(entry.record.peer, now);
+    }
+    if (age >= times.doubtMsMax * factor && entry.suspicion === suspicion)
+      this.#endSuspicion(entry, "reported");
+  }
+
+  /** Whether we have a link to it, or had one a moment ago. */
+  isNeighbour(entry: Entry): boolean {
+    return (
+      entry.linked || (entry.neighbour && this.#context.now - entry.lostAt <= this.#context.times.neighbourMs)
+    );
+  }
+
+  /** Whether we are one of the few that answer for a member without neighbours. */
+  #isGuardian(entry: Entry): boolean {
+    const { self, roster, times } = this.#context;
+    const mine = mix32(entry.hash, self.hash);
+    let lower = 0;
+    for (const other of roster.entries.values()) {
+      if (other === entry || other === self || other.status !== "alive") continue;
+      if (mix32(entry.hash, other.hash) < mine) lower += 1;
+      if (lower >= times.guardians) return false;
+    }
+    return true;
+  }
+
+  #addWitness(entry: Entry, witness: string, id: string): void {
+    if (entry.gone === undefined) {
+      entry.gone = new Map();
+      entry.goneAt = undefined;
+    }
+    entry.gone.set(witness, id);
+    this.#context.roster.active.add(entry);
   }
 
   #endSuspicion(entry: Entry, evidence: Evidence): void {
@@ -167,7 +224,7 @@ export class Doubts {
     entry.status = "alive";
     entry.evidence = evidence;
     this.#probes.schedule(entry, this.#context.now);
-    this.#context.roster.touch();
+    this.#context.changed(entry);
     this.#context.emitMember("refuted", entry);
   }
 
@@ -180,19 +237,31 @@ export class Doubts {
   #findGone(entry: Entry): void {
     const witness = this.#context.selfPeer;
     // Who never had a link may be the one that cannot reach it: it joins those who lost theirs, at most.
-    if (entry.gone.has(witness) || (!entry.neighbour && entry.gone.size === 0)) return;
+    if (entry.gone?.has(witness) === true || entry.record.dialOnly === true) return;
+    if (!entry.neighbour && (entry.gone?.size ?? 0) === 0) return;
     const { peer, boot } = entry.record;
     const id = this.#context.newId();
-    entry.gone.set(witness, id);
+    this.#addWitness(entry, witness, id);
     this.#context.sendAll({ type: "gone", subject: peer, boot, id, witness });
   }
 
   /** Enough members that could see it found it gone, and nobody heard it since. */
   #judgeGone(entry: Entry): void {
-    if (entry.gone.size === 0 || entry.linked || this.#context.isBarred) return;
-    const possible = 1 + this.#context.countLinkedAlive(entry);
-    if (entry.gone.size >= Math.min(this.#context.times.goneNeeded, possible)) {
+    const found = entry.gone?.size ?? 0;
+    if (found === 0 || entry.linked || this.#context.isBarred) return;
+    // Alone with it, one's own word has to do.
+    const { goneNeeded } = this.#context.times;
+    if (found < goneNeeded && this.#context.countLinkedAlive(entry) > 0) return;
+    entry.goneAt ??= this.#context.now;
+    if (this.#context.now - entry.goneAt >= this.#context.times.objectMs || this.#areWitnesses(entry))
       this.#standings.declareDead(entry, "refused");
+  }
+
+  /** Whether all that are linked with it found it gone; else those who hear it have a moment to say so. */
+  #areWitnesses(entry: Entry): boolean {
+    for (const other of this.#context.otherNeighbours(entry)) {
+      if (entry.gone?.has(other.record.peer) !== true) return false;
     }
+    return true;
   }
 }

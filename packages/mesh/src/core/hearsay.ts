@@ -34,7 +34,7 @@ export class Hearsays {
     if (entry.linked) return false;
     const { suspicion } = entry;
     if (suspicion !== undefined && now - suspicion.startedAt >= times.hearsayMs) return true;
-    return entry.gone.size >= times.goneNeeded;
+    return (entry.gone?.size ?? 0) >= times.goneNeeded;
   }
 
   /** Holds the report back, and passes it on if it is new. */
@@ -44,6 +44,7 @@ export class Hearsays {
     const isKnown = known !== undefined && known.view.inc >= view.inc;
     if (isKnown && now - known.since < times.hearsayKeptMs) return;
     entry.hearsay = { view, from, since: now, isDenied: false };
+    this.#context.roster.active.add(entry);
     this.#passing.push({ view, from });
     if (entry.linked) this.#probes.pingSuspect(entry, now);
   }

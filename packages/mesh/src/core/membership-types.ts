@@ -13,11 +13,24 @@ export type MembershipInput =
     }
   | { readonly type: "linkDown"; readonly peer: string; readonly reason: string }
   | { readonly type: "message"; readonly peer: string; readonly message: MemberMessage }
-  /** When bytes of any kind last came from linked peers; monotonic milliseconds. */
-  | { readonly type: "heard"; readonly heard: readonly { readonly peer: string; readonly atMs: number }[] }
+  /** When bytes of any kind last came from linked peers, and a channel last used the link; monotonic milliseconds. */
+  | {
+      readonly type: "heard";
+      readonly heard: readonly {
+        readonly peer: string;
+        readonly atMs: number;
+        readonly usedAtMs?: number | undefined;
+      }[];
+    }
   | { readonly type: "dialed"; readonly peer: string; readonly outcome: "connected" | "refused" | "failed" }
   /** The peer turned us away, or we it, for good reason. */
   | { readonly type: "turnedAway"; readonly peer: string }
+  /** The peer has all the links it takes, and names others. */
+  | { readonly type: "busy"; readonly peer: string; readonly records: readonly MemberRecord[] }
+  /** Somebody here needs a direct link with this peer and wants to know soon when it is gone; or no longer. */
+  | { readonly type: "attend"; readonly peer: string; readonly on: boolean }
+  /** Is this boot of the peer gone? Answered within about a second under the same id. */
+  | { readonly type: "ask"; readonly id: number; readonly peer: string; readonly boot: number }
   /** A higher boot of ours is durable. */
   | { readonly type: "booted"; readonly boot: number }
   | { readonly type: "depart"; readonly status: "stopped" | "left" }
@@ -52,5 +65,6 @@ export type MembershipEffect =
   /** Somebody knows a higher boot of ours: make a higher one durable and answer with `booted`. */
   | { readonly type: "raiseBoot"; readonly above: number }
   | { readonly type: "emit"; readonly event: MembershipEvent }
+  | { readonly type: "answer"; readonly id: number; readonly gone: boolean }
   /** The others know that we go, as far as they could be told. */
   | { readonly type: "departed" };

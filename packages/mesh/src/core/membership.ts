@@ -2,12 +2,17 @@ import type { Core, Instant, Random } from "@klatsch/kit/core";
 import { Context } from "./context.ts";
 import { Dialing } from "./dialing.ts";
 import { Doubts } from "./doubts.ts";
+import { Inquiries } from "./inquiries.ts";
+import { LinkKeeper } from "./link-keeper.ts";
 import type { MemberSnapshot, MembershipEffect, MembershipInput } from "./membership-types.ts";
 import type { MemberMessage, MemberRecord } from "./messages.ts";
+import { Overlay, OVERLAY_OPTIONS } from "./overlay.ts";
+import type { OverlayOptions } from "./overlay.ts";
 import { OwnStanding } from "./own-standing.ts";
 import { Probes } from "./probes.ts";
 import { Roster } from "./roster.ts";
 import type { Entry } from "./roster.ts";
+import { Snapshots } from "./snapshots.ts";
 import { Standings } from "./standings.ts";
 import type { MembershipTimes } from "./times.ts";
 import { isEnded } from "./views.ts";
@@ -19,12 +24,13 @@ export interface MembershipInit {
   readonly membersMax: number;
   readonly times: MembershipTimes;
   readonly random: Random;
+  readonly overlay?: OverlayOptions | undefined;
 }
 
 /** A dial of one peer tries at most this many addresses. */
 const DIAL_ADDRESSES_MAX = 16;
 
-/** Who is there, as one node sees it: SWIM with the Lifeguard extensions over links, for a full mesh. Pure. */
+/** Who is there, as one node sees it: SWIM with the Lifeguard extensions over links, whoever is linked with whom. Pure. */
 export class Membership implements Core<MembershipInput, MembershipEffect> {
   readonly #seeds: ReadonlyMap<string, readonly string[]>;
   readonly #context: Context;
@@ -34,13 +40,18 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   readonly #standings: Standings;
   readonly #doubts: Doubts;
   readonly #own: OwnStanding;
-  #links = 0;
+  readonly #snapshots: Snapshots;
+  readonly #keeper: LinkKeeper;
+  readonly #inquiries: Inquiries;
+  #tickAt = 0;
+  /** Something came that may call for more than an answer before the next tick. */
+  #isPressing = false;
 
   constructor(init: MembershipInit, now: Instant) {
     const { times, random } = init;
     this.#seeds = init.seeds;
     this.#roster = new Roster({ membersMax: init.membersMax, forgetMs: times.forgetMs });
-    const self = this.#roster.add(init.self, "alive", "self", now.monoMs);
+    const self = this.#roster.add(init.self, "alive", "self", now.monoMs, now.monoMs);
     const context = new Context(times, this.#roster, self, now);
     this.#context = context;
     this.#dialing = new Dialing(times, random, {
@@ -48,15 +59,26 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
       isLinked: (peer) => this.#roster.entries.get(peer)?.linked === true,
     });
     this.#probes = new Probes({ context, random });
-    this.#standings = new Standings(context, this.#probes, this.#dialing);
+    const overlay = new Overlay(init.overlay ?? OVERLAY_OPTIONS, this.#roster, self);
+    const probes = this.#probes;
+    this.#keeper = new LinkKeeper({ context, overlay, dialing: this.#dialing, probes, random });
+    this.#snapshots = new Snapshots(context);
+    this.#inquiries = new Inquiries(context, this.#probes, this.#dialing);
+    this.#standings = new Standings({
+      context,
+      probes: this.#probes,
+      dialing: this.#dialing,
+      keeper: this.#keeper,
+      snapshots: this.#snapshots,
+    });
     this.#doubts = new Doubts(context, this.#probes, this.#dialing, this.#standings);
     this.#own = new OwnStanding(context, this.#standings);
-    for (const peer of init.seeds.keys()) if (peer !== init.self.peer) this.#dialing.want(peer, 0);
+    this.#wantSeeds(init);
   }
 
   /** Of the whole table: equal tables, equal digests. */
   get digest(): number {
-    return this.#roster.digest(this.#context.monoMs);
+    return this.#roster.digest;
   }
 
   /** What this node says of itself. */
@@ -79,17 +101,27 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     return this.#roster.entries.has(peer) || this.#roster.hasRoom || this.#roster.oldestEnded !== undefined;
   }
 
+  /** Whether a peer that comes by itself may have a link; else it is sent to `referrals`. */
+  admits(peer: string, cloud: string): boolean {
+    return this.#keeper.admits(peer, cloud);
+  }
+
+  /** Members for a peer to try that was not admitted. */
+  referrals(): readonly MemberRecord[] {
+    return this.#keeper.referrals();
+  }
+
   nextDeadline(): number {
-    const { monoMs, times } = this.#context;
-    const tickAt = monoMs + times.tickMs;
-    const { floodAt } = this.#standings;
-    if (floodAt === undefined) return tickAt;
+    const { monoMs } = this.#context;
+    const dueAt = Math.min(this.#standings.floodAt ?? Infinity, this.#snapshots.dueAt ?? Infinity);
+    if (dueAt === Infinity) return this.#tickAt;
     // Not at this very instant: sums of fractions round, and a deadline just missed would come again at once.
-    return Math.min(tickAt, Math.max(this.#context.toMonoMs(floodAt), monoMs + 1));
+    return Math.min(this.#tickAt, Math.max(this.#context.toMonoMs(dueAt), monoMs + 1));
   }
 
   step(input: MembershipInput, now: Instant): readonly MembershipEffect[] {
     this.#advanceTo(now);
+    this.#isPressing ||= input.type !== "heard" && !(input.type === "message" && isRoutine(input.message));
     switch (input.type) {
       case "linkUp":
         this.#linkUp(input);
@@ -101,7 +133,12 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
         this.#message(input.peer, input.message);
         break;
       case "heard":
-        for (const { peer, atMs } of input.heard) this.#heard(peer, this.#context.toCoreTime(atMs));
+        for (const { peer, atMs, usedAtMs } of input.heard) {
+          this.#heard(peer, this.#context.toCoreTime(atMs));
+          const entry = this.#roster.entries.get(peer);
+          if (entry !== undefined && usedAtMs !== undefined)
+            entry.usedAt = this.#context.toCoreTime(usedAtMs);
+        }
         break;
       case "dialed":
         this.#dialed(input.peer, input.outcome);
@@ -109,6 +146,15 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
       case "turnedAway":
         this.#roster.candidates.delete(input.peer);
         this.#dialing.leaveAlone(input.peer, this.#context.now);
+        break;
+      case "busy":
+        this.#keeper.onBusy(input.peer, input.records);
+        break;
+      case "attend":
+        this.#keeper.attend(input.peer, input.on);
+        break;
+      case "ask":
+        this.#inquiries.ask(input.id, input.peer, input.boot);
         break;
       case "booted":
         // Whoever turned the old boot away may be tried again.
@@ -127,29 +173,37 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   flush(now: Instant): readonly MembershipEffect[] {
     this.#advanceTo(now);
     this.#own.settleFarewell();
-    if (!this.#own.isDeparting) this.#work();
+    if (!this.#own.isDeparting && (this.#isPressing || now.monoMs >= this.#tickAt)) this.#work();
+    this.#isPressing = false;
     this.#standings.flood();
+    this.#snapshots.work();
+    // Kept until it has passed: a new deadline with each message would arm a timer with each message.
+    const { monoMs, times } = this.#context;
+    if (monoMs >= this.#tickAt) this.#tickAt = monoMs + times.tickMs;
     return this.#context.take();
   }
 
   /** M3: after a sleep, rounds that were open prove nothing. */
   #advanceTo(now: Instant): void {
     if (!this.#context.advanceTo(now)) return;
-    for (const entry of this.#roster.entries.values()) {
+    for (const entry of this.#roster.active) {
       if (entry.round !== undefined) this.#probes.schedule(entry, this.#context.now);
     }
   }
 
   #work(): void {
-    const { now, times, self } = this.#context;
-    const factor = this.#links === 0 ? times.isolatedFactor : 1;
+    const { now, times, health } = this.#context;
+    health.recover(now);
+    const factor = this.#roster.linked.size === 0 ? times.isolatedFactor : health.factor;
+    this.#keeper.work();
     this.#probes.rank(now);
     this.#probes.expire(now);
-    for (const entry of this.#roster.entries.values()) {
-      if (entry === self) continue;
-      if (isEnded(entry.status)) this.#standings.forgetIfDue(entry);
-      else this.#doubts.watch(entry, factor);
+    for (const entry of this.#roster.active) {
+      if (!isEnded(entry.status)) this.#doubts.watch(entry, factor);
+      if (!this.#isActive(entry)) this.#roster.active.delete(entry);
     }
+    this.#inquiries.work();
+    this.#standings.forgetDue();
     for (const [peer, { since }] of this.#roster.candidates) {
       if (now - since < times.unverifiedMs) continue;
       this.#roster.candidates.delete(peer);
@@ -166,12 +220,12 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
       this.#context.effect({ type: "disconnect", peer, reason: "no room for more members" });
       return;
     }
-    const isSame = digest === this.#roster.digest(monoMs);
-    const entry = known ?? this.#roster.add(record, "alive", "direct", monoMs);
-    if (!entry.linked) this.#links += 1;
-    entry.linked = true;
+    const isSame = digest === this.#roster.digest;
+    const entry = known ?? this.#roster.add(record, "alive", "direct", monoMs, monoMs);
+    this.#roster.setLinked(entry, true);
+    this.#keeper.onLinkUp(entry);
     entry.neighbour = true;
-    entry.gone.clear();
+    entry.gone = undefined;
     entry.refusedAt = undefined;
     entry.differsSince = undefined;
     if (known === undefined) {
@@ -181,26 +235,32 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     if (entry.status === "alive") entry.evidence = "direct";
     this.#heard(peer, now);
     this.#probes.schedule(entry, now);
-    this.#roster.touch();
     this.#context.emit({ type: "linkUp", peer, link });
     // The whole table, our view of the peer itself included: it may have to refute that. Whoever greeted us with
     // the same has it, and sends us what it learnt since.
-    if (!isSame) this.#context.send(peer, { type: "views", views: this.#context.views() });
+    if (!isSame) this.#snapshots.offer(entry);
   }
 
   #linkDown(peer: string, reason: string): void {
     const entry = this.#roster.entries.get(peer);
     if (entry?.linked !== true) return;
-    entry.linked = false;
-    this.#links -= 1;
-    this.#roster.touch();
+    this.#roster.setLinked(entry, false);
+    entry.lostAt = this.#context.now;
+    const agreed = this.#keeper.onLinkDown(entry);
+    this.#snapshots.onLinkDown(peer);
     this.#context.emit({ type: "linkDown", peer, reason });
     this.#own.onLinkDown(peer);
     this.#standings.onLinkDown(entry);
     if (isEnded(entry.status) || this.#own.isDeparting) return;
+    if (agreed) {
+      // It says nothing about the member, and we are its neighbour no longer.
+      entry.neighbour = false;
+      this.#probes.schedule(entry, this.#context.now);
+      return;
+    }
     this.#dialing.want(peer, this.#context.now);
     this.#probes.hasten(entry, this.#context.now);
-    if (this.#links === 0) this.#context.emit({ type: "isolated" });
+    if (this.#roster.linked.size === 0) this.#context.emit({ type: "isolated" });
   }
 
   /** A frame came directly from this member, at core time `at`. */
@@ -215,11 +275,11 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   #message(peer: string, message: MemberMessage): void {
     const from = this.#roster.entries.get(peer);
     if (from?.linked !== true) return;
-    const { now, monoMs, selfPeer } = this.#context;
+    const { now, selfPeer } = this.#context;
     this.#heard(peer, now);
     switch (message.type) {
       case "ping":
-        this.#context.send(peer, { type: "ack", nonce: message.nonce, hash: this.#roster.digest(monoMs) });
+        this.#context.send(peer, { type: "ack", nonce: message.nonce, hash: this.#roster.digest });
         this.#standings.compareDigest(from, message.hash);
         return;
       case "ack":
@@ -249,6 +309,19 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
           else this.#standings.learn(view, peer);
         }
         return;
+      case "buckets":
+        this.#snapshots.onBuckets(from, message.hashes);
+        return;
+      case "neighbours":
+        this.#keeper.onNeighbours(from, message.hashes);
+        return;
+      case "closeRequest":
+        this.#keeper.onCloseRequest(from);
+        return;
+      case "closeOk":
+      case "closeNo":
+        this.#keeper.onCloseAnswer(from, message.type === "closeOk");
+        return;
     }
   }
 
@@ -263,25 +336,56 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   }
 
   #dialed(peer: string, outcome: "connected" | "refused" | "failed"): void {
+    const { now } = this.#context;
     const entry = this.#roster.entries.get(peer);
-    const watched = entry !== undefined && !entry.linked && !isEnded(entry.status);
-    const wanted = watched || (entry === undefined && this.#isWantedStranger(peer));
-    this.#dialing.done(peer, outcome === "connected", wanted, this.#context.now);
-    if (watched) this.#doubts.dialed(entry, outcome === "refused");
+    const isUnlinked = entry !== undefined && !entry.linked && !isEnded(entry.status);
+    const isMissed = (entry: Entry): boolean =>
+      this.#keeper.isFull || entry.wanted !== undefined || this.#doubts.isNeighbour(entry);
+    const isWatched = isUnlinked && isMissed(entry);
+    const isWanted = isWatched || (entry === undefined && this.#isWantedStranger(peer));
+    this.#dialing.done(peer, outcome === "connected", isWanted, now);
+    if (!isUnlinked || outcome === "connected") return;
+    this.#keeper.onDialFailed(entry);
+    this.#doubts.dialFailed(entry, outcome === "refused");
   }
 
   #isWantedStranger(peer: string): boolean {
-    return this.#roster.candidates.has(peer) || (this.#links === 0 && this.#seeds.has(peer));
+    return this.#roster.candidates.has(peer) || (this.#roster.linked.size === 0 && this.#seeds.has(peer));
   }
 
-  /** Everybody worth a dial now and then. */
-  #unlinked(): string[] {
-    const isWanted = (entry: Entry): boolean =>
-      !entry.linked && entry !== this.#context.self && entry.status !== "left";
-    const members = [...this.#roster.entries.values()].filter(isWanted).map(({ record }) => record.peer);
-    const strangers = [...this.#seeds.keys(), ...this.#roster.candidates.keys()].filter(
-      (peer) => !this.#roster.entries.has(peer),
-    );
-    return [...new Set([...members, ...strangers])];
+  /** Whether time changes anything about it. */
+  #isActive(entry: Entry): boolean {
+    if (entry.linked) return true;
+    if (isEnded(entry.status)) return false;
+    const isHeld = entry.hearsay?.isDenied === false;
+    return isHeld || entry.suspicion !== undefined || entry.gone !== undefined || entry.probeAt !== Infinity;
   }
+
+  /** M11: where many start at once they do not all come in the same moment. */
+  #wantSeeds({ seeds, self, times, random }: MembershipInit): void {
+    const jitterMs = seeds.size > times.jitterAbove ? (seeds.size / 100) * 1_000 : 0;
+    const at = (random.uint32() / 0x1_0000_0000) * jitterMs;
+    for (const peer of seeds.keys()) if (peer !== self.peer) this.#dialing.want(peer, at);
+  }
+
+  /** Everybody worth a dial now and then: whoever we miss, and whoever may come back. */
+  #unlinked(): string[] {
+    const { roster, self } = this.#context;
+    const members = this.#keeper.isFull ? roster.entries.values() : [...roster.ended, ...roster.active];
+    const isWanted = (entry: Entry): boolean =>
+      !entry.linked &&
+      entry !== self &&
+      entry.status !== "left" &&
+      (this.#keeper.isFull || isEnded(entry.status) || entry.wanted !== undefined);
+    const strangers = [...this.#seeds.keys(), ...roster.candidates.keys()].filter(
+      (peer) => peer !== self.record.peer && !roster.entries.has(peer),
+    );
+    const missed = [...members].filter(isWanted).map(({ record }) => record.peer);
+    return [...new Set([...missed, ...strangers])];
+  }
+}
+
+/** Messages that are answered, or noted, and change nothing else. */
+function isRoutine(message: MemberMessage): boolean {
+  return message.type === "ping" || message.type === "ack" || message.type === "neighbours";
 }

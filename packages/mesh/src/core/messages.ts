@@ -8,6 +8,12 @@ export interface MemberRecord {
   readonly tags: Readonly<Record<string, string>>;
   /** Full multiaddrs, `/p2p/<peer>` included. */
   readonly addresses: readonly string[];
+  /** It carries traffic between its cloud and others. */
+  readonly gateway?: boolean | undefined;
+  /** Nobody can dial it: it is behind address translation, and keeps links itself. */
+  readonly dialOnly?: boolean | undefined;
+  /** Clouds besides its own that it may have links with; all if it does not say. */
+  readonly reach?: readonly string[] | undefined;
 }
 
 /** Statuses that travel. A suspicion is a message of its own. */
@@ -54,7 +60,15 @@ export type MemberMessage =
       readonly id: string;
       readonly witness: string;
     }
-  | { readonly type: "views"; readonly views: readonly View[] };
+  | { readonly type: "views"; readonly views: readonly View[] }
+  /** Digests of the sender's table by bucket: whoever has others sends what differs. */
+  | { readonly type: "buckets"; readonly hashes: readonly number[] }
+  /** Hashes of the members that the sender is linked with: those who watch it agree who does so most. */
+  | { readonly type: "neighbours"; readonly hashes: readonly number[] }
+  /** The sender does not need the link any more; the answer says whether the receiver does. */
+  | { readonly type: "closeRequest" }
+  | { readonly type: "closeOk" }
+  | { readonly type: "closeNo" };
 
 /** Says who we are, first thing on a link. */
 export interface Hello {
@@ -80,12 +94,15 @@ export type RefusalCode =
   | "DUPLICATE"
   | "SUPERSEDED"
   | "BOOT_LOW"
-  | "UNCERTIFIED";
+  | "UNCERTIFIED"
+  | "BUSY";
 
 /** About the connection itself. */
 export type LinkMessage =
   | { readonly type: "hello"; readonly hello: Hello }
   | { readonly type: "accept" }
+  /** The sender takes no more links; others to try. */
+  | { readonly type: "busy"; readonly records: readonly MemberRecord[] }
   | { readonly type: "refuse"; readonly code: RefusalCode; readonly detail: string }
   | { readonly type: "test" }
   | { readonly type: "testAck" };

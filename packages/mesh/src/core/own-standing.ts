@@ -79,14 +79,14 @@ export class OwnStanding {
     const { self, monoMs, roster, now, times } = this.#context;
     self.status = status;
     self.endedMonoMs = monoMs;
-    roster.touch();
+    this.#context.changed(self);
     const nonce = hash32(this.#context.newId());
     const waiting = new Set<string>();
     for (const { record } of this.#context.linked()) {
       waiting.add(record.peer);
       this.#context.tell(record.peer, self);
       // On one stream in order: who answers this has read that.
-      this.#context.send(record.peer, { type: "ping", nonce, hash: roster.digest(monoMs) });
+      this.#context.send(record.peer, { type: "ping", nonce, hash: roster.digest });
     }
     this.#farewell = { nonce, waiting, until: now + times.farewellMs };
   }
@@ -115,7 +115,7 @@ export class OwnStanding {
   }
 
   #changed(): void {
-    this.#context.roster.touch();
+    this.#context.changed(this.#context.self);
     this.#standings.markDirty(this.#context.selfPeer);
   }
 }

@@ -3,7 +3,7 @@ import type { Random } from "@klatsch/kit/core";
 import type { Context } from "./context.ts";
 import type { Entry, Roster, Round } from "./roster.ts";
 import type { MembershipTimes } from "./times.ts";
-import { isEnded } from "./views.ts";
+import { isEnded, mix32 } from "./views.ts";
 
 interface Relay {
   readonly requester: string;
@@ -26,6 +26,7 @@ export class Probes {
   readonly #relays = new Map<string, Relay[]>();
   #relayCount = 0;
   #rankedRevision = -1;
+  #rankedAt = -Infinity;
 
   constructor(init: { readonly context: Context; readonly random: Random }) {
     this.#context = init.context;
@@ -34,14 +35,16 @@ export class Probes {
     this.#random = init.random;
   }
 
-  /** Recomputes who watches whom after any change; a shorter period takes effect at once. */
+  /** Recomputes who watches whom after any change; a new period takes effect at once. */
   rank(now: number): void {
-    if (this.#rankedRevision === this.#roster.revision) return;
+    if (this.#rankedRevision === this.#roster.revision || now < this.#rankedAt + this.#times.tickMs) return;
     this.#rankedRevision = this.#roster.revision;
-    for (const entry of this.#roster.entries.values()) {
-      if (isEnded(entry.status) || entry === this.#context.self) continue;
-      entry.rank = this.#rankOf(entry);
-      entry.probeAt = Math.min(entry.probeAt, now + this.#period(entry));
+    this.#rankedAt = now;
+    for (const entry of this.#roster.linked) {
+      const rank = this.#rankOf(entry);
+      if (rank === entry.rank || isEnded(entry.status)) continue;
+      entry.rank = rank;
+      if (entry.round === undefined) this.schedule(entry, now);
     }
   }
 
@@ -74,6 +77,12 @@ export class Probes {
     this.#sendPing(entry, this.#nonce());
   }
 
+  /** Pings a member because somebody wants to know. */
+  ask(entry: Entry): void {
+    entry.pingedAt = this.#context.now;
+    this.#sendPing(entry, this.#nonce());
+  }
+
   /** An answer came, from itself or by way of somebody else. */
   succeed(entry: Entry, now: number): void {
     this.schedule(entry, now);
@@ -82,13 +91,16 @@ export class Probes {
   /** Ends a round, if any, and plans the next. */
   schedule(entry: Entry, now: number): void {
     entry.round = undefined;
-    entry.probeAt = now + this.#period(entry);
+    const isWatched = entry.linked || entry.wanted !== undefined || this.#wasLinked(entry, now);
+    entry.probeAt = isWatched ? now + this.#period(entry) : Infinity;
+    if (isWatched) this.#roster.active.add(entry);
   }
 
   /** Starts a round at the next opportunity. */
   hasten(entry: Entry, now: number): void {
     entry.round = undefined;
     entry.probeAt = now;
+    this.#roster.active.add(entry);
   }
 
   onAck(entry: Entry, nonce: number, now: number): void {
@@ -101,8 +113,12 @@ export class Probes {
   }
 
   onIndirectAck(nonce: number, now: number): void {
-    for (const entry of this.#roster.entries.values())
-      if (entry.round?.nonce === nonce) this.succeed(entry, now);
+    for (const entry of this.#roster.active) {
+      if (entry.round?.nonce !== nonce) continue;
+      // Others hear it and we do not: the fault may be ours.
+      if (entry.linked) this.#context.health.worsen(now);
+      this.succeed(entry, now);
+    }
   }
 
   /** Somebody asks us to ping a member. */
@@ -156,19 +172,20 @@ export class Probes {
   }
 
   #sendPing(entry: Entry, nonce: number): void {
-    const hash = this.#roster.digest(this.#context.monoMs);
+    const hash = this.#roster.digest;
     this.#context.send(entry.record.peer, { type: "ping", nonce, hash });
   }
 
+  /** Asks a few that say they are linked with it; who knows of none asks whoever told of it, and anybody. */
   #askOthers(entry: Entry, round: Round): void {
     round.asked = true;
-    const others = [...this.#roster.entries.values()].filter(
-      (other) => other.linked && other.status === "alive" && other !== entry,
+    const linked = [...this.#roster.linked].filter((other) => other.status === "alive" && other !== entry);
+    const knowing = linked.filter(
+      (other) => other.neighbours?.includes(entry.hash) === true || other.record.peer === entry.voucher,
     );
-    const voucherAt = others.findIndex((other) => other.record.peer === entry.voucher);
+    const others = knowing.length > 0 ? knowing : linked;
     for (let asked = 0; asked < this.#times.othersAsked && others.length > 0; asked += 1) {
-      const isVoucher = asked === 0 && voucherAt >= 0;
-      const [other] = others.splice(isVoucher ? voucherAt : randomBelow(this.#random, others.length), 1);
+      const [other] = others.splice(randomBelow(this.#random, others.length), 1);
       if (other === undefined) return;
       this.#context.send(other.record.peer, {
         type: "pingReq",
@@ -178,20 +195,30 @@ export class Probes {
     }
   }
 
+  /** M2: the place of this node among the neighbours of a member that are there. */
   #rankOf(subject: Entry): number {
     const { self } = this.#context;
-    const mine = mix(subject.hash, self.hash);
+    if (subject.neighbours === undefined) return 0; // It will say so in a moment.
+    const mine = mix32(subject.hash, self.hash);
     let rank = 0;
-    for (const other of this.#roster.entries.values()) {
-      if (other === subject || other === self || isEnded(other.status)) continue;
-      if (mix(subject.hash, other.hash) < mine) rank += 1;
+    for (const hash of subject.neighbours) {
+      if (hash === self.hash || mix32(subject.hash, hash) >= mine) continue;
+      const other = this.#roster.byHash(hash);
+      if (other === undefined || isEnded(other.status)) continue;
+      rank += 1;
+      if (rank === 2) return rank;
     }
-    return Math.min(rank, 2);
+    return rank;
+  }
+
+  #wasLinked(entry: Entry, now: number): boolean {
+    return entry.neighbour && now - entry.lostAt <= this.#times.neighbourMs;
   }
 
   #period(entry: Entry): number {
     const [first, second, others] = this.#times.probeMs;
-    const linkedMs = entry.rank === 0 ? first : entry.rank === 1 ? second : others;
+    const rankMs = entry.rank === 0 ? first : entry.rank === 1 ? second : others;
+    const linkedMs = entry.wanted === "attended" ? this.#times.attendMs : rankMs;
     const periodMs = entry.linked ? linkedMs : Math.min(linkedMs, this.#times.probeUnlinkedMs);
     return periodMs * (0.95 + (this.#random.uint32() / 0x1_0000_0000) * 0.1);
   }
@@ -199,10 +226,4 @@ export class Probes {
   #nonce(): number {
     return this.#random.uint32();
   }
-}
-
-/** H(X‖n) from two hashes that are already well mixed. */
-function mix(subject: number, watcher: number): number {
-  const hash = Math.imul(subject ^ Math.imul(watcher, 0x9e3779b1), 0x85ebca6b);
-  return (hash ^ (hash >>> 15)) >>> 0;
 }

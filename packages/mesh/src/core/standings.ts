@@ -1,9 +1,11 @@
 import type { Context } from "./context.ts";
 import type { Dialing } from "./dialing.ts";
 import { Hearsays } from "./hearsay.ts";
+import type { LinkKeeper } from "./link-keeper.ts";
 import type { View } from "./messages.ts";
 import type { Probes } from "./probes.ts";
 import type { Entry, Evidence } from "./roster.ts";
+import type { Snapshots } from "./snapshots.ts";
 import { compareViews, hash32, isEnded, recordOf } from "./views.ts";
 import type { Status } from "./views.ts";
 
@@ -12,16 +14,26 @@ export class Standings {
   readonly #context: Context;
   readonly #probes: Probes;
   readonly #dialing: Dialing;
+  readonly #keeper: LinkKeeper;
+  readonly #snapshots: Snapshots;
   /** Members whose view is to be flooded, and the peer it came from, who need not hear it again. */
   readonly #dirty = new Map<string, string | undefined>();
   #floodAt = 0;
   readonly hearsays: Hearsays;
 
-  constructor(context: Context, probes: Probes, dialing: Dialing) {
-    this.#context = context;
-    this.#probes = probes;
-    this.#dialing = dialing;
-    this.hearsays = new Hearsays(context, probes);
+  constructor(init: {
+    readonly context: Context;
+    readonly probes: Probes;
+    readonly dialing: Dialing;
+    readonly keeper: LinkKeeper;
+    readonly snapshots: Snapshots;
+  }) {
+    this.#context = init.context;
+    this.#probes = init.probes;
+    this.#dialing = init.dialing;
+    this.#keeper = init.keeper;
+    this.#snapshots = init.snapshots;
+    this.hearsays = new Hearsays(init.context, init.probes);
   }
 
   /** Core time at which a flood is due, if anything waits for one. */
@@ -40,7 +52,10 @@ export class Standings {
       this.#learnUnknown(view, from);
       return;
     }
-    if (view.vouched === true && view.boot === entry.record.boot) entry.voucher = from;
+    if (view.vouched === true && view.boot === entry.record.boot) {
+      entry.voucher = from;
+      entry.vouchedAt = this.#context.now;
+    }
     const order = compareViews(view, standing(entry));
     if (order === 0 && isEnded(view.status)) {
       entry.endedMonoMs = Math.min(entry.endedMonoMs, this.#context.monoMs - view.ageMs);
@@ -64,16 +79,19 @@ export class Standings {
     entry.suspicion = undefined;
     entry.reportedEnd = undefined;
     entry.hearsay = undefined;
-    entry.gone.clear();
+    entry.gone = undefined;
     entry.refusedAt = undefined;
     entry.endedMonoMs = this.#context.monoMs - view.ageMs;
     if (restarted) {
       entry.deadInc = undefined;
       entry.neighbour = entry.linked;
+      entry.neighbours = undefined;
       entry.voucher = view.vouched === true ? from : undefined;
     }
     if (view.status === "dead") entry.deadInc = view.inc;
-    this.#context.roster.touch();
+    if (view.vouched === true) entry.vouchedAt = this.#context.now;
+    else if (restarted || isEnded(view.status)) entry.vouchedAt = -Infinity;
+    this.#context.changed(entry);
     this.markDirty(view.peer, from);
     if (view.status === "alive") this.#revived(entry, was, restarted);
     else this.#ended(entry, view.status);
@@ -100,8 +118,9 @@ export class Standings {
     this.adopt(entry, { ...hearsay.view, ageMs: hearsay.view.ageMs + waitedMs }, "reported", hearsay.from);
   }
 
-  forgetIfDue(entry: Entry): void {
-    if (this.#context.roster.isForgettable(entry, this.#context.monoMs)) this.#forget(entry);
+  /** Forgets who has been gone for long enough. */
+  forgetDue(): void {
+    for (const entry of this.#context.roster.sweep(this.#context.monoMs)) this.#forget(entry);
   }
 
   /** Makes room for one that is there by forgetting who has been gone longest. `false`: all are there. */
@@ -114,7 +133,7 @@ export class Standings {
 
   #forget(entry: Entry): void {
     const { roster } = this.#context;
-    roster.remove(entry.record.peer);
+    roster.remove(entry);
     this.#dialing.forget(entry.record.peer);
     this.#context.emitMember("forgotten", entry);
   }
@@ -140,15 +159,15 @@ export class Standings {
 
   /** Digests that stay apart mean that a flood was missed: the whole table repairs that. */
   compareDigest(from: Entry, hash: number): void {
-    const { roster, monoMs, now, times } = this.#context;
-    if (hash === roster.digest(monoMs)) {
+    const { roster, now, times } = this.#context;
+    if (hash === roster.digest) {
       from.differsSince = undefined;
       return;
     }
     from.differsSince ??= now;
     if (now - from.differsSince < times.repairAfterMs || now - from.repairedAt < times.repairMs) return;
     from.repairedAt = now;
-    this.#context.send(from.record.peer, { type: "views", views: this.#context.views() });
+    this.#snapshots.offer(from);
   }
 
   #learnLater(entry: Entry, view: View, from: string): void {
@@ -179,24 +198,25 @@ export class Standings {
     if (view.status === "alive") {
       // M7: hearsay makes nobody a member: it may be of somebody long forgotten. It is worth a dial.
       roster.propose(recordOf(view), now);
-      this.#dialPolitely(view.peer);
+      if (this.#keeper.isFull) this.#dialPolitely(view.peer);
       return;
     }
     if (!roster.isSpreadable(view.ageMs)) return;
     const evidence = view.status === "dead" ? "reported" : "announced";
-    roster.add(recordOf(view), view.status, evidence, monoMs - view.ageMs);
+    roster.add(recordOf(view), view.status, evidence, monoMs - view.ageMs, monoMs);
   }
 
   /** A member that we are linked to has a link to it: it is there, and our own link can wait for quieter times. */
   #joinVouched(view: View, from: string): void {
     if (!this.makeRoom()) return;
     const { roster, now, monoMs } = this.#context;
-    const entry = roster.add(recordOf(view), "alive", "reported", monoMs);
+    const entry = roster.add(recordOf(view), "alive", "reported", monoMs, monoMs);
     entry.voucher = from;
+    entry.vouchedAt = now;
     this.#probes.schedule(entry, now);
     this.#context.emitMember("joined", entry);
     this.markDirty(view.peer, from);
-    this.#dialing.wantSoon(view.peer, this.#isFirst(view.peer), now);
+    if (this.#keeper.isFull) this.#dialing.wantSoon(view.peer, this.#isFirst(view.peer), now);
   }
 
   #revived(entry: Entry, was: Status, restarted: boolean): void {
@@ -204,7 +224,8 @@ export class Standings {
     this.#tellOfDeath(entry);
     if (restarted || isEnded(was)) this.#context.emitMember("joined", entry);
     else if (was === "suspect") this.#context.emitMember("refuted", entry);
-    if (!entry.linked) this.#dialPolitely(entry.record.peer);
+    const isMissed = this.#keeper.isFull || entry.wanted !== undefined;
+    if (!entry.linked && isMissed) this.#dialPolitely(entry.record.peer);
   }
 
   #ended(entry: Entry, status: "dead" | "stopped" | "left"): void {

@@ -31,13 +31,32 @@ export interface MembershipTimes {
   readonly hearsayMs: number;
   /** … and is passed on once in this time. */
   readonly hearsayKeptMs: number;
+  /** Nobody that is linked with a suspect can be heard: those few that its name chooses judge it after this. */
+  readonly orphanMs: number;
+  readonly guardians: number;
+  /** A suspicion that nobody took back or carried through ends after this, where there was never a link. */
+  readonly doubtMsMax: number;
+  /** Timers this late are a sign of bad health of our own; each sign stretches soft timers by the factor. */
+  readonly sluggishMs: number;
+  readonly sickFactor: number;
+  readonly sickMax: number;
+  /** A quiet while after which one sign is forgotten. */
+  readonly sickMs: number;
+  /** Between two probes of a member that somebody here attends. */
+  readonly attendMs: number;
+  /** How long a member has to show that it is there when somebody asks whether it is gone. */
+  readonly inquiryMs: number;
   /** Who had a link within this time may declare. */
   readonly neighbourMs: number;
+  /** Where more seeds than this are known, nodes spread their first dials over 10 ms for each. */
+  readonly jitterAbove: number;
   /** Between two refutations of our own. */
   readonly refuteMs: number;
   /** Between the two refused redials that make hard evidence. */
   readonly redialMs: number;
   readonly goneNeeded: number;
+  /** Where they have been found, those who hear the member may object for this long. */
+  readonly objectMs: number;
   /** Between two dials of the rotation over everybody we have no link to. */
   readonly rotationMs: number;
   /** Between two dials of one alive member, doubling up to the last. */
@@ -54,6 +73,23 @@ export interface MembershipTimes {
   readonly calmMsMax: number;
   readonly waitMs: number;
   readonly dialsMax: number;
+  /** Who turned us away for having too many links is left alone for this long. */
+  readonly busyMs: number;
+  /** Between two plans of the overlay. */
+  readonly planMs: number;
+  /** A wanted link that the other end is to dial is dialled from here after this. */
+  readonly patienceMs: number;
+  /** Failed dials in a row after which the overlay looks for others, and for how long: doubling up to the last. */
+  readonly avoidAfter: number;
+  readonly avoidMs: readonly [number, number];
+  /** Between two looks for a link to close; how long one has to be idle, and where there are too many. */
+  readonly thinMs: number;
+  readonly idleMs: number;
+  readonly crowdedMs: number;
+  /** A link used within this time is not closed however crowded. */
+  readonly usedMs: number;
+  /** Neighbours are told whom we are linked with after a change, once more after that, and then this often. */
+  readonly tellMs: readonly [number, number, number];
   /** Changes flood at once, then at most this often. */
   readonly floodMs: number;
   /** Between two full tables sent to one peer because digests differ, and how long they must have differed. */
@@ -84,10 +120,21 @@ export const MEMBERSHIP_TIMES: MembershipTimes = {
   heardMs: 2_000,
   hearsayMs: 500,
   hearsayKeptMs: 10_000,
+  orphanMs: 5_000,
+  guardians: 3,
+  doubtMsMax: 20_000,
+  sluggishMs: 250,
+  sickFactor: 0.5,
+  sickMax: 3,
+  sickMs: 5_000,
+  attendMs: 500,
+  inquiryMs: 1_000,
   neighbourMs: 60_000,
+  jitterAbove: 50,
   refuteMs: 1_000,
   redialMs: 300,
   goneNeeded: 2,
+  objectMs: 150,
   rotationMs: 2_000,
   retryMs: [100, 10_000],
   refusedMs: 30_000,
@@ -96,6 +143,16 @@ export const MEMBERSHIP_TIMES: MembershipTimes = {
   calmMsMax: 2_000,
   waitMs: 1_000,
   dialsMax: 16,
+  busyMs: 10_000,
+  planMs: 200,
+  patienceMs: 3_000,
+  avoidAfter: 2,
+  avoidMs: [60_000, 600_000],
+  thinMs: 1_000,
+  idleMs: 60_000,
+  crowdedMs: 5_000,
+  usedMs: 10_000,
+  tellMs: [1_000, 3_000, 300_000],
   floodMs: 50,
   repairMs: 10_000,
   repairAfterMs: 2_000,

@@ -28,14 +28,25 @@ export function hash32(text: string): number {
   return hash64(text).low;
 }
 
-/** One member's share of a table digest. A suspicion counts as alive: it is a doubt, not a state. */
-export function viewHash(standing: Standing & { readonly peer: string }): number {
-  const status = standing.status === "suspect" ? "alive" : standing.status;
-  return hash32(`${standing.peer}/${standing.boot}/${standing.inc}/${status}`);
+/** Mixes two hashes that are already well mixed: H(a‖b). */
+export function mix32(a: number, b: number): number {
+  let hash = Math.imul(a ^ Math.imul(b, 0x9e3779b1), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 15), 0xc2b2ae35);
+  return (hash ^ (hash >>> 16)) >>> 0;
+}
+
+/**
+ * One member's share of a table digest; `peerHash` is its id's. A suspicion counts as alive: it is a doubt, not
+ * a state.
+ */
+export function viewHash(peerHash: number, standing: Standing): number {
+  const { boot, inc, status } = standing;
+  const low = mix32(boot >>> 0, Math.floor(boot / 0x1_0000_0000));
+  return mix32(mix32(peerHash, low), mix32(inc, status === "suspect" ? RANK.alive : RANK[status]));
 }
 
 /** What the member said of itself, without how we see it. */
 export function recordOf(view: View): MemberRecord {
-  const { peer, boot, inc, name, cloud, tags, addresses } = view;
-  return { peer, boot, inc, name, cloud, tags, addresses };
+  const { peer, boot, inc, name, cloud, tags, addresses, gateway, dialOnly, reach } = view;
+  return { peer, boot, inc, name, cloud, tags, addresses, gateway, dialOnly, reach };
 }

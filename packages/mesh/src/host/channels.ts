@@ -254,6 +254,11 @@ export class ClassStream {
     return this.#frames.heardMs;
   }
 
+  /** When bytes last went either way; monotonic milliseconds, 0 if none did. */
+  get usedMs(): number {
+    return Math.max(this.#frames.heardMs, this.#frames.sentMs);
+  }
+
   send(channel: number, frame: Uint8Array): boolean {
     return this.#frames.send(channel, frame);
   }

@@ -54,6 +54,7 @@ export class FrameStream {
   #onIdle: (() => void)[] = [];
   /** Monotonic instant of the last arrival, in milliseconds. */
   #heardMs = 0;
+  #sentMs = 0;
 
   constructor(init: FrameStreamInit) {
     this.#stream = init.stream;
@@ -78,6 +79,11 @@ export class FrameStream {
   /** Monotonic instant at which bytes last arrived, in milliseconds; 0 if none did. */
   get heardMs(): number {
     return this.#heardMs;
+  }
+
+  /** The same of when they last left. */
+  get sentMs(): number {
+    return this.#sentMs;
   }
 
   get queuedBytes(): number {
@@ -126,6 +132,7 @@ export class FrameStream {
   readonly #flush = (): void => {
     this.#scheduled = false;
     if (!this.#cooling) {
+      this.#sentMs = this.#clock.now().monoMs;
       this.#cooling = true;
       setImmediate(this.#turned);
     }

@@ -125,6 +125,13 @@ export class LinkConnection {
     return heardMs;
   }
 
+  /** When a channel last used it; monotonic milliseconds, 0 if none did. */
+  usedMs(): number {
+    let usedMs = 0;
+    for (const slot of this.#slots.values()) usedMs = Math.max(usedMs, slot.stream?.usedMs ?? 0);
+    return usedMs;
+  }
+
   /** The other end's link stream has arrived. */
   acceptLink(stream: Stream): void {
     if (this.dialer || this.#frames !== undefined || this.#retired) this.#refuseStream(stream);
@@ -270,7 +277,7 @@ export class LinkConnection {
       return true;
     }
     if (message.type !== "hello") {
-      if (!this.#greeted && message.type !== "refuse") return false;
+      if (!this.#greeted && message.type !== "refuse" && message.type !== "busy") return false;
       this.#ports.onMessage(message);
       return true;
     }

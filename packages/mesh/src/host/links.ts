@@ -3,7 +3,7 @@ import type { Clock, Logger } from "@klatsch/kit";
 import { decodeMemberMessage, encodeMemberMessage } from "../codec/link-codec.ts";
 import { LinkChoice } from "../core/link-choice.ts";
 import type { LinkChoiceEffect, LinkChoiceInput } from "../core/link-choice.ts";
-import type { Hello, LinkMessage, MemberMessage, RefusalCode } from "../core/messages.ts";
+import type { Hello, LinkMessage, MemberMessage, MemberRecord, RefusalCode } from "../core/messages.ts";
 import type { ChannelClass, Conduit } from "../types.ts";
 import type { Channels, LinkCounters } from "./channels.ts";
 import { LinkConnection } from "./link-connection.ts";
@@ -15,9 +15,13 @@ const CONNECTIONS_PER_PEER_MAX = 4;
 interface LinksPorts {
   /** Our hello for a peer. */
   hello(peer: string): Hello;
-  /** Whether a peer that greets so is welcome, and the highest boot known of it. `later`: not with our present boot. */
+  /**
+   * Whether a peer that greets so is welcome, and the highest boot known of it. `later`: not with our present boot.
+   * `isGuest`: it came by itself, over a direct connection.
+   */
   admit(
     hello: Hello,
+    isGuest: boolean,
   ): { readonly knownBoot: number } | { readonly code: RefusalCode; readonly detail: string } | "later";
   /** Ends a connection: at once with an error, in order without. */
   hangUp(connection: Connection, error: Error | undefined): void;
@@ -31,6 +35,10 @@ interface LinksPorts {
   onAdmission(peer: string, payload: Uint8Array): boolean;
   /** Bytes about gossip state. `false`: undecodable. */
   onState(peer: string, payload: Uint8Array): boolean;
+  /** Members to try instead of this busy node. */
+  referrals(): readonly MemberRecord[];
+  /** The peer is busy and named others. */
+  onBusy(peer: string, records: readonly MemberRecord[]): void;
   /** A connection was turned away, by us or by the peer. */
   onRefused(peer: string, code: RefusalCode, detail: string, byUs: boolean): void;
 }
@@ -199,11 +207,12 @@ export class Links {
   }
 
   /** When bytes last came from each linked peer itself, not through others; monotonic milliseconds. */
-  heard(): { readonly peer: string; readonly atMs: number }[] {
-    const heard: { readonly peer: string; readonly atMs: number }[] = [];
-    for (const [peer, links] of this.#peers) {
-      const atMs = links.up?.hops === undefined ? (links.up?.heardMs() ?? 0) : 0;
-      if (atMs > 0) heard.push({ peer, atMs });
+  heard(): { readonly peer: string; readonly atMs: number; readonly usedAtMs: number }[] {
+    const heard: { readonly peer: string; readonly atMs: number; readonly usedAtMs: number }[] = [];
+    for (const [peer, { up }] of this.#peers) {
+      if (up === undefined || up.hops !== undefined) continue;
+      const atMs = up.heardMs();
+      if (atMs > 0) heard.push({ peer, atMs, usedAtMs: up.usedMs() });
     }
     return heard;
   }
@@ -237,12 +246,14 @@ export class Links {
     hello: Hello,
   ): { readonly code: RefusalCode; readonly detail: string } | undefined {
     const { ports } = this.#init;
-    const admitted = ports.admit(hello);
+    const isDirectGuest = !link.dialer && link.hops === undefined;
+    const admitted = ports.admit(hello, isDirectGuest);
     if (admitted === "later") {
       link.end("our boot has to rise first");
       return undefined;
     }
     if ("code" in admitted) {
+      if (admitted.code === "BUSY") link.send({ type: "busy", records: ports.referrals() });
       ports.onRefused(link.peer, admitted.code, admitted.detail, true);
       return admitted;
     }
@@ -265,6 +276,9 @@ export class Links {
         return;
       case "testAck":
         this.#choose(links, { type: "heard", conn: link.no });
+        return;
+      case "busy":
+        if (link.dialer) this.#init.ports.onBusy(link.peer, message.records);
         return;
       case "refuse":
         this.#init.ports.onRefused(link.peer, message.code, message.detail, false);
