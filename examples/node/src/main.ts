@@ -60,6 +60,7 @@ function addNodeCommands(program: Command): void {
     .action(node.members);
   asking(program, "addresses", "the node's full addresses, for --bootstrap").action(node.addresses);
   asking(program, "stats", "the node's counters").option("--json", "as JSON").action(node.stats);
+  asking(program, "metrics", "the node's numbers, for Prometheus").action(node.metrics);
   asking(program, "stop", "stop the node; it may come back").action((flags: node.NodeFlags) =>
     node.stop("stop", flags),
   );

@@ -71,6 +71,10 @@ export function createOperations({ mesh, queues, stop }: OperationsInit): Operat
         process: { pid: process.pid, uptimeMs, rssBytes: process.memoryUsage.rss() },
       };
     },
+    metrics: async (args) => {
+      args.only();
+      return { text: mesh.metrics() };
+    },
     stop: async (args) => {
       await stop(args.only("how").oneOf("how", FAREWELLS));
       return {};

@@ -85,6 +85,8 @@ export interface Contract {
     result: { readonly resolution: Resolution };
   };
   stats: { args: None; result: NodeStats };
+  /** In the text format of Prometheus. */
+  metrics: { args: None; result: { readonly text: string } };
   /** Answered once the node has left the mesh. */
   stop: { args: { readonly how: Farewell }; result: None };
 }

@@ -56,6 +56,12 @@ describe("klatsch", () => {
     ]);
   });
 
+  it("shows the node's numbers for Prometheus", async () => {
+    const { stdout, code } = await run(["metrics", "--data", b.dataDir]);
+    expect(code).toBe(0);
+    expect(stdout).toContain('\nklatsch_mesh_members{status="alive"} 3\n');
+  });
+
   it("puts on one node and takes on another", async () => {
     const put = await run(["queue", "put", "jobs", "wash the cups", "--data", a.dataDir]);
     expect(put).toMatchObject({ code: 0, stderr: "" });

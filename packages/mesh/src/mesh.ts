@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { createRunner } from "@klatsch/kit";
-import type { EffectRunner } from "@klatsch/kit";
+import { createRunner, renderMetrics } from "@klatsch/kit";
+import type { EffectRunner, MetricFamily } from "@klatsch/kit";
 import type { Refusal } from "./admission/encrypter.ts";
 import { AdmissionHost } from "./admission/host.ts";
 import type { MeshAdmission } from "./admission/control.ts";
@@ -24,6 +24,7 @@ import { HearingCore } from "./host/hearing-core.ts";
 import { loadIdentity } from "./host/identity.ts";
 import type { Identity } from "./host/identity.ts";
 import { Links } from "./host/links.ts";
+import { MeshMetrics } from "./host/mesh-metrics.ts";
 import { joinNode, startNode } from "./host/node.ts";
 import type { LinkNode, LinkNodePorts } from "./host/node.ts";
 import { Routing } from "./host/routing.ts";
@@ -103,6 +104,7 @@ class MeshService implements Mesh {
     linksRefused: 0,
   };
   readonly #instance: string = randomBytes(16).toString("hex");
+  readonly #metrics = new MeshMetrics();
   readonly #channels: Channels;
   readonly #routing: Routing;
   readonly #loggedRefusals = new Set<string>();
@@ -129,6 +131,7 @@ class MeshService implements Mesh {
       frameBytesMax: options.frameBytesMax,
       queues: options.queues,
       counters: this.#counters,
+      traffic: this.#metrics.traffic,
       clock: options.clock,
       logger: options.logger,
       onWanted: (trafficClass) => this.#links?.openClass(trafficClass),
@@ -194,6 +197,7 @@ class MeshService implements Mesh {
       clock,
       channels: this.#channels,
       counters: this.#counters,
+      traffic: this.#metrics.traffic,
       logger,
       ports: {
         hello: (peer) => this.#hello(peer),
@@ -207,7 +211,10 @@ class MeshService implements Mesh {
         onDown: (peer, reason) => this.#enter({ type: "linkDown", peer, reason }),
         onTunnelUp: (tunnel) => this.#routing.onTunnelUp(tunnel),
         onTunnelDown: (tunnel, reason) => this.#routing.onTunnelDown(tunnel, reason),
-        onMessage: (peer, message) => this.#enter({ type: "message", peer, message }),
+        onMessage: (peer, message) => {
+          this.#metrics.received(message.type);
+          this.#enter({ type: "message", peer, message });
+        },
         onAdmission: (peer, payload) => this.#admission.control.onFrame(peer, payload),
         onState: (peer, payload) => this.#gossip().receive(peer, payload),
         onRefused: (peer, code, detail, byUs) => this.#refused(peer, code, detail, byUs),
@@ -339,6 +346,21 @@ class MeshService implements Mesh {
     return { ...this.#counters, connections: links?.connectionCount ?? 0, links: links?.upCount ?? 0 };
   }
 
+  metrics(): string {
+    return renderMetrics(this.metricFamilies());
+  }
+
+  metricFamilies(): readonly MetricFamily[] {
+    const links = this.#links;
+    const { carriedBytes, tunnels } = this.#routing;
+    return this.#metrics.families({
+      members: this.members(),
+      stats: this.stats(),
+      waiting: [...(links === undefined ? [] : [links.waiting()]), ...this.#channels.waiting()],
+      tunnels: { ends: links?.tunnelCount ?? 0, carried: tunnels.carriedCount, carriedBytes },
+    });
+  }
+
   stop(): Promise<void> {
     this.#stopping ??= this.#depart("stopped");
     return this.#stopping;
@@ -449,6 +471,7 @@ class MeshService implements Mesh {
   #perform(effect: MembershipEffect): void {
     switch (effect.type) {
       case "send":
+        this.#metrics.sent(effect.message.type);
         this.#links?.send(effect.to, effect.message);
         if (effect.message.type === "ping" || effect.message.type === "ack") {
           this.#state?.enter({ type: "probed", peer: effect.to });
@@ -497,6 +520,7 @@ class MeshService implements Mesh {
   }
 
   #emit(event: MembershipEvent): void {
+    this.#metrics.happened(event.type);
     switch (event.type) {
       case "linkUp":
         this.#state?.enter({ ...event, aheadMs: this.#aheadMs.get(event.peer) ?? 0 });
@@ -550,6 +574,7 @@ class MeshService implements Mesh {
     // Who is still asking learns nothing: it is here that the mesh has gone.
     for (const answer of this.#inquiries.values()) answer(false);
     this.#inquiries.clear();
+    this.#metrics.stop();
     this.#routing.stop();
     this.#links?.stop(reason);
     await this.#node?.stop();

@@ -1,5 +1,5 @@
 import type { Libp2p } from "@libp2p/interface";
-import type { Clock, Logger, Random } from "@klatsch/kit";
+import type { Clock, Logger, MetricSource, Random } from "@klatsch/kit";
 import type { MeshAdmission } from "./admission/control.ts";
 import type { AdmissionRefusal } from "./core/trust/statements.ts";
 import type { MeshState } from "./state-types.ts";
@@ -159,7 +159,7 @@ export interface MeshStats {
 }
 
 /** This node in a mesh. */
-export interface Mesh extends AsyncDisposable {
+export interface Mesh extends AsyncDisposable, MetricSource {
   readonly peerId: string;
   readonly name: string;
   readonly cloud: string;
@@ -197,6 +197,8 @@ export interface Mesh extends AsyncDisposable {
    * answer a ping sent now. Takes about a second at most, and is never concluded from silence so far.
    */
   isGone(peerId: string, boot: number): Promise<boolean>;
+  /** All of this node's numbers in the text format of Prometheus. */
+  metrics(): string;
   /** Planned stop: others see `stopped`, not `dead`, and keep the place free. May be called twice. */
   stop(): Promise<void>;
   /** Stops for good: others see `left`. */

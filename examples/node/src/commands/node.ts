@@ -50,6 +50,11 @@ export async function stats(flags: NodeFlags & { readonly json?: true }): Promis
   else console.log(table(["COUNTER", "VALUE"], valueRows(all)));
 }
 
+export async function metrics(flags: NodeFlags): Promise<void> {
+  await using client = await connectTo(flags);
+  process.stdout.write((await client.call("metrics", {})).text);
+}
+
 export async function stop(how: Farewell, flags: NodeFlags): Promise<void> {
   await using client = await connectTo(flags);
   const { name } = await client.call("status", {});

@@ -5,6 +5,8 @@ export { assert, InvariantError, KlatschError } from "./errors.ts";
 export type { KlatschErrorInit, Outcome } from "./errors.ts";
 export { IntervalSet } from "./interval-set.ts";
 export type { Interval } from "./interval-set.ts";
+export { renderMetrics } from "./metrics.ts";
+export type { MetricFamily, MetricSource } from "./metrics.ts";
 export { randomBelow, randomHex, SeededRandom } from "./random.ts";
 export type { Random } from "./random.ts";
 export { hash64, rendezvousOrder } from "./rendezvous.ts";

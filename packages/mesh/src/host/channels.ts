@@ -1,13 +1,16 @@
 import type { Clock, Logger } from "@klatsch/kit";
 import type { Stream } from "@libp2p/interface";
 import { decodeNotice, encodeNotice, CHANNEL_NAME_LENGTH_MAX } from "../codec/link-codec.ts";
-import { CHANNEL_NUMBER_MAX } from "../codec/framing.ts";
+import { CHANNEL_NUMBER_MAX, FRAME_HEADER_BYTES } from "../codec/framing.ts";
 import { CHANNELS_MAX, ChannelSessions } from "../core/channel-sessions.ts";
 import type { ChannelNotice } from "../core/channel-sessions.ts";
 import { MeshError } from "../errors.ts";
 import type { Channel, ChannelClass, ChannelHandlers, ClassLimits } from "../types.ts";
 import { FrameStream } from "./frame-stream.ts";
 import type { FrameStreamEnd } from "./frame-stream.ts";
+import type { Waiting } from "./mesh-metrics.ts";
+import { countReceived, countSent } from "./traffic.ts";
+import type { Traffic, TrafficRow } from "./traffic.ts";
 
 /** Frames of this number are notices about channels. */
 const NOTICES = 0;
@@ -29,6 +32,7 @@ export interface ChannelsInit {
   readonly frameBytesMax: number;
   readonly queues: Readonly<Record<ChannelClass, ClassLimits>>;
   readonly counters: LinkCounters;
+  readonly traffic: Traffic;
   readonly clock: Clock;
   readonly logger: Logger;
   /** A channel of this class was registered: links may now need a stream for it. */
@@ -107,6 +111,18 @@ export class Channels {
     return carried;
   }
 
+  /** What waits for all peers, by class. */
+  waiting(): Waiting[] {
+    return CHANNEL_CLASSES.map((trafficClass) => {
+      let [frames, bytes] = [0, 0];
+      for (const stream of this.#streams[trafficClass]) {
+        frames += stream.queuedFrames;
+        bytes += stream.queuedBytes;
+      }
+      return { class: trafficClass, frames, bytes };
+    });
+  }
+
   closeAll(): void {
     for (const channel of this.#channels.values()) channel.close();
   }
@@ -132,6 +148,7 @@ class LocalChannel implements Channel {
   readonly #handlers: ChannelHandlers;
   readonly #sessions = new Map<string, Session>();
   readonly #unregister: () => void;
+  readonly #row: TrafficRow;
   #closed = false;
 
   constructor(
@@ -147,6 +164,7 @@ class LocalChannel implements Channel {
     this.frameBytesMax = init.frameBytesMax;
     this.#handlers = handlers;
     this.#unregister = unregister;
+    this.#row = init.traffic.row(trafficClass, name);
   }
 
   peers(): readonly string[] {
@@ -156,8 +174,10 @@ class LocalChannel implements Channel {
   send(peer: string, frame: Uint8Array): boolean {
     const session = this.#sessions.get(peer);
     if (session === undefined) return false;
-    if (frame.length <= session.stream.frameBytesMax && session.stream.send(session.number, frame))
+    if (frame.length <= session.stream.frameBytesMax && session.stream.send(session.number, frame)) {
+      countSent(this.#row, frame.length + FRAME_HEADER_BYTES);
       return true;
+    }
     this.#init.counters.framesRefused += 1;
     return false;
   }
@@ -189,6 +209,7 @@ class LocalChannel implements Channel {
 
   /** `false`: the handler threw. */
   deliver(peer: string, frame: Uint8Array): boolean {
+    countReceived(this.#row, frame.length + FRAME_HEADER_BYTES);
     try {
       this.#handlers.onFrame(peer, frame);
       return true;
@@ -257,6 +278,14 @@ export class ClassStream {
   /** When bytes last went either way; monotonic milliseconds, 0 if none did. */
   get usedMs(): number {
     return Math.max(this.#frames.heardMs, this.#frames.sentMs);
+  }
+
+  get queuedFrames(): number {
+    return this.#frames.queuedFrames;
+  }
+
+  get queuedBytes(): number {
+    return this.#frames.queuedBytes;
   }
 
   send(channel: number, frame: Uint8Array): boolean {

@@ -15,10 +15,17 @@ export interface FrameStreamInit {
   readonly payloadBytesMax: number;
   readonly limits: ClassLimits;
   readonly clock: Clock;
+  /** Counts frames by their number, headers included. */
+  readonly meter?: FrameMeter | undefined;
   /** One frame. May throw; the stream then ends with `threw`. `false`: the frame breaks the protocol. */
   readonly onFrame: (channel: number, payload: Uint8Array) => boolean;
   /** Called once. Nothing is delivered or taken afterwards. */
   readonly onEnd: (end: FrameStreamEnd) => void;
+}
+
+export interface FrameMeter {
+  sent(channel: number, bytes: number): void;
+  received(channel: number, bytes: number): void;
 }
 
 /** Why a stream ended: `remote` and `local` are orderly or the connection's fault, the others somebody's mistake. */
@@ -40,6 +47,7 @@ export class FrameStream {
   readonly #onFrame: FrameStreamInit["onFrame"];
   readonly #onEnd: FrameStreamInit["onEnd"];
   readonly #decoder: FrameDecoder;
+  readonly #meter: FrameMeter | undefined;
   /** Queue as two rings in step; `#head` is the next to leave, `#sentOfHead` how much of it has left, header included. */
   #frames: Uint8Array[] = [];
   #channels: number[] = [];
@@ -62,6 +70,7 @@ export class FrameStream {
     this.#clock = init.clock;
     this.#onFrame = init.onFrame;
     this.#onEnd = init.onEnd;
+    this.#meter = init.meter;
     this.#decoder = new FrameDecoder(init.payloadBytesMax);
     this.#stream.addEventListener("message", this.#receive);
     this.#stream.addEventListener("drain", this.#drained);
@@ -90,6 +99,10 @@ export class FrameStream {
     return this.#queuedBytes;
   }
 
+  get queuedFrames(): number {
+    return this.#frames.length - this.#head;
+  }
+
   /** Queues one frame. `false`: closed, or a limit is reached; then nothing was queued. */
   send(channel: number, payload: Uint8Array): boolean {
     const bytes = payload.length + FRAME_HEADER_BYTES;
@@ -100,6 +113,7 @@ export class FrameStream {
     this.#frames.push(payload);
     this.#channels.push(channel);
     this.#queuedBytes += bytes;
+    this.#meter?.sent(channel, bytes);
     if (!this.#scheduled && !this.#blocked) {
       this.#scheduled = true;
       if (!this.#cooling) queueMicrotask(this.#flush);
@@ -227,6 +241,7 @@ export class FrameStream {
   }
 
   readonly #deliver = (channel: number, payload: Uint8Array): boolean => {
+    this.#meter?.received(channel, payload.length + FRAME_HEADER_BYTES);
     if (!this.#onFrame(channel, payload))
       this.#end({ cause: "bad", reason: `bad frame on channel ${channel}` });
     return this.#open;

@@ -7,7 +7,10 @@ import { conduitOf } from "./conduits.ts";
 import { CHANNEL_CLASSES } from "./channels.ts";
 import type { ClassStream } from "./channels.ts";
 import { FrameStream } from "./frame-stream.ts";
+import type { FrameMeter } from "./frame-stream.ts";
 import { parseTunnelAddress } from "./tunnel-address.ts";
+import { countReceived, countSent } from "./traffic.ts";
+import type { Traffic } from "./traffic.ts";
 
 /** Protocol of the stream that carries hello and membership; the dialer of a connection opens it. */
 export const LINK_PROTOCOL = "/klatsch/link/1";
@@ -23,6 +26,20 @@ const ADMISSION = 4;
 const STATE = 2;
 /** With so much waiting, state is dropped: it is found missing and sent again, and must not delay a probe. */
 const STATE_WAITS_BYTES_MAX: number = 2 * 1024 * 1024;
+/** Counts the frames of all link streams by what they are about. */
+export function linkMeter(traffic: Traffic): FrameMeter {
+  const rows = new Map(
+    Object.entries({ link: ABOUT_LINK, membership: MEMBERSHIP, state: STATE, admission: ADMISSION }).map(
+      ([protocol, number]) => [number, traffic.row("link", protocol)],
+    ),
+  );
+  const other = traffic.row("link", "other");
+  return {
+    sent: (number, bytes) => countSent(rows.get(number) ?? other, bytes),
+    received: (number, bytes) => countReceived(rows.get(number) ?? other, bytes),
+  };
+}
+
 /** A connection without completed hello is closed after this, in milliseconds. */
 const HELLO_MS = 5_000;
 /** Opening a stream may take this long, in milliseconds. */
@@ -51,6 +68,7 @@ export interface LinkConnectionPorts {
   attachClass(trafficClass: ChannelClass, stream: Stream, onEnd: () => void): ClassStream;
   wants(trafficClass: ChannelClass): boolean;
   onBad(reason: string): void;
+  readonly meter: FrameMeter;
   /** Ends the connection: at once with an error, in order without. */
   hangUp(connection: Connection, error: Error | undefined): void;
   /** It is no link any more: its channels are down; its last words may still be leaving. */
@@ -108,6 +126,11 @@ export class LinkConnection {
   /** Whether the connection may still become a link: it is new and not refused. */
   get pending(): boolean {
     return !this.#retired && !this.#active;
+  }
+
+  /** What waits on the link stream itself. */
+  get waiting(): { readonly frames: number; readonly bytes: number } {
+    return { frames: this.#frames?.queuedFrames ?? 0, bytes: this.#frames?.queuedBytes ?? 0 };
   }
 
   get id(): string {
@@ -256,6 +279,7 @@ export class LinkConnection {
       payloadBytesMax: LINK_PAYLOAD_BYTES_MAX,
       limits: LINK_LIMITS,
       clock: this.#clock,
+      meter: this.#ports.meter,
       onFrame: (channel, payload) => this.#received(channel, payload),
       onEnd: (end) => {
         if (this.#ended) return;

@@ -6,7 +6,10 @@ import type { LinkChoiceEffect, LinkChoiceInput } from "../core/link-choice.ts";
 import type { Hello, LinkMessage, MemberMessage, MemberRecord, RefusalCode } from "../core/messages.ts";
 import type { ChannelClass, Conduit } from "../types.ts";
 import type { Channels, LinkCounters } from "./channels.ts";
-import { LinkConnection } from "./link-connection.ts";
+import type { FrameMeter } from "./frame-stream.ts";
+import { LinkConnection, linkMeter } from "./link-connection.ts";
+import type { Waiting } from "./mesh-metrics.ts";
+import type { Traffic } from "./traffic.ts";
 
 /** A peer may have this many connections at once; the surplus is aborted. */
 const CONNECTIONS_PER_PEER_MAX = 4;
@@ -59,6 +62,7 @@ export interface LinksInit {
   readonly clock: Clock;
   readonly channels: Channels;
   readonly counters: LinkCounters;
+  readonly traffic: Traffic;
   readonly logger: Logger;
   readonly ports: LinksPorts;
 }
@@ -76,11 +80,23 @@ export class Links {
   readonly #init: LinksInit;
   readonly #peers = new Map<string, PeerLinks>();
   readonly #byId = new Map<string, LinkConnection>();
+  readonly #meter: FrameMeter;
   #lastNo = 0;
   #stopped = false;
 
   constructor(init: LinksInit) {
     this.#init = init;
+    this.#meter = linkMeter(init.traffic);
+  }
+
+  /** What waits on the link streams. */
+  waiting(): Waiting {
+    let [frames, bytes] = [0, 0];
+    for (const link of this.#byId.values()) {
+      frames += link.waiting.frames;
+      bytes += link.waiting.bytes;
+    }
+    return { class: "link", frames, bytes };
   }
 
   get connectionCount(): number {
@@ -144,6 +160,7 @@ export class Links {
       },
       wants: (trafficClass) => this.#init.channels.wants(trafficClass),
       onBad: (reason) => this.#bad(peer, reason),
+      meter: this.#meter,
       hangUp: (connection, error) => this.#init.ports.hangUp(connection, error),
       onRetire: (reason) => this.#retired(links, link, reason),
       onEnd: () => this.#connectionEnded(links, link),

@@ -1,0 +1,46 @@
+/** Numbers of one kind at one moment, one for each combination of labels. */
+export interface MetricFamily {
+  /** `klatsch_…`, with the unit; counters end in `_total`. */
+  readonly name: string;
+  readonly help: string;
+  /** `counter`: it only grows while the process lives. */
+  readonly type: "counter" | "gauge";
+  readonly samples: readonly MetricSample[];
+}
+
+interface MetricSample {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+/**
+ * Port: what has numbers to show. It is asked when somebody looks, so that nobody counts for nobody; the families of
+ * several sources go into one {@link renderMetrics} if their names differ.
+ */
+export interface MetricSource {
+  metricFamilies(): readonly MetricFamily[];
+}
+
+/** In the text format of Prometheus, version 0.0.4. */
+export function renderMetrics(families: readonly MetricFamily[]): string {
+  const lines = families.flatMap(({ name, help, type, samples }) => [
+    `# HELP ${name} ${help.replaceAll("\\", "\\\\").replaceAll("\n", "\\n")}`,
+    `# TYPE ${name} ${type}`,
+    ...samples.map(({ labels, value }) => `${name}${labelText(labels)} ${valueText(value)}`),
+  ]);
+  return lines.length === 0 ? "" : `${lines.join("\n")}\n`;
+}
+
+function labelText(labels: Readonly<Record<string, string>>): string {
+  const pairs = Object.entries(labels).map(([label, value]) => `${label}="${escaped(value)}"`);
+  return pairs.length === 0 ? "" : `{${pairs.join(",")}}`;
+}
+
+function escaped(value: string): string {
+  return value.replaceAll("\\", "\\\\").replaceAll('"', '\\"').replaceAll("\n", "\\n");
+}
+
+function valueText(value: number): string {
+  if (value === Infinity) return "+Inf";
+  return value === -Infinity ? "-Inf" : String(value);
+}
