@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { NodeError, RemoteError } from "./errors.ts";
 import { LineReader } from "./protocol.ts";
-import type { Answer, Contract, MemberChange, Operation } from "./protocol.ts";
+import type { Answer, Contract, MemberChange, Operation, StateChange } from "./protocol.ts";
 
 interface Pending {
   readonly resolve: (result: unknown) => void;
@@ -49,6 +49,14 @@ export class Client implements AsyncDisposable {
   /** Calls `onChange` for each change, until the node hangs up. */
   async watchMembers(onChange: (change: MemberChange) => void): Promise<void> {
     await this.#request("members.watch", {}, (event) => onChange(event as MemberChange));
+  }
+
+  /** Calls `onChange` for each change, until the node hangs up. */
+  async watchState(
+    args: Contract["state.watch"]["args"],
+    onChange: (change: StateChange) => void,
+  ): Promise<void> {
+    await this.#request("state.watch", args, (event) => onChange(event as StateChange));
   }
 
   #request(op: Operation, args: object, onEvent: Pending["onEvent"]): Promise<unknown> {

@@ -7,7 +7,7 @@ import { createQueues } from "@klatsch/queue";
 import type { Queues } from "@klatsch/queue";
 import type { NodeConfig } from "./config.ts";
 import { createOperations } from "./operations.ts";
-import type { Operations } from "./operations.ts";
+import type { Operations } from "./operation-types.ts";
 import type { Farewell } from "./protocol.ts";
 import { SocketServer } from "./server.ts";
 

@@ -7,6 +7,7 @@ import { KlatschError } from "@klatsch/kit";
  * - `BAD_REQUEST`: bytes that are no request, or a request whose arguments cannot be.
  * - `LIMIT_REACHED`: too many requests at a time, or too long ones.
  * - `TIMED_OUT`: `take` found no message in time.
+ * - `UNKNOWN_KEY`: gossip state has no value under this key, as far as the node knows.
  * - `CANCELLED`: the connection, or the node, ended before the answer was there.
  * - `INTERNAL`: a fault of this program.
  */
@@ -17,6 +18,7 @@ export type NodeErrorCode =
   | "BAD_REQUEST"
   | "LIMIT_REACHED"
   | "TIMED_OUT"
+  | "UNKNOWN_KEY"
   | "CANCELLED"
   | "INTERNAL";
 

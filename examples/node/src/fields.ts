@@ -38,6 +38,16 @@ export class Fields {
     return this.#read(name, "must be a list of texts", isTexts);
   }
 
+  /** Whether it is `true`; left out means that it is not. */
+  flag(name: string): boolean {
+    return this.#read(name, "must be true or false", isFlag) ?? false;
+  }
+
+  /** Whatever it is; `undefined` if it was left out. */
+  json(name: string): unknown {
+    return this.#read(name, "", isAnything);
+  }
+
   /** An object whose values are texts. */
   textByName(name: string): Readonly<Record<string, string>> | undefined {
     return this.#read(name, "must be an object of texts", isTextByName);
@@ -71,6 +81,14 @@ export class Fields {
 
 function isText(value: unknown): value is string {
   return typeof value === "string";
+}
+
+function isAnything(_value: unknown): _value is unknown {
+  return true;
+}
+
+function isFlag(value: unknown): value is boolean {
+  return typeof value === "boolean";
 }
 
 function isTexts(value: unknown): value is readonly string[] {

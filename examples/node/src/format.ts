@@ -17,7 +17,7 @@ export function table(headings: readonly string[], rows: readonly (readonly stri
 }
 
 /** Other nodes chose these texts: a terminal must not take them for orders. */
-function printable(text: string): string {
+export function printable(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, "?");
 }
 

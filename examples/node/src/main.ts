@@ -4,6 +4,7 @@ import { KlatschError } from "@klatsch/kit";
 import { Command, CommanderError, InvalidArgumentError } from "commander";
 import * as node from "./commands/node.ts";
 import * as queue from "./commands/queue.ts";
+import * as state from "./commands/state.ts";
 import type { UpFlags } from "./config.ts";
 
 /** Exit code for a command line or configuration that cannot be. */
@@ -87,6 +88,25 @@ function addQueueCommands(program: Command): void {
     .action(queue.resolve);
 }
 
+function addStateCommands(program: Command): void {
+  const states = program
+    .command("state")
+    .description("what members say of themselves, and what all of them share");
+  const shared = (command: Command): Command => command.option("--shared", "of what all members share");
+  shared(asking(states, "set <key> <value>", "say something of this node: JSON, or text")).action(state.set);
+  shared(asking(states, "get <key>", "print a value"))
+    .option("--member <name>", "of this member (default: the node itself)")
+    .action(state.get);
+  shared(asking(states, "rm <key>", "take back what was said")).action(state.remove);
+  shared(asking(states, "ls [prefix]", "all that is said, or what is under keys that begin so"))
+    .option("--member <name>", "by this member only")
+    .option("--json", "as JSON")
+    .action(state.list);
+  shared(asking(states, "watch [prefix]", "each change, until interrupted"))
+    .option("--json", "as JSON")
+    .action(state.watch);
+}
+
 function createProgram(): Command {
   const program = new Command("klatsch")
     .description("a node of a masterless mesh, and commands for it")
@@ -96,6 +116,7 @@ function createProgram(): Command {
   addUp(program);
   addNodeCommands(program);
   addQueueCommands(program);
+  addStateCommands(program);
   return program;
 }
 

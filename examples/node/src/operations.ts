@@ -5,26 +5,12 @@ import type { Message, Queue, QueueInit, Queues } from "@klatsch/queue";
 import { NodeError } from "./errors.ts";
 import type { Fields } from "./fields.ts";
 import { FAREWELLS, MEMBER_CHANGES, VERDICTS, WAIT_MS_MAX } from "./protocol.ts";
-import type { Contract, Farewell, MemberChange, Operation, QueueStatus } from "./protocol.ts";
+import type { Farewell, MemberChange, Operation, QueueStatus } from "./protocol.ts";
+import type { Operations } from "./operation-types.ts";
+import { stateOperations } from "./state-operations.ts";
 
 /** Messages that one connection may hold. */
 const HOLDS_MAX = 64;
-
-/** What a connection lends to its operations. */
-interface Caller {
-  /** Aborts when nobody waits for the answer any more. */
-  readonly signal: AbortSignal;
-  /** Messages taken and not settled, by hold. */
-  readonly holds: Map<number, Message>;
-}
-
-export type Operations = {
-  readonly [Op in Operation]: (
-    args: Fields,
-    caller: Caller,
-    emit: (event: unknown) => void,
-  ) => Promise<Contract[Op]["result"]>;
-};
 
 export interface OperationsInit {
   readonly mesh: Mesh;
@@ -62,6 +48,7 @@ export function createOperations({ mesh, queues, stop }: OperationsInit): Operat
       return {};
     },
     ...queueOperations(queues),
+    ...stateOperations(mesh),
     stats: async (args) => {
       args.only();
       const uptimeMs = Math.round(process.uptime() * 1_000);

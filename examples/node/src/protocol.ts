@@ -64,6 +64,26 @@ export interface MemberChange {
   readonly member: Member;
 }
 
+/** Whether entries that all members share are meant, not those of single members. */
+interface SharedArgs {
+  readonly shared?: boolean | undefined;
+}
+
+/** An entry of gossip state as JSON has it: bytes are `{ base64 }`. */
+export interface StateEntry {
+  readonly key: string;
+  /** Whose it is, or who wrote it if it is shared. */
+  readonly peerId: string;
+  readonly value: unknown;
+}
+
+/** Without `value` where the key is gone. */
+export interface StateChange {
+  readonly key: string;
+  readonly peerId: string;
+  readonly value?: unknown;
+}
+
 type None = Readonly<Record<string, never>>;
 
 /** All operations, with what they are given and what they answer. */
@@ -84,6 +104,25 @@ export interface Contract {
     args: { readonly id: string; readonly timeoutMs?: number | undefined };
     result: { readonly resolution: Resolution };
   };
+  "state.set": {
+    args: { readonly key: string; readonly value: unknown } & SharedArgs;
+    result: None;
+  };
+  /** Of this node, unless a member is named. */
+  "state.get": {
+    args: { readonly key: string; readonly member?: string | undefined } & SharedArgs;
+    result: { readonly value: unknown };
+  };
+  "state.delete": {
+    args: { readonly key: string } & SharedArgs;
+    result: { readonly existed: boolean };
+  };
+  "state.list": {
+    args: { readonly prefix?: string | undefined; readonly member?: string | undefined } & SharedArgs;
+    result: readonly StateEntry[];
+  };
+  /** Each change is an event; answered only when it ends. */
+  "state.watch": { args: { readonly prefix?: string | undefined } & SharedArgs; result: None };
   stats: { args: None; result: NodeStats };
   /** In the text format of Prometheus. */
   metrics: { args: None; result: { readonly text: string } };

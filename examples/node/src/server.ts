@@ -7,7 +7,7 @@ import { KlatschError } from "@klatsch/kit";
 import type { Message } from "@klatsch/queue";
 import { isAnswering } from "./client.ts";
 import { NodeError } from "./errors.ts";
-import type { Operations } from "./operations.ts";
+import type { Operations } from "./operation-types.ts";
 import { LineReader, parseRequest } from "./protocol.ts";
 import type { Answer, Operation } from "./protocol.ts";
 

@@ -92,6 +92,49 @@ describe("klatsch", () => {
     await expect(conflict).rejects.toMatchObject({ code: "QUEUE_CONFLICT" });
   });
 
+  it("says something on one node and reads it on another, or all write and read it", async () => {
+    const quiet = { code: 0, stdout: "", stderr: "" };
+    expect(await run(["state", "set", "color", "dark red", "--data", a.dataDir])).toEqual(quiet);
+    await b.ask((client) =>
+      until("b knows the color of a", async () => {
+        const [entry] = await client.call("state.list", { prefix: "color" });
+        return entry?.value === "dark red";
+      }),
+    );
+    const got = await run(["state", "get", "color", "--member", "a", "--data", b.dataDir]);
+    expect(got).toMatchObject({ code: 0, stdout: "dark red\n" });
+    const none = await run(["state", "get", "color", "--data", b.dataDir]);
+    expect(none).toMatchObject({ code: 1, stderr: expect.stringContaining("UNKNOWN_KEY") });
+
+    const watch = launch("state", "watch", "limits/", "--shared", "--json", "--data", c.dataDir);
+    const lines = createInterface(watch.stdout)[Symbol.asyncIterator]();
+    const change = lines.next();
+    await c.ask((client) =>
+      until("the change is seen", async () => {
+        await client.call("state.set", { key: "limits/x", value: { max: Math.random() }, shared: true });
+        return await Promise.race([
+          change.then(() => true),
+          new Promise<false>((resolve) => setTimeout(resolve, 50, false)),
+        ]);
+      }),
+    );
+    watch.kill();
+    expect(JSON.parse((await change).value as string)).toMatchObject({
+      key: "limits/x",
+      value: { max: expect.anything() },
+    });
+    await run(["state", "set", "limits/x", '{"max":2}', "--shared", "--data", a.dataDir]);
+    await b.ask((client) =>
+      until("b knows the limit", async () => {
+        const [entry] = await client.call("state.list", { shared: true });
+        return JSON.stringify(entry?.value) === '{"max":2}';
+      }),
+    );
+    const listed = await run(["state", "ls", "--shared", "--data", b.dataDir]);
+    expect(listed.stdout.split("\n")[1]?.split(/\s+/)).toEqual(["a", "limits/x", '{"max":2}']);
+    expect(await run(["state", "rm", "limits/x", "--shared", "--data", c.dataDir])).toEqual(quiet);
+  });
+
   it("hands a message to the next when its taker goes away", async () => {
     const body = Buffer.from("twice").toString("base64");
     await a.ask((client) => client.call("queue.put", { queue: "left", body }));

@@ -12,6 +12,9 @@ import { OPEN_NOISE } from "../../src/admission/encrypter.ts";
 import { encodeMeshName } from "../../src/codec/admission-codec.ts";
 import { FRAME_HEADER_BYTES, writeFrameHeader } from "../../src/codec/framing.ts";
 import { encodeLinkMessage, encodeMemberMessage, encodeNotice } from "../../src/codec/link-codec.ts";
+import { encodeStateMessage, hashOfValue } from "../../src/codec/state-codec.ts";
+import { encodeStateValue } from "../../src/codec/state-value.ts";
+import type { SharedEntry } from "../../src/core/state/messages.ts";
 import { Bed, describe as describeMeshes, full, Probe, until } from "./helpers.ts";
 import { introducing } from "./stranger.ts";
 
@@ -224,6 +227,81 @@ describe("garbage", () => {
     await ended(connection);
     await until([target], () => target.member(self)?.linked === false);
     expect(target.member(other.peerId)).toMatchObject({ status: "alive", linked: true });
+  });
+
+  it("about gossip state: 300 tries change nothing, forged entries are refused, and lies are refuted", async () => {
+    const self = dialer.peerId.toString();
+    const admitted = async (): Promise<Stream> => {
+      const connection = await dial();
+      const link = await connection.newStream("/klatsch/link/1");
+      push(link, frame(0, helloOf(self, "rogue")));
+      if (target.peerId > self) push(link, frame(0, encodeLinkMessage({ type: "accept" })));
+      return link;
+    };
+    other.state.set("color", "blue");
+    await target.state.shared.set("genuine", 1);
+    const value = encodeStateValue("red") ?? Buffer.of();
+    const { boot } = other;
+    const delta = {
+      peer: other.peerId,
+      boot,
+      floor: 0,
+      from: 0,
+      to: 99,
+      entries: [{ key: "color", version: 99, value }],
+    };
+    const entry: SharedEntry = {
+      ...{ key: "genuine", value, valueHash: hashOfValue(value), override: true, l: Date.now(), c: 9 },
+      ...{ writer: other.peerId, signature: new Uint8Array(64).fill(1), credential: undefined },
+    };
+    const [lie = Buffer.of(), forged = Buffer.of()] = [
+      encodeStateMessage({ type: "reset", delta }),
+      encodeStateMessage({ type: "shared", entries: [entry] }),
+    ].flat();
+
+    const badBefore = target.stats().badFrames;
+    await inTurns(300, 2, async () => {
+      try {
+        const link = await admitted();
+        push(
+          link,
+          frame(
+            2,
+            randomBelow(random, 2) === 0 ? garbage() : damaged(randomBelow(random, 2) === 0 ? lie : forged),
+          ),
+        );
+        push(link, Buffer.alloc(100, 0xff));
+        await Promise.race([ended(link), new Promise((resolve) => setTimeout(resolve, 20))]);
+        link.abort(new Error("next"));
+      } catch {
+        // Refused while the stream opened.
+      }
+    });
+    expect(target.stats().badFrames).toBeGreaterThan(badBefore + 100);
+
+    const refusedBefore = target.stats().stateRefused;
+    const link = await admitted();
+    await until([target], () => target.member(self)?.linked === true);
+    push(link, frame(2, forged));
+    await ended(link);
+    expect(target.stats().stateRefused).toBeGreaterThan(refusedBefore);
+    expect([target.state.shared.get("genuine"), other.state.shared.get("genuine")]).toEqual([1, 1]);
+
+    // A member is believed about others, until they hear of it.
+    await until([target], () => target.member(self)?.linked !== true);
+    const liar = await admitted();
+    await until([target], () => target.member(self)?.linked === true);
+    const colors: unknown[] = [];
+    const refuted = new Promise<void>((resolve) => {
+      target.state.watch({ peerId: other.peerId, key: "color" }, ({ value }) => {
+        colors.push(value);
+        if (value === "blue" && colors.includes("red")) resolve();
+      });
+    });
+    push(liar, frame(2, lie));
+    await refuted;
+    expect(other.boot).toBeGreaterThan(boot);
+    liar.abort(new Error("done"));
   });
 
   it("leaves the two as they were", async () => {
