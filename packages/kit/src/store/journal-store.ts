@@ -1,3 +1,4 @@
+import { Arena } from "./arena.ts";
 import type { Disk, DiskOperation } from "./disk.ts";
 import { prefixRange } from "./disk.ts";
 import { diskError, StoreError } from "./errors.ts";
@@ -34,6 +35,7 @@ export class JournalStore {
   readonly #limits: StoreLimits;
   readonly #onClosed: () => void;
   readonly #overlay = new Overlay();
+  readonly #arena = new Arena();
   /** Batches that wait for the disk; only the last may still grow. */
   readonly #waiting: JournalBatch[] = [];
   /** Synced batches that are not in the table yet, oldest first. */
@@ -179,7 +181,7 @@ export class JournalStore {
 
   #newBatch(byteCount: number): JournalBatch {
     const before = this.#waiting.at(-1) ?? this.#writing ?? this.#last;
-    return JournalBatch.create(before.no + 1, Math.max(byteCount, BATCH_BYTES_MIN));
+    return JournalBatch.create(before.no + 1, Math.max(byteCount, BATCH_BYTES_MIN), this.#arena);
   }
 
   /** Starts the next write unless one runs, nothing waits, or the table is too far behind. */

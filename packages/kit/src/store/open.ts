@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { Arena } from "./arena.ts";
 import type { Disk, OpenDisk } from "./disk.ts";
 import { prefixRange } from "./disk.ts";
 import { claimDirectory, levelLocation, readIdentity, writeIdentity } from "./directory.ts";
@@ -62,7 +63,7 @@ async function createChain(disk: Disk): Promise<string> {
   await assertNeverUsed(disk);
   const storeId = randomBytes(16).toString("hex");
   const base = genesis(storeId);
-  const first = JournalBatch.create(1, 0);
+  const first = JournalBatch.create(1, 0, new Arena());
   await disk.write(
     [
       { type: "put", key: STORE_ID_KEY, value: storeIdRecord(storeId) },

@@ -1,6 +1,6 @@
 import { rowOf, rowText } from "../core/row.ts";
 import type { JournalBatch, StoreOperation } from "./record.ts";
-import { ROW_BYTES, textValueOffset } from "./record.ts";
+import { ROW_BYTES, textValueOffset, valueBytes } from "./record.ts";
 import { RowTable } from "./row-table.ts";
 
 /** The newest version of a key that the table does not hold yet. */
@@ -55,8 +55,9 @@ export class Overlay {
   apply(batch: JournalBatch, operations: readonly StoreOperation[], start: number): void {
     this.#batches.set(batch.no, batch);
     let at = start;
-    for (const { key, value, fresh } of operations) {
-      const length = value === undefined ? -1 : value.length;
+    for (const operation of operations) {
+      const { key, value, fresh } = operation;
+      const length = value === undefined ? -1 : valueBytes(operation);
       const row = typeof key === "string" ? rowOf(key) : key;
       if (row === undefined) {
         const text = key as string;

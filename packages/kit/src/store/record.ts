@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import type { RowKey } from "../core/row.ts";
 import { isRow, rowOf } from "../core/row.ts";
+import type { Arena } from "./arena.ts";
 import { StoreError } from "./errors.ts";
 import { COMMIT_BYTES_MAX, KEY_CHARS_MAX, OPERATION_OVERHEAD_BYTES, ROW_OVERHEAD_BYTES } from "./limits.ts";
 
@@ -12,6 +13,8 @@ export interface StoreOperation {
   readonly key: string | RowKey;
   /** New value, copied during the call; `undefined` deletes the key. */
   readonly value: Uint8Array | undefined;
+  /** Stands before `value`, so that nobody has to copy the two together. */
+  readonly prefix?: Uint8Array | undefined;
   /**
    * The caller knows that this key has no value now: a delete soon after then costs nothing. A false claim may
    * bring the old value back.
@@ -69,22 +72,23 @@ export class JournalBatch {
   readonly no: number;
   /** Called in this order once the batch is on disk, or lost. */
   readonly waiters: CommitDone[] = [];
+  readonly #arena: Arena | undefined;
   #bytes: Buffer;
   #length: number;
   /** Of all operations but rows, in order, so that folding the batch decodes no text. */
   readonly #texts: string[] = [];
   #rowCount = 0;
 
-  private constructor(no: number, bytes: Buffer, length: number) {
+  private constructor(no: number, bytes: Buffer, length: number, arena: Arena | undefined) {
     this.no = no;
+    this.#arena = arena;
     this.#bytes = bytes;
     this.#length = length;
   }
 
-  /** An empty batch with room for `operationBytes`; it grows as needed. */
-  static create(no: number, operationBytes: number): JournalBatch {
-    const bytes = Buffer.allocUnsafeSlow(HEADER_BYTES + operationBytes);
-    return new JournalBatch(no, bytes, HEADER_BYTES);
+  /** An empty batch with room for `operationBytes`; it grows as needed, in memory of `arena`. */
+  static create(no: number, operationBytes: number, arena: Arena): JournalBatch {
+    return new JournalBatch(no, arena.take(HEADER_BYTES + operationBytes), HEADER_BYTES, arena);
   }
 
   /** Reads a record back; returns the fault where it is not batch `no` after `previousHash`. */
@@ -98,7 +102,7 @@ export class JournalBatch {
     const expected = sha256(bytes.subarray(HASH_AT));
     bytes.set(hash, HASH_AT);
     if (!expected.equals(hash)) return "hash mismatch";
-    const batch = new JournalBatch(no, bytes, bytes.length);
+    const batch = new JournalBatch(no, bytes, bytes.length, undefined);
     return batch.#readKeys(bytes.readUInt32LE(COUNT_AT)) ? batch : "malformed";
   }
 
@@ -146,9 +150,10 @@ export class JournalBatch {
     const bytes = this.#bytes;
     let at = start;
     let rows = 0;
-    for (const { key, value } of operations) {
+    for (const operation of operations) {
+      const { key, value, prefix } = operation;
       const row = typeof key === "string" ? rowOf(key) : key;
-      const length = value === undefined ? DELETED : value.length;
+      const length = value === undefined ? DELETED : valueBytes(operation);
       if (row !== undefined) {
         if (!isRow(row)) throw badKey(JSON.stringify(row));
         at = writeHeader(bytes, at, ROW, length);
@@ -158,10 +163,13 @@ export class JournalBatch {
         at += ROW_KEY_BYTES;
         rows += 1;
       } else at = writeText(bytes, at, key as string, length);
-      if (value !== undefined) {
-        bytes.set(value, at);
-        at += value.length;
+      if (value === undefined) continue;
+      if (prefix !== undefined) {
+        bytes.set(prefix, at);
+        at += prefix.length;
       }
+      bytes.set(value, at);
+      at += value.length;
     }
     this.#length = at;
     this.#rowCount += rows;
@@ -175,16 +183,16 @@ export class JournalBatch {
 
   /** Fixes the batch as the successor of `previousHash` and returns the record to write. */
   seal(previousHash: Uint8Array, boot: number): Uint8Array {
-    const trimmed = Buffer.allocUnsafeSlow(this.#length);
-    trimmed.set(this.#bytes.subarray(0, this.#length));
-    this.#bytes = trimmed;
-    writeUint64(trimmed, NO_AT, this.no);
-    trimmed.writeUInt32LE(boot, BOOT_AT);
-    trimmed.writeUInt32LE(this.operationCount, COUNT_AT);
-    trimmed.set(previousHash, HASH_AT);
-    trimmed.set(sha256(trimmed.subarray(HASH_AT)), HASH_AT);
-    trimmed.writeUInt32LE(crc32(trimmed.subarray(HASH_AT)), 0);
-    return trimmed;
+    const bytes = this.#bytes.subarray(0, this.#length);
+    this.#arena?.giveBack(this.#bytes.subarray(this.#length), this.#length);
+    this.#bytes = bytes;
+    writeUint64(bytes, NO_AT, this.no);
+    bytes.writeUInt32LE(boot, BOOT_AT);
+    bytes.writeUInt32LE(this.operationCount, COUNT_AT);
+    bytes.set(previousHash, HASH_AT);
+    bytes.set(sha256(bytes.subarray(HASH_AT)), HASH_AT);
+    bytes.writeUInt32LE(crc32(bytes.subarray(HASH_AT)), 0);
+    return bytes;
   }
 
   /** Every operation in order. */
@@ -235,10 +243,16 @@ export class JournalBatch {
   #reserve(byteCount: number): void {
     const needed = this.#length + byteCount;
     if (needed <= this.#bytes.length) return;
-    const grown = Buffer.allocUnsafeSlow(Math.max(needed, this.#bytes.length * 2));
+    const wanted = Math.max(needed, this.#length * 2);
+    const grown = this.#arena?.take(wanted) ?? Buffer.allocUnsafeSlow(wanted);
     grown.set(this.#bytes.subarray(0, this.#length));
-    this.#bytes = grown;
+    this.#bytes = grown; // The old memory is nobody's: values read before this point into it.
   }
+}
+
+/** Bytes of an operation's value; 0 for a delete. */
+export function valueBytes({ value, prefix }: StoreOperation): number {
+  return value === undefined ? 0 : value.length + (prefix?.length ?? 0);
 }
 
 /** Where the value of an operation with a text key begins. */
@@ -249,8 +263,9 @@ export function textValueOffset(operationAt: number, key: string): number {
 /** Size of `operations` in a record, in bytes. Throws {@link StoreError} `STORE_LIMIT` or `STORE_KEY`. */
 export function encodedBytes(operations: readonly StoreOperation[]): number {
   let byteCount = 0;
-  for (const { key, value } of operations) {
-    byteCount += value === undefined ? 0 : value.length;
+  for (const operation of operations) {
+    const { key } = operation;
+    byteCount += valueBytes(operation);
     if (typeof key !== "string") {
       byteCount += ROW_BYTES;
       continue;

@@ -1,9 +1,11 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { Arena } from "../../src/store/arena.ts";
 import { encodedBytes, HASH_BYTES, JournalBatch } from "../../src/store/record.ts";
 import type { StoreOperation } from "../../src/store/record.ts";
 import { del, put } from "../support/store-kit.ts";
 
+const arena = new Arena();
 const GENESIS = new Uint8Array(HASH_BYTES);
 const keys = fc.string({
   unit: fc.integer({ min: 0x20, max: 0x7e }).map((code) => String.fromCharCode(code)),
@@ -19,7 +21,7 @@ const operations: fc.Arbitrary<StoreOperation[]> = fc.array(
 );
 
 function batchOf(no: number, ...commits: readonly (readonly StoreOperation[])[]): JournalBatch {
-  const batch = JournalBatch.create(no, 0);
+  const batch = JournalBatch.create(no, 0, arena);
   for (const commit of commits) batch.append(commit, encodedBytes(commit));
   return batch;
 }

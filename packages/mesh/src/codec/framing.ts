@@ -5,8 +5,11 @@ export const CHANNEL_NUMBER_MAX = 0xffff;
 
 const LENGTH_BYTES = 4;
 const NUMBER_BYTES = 2;
-/** First allocation for a frame that spans chunks; it doubles with what really arrived, never with what a header claims. */
-const HELD_BYTES_FIRST = 16 * 1024;
+/**
+ * A frame that spans chunks gets the memory its header claims up to this size, in bytes; beyond it, memory
+ * doubles with what really arrived. (Doubling from the start took three times the bytes of most frames.)
+ */
+const CLAIM_BYTES_MAX: number = 256 * 1024;
 
 /** Writes a frame header at `at`. */
 export function writeFrameHeader(
@@ -29,7 +32,8 @@ export type FrameSink = (channel: number, payload: Uint8Array) => boolean;
 
 /**
  * Cuts a byte stream into frames. A payload is a view of the chunk it came in, or of a buffer of its own if
- * it spans chunks; neither is used again. Memory held is at most twice the bytes received of one frame.
+ * it spans chunks; neither is used again. Memory held is at most twice the bytes received of one frame, or
+ * {@link CLAIM_BYTES_MAX}.
  */
 export class FrameDecoder {
   readonly #payloadBytesMax: number;
@@ -57,7 +61,13 @@ export class FrameDecoder {
       if (!sink(channelOf(chunk, at), chunk.subarray(at + FRAME_HEADER_BYTES, end))) return this.#refuse();
       at = end;
     }
-    if (at < chunk.length) this.#hold(chunk.subarray(at), Infinity);
+    if (at < chunk.length) {
+      const known = chunk.length - at >= FRAME_HEADER_BYTES;
+      this.#hold(
+        chunk.subarray(at),
+        known ? LENGTH_BYTES + this.#frameLength(chunk, at) : FRAME_HEADER_BYTES,
+      );
+    }
     return true;
   }
 
@@ -83,11 +93,11 @@ export class FrameDecoder {
   }
 
   /** Appends to the held bytes. Copying also lets go of the chunk, so many tiny chunks cost what they weigh. */
-  #hold(bytes: Uint8Array, bytesMax: number): void {
+  #hold(bytes: Uint8Array, total: number): void {
     const needed = this.#heldBytes + bytes.length;
     if (needed > this.#held.length) {
-      const grown = Math.max(needed, this.#held.length * 2, HELD_BYTES_FIRST);
-      const larger = new Uint8Array(Math.max(needed, Math.min(grown, bytesMax)));
+      const grown = Math.max(this.#held.length * 2, CLAIM_BYTES_MAX);
+      const larger = new Uint8Array(Math.max(needed, Math.min(grown, total)));
       larger.set(this.#held.subarray(0, this.#heldBytes));
       this.#held = larger;
     }

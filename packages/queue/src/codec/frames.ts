@@ -49,9 +49,9 @@ const SCOPES: readonly ManageScope[] = ["any", "alive", "ready", "dead"];
 const CODES: readonly SettledCode[] = ["DONE", "STALE", "FINISHED", "RETRY"];
 const VERDICTS = ["ack", "nack", "release", "reject", "renew", "redrive"] as const;
 
-/** One frame of several messages: `[version, message, message, …]`. */
-export function encodeFrame(messages: readonly Message[]): Uint8Array {
-  return pack([WIRE_VERSION, ...messages.map(writeMessage)]);
+/** One frame of several messages: `[version, message, message, …]`, of about `bytes` bytes. */
+export function encodeFrame(messages: readonly Message[], bytes?: number): Uint8Array {
+  return pack([WIRE_VERSION, ...messages.map(writeMessage)], bytes);
 }
 
 /** Reads a peer's frame. Throws {@link CodecError} at the first thing that is not as it must be. */

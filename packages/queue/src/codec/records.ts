@@ -12,13 +12,13 @@ const VERSION = 1;
 /** Memory of a value's own bytes comes in pieces no larger than this. */
 const POOL_BYTES: number = 2 * Buffer.poolSize;
 
-/** Messages and registers are written by hand, for the reason that their values are; all else is a versioned array. */
+/** Without its body a message: that follows. Messages and registers are written by hand, for the reason that their values are; all else is a versioned array. */
 export function encodeRecord(record: StoredRecord): Uint8Array {
   switch (record.kind) {
     case "message":
-      return encodeRegister(MESSAGE, record, record.body);
+      return encodeRegister(MESSAGE, record);
     case "register":
-      return encodeRegister(record.hasBody ? REGISTER : BODILESS, record, undefined);
+      return encodeRegister(record.hasBody ? REGISTER : BODILESS, record);
     default:
       return pack([VERSION, ...wireOf(record)]);
   }
@@ -40,18 +40,15 @@ const NUMBER_BYTES = 6;
 function encodeRegister(
   kind: number,
   { ballot, value }: { readonly ballot: Ballot; readonly value: Value },
-  body: Uint8Array | undefined,
 ): Uint8Array {
   const encoded = encodeValue(value);
-  const bodyAt = VALUE_AT + encoded.length;
-  const bytes = Buffer.allocUnsafe(bodyAt + (body?.length ?? 0));
+  const bytes = Buffer.allocUnsafe(VALUE_AT + encoded.length);
   bytes[0] = kind;
   bytes.writeUInt16BE(encoded.length, 1);
   bytes.writeUIntBE(ballot.round, ROUND_AT, NUMBER_BYTES);
   bytes.writeUIntBE(ballot.step, STEP_AT, NUMBER_BYTES);
   bytes.write(ballot.pid, PID_AT, PID_BYTES, "hex");
   bytes.set(encoded, VALUE_AT);
-  if (body !== undefined) bytes.set(body, bodyAt);
   // A view into a received frame would keep all of it in memory.
   if (encoded.buffer.byteLength > POOL_BYTES) value.encoded = undefined;
   return bytes;

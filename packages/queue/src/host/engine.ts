@@ -222,7 +222,9 @@ function operationsOf(records: readonly QueueEffect[]): StoreOperation[] {
   for (const effect of records) {
     if (effect.type !== "persist") continue;
     const { key, record, fresh } = effect;
-    operations.push({ key, value: record === undefined ? undefined : encodeRecord(record), fresh });
+    const encoded = record === undefined ? undefined : encodeRecord(record);
+    if (record?.kind === "message") operations.push({ key, prefix: encoded, value: record.body, fresh });
+    else operations.push({ key, value: encoded, fresh });
   }
   return operations;
 }

@@ -4,8 +4,8 @@ import { encodeFrame } from "../codec/frames.ts";
 import type { Message } from "../core/messages.ts";
 import type { LaneId, PeerId } from "../core/types.ts";
 
-/** A frame is closed at about this size; a single body may exceed it. */
-const FRAME_BYTES = 512 * 1_024;
+/** A frame is closed at about this size; a single body may exceed it. Below it a receiver takes its memory at once. */
+const FRAME_BYTES = 224 * 1_024;
 /** What one item takes beside its body, about. */
 const ITEM_BYTES = 200;
 /** Messages in one frame at most. */
@@ -68,7 +68,7 @@ export class Outbox {
       const whole = this.whole(message);
       if (whole instanceof Promise) {
         line.waiting = line.waiting.slice(taken + 1);
-        this.#send(peer, frame);
+        this.#send(peer, frame, bytes);
         this.#wait(peer, line, whole);
         return;
       }
@@ -76,12 +76,12 @@ export class Outbox {
       frame.push(whole);
       bytes += sizeOf(whole);
       if (bytes < FRAME_BYTES && frame.length < FRAME_MESSAGES) continue;
-      this.#send(peer, frame);
+      this.#send(peer, frame, bytes);
       frame = [];
       bytes = 0;
     }
     line.waiting = [];
-    this.#send(peer, frame);
+    this.#send(peer, frame, bytes);
   }
 
   #wait(peer: PeerId, line: Line, loading: Promise<Message>): void {
@@ -97,10 +97,10 @@ export class Outbox {
     );
   }
 
-  #send(peer: PeerId, messages: readonly Message[]): void {
+  #send(peer: PeerId, messages: readonly Message[], bytes: number): void {
     if (messages.length === 0) return;
     const channel = this.#channel();
-    if (channel?.send(peer, encodeFrame(messages)) === false) {
+    if (channel?.send(peer, encodeFrame(messages, bytes)) === false) {
       // Nothing may be missing within a session: end it, and all that is owed is sent anew.
       channel.reset(peer, "the queue's frames exceed the link's limit");
     }

@@ -145,10 +145,13 @@ describe("records", () => {
       .map((one) => [keyOf.member("x"), one] as const),
   );
 
+  const stored = (one: StoredRecord): Uint8Array =>
+    one.kind === "message" ? Buffer.concat([encodeRecord(one), one.body]) : encodeRecord(one);
+
   it("always come back as they were stored", () => {
     fc.assert(
       fc.property(record, ([key, one]) => {
-        const read = decodeRecord(key, encodeRecord(one));
+        const read = decodeRecord(key, stored(one));
         if (one.kind === "register" || one.kind === "message") one.value.encoded = undefined;
         expect(read).toEqual(one);
       }),
@@ -159,7 +162,7 @@ describe("records", () => {
   it("never do more than be refused when their bytes are cut or changed", () => {
     fc.assert(
       fc.property(record, fc.nat(), fc.nat(255), fc.nat(), ([key, one], at, byte, cut) => {
-        const bytes = new Uint8Array(encodeRecord(one));
+        const bytes = new Uint8Array(stored(one));
         bytes[at % bytes.length] = byte;
         try {
           decodeRecord(key, bytes.subarray(0, bytes.length - (cut % 3)));
