@@ -11,9 +11,11 @@ import type { KlatschErrorInit } from "@klatsch/kit/core";
  * `ENROL_REFUSED`: an adoption failed; the message says which end and why. `ALREADY_ADOPTED`: somebody else was first.
  * `CHANNEL_EXISTS`: the name is taken in this process. `LIMIT_REACHED`: too many channels.
  * `STATE_INVALID`: a key or value of gossip state that cannot be one. `STATE_TOO_LARGE`: the message names the
- * limit. `FORBIDDEN`: the key is not this writer's. `CLOCK_SKEW`: this machine's clock is too far off its
- * neighbours'. `STORE_LOCKED`: another process uses the same `dataDir`. `STORE_FAILED`: the disk did not take or
- * give what it should; the cause says more. `STOPPED`: the mesh has stopped.
+ * limit. `FORBIDDEN`: the key is not this writer's, or a cloud policy is against reaching the peer. `CLOCK_SKEW`:
+ * this machine's clock is too far off its neighbours'. `STORE_LOCKED`: another process uses the same `dataDir`.
+ * `STORE_FAILED`: the disk did not take or give what it should; the cause says more. `NO_ROUTE`: no way to the peer
+ * is known, or none works. `RELAY_FULL`: the relays on the way carry as many tunnels as they may. `STOPPED`: the mesh
+ * has stopped.
  */
 export type MeshErrorCode =
   | "INVALID_OPTIONS"
@@ -35,6 +37,8 @@ export type MeshErrorCode =
   | "CLOCK_SKEW"
   | "STORE_LOCKED"
   | "STORE_FAILED"
+  | "NO_ROUTE"
+  | "RELAY_FULL"
   | "STOPPED";
 
 /** Thrown by the public calls of this package. Branch on `code`; `message` is for people. */

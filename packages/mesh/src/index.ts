@@ -28,6 +28,8 @@ export type {
   ChannelOptions,
   ClassLimits,
   Conduit,
+  ConnectOptions,
+  LinkPeer,
   LinkRefusal,
   Member,
   MemberEvidence,
@@ -36,4 +38,5 @@ export type {
   MeshEvents,
   MeshInit,
   MeshStats,
+  RouteTrace,
 } from "./types.ts";

@@ -4,6 +4,7 @@ import type { EffectRunner, MetricFamily } from "@klatsch/kit";
 import type { Refusal } from "./admission/encrypter.ts";
 import { AdmissionHost } from "./admission/host.ts";
 import type { MeshAdmission } from "./admission/control.ts";
+import { LINKS_KEY } from "./codec/links-entry.ts";
 import { ADDRESSES_MAX } from "./codec/record-codec.ts";
 import { Membership } from "./core/membership.ts";
 import type {
@@ -14,6 +15,7 @@ import type {
   MembershipInput,
 } from "./core/membership-types.ts";
 import type { Hello, MemberRecord, RefusalCode } from "./core/messages.ts";
+import { mayReach } from "./core/routing/policy.ts";
 import { MEMBERSHIP_TIMES } from "./core/times.ts";
 import { STATE_TIMES } from "./core/state/state-types.ts";
 import { MeshError } from "./errors.ts";
@@ -29,20 +31,23 @@ import { joinNode, startNode } from "./host/node.ts";
 import type { LinkNode, LinkNodePorts } from "./host/node.ts";
 import { Routing } from "./host/routing.ts";
 import { SharedStore } from "./host/shared-store.ts";
+import type { LinkedMember } from "./host/link-publisher.ts";
 import { StateHost } from "./host/state-host.ts";
 import { resolveOptions } from "./options.ts";
 import type { MeshOptions } from "./options.ts";
-import type { MeshState } from "./state-types.ts";
+import type { MeshState, StateValue } from "./state-types.ts";
 import type {
   Channel,
   ChannelHandlers,
   ChannelOptions,
+  ConnectOptions,
   LinkRefusal,
   Member,
   Mesh,
   MeshEvents,
   MeshInit,
   MeshStats,
+  RouteTrace,
 } from "./types.ts";
 
 /**
@@ -136,23 +141,7 @@ class MeshService implements Mesh {
       logger: options.logger,
       onWanted: (trafficClass) => this.#links?.openClass(trafficClass),
     });
-    this.#routing = new Routing({
-      clock: options.clock,
-      logger: options.logger,
-      ports: {
-        self: () => ({
-          peer: this.peerId,
-          cloud: this.cloud,
-          gateway: options.gateway,
-          router: options.libp2p === undefined,
-          overloaded: false,
-          reaches: options.reach,
-        }),
-        links: () => this.#links,
-        cloudOf: (peer) => this.#membership?.member(peer)?.record.cloud,
-        onBad: (peer, reason) => this.#badTunnel(peer, reason),
-      },
-    });
+    this.#routing = this.#createRouting();
     this.#admission.attach({
       links: () => this.#links,
       node: () => this.#node,
@@ -194,6 +183,7 @@ class MeshService implements Mesh {
     const { clock, logger, membersMax, random, seeds, forgetAfterMs } = this.#options;
     const links = new Links({
       self: this.#identity.peerId,
+      routing: this.#routing,
       clock,
       channels: this.#channels,
       counters: this.#counters,
@@ -201,7 +191,7 @@ class MeshService implements Mesh {
       logger,
       ports: {
         hello: (peer) => this.#hello(peer),
-        admit: (hello, isGuest) => this.#admit(hello, isGuest),
+        admit: (hello, isGuest, direct) => this.#admit(hello, isGuest, direct),
         referrals: () => this.#running().referrals(),
         onBusy: (peer, records) => this.#enter({ type: "busy", peer, records }),
         onUp: (peer, link, { record, digest, wallMs }) => {
@@ -209,8 +199,6 @@ class MeshService implements Mesh {
           this.#enter({ type: "linkUp", peer, link, record, digest });
         },
         onDown: (peer, reason) => this.#enter({ type: "linkDown", peer, reason }),
-        onTunnelUp: (tunnel) => this.#routing.onTunnelUp(tunnel),
-        onTunnelDown: (tunnel, reason) => this.#routing.onTunnelDown(tunnel, reason),
         onMessage: (peer, message) => {
           this.#metrics.received(message.type);
           this.#enter({ type: "message", peer, message });
@@ -231,6 +219,7 @@ class MeshService implements Mesh {
     this.#links = links;
     this.#membership = membership;
     this.#state = this.#newState(self, links);
+    this.#state.watch({ key: LINKS_KEY }, ({ peerId }) => this.#routing.onSaid(peerId));
     this.#runner = createRunner({
       core: new HearingCore(membership, links),
       clock,
@@ -241,6 +230,7 @@ class MeshService implements Mesh {
       onFailed: (error) => this.#fail(error instanceof Error ? error : new Error(String(error))),
     });
     this.#admission.control.start();
+    this.#routing.start();
     this.#enter({ type: "tick" }); // The first dials.
     for (const connection of node.connections()) links.adopt(connection);
     logger.info("mesh started", { peerId: self.peer, boot, addresses: self.addresses });
@@ -341,9 +331,24 @@ class MeshService implements Mesh {
     });
   }
 
+  connect(peerId: string, options?: ConnectOptions): Promise<void> {
+    return this.#routing.connect(peerId, options);
+  }
+
+  trace(peerId: string): Promise<readonly RouteTrace[]> {
+    return this.#routing.trace(peerId);
+  }
+
   stats(): MeshStats {
     const links = this.#links;
-    return { ...this.#counters, connections: links?.connectionCount ?? 0, links: links?.upCount ?? 0 };
+    return {
+      ...this.#counters,
+      connections: links?.connectionCount ?? 0,
+      links: links?.upCount ?? 0,
+      tunnels: links?.tunnelCount ?? 0,
+      tunnelsCarried: this.#routing.tunnels.carriedCount,
+      bytesCarried: this.#routing.carriedBytes,
+    };
   }
 
   metrics(): string {
@@ -398,9 +403,60 @@ class MeshService implements Mesh {
     };
   }
 
+  /** Reaches those that are no neighbours. */
+  #createRouting(): Routing {
+    const { clock, logger, router } = this.#options;
+    return new Routing({
+      clock,
+      logger,
+      router,
+      ports: {
+        self: () => this.#self(),
+        links: () => this.#links,
+        members: () => this.#others(),
+        said: (peer) => this.#state?.get(peer, LINKS_KEY),
+        publish: (value) => this.#publishLinks(value),
+        mayLink: (peer) => this.#mayLink(this.#membership?.member(peer)?.record),
+        dial: async (peer) => {
+          const addresses = this.#membership?.member(peer)?.record.addresses ?? [];
+          return (await this.#node?.dial(peer, addresses)) === "connected";
+        },
+        onTunnel: (type, peerId, path, reason) => {
+          if (type === "up") this.#emitter.emit("tunnel:up", { peerId, path });
+          else this.#emitter.emit("tunnel:down", { peerId, path, reason });
+        },
+        onBad: (peer, reason) => this.#badTunnel(peer, reason),
+      },
+    });
+  }
+
+  /** Everybody else who is there. */
+  #others(): LinkedMember[] {
+    const self = this.#self().peer;
+    return this.#running()
+      .members()
+      .filter(({ record, status }) => record.peer !== self && (status === "alive" || status === "suspect"))
+      .map(({ record, linked, roundTripMs }) => ({ ...record, linked, roundTripMs }));
+  }
+
+  #publishLinks(value: StateValue): void {
+    if (this.#stopping === undefined) this.#state?.setReserved(LINKS_KEY, value);
+  }
+
+  /** Whether a direct link is wanted; with a peer that nobody has told of, its hello will show. */
+  #mayLink(record: MemberRecord | undefined): boolean {
+    if (record === undefined) return true;
+    const { peer: peerId, name, cloud } = record;
+    return (
+      mayReach({ cloud: this.cloud, reaches: this.#options.reach }, cloud) &&
+      this.#options.mayLink({ peerId, name, cloud })
+    );
+  }
+
   #admit(
     hello: Hello,
     isGuest: boolean,
+    direct: boolean,
   ): { readonly knownBoot: number } | { readonly code: RefusalCode; readonly detail: string } | "later" {
     if (this.#stopping !== undefined) return "later";
     const membership = this.#running();
@@ -411,6 +467,9 @@ class MeshService implements Mesh {
     }
     if (!this.#admission.control.isDescribed(hello.record)) {
       return { code: "UNCERTIFIED", detail: "name, cloud or tags are not what the certificate says" };
+    }
+    if (direct && !this.#mayLink(hello.record)) {
+      return { code: "FORBIDDEN", detail: `no direct links between ${this.name} and ${hello.record.name}` };
     }
     const aheadMs = hello.wallMs - this.#options.clock.now().wallMs;
     if (Math.abs(aheadMs) > CLOCK_WARNING_MS) {
@@ -501,6 +560,11 @@ class MeshService implements Mesh {
 
   async #dial(peer: string, addresses: readonly string[]): Promise<void> {
     const busy = this.#links?.isConnecting(peer) === true;
+    const allowed = this.#mayLink(this.#membership?.member(peer)?.record);
+    if (!allowed) {
+      this.#enter({ type: "dialed", peer, outcome: "failed" });
+      return;
+    }
     const outcome = busy ? "connected" : await this.#node?.dial(peer, addresses);
     if (outcome === undefined) return;
     if (outcome !== "connected") this.#counters.dialsFailed += 1;
@@ -528,11 +592,13 @@ class MeshService implements Mesh {
         this.#emitter.emit("link:up", { peerId: event.peer });
         // Only now: whoever is told of a channel already knows the member.
         this.#links?.activate(event.peer, event.link);
+        this.#routing.onLinkUp(event.peer);
         return;
       case "linkDown":
         this.#aheadMs.delete(event.peer);
         this.#state?.enter(event);
         this.#emitter.emit("link:down", { peerId: event.peer, reason: event.reason });
+        this.#routing.onLinkDown();
         return;
       case "declaredDead":
         this.#emitter.emit("self:declaredDead", { boot: event.boot, incarnation: event.inc });
@@ -549,6 +615,7 @@ class MeshService implements Mesh {
       case "forgotten": {
         const member = this.#member(event.member);
         this.#tellState(event.type, member);
+        this.#routing.membersChanged();
         this.#options.logger.info(`member ${event.type}`, {
           peerId: member.peerId,
           name: member.name,
@@ -623,7 +690,7 @@ class MeshService implements Mesh {
   }
 
   #member(snapshot: MemberSnapshot): Member {
-    const { record, status, evidence, linked, heardAgoMs } = snapshot;
+    const { record, status, evidence, linked, roundTripMs, heardAgoMs } = snapshot;
     return Object.freeze({
       peerId: record.peer,
       name: record.name,
@@ -636,6 +703,7 @@ class MeshService implements Mesh {
       self: evidence === "self",
       linked,
       conduit: linked ? this.#links?.conduit(record.peer) : undefined,
+      roundTripMs,
       addresses: record.addresses,
       lastHeardWallMs:
         heardAgoMs === undefined ? undefined : Math.round(this.#options.clock.now().wallMs - heardAgoMs),
@@ -646,6 +714,10 @@ class MeshService implements Mesh {
 /** Reasons that will not go by themselves: the peer is left alone for a while. */
 function isLasting(code: LinkRefusal): boolean {
   return (
-    code === "MESH_NAME" || code === "PROTOCOL_VERSION" || code === "MEMBERS_MAX" || code === "UNCERTIFIED"
+    code === "FORBIDDEN" ||
+    code === "MESH_NAME" ||
+    code === "PROTOCOL_VERSION" ||
+    code === "MEMBERS_MAX" ||
+    code === "UNCERTIFIED"
   );
 }

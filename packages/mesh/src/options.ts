@@ -19,7 +19,7 @@ import { HASH_PATTERN } from "./codec/statement-codec.ts";
 import { MeshError } from "./errors.ts";
 import { givenNode } from "./given-node.ts";
 import type { GivenNode } from "./given-node.ts";
-import type { ChannelClass, ClassLimits, MeshInit } from "./types.ts";
+import type { ChannelClass, ClassLimits, LinkPeer, MeshInit } from "./types.ts";
 
 const KIB = 1_024;
 const MIB = 1_024 * KIB;
@@ -53,6 +53,8 @@ export interface MeshOptions {
   /** Whether strangers can reach a listen address although anybody is let in. */
   readonly exposed: boolean;
   readonly sharedPrefixes?: Readonly<Record<string, string>> | undefined;
+  readonly router: boolean;
+  readonly mayLink: (peer: LinkPeer) => boolean;
   readonly forgetAfterMs: number;
   readonly frameBytesMax: number;
   readonly membersMax: number;
@@ -122,6 +124,8 @@ const schema = z.strictObject({
       `has more than ${PREFIXES_MAX} entries`,
     )
     .optional(),
+  router: z.boolean().default(true),
+  mayLink: z.custom<(peer: LinkPeer) => boolean>((value) => typeof value === "function").optional(),
   forgetAfterMs: count(1_000, 365 * DAY_MS).default(DAY_MS),
   frameBytesMax: count(KIB, FRAME_BYTES_MAX).default(16 * MIB),
   membersMax: count(2, 4_096).default(4_096),
@@ -164,6 +168,9 @@ export function resolveOptions(init: MeshInit): MeshOptions {
     exposed: isExposed && admission === "open",
     degree: options.degree,
     reach: options.reach,
+    // Tunnels are a transport, and a given node has its own.
+    router: options.router && given === undefined,
+    mayLink: options.mayLink ?? (() => true),
     seeds: seedsOf(bootstrap),
     queues: { ...QUEUES, ...withoutUndefined(queues) },
   };

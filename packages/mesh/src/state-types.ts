@@ -82,7 +82,8 @@ export interface SharedState {
  * a restarted one begins with none. A change arrives at linked members at once; five in a row are told at once,
  * more gather for 10 s (each key's latest value is told).
  *
- * Keys are 1 to 128 characters of `A-Z a-z 0-9 . _ : @ / -`; those that begin with `klatsch/` are the mesh's own.
+ * Keys are 1 to 128 characters of `A-Z a-z 0-9 . _ : @ / -`; those that begin with `klatsch/` are the mesh's own, and shown only
+ * where a filter names them.
  * One value takes at most 32 KiB encoded, a member has at most 256 keys and 64 KiB.
  */
 export interface MeshState {

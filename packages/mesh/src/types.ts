@@ -39,6 +39,8 @@ export interface Member {
   readonly linked: boolean;
   /** What that connection runs over; `undefined` without one. */
   readonly conduit: Conduit | undefined;
+  /** Smoothed round trip of probes in milliseconds, if it ever answered one of ours. */
+  readonly roundTripMs: number | undefined;
   /** Full multiaddrs, `/p2p/…` included. */
   readonly addresses: readonly string[];
   /** When a frame last came directly from this member, as this machine's wall clock has it; a hint. */
@@ -75,6 +77,9 @@ export interface MeshEvents {
   "certificate:expiring": { readonly notAfterWallMs: number; readonly daysLeft: number };
   /** A member with capability `ca` has prolonged this node's certificate. */
   "certificate:renewed": { readonly notAfterWallMs: number };
+  /** Channels reach this member over relays: the path leads from this node to the member. */
+  "tunnel:up": { readonly peerId: string; readonly path: readonly string[] };
+  "tunnel:down": { readonly peerId: string; readonly path: readonly string[]; readonly reason: string };
   /** Others had declared this node dead; it refuted with `incarnation`. Whoever holds leases re-confirms them. */
   "self:declaredDead": { readonly boot: number; readonly incarnation: number };
   /** The last link is gone: the fault is likely here, others are judged more slowly. */
@@ -87,9 +92,16 @@ export interface MeshEvents {
 
 /**
  * Why a peer was refused: before the connection was given out ({@link AdmissionRefusal}), or by its hello. `UNCERTIFIED`: it
- * calls itself something that its certificate does not say.
+ * calls itself something that its certificate does not say. `FORBIDDEN`: no direct link with it is wanted, see
+ * `MeshInit.mayLink` and `MeshInit.reach`.
  */
-export type LinkRefusal = AdmissionRefusal | "MEMBERS_MAX" | "SUPERSEDED" | "BOOT_LOW" | "UNCERTIFIED";
+export type LinkRefusal =
+  | AdmissionRefusal
+  | "MEMBERS_MAX"
+  | "SUPERSEDED"
+  | "BOOT_LOW"
+  | "UNCERTIFIED"
+  | "FORBIDDEN";
 
 /** Traffic classes, most urgent first. Each has its own stream and queue per peer. */
 export type ChannelClass = "control" | "high" | "normal" | "bulk";
@@ -136,6 +148,25 @@ export interface Channel {
   close(): void;
 }
 
+/** Options of {@link Mesh.connect}. */
+export interface ConnectOptions {
+  /**
+   * What the peer is to be reached for. `high` and `control` may open a direct link to anybody, `normal` (the
+   * default) within the own cloud; `bulk` keeps to the links there are and goes around gateways.
+   */
+  readonly class?: ChannelClass | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The way that one class takes to a peer. */
+export interface RouteTrace {
+  readonly class: ChannelClass;
+  /** Hop by hop, the peer last; empty where no way is known. Round trips are from this node to that hop. */
+  readonly hops: readonly { readonly peerId: string; readonly roundTripMs: number | undefined }[];
+  /** Why the last hops did not answer, or there are none; `undefined` where the peer did. */
+  readonly code: string | undefined;
+}
+
 /** Counters of one node since its start, for tests and metrics. */
 export interface MeshStats {
   /** Frames or streams of peers that were refused: undecodable, too long, or against the protocol. */
@@ -156,6 +187,12 @@ export interface MeshStats {
   readonly connections: number;
   /** Members with completed hello. */
   readonly links: number;
+  /** Members that tunnels over relays reach, and no link. */
+  readonly tunnels: number;
+  /** Tunnels that pass here, between others. */
+  readonly tunnelsCarried: number;
+  /** Bytes that passed here in tunnels since the start. */
+  readonly bytesCarried: number;
 }
 
 /** This node in a mesh. */
@@ -186,6 +223,16 @@ export interface Mesh extends AsyncDisposable, MetricSource {
    * @throws MeshError `CHANNEL_EXISTS`, `INVALID_OPTIONS`, `STOPPED`, `LIMIT_REACHED`.
    */
   channel(name: string, handlers: ChannelHandlers, options?: ChannelOptions): Channel;
+  /**
+   * Makes a member reachable for channels that is no neighbour: by a direct link where the class may open one, else
+   * by a tunnel over other members, encrypted from end to end. Resolves once there is a connection; channels come up
+   * on it as on any other. It is made again if it is lost, over another way if need be, and given up once no channel
+   * has used it for 60 s. A member that is linked already is kept reachable likewise.
+   * @throws MeshError `NO_ROUTE`, `FORBIDDEN`, `RELAY_FULL`, `LIMIT_REACHED`, `STOPPED`, or the signal's reason.
+   */
+  connect(peerId: string, options?: ConnectOptions): Promise<void>;
+  /** The way that each class (high, normal, bulk) takes to a member, and the round trip to each hop of it. */
+  trace(peerId: string): Promise<readonly RouteTrace[]>;
   stats(): MeshStats;
   /**
    * Keeps a direct link with a peer, opens it if there is none, and watches it closely (every 500 ms) until the
@@ -203,6 +250,13 @@ export interface Mesh extends AsyncDisposable, MetricSource {
   stop(): Promise<void>;
   /** Stops for good: others see `left`. */
   leave(): Promise<void>;
+}
+
+/** Whom a direct link would be with. */
+export interface LinkPeer {
+  readonly peerId: string;
+  readonly name: string;
+  readonly cloud: string;
 }
 
 /** Limits of one traffic class, for each peer. */
@@ -265,6 +319,18 @@ export interface MeshInit {
    * prefix are refused. Where admission is open, every member has every capability. All members need the same.
    */
   readonly sharedPrefixes?: Readonly<Record<string, string>> | undefined;
+  /**
+   * Whether this node reaches members over others, and carries the tunnels of others. Default true. Without it
+   * {@link Mesh.connect} to a member that no direct link reaches fails with `NO_ROUTE`. Always false inside a given
+   * `libp2p`.
+   */
+  readonly router?: boolean | undefined;
+  /**
+   * Whether a direct link with such a peer is wanted: others are neither dialled nor let in directly, only over
+   * relays. Asked at each dial and hello, and every second about the links there are, so it may change its mind.
+   * For networks whose shape addresses do not show, and for tests. Default: all are.
+   */
+  readonly mayLink?: ((peer: LinkPeer) => boolean) | undefined;
   /** How long members in a terminal state stay in the table, in milliseconds. Default 24 h. */
   readonly forgetAfterMs?: number | undefined;
   /** Longest frame of a channel, in bytes. Default 16 MiB. */

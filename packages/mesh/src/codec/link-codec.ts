@@ -1,6 +1,7 @@
 import type { ChannelNotice } from "../core/channel-sessions.ts";
 import type { LinkMessage, MemberMessage, RefusalCode } from "../core/messages.ts";
 import { BUCKETS } from "../core/roster.ts";
+import { HOP_REFUSALS, HOPS_MAX } from "../core/routing/types.ts";
 import { decodeFields, encodeFields } from "./fields.ts";
 import type { Fields } from "./fields.ts";
 import { CHANNEL_NUMBER_MAX } from "./framing.ts";
@@ -12,6 +13,7 @@ import {
   recordFields,
   viewFields,
 } from "./record-codec.ts";
+import { readRoute } from "./tunnel-codec.ts";
 
 /** Of the link protocol; a hello of another one is refused. */
 const PROTOCOL_VERSION = 1;
@@ -35,13 +37,14 @@ const REFUSALS: readonly RefusalCode[] = [
   "BOOT_LOW",
   "UNCERTIFIED",
   "BUSY",
+  "FORBIDDEN",
 ];
 const DETAIL_LENGTH_MAX = 200;
 /** Members that a busy node names. */
 const REFERRALS_MAX = 30;
 
 /** First field of a message about the connection (frames of channel 0 of a link stream). */
-const LINK = { hello: 1, accept: 2, refuse: 3, test: 4, testAck: 5, busy: 6 } as const;
+const LINK = { hello: 1, accept: 2, refuse: 3, test: 4, testAck: 5, busy: 6, probe: 7 } as const;
 /** First field of a membership message (channel 1 of a link stream). */
 const MEMBER = {
   ping: 1,
@@ -83,6 +86,11 @@ export function encodeLinkMessage(message: LinkMessage): Uint8Array {
       ]);
     case "busy":
       return encodeFields([LINK.busy, message.records.slice(0, REFERRALS_MAX).map(recordFields)]);
+    case "probe": {
+      const { nonce, index, back, code, route } = message;
+      const refusal = code === undefined ? 0 : HOP_REFUSALS.indexOf(code) + 1;
+      return encodeFields([LINK.probe, nonce, index, back ? 1 : 0, refusal, route]);
+    }
     case "accept":
     case "test":
     case "testAck":
@@ -119,6 +127,14 @@ function readLinkMessage(fields: Fields): LinkMessage | ForeignHello | undefined
       return { type: "test" };
     case LINK.testAck:
       return { type: "testAck" };
+    case LINK.probe: {
+      const nonce = fields.count(NONCE_MAX);
+      const index = fields.count(HOPS_MAX);
+      const back = fields.count(1) === 1;
+      const refusal = fields.count(HOP_REFUSALS.length);
+      const code = refusal === 0 ? undefined : HOP_REFUSALS[refusal - 1];
+      return { type: "probe", nonce, index, back, code, route: readRoute(fields) };
+    }
   }
   return undefined;
 }

@@ -1,5 +1,5 @@
-import { HOPS_MAX } from "../core/routing/types.ts";
-import type { HopRefusalCode, RouteClass, TunnelAnswer, TunnelRequest } from "../core/routing/types.ts";
+import { HOP_REFUSALS, HOPS_MAX } from "../core/routing/types.ts";
+import type { RouteClass, TunnelAnswer, TunnelRequest } from "../core/routing/types.ts";
 import { decodeFields, encodeFields } from "./fields.ts";
 import type { Fields } from "./fields.ts";
 import { PEER_PATTERN } from "./record-codec.ts";
@@ -10,15 +10,6 @@ const LENGTH_BYTES = 2;
 
 const TUNNEL = { request: 1, opened: 2, refused: 3 } as const;
 const CLASSES: readonly RouteClass[] = ["control", "high", "normal", "bulk"];
-const CODES: readonly HopRefusalCode[] = [
-  "NOT_DIRECT",
-  "RELAY_FULL",
-  "FORBIDDEN",
-  "NO_ROUTE",
-  "BAD_ROUTE",
-  "TIMED_OUT",
-  "STOPPED",
-];
 const DEADLINE_MS_MAX = 60_000;
 
 export function encodeTunnelRequest(request: TunnelRequest): Uint8Array {
@@ -30,7 +21,7 @@ export function encodeTunnelRequest(request: TunnelRequest): Uint8Array {
 
 export function encodeTunnelAnswer(answer: TunnelAnswer): Uint8Array {
   if (answer.type === "opened") return prefixed(encodeFields([TUNNEL.opened]));
-  return prefixed(encodeFields([TUNNEL.refused, answer.hop, CODES.indexOf(answer.code)]));
+  return prefixed(encodeFields([TUNNEL.refused, answer.hop, HOP_REFUSALS.indexOf(answer.code)]));
 }
 
 export function decodeTunnelRequest(word: Uint8Array): TunnelRequest | undefined {
@@ -43,7 +34,8 @@ export function decodeTunnelRequest(word: Uint8Array): TunnelRequest | undefined
   });
 }
 
-function readRoute(fields: Fields): string[] {
+/** Peer ids of a route, as many as one may have. */
+export function readRoute(fields: Fields): string[] {
   const route = fields.texts(HOPS_MAX + 1, 64);
   if (!route.every((peer) => PEER_PATTERN.test(peer))) fields.refuse();
   return route;
@@ -55,7 +47,7 @@ export function decodeTunnelAnswer(word: Uint8Array): TunnelAnswer | undefined {
       case TUNNEL.opened:
         return { type: "opened" };
       case TUNNEL.refused:
-        return { type: "refused", hop: fields.count(HOPS_MAX), code: fields.oneOf(CODES) };
+        return { type: "refused", hop: fields.count(HOPS_MAX), code: fields.oneOf(HOP_REFUSALS) };
     }
     return undefined;
   });

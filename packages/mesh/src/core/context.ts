@@ -139,12 +139,13 @@ export class Context {
   }
 
   snapshot(entry: Entry): MemberSnapshot {
-    const { record, status, evidence, linked, heardAt } = entry;
+    const { record, status, evidence, linked, smoothedMs, heardAt } = entry;
     return {
       record,
       status,
       evidence,
       linked,
+      roundTripMs: smoothedMs,
       heardAgoMs: heardAt === -Infinity ? undefined : this.now - heardAt,
     };
   }

@@ -42,6 +42,8 @@ export interface MemberSnapshot {
   readonly status: Status;
   readonly evidence: Evidence;
   readonly linked: boolean;
+  /** Smoothed round trip of probes, if it ever answered one. */
+  readonly roundTripMs: number | undefined;
   /** Milliseconds since a frame came directly from it. */
   readonly heardAgoMs: number | undefined;
 }

@@ -1,3 +1,5 @@
+import type { RouteProbe } from "./routing/types.ts";
+
 /** What a member says about itself; spread unchanged by others. */
 export interface MemberRecord {
   readonly peer: string;
@@ -95,7 +97,8 @@ export type RefusalCode =
   | "SUPERSEDED"
   | "BOOT_LOW"
   | "UNCERTIFIED"
-  | "BUSY";
+  | "BUSY"
+  | "FORBIDDEN";
 
 /** About the connection itself. */
 export type LinkMessage =
@@ -105,4 +108,5 @@ export type LinkMessage =
   | { readonly type: "busy"; readonly records: readonly MemberRecord[] }
   | { readonly type: "refuse"; readonly code: RefusalCode; readonly detail: string }
   | { readonly type: "test" }
-  | { readonly type: "testAck" };
+  | { readonly type: "testAck" }
+  | RouteProbe;

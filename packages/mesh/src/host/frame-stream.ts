@@ -60,7 +60,7 @@ export class FrameStream {
   #blocked = false;
   #open = true;
   #onIdle: (() => void)[] = [];
-  /** Monotonic instant of the last arrival, in milliseconds. */
+  /** Monotonic instants of the last arrival and the last departure, in milliseconds. */
   #heardMs = 0;
   #sentMs = 0;
 

@@ -3,6 +3,8 @@ import type { Clock, Logger } from "@klatsch/kit";
 import { decodeMemberMessage, encodeMemberMessage } from "../codec/link-codec.ts";
 import { LinkChoice } from "../core/link-choice.ts";
 import type { LinkChoiceEffect, LinkChoiceInput } from "../core/link-choice.ts";
+import type { LinkUse } from "../core/routing/interests.ts";
+import type { RouteProbe } from "../core/routing/types.ts";
 import type { Hello, LinkMessage, MemberMessage, MemberRecord, RefusalCode } from "../core/messages.ts";
 import type { ChannelClass, Conduit } from "../types.ts";
 import type { Channels, LinkCounters } from "./channels.ts";
@@ -25,14 +27,12 @@ interface LinksPorts {
   admit(
     hello: Hello,
     isGuest: boolean,
+    direct: boolean,
   ): { readonly knownBoot: number } | { readonly code: RefusalCode; readonly detail: string } | "later";
   /** Ends a connection: at once with an error, in order without. */
   hangUp(connection: Connection, error: Error | undefined): void;
   onUp(peer: string, link: number, hello: Hello): void;
   onDown(peer: string, reason: string): void;
-  /** The only connection with the peer runs over relays: channels may use it, membership takes no notice. */
-  onTunnelUp(tunnel: TunnelUp): void;
-  onTunnelDown(tunnel: TunnelUp, reason: string): void;
   onMessage(peer: string, message: MemberMessage): void;
   /** A frame of admission; `false`: undecodable. */
   onAdmission(peer: string, payload: Uint8Array): boolean;
@@ -56,6 +56,15 @@ export interface TunnelUp {
   readonly dialer: boolean;
 }
 
+/** What links tell routing. */
+interface RoutingSink {
+  /** The only connection with the peer runs over relays: channels may use it, membership takes no notice. */
+  onTunnelUp(tunnel: TunnelUp): void;
+  onTunnelDown(tunnel: TunnelUp, reason: string): void;
+  /** A probe along a route, from a linked peer. */
+  onProbe(peer: string, probe: RouteProbe): void;
+}
+
 export interface LinksInit {
   /** Peer id of this node. */
   readonly self: string;
@@ -65,6 +74,7 @@ export interface LinksInit {
   readonly traffic: Traffic;
   readonly logger: Logger;
   readonly ports: LinksPorts;
+  readonly routing: RoutingSink;
 }
 
 interface PeerLinks {
@@ -106,7 +116,7 @@ export class Links {
   /** Peers with a direct link. */
   get upCount(): number {
     let count = 0;
-    for (const links of this.#peers.values()) if (links.up?.hops === undefined && links.up) count += 1;
+    for (const { up } of this.#peers.values()) if (up !== undefined && up.hops === undefined) count += 1;
     return count;
   }
 
@@ -132,8 +142,7 @@ export class Links {
 
   /** The connection of the direct link with the peer, if that is up. */
   direct(peer: string): Connection | undefined {
-    const up = this.#peers.get(peer)?.up;
-    return up?.hops === undefined ? up?.connection : undefined;
+    return this.#directOf(peer)?.connection;
   }
 
   /** A connection opened, by either end. */
@@ -153,7 +162,8 @@ export class Links {
       onMessage: (message) => this.#received(links, link, message),
       onMembership: (payload) => this.#membership(links, link, payload),
       onAdmission: (payload) => links.up !== link || this.#init.ports.onAdmission(peer, payload),
-      onState: (payload) => links.up !== link || this.#init.ports.onState(peer, payload),
+      onState: (payload) =>
+        link.hops === undefined && (links.up !== link || this.#init.ports.onState(peer, payload)),
       attachClass: (trafficClass, stream, onEnd) => {
         const frameBytesMax = links.hellos.get(no)?.frameBytesMax ?? 0;
         return this.#init.channels.attach({ peer, frameBytesMax }, trafficClass, stream, onEnd);
@@ -190,14 +200,43 @@ export class Links {
   }
 
   send(peer: string, message: MemberMessage): void {
-    const up = this.#peers.get(peer)?.up;
-    if (up === undefined || up.hops !== undefined) return;
+    const up = this.#directOf(peer);
+    if (up === undefined) return;
     for (const payload of encodeMemberMessage(message)) up.sendMembership(payload);
   }
 
   /** `false`: not sent; there is no link, or the peer is behind. */
   sendState(peer: string, payload: Uint8Array): boolean {
-    return this.#peers.get(peer)?.up?.sendState(payload) === true;
+    return this.#directOf(peer)?.sendState(payload) === true;
+  }
+
+  /** `false`: not sent; there is no direct link. */
+  sendProbe(peer: string, probe: RouteProbe): boolean {
+    const up = this.#directOf(peer);
+    up?.send(probe);
+    return up !== undefined;
+  }
+
+  /** Asks a peer that a tunnel reaches for a sign of life. */
+  test(peer: string): void {
+    this.#peers.get(peer)?.up?.send({ type: "test" });
+  }
+
+  /** Closes the tunnel to a peer in order, if that is what reaches it. */
+  closeTunnel(peer: string, reason: string): void {
+    const up = this.#peers.get(peer)?.up;
+    if (up?.hops !== undefined) up.close(reason);
+  }
+
+  /** What channels use to each peer that is up. */
+  uses(): ReadonlyMap<string, LinkUse> {
+    const uses = new Map<string, LinkUse>();
+    for (const [peer, { up }] of this.#peers) {
+      if (up === undefined) continue;
+      const kind = up.hops === undefined ? "direct" : "tunnel";
+      uses.set(peer, { kind, dialer: up.dialer, usedMs: up.usedMs(), heardMs: up.heardMs() });
+    }
+    return uses;
   }
 
   /** Peers with a link. */
@@ -245,6 +284,11 @@ export class Links {
     }
   }
 
+  #directOf(peer: string): LinkConnection | undefined {
+    const up = this.#peers.get(peer)?.up;
+    return up?.hops === undefined ? up : undefined;
+  }
+
   #newPeer(peer: string): PeerLinks {
     const links: PeerLinks = {
       choice: new LinkChoice({ arbiter: this.#init.self < peer }),
@@ -263,8 +307,8 @@ export class Links {
     hello: Hello,
   ): { readonly code: RefusalCode; readonly detail: string } | undefined {
     const { ports } = this.#init;
-    const isDirectGuest = !link.dialer && link.hops === undefined;
-    const admitted = ports.admit(hello, isDirectGuest);
+    const direct = link.hops === undefined;
+    const admitted = ports.admit(hello, direct && !link.dialer, direct);
     if (admitted === "later") {
       link.end("our boot has to rise first");
       return undefined;
@@ -297,6 +341,9 @@ export class Links {
       case "busy":
         if (link.dialer) this.#init.ports.onBusy(link.peer, message.records);
         return;
+      case "probe":
+        if (links.up === link && link.hops === undefined) this.#init.routing.onProbe(link.peer, message);
+        return;
       case "refuse":
         this.#init.ports.onRefused(link.peer, message.code, message.detail, false);
         link.end(`refused by peer: ${message.code}`);
@@ -317,7 +364,7 @@ export class Links {
     if (links.up !== link) return;
     links.up = undefined;
     if (link.hops === undefined) this.#init.ports.onDown(link.peer, reason);
-    else this.#init.ports.onTunnelDown(tunnelUp(link, link.hops), reason);
+    else this.#init.routing.onTunnelDown(tunnelUp(link, link.hops), reason);
   }
 
   #connectionEnded(links: PeerLinks, link: LinkConnection): void {
@@ -347,7 +394,7 @@ export class Links {
         if (hello === undefined) return;
         links.up = link;
         if (link.hops === undefined) this.#init.ports.onUp(link.peer, link.no, hello);
-        else this.#init.ports.onTunnelUp(tunnelUp(link, link.hops));
+        else this.#init.routing.onTunnelUp(tunnelUp(link, link.hops));
         return;
       }
       case "test":

@@ -29,6 +29,9 @@ export function encodeOrThrow(key: string, value: StateValue): Uint8Array {
 
 export function isKeyMeant(filter: KeyFilter, key: string): boolean {
   if (filter.key !== undefined && filter.key !== key) return false;
+  // What the mesh says for itself is shown to whoever asks for it by name.
+  const asksReserved = filter.key !== undefined || filter.prefix?.startsWith(RESERVED_PREFIX) === true;
+  if (key.startsWith(RESERVED_PREFIX) && !asksReserved) return false;
   return filter.prefix === undefined || key.startsWith(filter.prefix);
 }
 

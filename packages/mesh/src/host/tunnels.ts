@@ -29,6 +29,8 @@ export interface TunnelTimes {
 }
 
 export const TUNNEL_TIMES: TunnelTimes = { openMs: 3_000, halfOpenMs: 5_000, idleMs: 60_000 };
+/** Each hop leaves the next less time than it has, so that the hop which does not answer is blamed by its neighbour. */
+const DEADLINE_SHARE = 0.9;
 /** How often a relay looks for idle tunnels, as a part of `idleMs`. */
 const SWEEPS_PER_IDLE = 4;
 
@@ -56,7 +58,7 @@ interface TunnelComponents {
 }
 
 /** A hop of a route refused. Only its own link to the next, or itself, is to blame. */
-class HopRefusedError extends Error {
+export class HopRefusedError extends Error {
   readonly route: Route;
   /** Index in the route of the hop that refused. */
   readonly hop: number;
@@ -82,13 +84,17 @@ export class Tunnels {
   readonly #book: RelayBook;
   readonly #carried = new Set<Carried>();
   readonly #stopping = new AbortController();
-  readonly #sweep: NodeJS.Timeout;
+  #sweep: NodeJS.Timeout | undefined;
   #components: TunnelComponents | undefined;
 
   constructor(init: TunnelsInit) {
     this.#init = init;
     this.#book = new RelayBook(init.limits, init.ports);
-    this.#sweep = setInterval(() => this.#endIdle(), init.times.idleMs / SWEEPS_PER_IDLE).unref();
+  }
+
+  /** What this node says to routes that pass or end here. */
+  get book(): RelayBook {
+    return this.#book;
   }
 
   /** Makes the transport that libp2p is given, and learns from it what upgrades connections. */
@@ -115,7 +121,8 @@ export class Tunnels {
     const limit = AbortSignal.any([signal, this.#stopping.signal, AbortSignal.timeout(times.openMs)]);
     const stream = await first.newStream(TUNNEL_PROTOCOL, { signal: limit });
     try {
-      stream.send(encodeTunnelRequest({ class: trafficClass, route, index: 1, deadlineMs: times.openMs }));
+      const deadlineMs = times.openMs * DEADLINE_SHARE;
+      stream.send(encodeTunnelRequest({ class: trafficClass, route, index: 1, deadlineMs }));
       const answer = decodeTunnelAnswer(await readTunnelWord(stream, limit));
       if (answer === undefined) throw new BadTunnelWordError();
       if (answer.type === "refused") throw new HopRefusedError(route, answer.hop, answer.code);
@@ -160,7 +167,9 @@ export class Tunnels {
         this.#refuse(stream, request.index, verdict.code);
         return;
       case "end":
-        await this.#end(stream, request, halfOpen);
+        // Inside a node of the application nothing of ours upgrades connections.
+        if (this.#components === undefined) this.#refuse(stream, request.index, "NO_ROUTE");
+        else await this.#end(stream, request, this.#components, halfOpen);
         return;
       case "carry": {
         const spentMs = clock.now().monoMs - startedMs;
@@ -176,9 +185,12 @@ export class Tunnels {
   }
 
   /** The tunnel ends here: the other end upgrades it as its dialer. */
-  async #end(stream: Stream, request: TunnelRequest, signal: AbortSignal): Promise<void> {
-    const components = this.#components;
-    if (components === undefined) throw new Error("no transport");
+  async #end(
+    stream: Stream,
+    request: TunnelRequest,
+    components: TunnelComponents,
+    signal: AbortSignal,
+  ): Promise<void> {
     stream.send(encodeTunnelAnswer({ type: "opened" }));
     // The route back; its last peer is whom the handshake has to prove.
     const back = request.route.slice(0, -1).toReversed();
@@ -247,7 +259,9 @@ export class Tunnels {
     if (connection === undefined) throw new HopRefusedError(request.route, request.index, "NOT_DIRECT");
     const onward = await connection.newStream(TUNNEL_PROTOCOL, { signal });
     try {
-      onward.send(encodeTunnelRequest({ ...request, index: request.index + 1, deadlineMs: leftMs }));
+      onward.send(
+        encodeTunnelRequest({ ...request, index: request.index + 1, deadlineMs: leftMs * DEADLINE_SHARE }),
+      );
       const answer = decodeTunnelAnswer(await readTunnelWord(onward, signal));
       if (answer === undefined) throw new BadTunnelWordError();
       if (answer.type === "opened") return onward;
@@ -282,6 +296,7 @@ export class Tunnels {
     });
     const carried: Carried = { splice, sweptBytes: 0, quietSweeps: 0 };
     this.#carried.add(carried);
+    this.#sweep ??= setInterval(() => this.#endIdle(), this.#init.times.idleMs / SWEEPS_PER_IDLE).unref();
     splice.start();
   }
 

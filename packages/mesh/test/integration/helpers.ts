@@ -15,6 +15,8 @@ const EVENTS: readonly (keyof MeshEvents)[] = [
   "link:up",
   "link:down",
   "link:refused",
+  "tunnel:up",
+  "tunnel:down",
   "self:declaredDead",
   "self:isolated",
   "state:quarantined",

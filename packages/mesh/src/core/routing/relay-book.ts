@@ -48,8 +48,20 @@ export class RelayBook {
     return this.#count;
   }
 
-  /** `from` asked over a direct link with us. A tunnel to be carried is counted until `released`. */
-  judge(request: TunnelRequest, from: string): RelayVerdict {
+  /** `from` asked over a direct link with us. A tunnel to be carried is counted until `release`. */
+  judge(request: Pick<TunnelRequest, "route" | "index">, from: string): RelayVerdict {
+    const verdict = this.examine(request, from);
+    if (verdict.type !== "carry") return verdict;
+    const ofSource = this.#bySource.get(verdict.source) ?? 0;
+    if (this.#count >= this.#limits.tunnelsMax || ofSource >= this.#limits.tunnelsPerSourceMax)
+      return refuse("RELAY_FULL");
+    this.#count += 1;
+    this.#bySource.set(verdict.source, ofSource + 1);
+    return verdict;
+  }
+
+  /** What this node says to a route that passes or ends here, room aside. */
+  examine(request: Pick<TunnelRequest, "route" | "index">, from: string): RelayVerdict {
     const { route, index } = request;
     const self = this.#ports.self();
     const source = route[0];
@@ -62,7 +74,7 @@ export class RelayBook {
     if (sourceCloud !== undefined && !mayReach(self, sourceCloud)) return refuse("FORBIDDEN");
     const next = route[index + 1];
     if (next === undefined) return { type: "end", source };
-    return this.#judgeCarrying({ self, from, next, source, target });
+    return this.#examineCarrying({ self, from, next, source, target });
   }
 
   /** A tunnel of that source that was carried has ended. */
@@ -73,7 +85,7 @@ export class RelayBook {
     this.#count -= 1;
   }
 
-  #judgeCarrying(hop: {
+  #examineCarrying(hop: {
     readonly self: NodeLinks;
     readonly from: string;
     readonly next: string;
@@ -87,11 +99,6 @@ export class RelayBook {
     const cloudOf = (peer: string): string => this.#ports.cloudOf(peer) ?? self.cloud;
     if (!mayReach(self, cloudOf(target)) || !mayCarry(self, cloudOf(from), cloudOf(next)))
       return refuse("FORBIDDEN");
-    const ofSource = this.#bySource.get(source) ?? 0;
-    if (this.#count >= this.#limits.tunnelsMax || ofSource >= this.#limits.tunnelsPerSourceMax)
-      return refuse("RELAY_FULL");
-    this.#count += 1;
-    this.#bySource.set(source, ofSource + 1);
     return { type: "carry", next, source };
   }
 }

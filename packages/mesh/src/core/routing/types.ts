@@ -7,8 +7,18 @@ export type Route = readonly string[];
 /** Connections a tunnel may pass: an explicit route is no longer than this. */
 export const HOPS_MAX = 16;
 
+export const HOP_REFUSALS: readonly HopRefusalCode[] = [
+  "NOT_DIRECT",
+  "RELAY_FULL",
+  "FORBIDDEN",
+  "NO_ROUTE",
+  "BAD_ROUTE",
+  "TIMED_OUT",
+  "STOPPED",
+];
+
 /** One end of a link, as the node at this end lists it. */
-interface OwnLink {
+export interface OwnLink {
   readonly peer: string;
   /** Smoothed round trip: at most 2^class × 0.25 ms. See `rttClassOf`. */
   readonly rttClass: number;
@@ -26,7 +36,8 @@ export interface NodeLinks {
   readonly overloaded: boolean;
   /** Clouds that its own may exchange traffic with, besides itself; `undefined`: all. */
   readonly reaches: readonly string[] | undefined;
-  readonly links: readonly OwnLink[];
+  /** `all`: every member there is. */
+  readonly links: readonly OwnLink[] | "all";
 }
 
 /** Asks the receiver, `route[index]`, to carry a tunnel on, or to be its end. */
@@ -36,6 +47,19 @@ export interface TunnelRequest {
   readonly index: number;
   /** How long the tunnel may take to open from here on, in milliseconds. */
   readonly deadlineMs: number;
+}
+
+/** A sign of life along a route and back. */
+export interface RouteProbe {
+  readonly type: "probe";
+  readonly nonce: number;
+  /** On its way back: up to whoever answered. */
+  readonly route: Route;
+  /** Of the receiver. */
+  readonly index: number;
+  readonly back: boolean;
+  /** Why whoever answered did not pass it on; `undefined` at the end of the route. */
+  readonly code: HopRefusalCode | undefined;
 }
 
 /**

@@ -113,8 +113,11 @@ export class OwnWriter {
 
   #limitOf(key: string, value: Uint8Array): OwnLimit | undefined {
     if (value.length > OWN_LIMITS.valueBytesMax) return "valueBytesMax";
-    const current = this.current().set(key, value);
-    if (current.size > OWN_LIMITS.keysMax) return "keysMax";
+    // The mesh's own and the application's are counted apart: neither takes the other's room.
+    const isReserved = key.startsWith(RESERVED_PREFIX);
+    const all = this.current().set(key, value);
+    const current = [...all].filter(([other]) => other.startsWith(RESERVED_PREFIX) === isReserved);
+    if (current.length > OWN_LIMITS.keysMax) return "keysMax";
     let bytes = 0;
     for (const [key, value] of current) bytes += entryBytes(key, value);
     return bytes > OWN_LIMITS.nodeBytesMax ? "nodeBytesMax" : undefined;
