@@ -198,6 +198,29 @@ describe("shared state of other kinds", () => {
   });
 });
 
+describe("state in a mesh that is not full", () => {
+  it("is passed on to those without a link to who said it", { timeout: 60_000 }, async () => {
+    bed = new Bed();
+    const options = { fullMeshUpTo: 1, degree: 4 };
+    const first = await bed.mesh("m0", options);
+    const names = Array.from({ length: 9 }, (_, index) => `m${index + 1}`);
+    const rest = await Promise.all(
+      names.map((name) => bed.mesh(name, { ...options, bootstrap: first.addresses() })),
+    );
+    meshes = [first, ...rest];
+    await until(meshes, () => meshes.every((mesh) => mesh.members().length === meshes.length), 30_000);
+    const speaker = at(9);
+    const strangers = meshes.filter(
+      (mesh) => mesh !== speaker && mesh.member(speaker.peerId)?.linked !== true,
+    );
+    speaker.state.set("k", "own");
+    await speaker.state.shared.set("k", "shared");
+    await seen(() => meshes.every(({ state }) => state.get(speaker.peerId, "k") === "own"), meshes, 30_000);
+    await seen(() => meshes.every(({ state }) => state.shared.get("k") === "shared"), meshes, 30_000);
+    expect(strangers.length).toBeGreaterThan(0);
+  });
+});
+
 describe("what cannot be said", () => {
   let solo: Mesh;
 

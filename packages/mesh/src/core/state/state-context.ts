@@ -22,7 +22,9 @@ export interface StateLink {
 export class StateContext {
   readonly times: StateTimes;
   readonly self: string;
-  readonly links: Map<string, StateLink> = new Map();
+  readonly #links = new Map<string, StateLink>();
+  /** Sorted out once a step: every entry that arrives is held against it. */
+  #meshAheadMs: number | undefined;
   nowMs: number;
   wallMs: number;
   #effects: StateEffect[] = [];
@@ -37,11 +39,27 @@ export class StateContext {
   advanceTo(now: Instant): void {
     this.nowMs = Math.max(this.nowMs, now.monoMs);
     this.wallMs = now.wallMs;
+    this.#meshAheadMs = undefined;
+  }
+
+  get links(): ReadonlyMap<string, StateLink> {
+    return this.#links;
+  }
+
+  addLink(link: StateLink): void {
+    this.#links.set(link.peer, link);
+    this.#meshAheadMs = undefined;
+  }
+
+  removeLink(peer: string): void {
+    this.#links.delete(peer);
+    this.#meshAheadMs = undefined;
   }
 
   /** How far the mesh's time is ahead of our wall clock. */
   get meshAheadMs(): number {
-    return meshAheadMs(this.links.values(), this.nowMs, this.wallMs);
+    this.#meshAheadMs ??= meshAheadMs(this.#links.values(), this.nowMs, this.wallMs);
+    return this.#meshAheadMs;
   }
 
   /** What the mesh takes for the time, in milliseconds since the epoch. */

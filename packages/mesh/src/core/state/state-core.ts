@@ -148,7 +148,7 @@ export class StateCore implements Core<StateInput, StateEffect> {
         this.#linkUp(input.peer, input.aheadMs);
         break;
       case "linkDown":
-        this.#context.links.delete(input.peer);
+        this.#context.removeLink(input.peer);
         this.#absence.linkDown(input.peer);
         break;
       case "message": {
@@ -200,7 +200,7 @@ export class StateCore implements Core<StateInput, StateEffect> {
 
   #linkUp(peer: string, aheadMs: number): void {
     const { nowMs, wallMs, times } = this.#context;
-    this.#context.links.set(peer, {
+    this.#context.addLink({
       peer,
       wallAtZeroMs: wallMs + aheadMs - nowMs,
       compareAt: undefined,
