@@ -1,7 +1,7 @@
 /** What a node is told by flags and a file. Flags win. */
 import { readFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
-import type { MeshInit } from "@klatsch/mesh";
+import type { Adoption, MeshInit } from "@klatsch/mesh";
 import { NodeError } from "./errors.ts";
 import { Fields } from "./fields.ts";
 
@@ -25,6 +25,7 @@ export interface UpFlags {
   readonly mesh?: string;
   readonly cloud?: string;
   readonly admission?: string;
+  readonly certificate?: string;
   readonly socket?: string;
   readonly config?: string;
 }
@@ -39,6 +40,7 @@ const FIELDS = [
   "cloud",
   "tags",
   "admission",
+  "certificate",
   "socket",
 ] as const;
 
@@ -48,24 +50,45 @@ export async function readConfig(flags: UpFlags): Promise<NodeConfig> {
   const written = file === undefined ? {} : await readConfigFile(file);
   const merged = new Fields({ ...written, ...given }, "", "USAGE").only(...FIELDS);
   const dataDir = resolve(merged.requiredText("data"));
-  const admission = merged.text("admission");
-  if (admission !== undefined && admission !== "open") {
-    throw new NodeError("USAGE", 'admission: must be "open"');
-  }
+  const { readAdoption } = await import("@klatsch/mesh"); // Whoever only asks for a socket's path has no use for it.
+  const adoption = await readAdoption(dataDir);
+  const admission = await readAdmission(merged, adoption !== undefined);
+  const isOpen = admission === undefined || admission === "open";
   return {
     socket: socketPath({ data: dataDir, socket: merged.text("socket") }),
     mesh: {
-      name: merged.requiredText("name"),
+      name: isOpen ? merged.requiredText("name") : merged.text("name"), // A certificate says it otherwise.
       dataDir,
       listen: merged.texts("listen"),
       announce: merged.texts("announce"),
-      bootstrap: merged.texts("bootstrap"),
+      bootstrap: merged.texts("bootstrap") ?? bootstrapOf(adoption),
       mesh: merged.text("mesh"),
       cloud: merged.text("cloud"),
       tags: merged.textByName("tags"),
       admission,
     },
   };
+}
+
+/** A node that was adopted, or is given a certificate, is of a mesh of certificates. */
+async function readAdmission(fields: Fields, isAdopted: boolean): Promise<MeshInit["admission"]> {
+  const admission = fields.text("admission");
+  if (admission !== undefined && admission !== "open" && admission !== "certificate") {
+    throw new NodeError("USAGE", 'admission: must be "open" or "certificate"');
+  }
+  const file = fields.text("certificate");
+  if (file === undefined) return admission ?? (isAdopted ? "certificate" : undefined);
+  if (admission === "open") throw new NodeError("USAGE", "certificate: has no use where admission is open");
+  const certificate = await readFile(file, "utf8").catch((error: unknown) => {
+    throw new NodeError("USAGE", `certificate: cannot read ${file}: ${(error as Error).message}`);
+  });
+  return { certificate };
+}
+
+/** Where its adopter told the node to join. */
+function bootstrapOf(adoption: Adoption | undefined): readonly string[] | undefined {
+  if (adoption === undefined) return undefined;
+  return new Fields(adoption.configuration, "configuration of the adoption: ", "USAGE").texts("bootstrap");
 }
 
 /** The fields of a file; its relative paths start where the file is. */
@@ -81,7 +104,7 @@ async function readConfigFile(file: string): Promise<Readonly<Record<string, unk
   }
   const fields = new Fields(value, `config: ${file}: `, "USAGE").only(...FIELDS);
   const paths: Record<string, string> = {};
-  for (const name of ["data", "socket"]) {
+  for (const name of ["data", "socket", "certificate"]) {
     const path = fields.text(name);
     if (path !== undefined) paths[name] = resolve(dirname(file), path);
   }

@@ -2,6 +2,7 @@
 /** The command line: what can be said, and which exit code follows. */
 import { KlatschError } from "@klatsch/kit";
 import { Command, CommanderError, InvalidArgumentError } from "commander";
+import type * as keys from "./commands/keys.ts";
 import * as node from "./commands/node.ts";
 import * as queue from "./commands/queue.ts";
 import * as state from "./commands/state.ts";
@@ -28,7 +29,8 @@ function addUp(program: Command): void {
     .option("--bootstrap <address...>", "full addresses of nodes to join by")
     .option("--mesh <name>", "only nodes of the same mesh name meet")
     .option("--cloud <name>", "where this node is")
-    .option("--admission <rule>", '"open" is needed to listen beyond loopback')
+    .option("--admission <rule>", '"open", or "certificate"; one is needed to listen beyond loopback')
+    .option("--certificate <file>", "this node's certificate (default: what it was given when adopted)")
     .option("--socket <path>", "unix socket for commands (default: klatsch.sock in the data directory)")
     .option("--config <file>", "JSON with fields named like these flags, and tags; flags win")
     .action(async (flags: UpFlags) => {
@@ -36,6 +38,88 @@ function addUp(program: Command): void {
       const { up } = await import("./commands/up.ts");
       process.exitCode = await up(flags);
     });
+}
+
+/** Waits for an adopter, then runs as a member. */
+function addEnrol(program: Command): void {
+  program
+    .command("enrol")
+    .description("run a fresh node that waits to be adopted, and then is a member")
+    .requiredOption("--data <dir>", "directory of its identity and queues")
+    .requiredOption("--listen <address...>", "multiaddrs to listen on, then and later")
+    .option("--socket <path>", "unix socket for commands, once it is a member")
+    .action(async (flags: { data: string; listen: readonly string[]; socket?: string }) => {
+      const { waitForAdoption } = await import("./commands/keys.ts");
+      await waitForAdoption(flags);
+      const { up } = await import("./commands/up.ts");
+      process.exitCode = await up(flags);
+    });
+}
+
+type Args<Name extends keyof typeof keys> = Parameters<(typeof keys)[Name]>;
+
+/** A command about keys. They load the mesh; the others start faster without it. */
+function withKeys<Name extends keyof typeof keys>(name: Name): (...args: Args<Name>) => Promise<void> {
+  return async (...args) => {
+    const commands = await import("./commands/keys.ts");
+    await (commands[name] as (...args: Args<Name>) => Promise<void>)(...args);
+  };
+}
+
+function authorised(parent: Command, usage: string, description: string): Command {
+  return parent
+    .command(usage)
+    .description(description)
+    .requiredOption("--authority <dir>", "directory of the mesh's root key, or of an admin key");
+}
+
+function telling(command: Command): Command {
+  return command
+    .option("--data <dir>", "tell the node of this data directory; else the text is printed")
+    .option("--socket <path>", "its socket, if that is elsewhere");
+}
+
+function describing(command: Command): Command {
+  return command
+    .requiredOption("--name <name>", "what people call the node")
+    .option("--cloud <name>", "where the node is")
+    .option("--tag <key=value...>", "its tags")
+    .option("--capability <name...>", 'what it may do (default: "*", all but "ca")')
+    .option("--days <days>", "how long the certificate is valid (default: 90)", wholeNumber);
+}
+
+function addKeyCommands(program: Command): void {
+  const mesh = program.command("mesh").description("make a mesh of certificates, and look after its keys");
+  authorised(mesh, "create", "make a new mesh: its root key").action(withKeys("createRoot"));
+  authorised(mesh, "delegate <directory>", "make or prolong an admin key")
+    .option("--days <days>", "how long it may issue (default: 365)", wholeNumber)
+    .action(withKeys("delegate"));
+  telling(authorised(mesh, "rotate", "let the next root key take over"))
+    .option("--overlap-days <days>", "how long the old one still counts (default: 30)", wholeNumber)
+    .action(withKeys("rotate"));
+  asking(mesh, "publish", "tell a node a revocation or rotation, from standard input").action(
+    withKeys("publish"),
+  );
+  const cert = program.command("cert").description("certificates of nodes");
+  cert
+    .command("peer")
+    .description("the peer id of a node, whose key is made if there is none")
+    .requiredOption("--data <dir>", "data directory of the node")
+    .action(withKeys("peerId"));
+  describing(authorised(cert, "issue", "print a certificate for a node"))
+    .requiredOption("--peer <id>", "its peer id")
+    .action(withKeys("issue"));
+  cert
+    .command("show <file>")
+    .description("what a certificate says")
+    .option("--json", "as JSON")
+    .action(withKeys("show"));
+  telling(
+    authorised(cert, "revoke <subject>", "end a key (peer id) or a certificate (serial), for ever"),
+  ).action(withKeys("revoke"));
+  describing(authorised(program, "adopt <address> <code>", "make a waiting node a member"))
+    .option("--bootstrap <address...>", "full addresses by which it joins")
+    .action(withKeys("adopt"));
 }
 
 /** A command for a running node. */
@@ -114,6 +198,8 @@ function createProgram(): Command {
     .showHelpAfterError('("klatsch help" tells more)')
     .addHelpText("after", "\nexit codes: 0 done, 1 failed, 2 a command line or configuration that cannot be");
   addUp(program);
+  addEnrol(program);
+  addKeyCommands(program);
   addNodeCommands(program);
   addQueueCommands(program);
   addStateCommands(program);

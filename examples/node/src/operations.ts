@@ -49,6 +49,10 @@ export function createOperations({ mesh, queues, stop }: OperationsInit): Operat
     },
     ...queueOperations(queues),
     ...stateOperations(mesh),
+    "admission.publish": async (args) => {
+      await mesh.admission.publish(args.only("text").requiredText("text"));
+      return {};
+    },
     stats: async (args) => {
       args.only();
       const uptimeMs = Math.round(process.uptime() * 1_000);

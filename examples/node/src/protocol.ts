@@ -123,6 +123,8 @@ export interface Contract {
   };
   /** Each change is an event; answered only when it ends. */
   "state.watch": { args: { readonly prefix?: string | undefined } & SharedArgs; result: None };
+  /** The text of a revocation or rotation, for all members. */
+  "admission.publish": { args: { readonly text: string }; result: None };
   stats: { args: None; result: NodeStats };
   /** In the text format of Prometheus. */
   metrics: { args: None; result: { readonly text: string } };

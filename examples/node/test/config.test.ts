@@ -21,7 +21,8 @@ describe("readConfig", () => {
   it.each([
     [{ data: "x" }, "name: is required"],
     [{ name: "a" }, "data: is required"],
-    [{ name: "a", data: "x", admission: "closed" }, 'admission: must be "open"'],
+    [{ name: "a", data: "x", admission: "closed" }, 'admission: must be "open" or "certificate"'],
+    [{ name: "a", data: "x", certificate: "/nowhere" }, "certificate: cannot read /nowhere"],
     [{ name: "a", data: "x".repeat(200) }, "socket: "],
     [{ name: "a", data: "x", config: "/nowhere.json" }, "config: cannot read /nowhere.json"],
   ])("names the field that is wrong in %j", async (flags, message) => {

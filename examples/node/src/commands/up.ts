@@ -1,32 +1,14 @@
-import type { LogFields, Logger } from "@klatsch/kit";
 import { readConfig } from "../config.ts";
 import type { UpFlags } from "../config.ts";
 import { Daemon } from "../daemon.ts";
 import { changeLine } from "../format.ts";
+import { stderrLogger } from "../logger.ts";
 import { watchMembers } from "../operations.ts";
 
 /** Exit code of a process that was interrupted. */
 const INTERRUPTED = 130;
 /** npm passes on a Ctrl-C that the terminal has sent to this process as well; a person needs longer, in milliseconds. */
 const ECHO_MS = 1_000;
-
-/** What is worth a person's look goes to standard error. */
-function stderrLogger(): Logger {
-  const write = (level: string, message: string, fields?: LogFields): void => {
-    const more = fields === undefined ? "" : ` ${JSON.stringify(fields, errorsAsText)}`;
-    console.error(`${level}: ${message}${more}`);
-  };
-  return {
-    debug: () => undefined,
-    info: () => undefined,
-    warn: (message, fields) => write("warning", message, fields),
-    error: (message, fields) => write("error", message, fields),
-  };
-}
-
-function errorsAsText(_key: string, value: unknown): unknown {
-  return value instanceof Error ? value.message : value;
-}
 
 /** Runs a node until it is told to stop. Resolves with the exit code. */
 export async function up(flags: UpFlags): Promise<number> {

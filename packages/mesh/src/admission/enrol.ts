@@ -73,7 +73,7 @@ export interface Enrolment extends AsyncDisposable {
  */
 export async function startEnrolment(init: EnrolmentInit): Promise<Enrolment> {
   const { privateKey, peerId } = await loadIdentity(init.dataDir);
-  const adoption = await readAdoption(init.dataDir);
+  const adoption = await readRecord(init.dataDir);
   if (adoption === undefined && (await readIfPresent(join(init.dataDir, CERTIFICATE_FILE))) !== undefined)
     throw new MeshError(
       "ALREADY_ADOPTED",
@@ -277,8 +277,16 @@ class EnrolmentServer implements Enrolment {
   }
 }
 
-/** The adoption recorded in a node's directory. @throws MeshError `CERTIFICATE_INVALID`. */
-async function readAdoption(dataDir: string): Promise<AdoptionRecord | undefined> {
+/**
+ * What the node in `dataDir` was given when it was adopted; `undefined` if it never was.
+ * @throws MeshError `CERTIFICATE_INVALID`.
+ */
+export async function readAdoption(dataDir: string): Promise<Adoption | undefined> {
+  const record = await readRecord(dataDir);
+  return record === undefined ? undefined : adoptionOf(record);
+}
+
+async function readRecord(dataDir: string): Promise<AdoptionRecord | undefined> {
   const file = join(dataDir, ADOPTION_FILE);
   const bytes = await readIfPresent(file);
   const adoption = bytes === undefined ? undefined : decodeAdoption(bytes);
