@@ -27,6 +27,8 @@ import { Renewals } from "./renewals.ts";
 const ADMITTED_MAX = 8_192;
 /** Certificates are looked at again after this long at the latest: a wall clock may be set, in milliseconds. */
 const REVIEW_MS_MAX: number = 60 * 60 * 1_000;
+/** How long links go on after a rotation, so that it can be told over them, in milliseconds. */
+const ROTATION_TOLD_MS = 1_000;
 const NOTHING: Notices = { rotations: [], revocations: [] };
 
 export interface CertificatesInit {
@@ -47,6 +49,7 @@ export class CertificateAdmission implements AdmissionControl {
   readonly #admitted = new Map<string, Admitted>();
   readonly #renewals: Renewals;
   #timer: NodeJS.Timeout | undefined;
+  #rotating: NodeJS.Timeout | undefined;
   #stopped = false;
 
   constructor(init: CertificatesInit) {
@@ -96,12 +99,13 @@ export class CertificateAdmission implements AdmissionControl {
   }
 
   start(): void {
-    this.#review();
+    setImmediate(() => this.#review()); // Later: nobody can be listening to events yet.
   }
 
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);
+    clearTimeout(this.#rotating);
   }
 
   isAdmitted(peer: string): boolean {
@@ -269,13 +273,20 @@ export class CertificateAdmission implements AdmissionControl {
 
   async #spread({ fresh, revoked }: LearntNotices, from: string | undefined): Promise<void> {
     if (fresh.rotations.length + fresh.revocations.length === 0) return;
-    this.#review();
+    if (fresh.rotations.length === 0) this.#review();
+    else this.#reviewRotated();
     for (const { subject } of revoked) this.#init.ports.revoked(subject);
     for (const peer of this.#init.ports.linked()) {
       if (peer === from) continue;
       for (const notices of cutNotices(fresh)) this.#send(peer, { type: "notices", notices });
     }
     await this.#init.memberTrust.save();
+  }
+
+  /** Once the others have been told: a rotation may end the very links over which they are. */
+  #reviewRotated(): void {
+    clearTimeout(this.#rotating);
+    this.#rotating = setTimeout(() => this.#review(), ROTATION_TOLD_MS);
   }
 
   /** A peer showed rotations we did not know. */

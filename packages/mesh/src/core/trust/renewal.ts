@@ -3,7 +3,7 @@ import type { Validity } from "./statements.ts";
 
 const DAY_MS: number = 24 * 60 * 60 * 1_000;
 /** Days before the end at which an event tells, most first. */
-const WARNING_DAYS: readonly number[] = [30, 7, 1];
+const WARNING_DAYS: readonly number[] = [30, 7, 1, 0];
 /** A renewal is asked for from this part of a certificate's life on, give or take a tenth: not all at once. */
 const RENEW_PART: number = 2 / 3;
 const RENEW_JITTER = 0.1;
