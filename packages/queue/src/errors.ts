@@ -6,6 +6,11 @@ import type { KlatschErrorInit } from "@klatsch/kit";
  * - `INVALID_OPTIONS`: an option or argument is missing or wrong; the message names the field.
  * - `QUEUE_CONFLICT`: the queue exists with other options; the message names the difference.
  * - `QUEUE_NOT_FOUND`: no queue of that name is known here.
+ * - `EXCHANGE_NOT_FOUND`: no exchange of that name is known here.
+ * - `EXCHANGE_CONFLICT`: the exchange exists with another kind or alternate.
+ * - `UNROUTABLE`: no queue is bound for the message, not even by an alternate; nothing was enqueued.
+ * - `PUBLISH_INCOMPLETE`: not all queues confirmed; `published` says which, and publishing again with it is safe.
+ * - `NOT_DRAINED`: messages are left after the time that `drain` may take.
  * - `MESSAGE_TOO_LARGE`: the body exceeds the limit, which the message names.
  * - `QUORUM_UNAVAILABLE`: too few replicas could be reached until the deadline; nothing was enqueued.
  * - `INDETERMINATE`: no quorum answered in time, but the message may exist: `resolve(id)` tells.
@@ -23,6 +28,11 @@ export type QueueErrorCode =
   | "INVALID_OPTIONS"
   | "QUEUE_CONFLICT"
   | "QUEUE_NOT_FOUND"
+  | "EXCHANGE_NOT_FOUND"
+  | "EXCHANGE_CONFLICT"
+  | "UNROUTABLE"
+  | "PUBLISH_INCOMPLETE"
+  | "NOT_DRAINED"
   | "MESSAGE_TOO_LARGE"
   | "QUORUM_UNAVAILABLE"
   | "INDETERMINATE"
@@ -36,7 +46,12 @@ export type QueueErrorCode =
   | "FAILED"
   | "STOPPED";
 
-const RETRYABLE: ReadonlySet<QueueErrorCode> = new Set(["QUORUM_UNAVAILABLE", "OVERLOADED", "STORE_LOCKED"]);
+const RETRYABLE: ReadonlySet<QueueErrorCode> = new Set([
+  "QUORUM_UNAVAILABLE",
+  "OVERLOADED",
+  "PUBLISH_INCOMPLETE",
+  "STORE_LOCKED",
+]);
 
 /** Thrown by the public calls of this package. Branch on `code`; `message` is for people. */
 export class QueueError extends KlatschError {
@@ -48,7 +63,9 @@ export class QueueError extends KlatschError {
   constructor(
     code: QueueErrorCode,
     message: string,
-    init?: Omit<KlatschErrorInit, "code" | "retryable"> & { readonly id?: string | undefined },
+    init?: Omit<KlatschErrorInit, "code" | "retryable"> & {
+      readonly id?: string | undefined;
+    },
   ) {
     super(message, { ...init, code, retryable: RETRYABLE.has(code) });
     this.id = init?.id;

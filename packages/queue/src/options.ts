@@ -1,17 +1,22 @@
 import { z } from "zod";
 
 import { HEADER_BYTES_MAX, PRIORITY_MAX, REASON_MAX } from "./codec/value.ts";
+import type { Binding, ExchangeKind } from "./core/exchange.ts";
 import { MANAGE_ITEMS_MAX } from "./core/manage.ts";
 import { parseMessageId } from "./core/message-id.ts";
 import type { ManageScope, RetryPolicy } from "./core/types.ts";
 import { QueueError } from "./errors.ts";
 import type {
+  BindOptions,
   BrowseOptions,
   ChangeOptions,
   ConsumeOptions,
+  ElectOptions,
   EnqueueItem,
   EnqueueOptions,
+  ExchangeInit,
   MessageHeaders,
+  MessagesOptions,
   NackOptions,
   QueueInit,
   QueuesInit,
@@ -29,6 +34,7 @@ export interface QueueOptions {
   readonly leaseMs: number;
   readonly maxDeliveries: number;
   readonly retry?: RetryPolicy | undefined;
+  readonly exclusive: boolean;
 }
 
 const durationMs = z.int().max(DURATION_MS_MAX);
@@ -60,6 +66,7 @@ const queueSchema: z.ZodType<QueueOptions, QueueInit> = z.strictObject({
   leaseMs: durationMs.min(1_000).default(30_000),
   maxDeliveries: z.int().min(1).max(1_000_000).default(20),
   retry: retrySchema.optional(),
+  exclusive: z.boolean().default(false),
 });
 
 const nameSchema = z
@@ -115,9 +122,41 @@ const changeSchema = z.strictObject({
   limit: z.int().min(1).default(Number.MAX_SAFE_INTEGER),
   timeoutMs: durationMs.min(1).default(60_000),
 });
+const HEADER_BINDINGS_MAX = 16;
+const KEY_LENGTH_MAX = 255;
+const keySchema = z.string().max(KEY_LENGTH_MAX);
+const exchangeNameSchema = z
+  .string()
+  .regex(/^[A-Za-z0-9._-]{1,64}$/, "1 to 64 characters of A-Z a-z 0-9 . _ -");
+const exchangeSchema = z.strictObject({
+  kind: z.enum(["direct", "topic", "fanout", "headers", "hash"]).default("direct"),
+  alternate: exchangeNameSchema.optional(),
+});
+const bindSchema = z.strictObject({
+  key: keySchema.default(""),
+  headers: headersSchema
+    .refine((headers) => Object.keys(headers).length <= HEADER_BINDINGS_MAX, `at most ${HEADER_BINDINGS_MAX}`)
+    .default({}),
+  match: z.enum(["all", "any"]).default("all"),
+});
 const itemSchema = z.strictObject({ ...messageFields, body: z.custom<Uint8Array>() });
 const PLAIN: MessageOptions = { headers: undefined, priority: 0, delayMs: 0, ttlMs: undefined };
-const consumeSchema = z.strictObject({ prefetch: z.int().min(1).max(4_096).default(64) });
+const PREFETCH_MAX = 4_096;
+const RATE_MAX = 1_000_000;
+const prefetchSchema = z.int().min(1).max(PREFETCH_MAX);
+const consumeSchema = z.strictObject({
+  prefetch: prefetchSchema.default(64),
+  concurrency: prefetchSchema.optional(),
+  rate: z.number().positive().max(RATE_MAX).optional(),
+});
+const messagesSchema = z.strictObject({
+  prefetch: prefetchSchema.default(16),
+  signal: z.instanceof(AbortSignal).optional(),
+});
+const electSchema = z.strictObject({
+  leaseMs: durationMs.min(1_000).default(10_000),
+  signal: z.instanceof(AbortSignal).optional(),
+});
 
 /** Throws `INVALID_OPTIONS` with the path of the first field that is wrong. */
 function parse<Out>(schema: z.ZodType<Out>, value: unknown, what: string): Out {
@@ -175,6 +214,27 @@ export function parseId(id: string): { readonly lane: string; readonly seq: numb
   return parsed;
 }
 
+export function parseExchangeName(name: string): string {
+  return parse(exchangeNameSchema, name, "name");
+}
+
+export function parseExchange(init: ExchangeInit | undefined): {
+  readonly kind: ExchangeKind;
+  readonly alternate: string | undefined;
+} {
+  const { kind, alternate } = parse(exchangeSchema, init ?? {}, "options");
+  return { kind, alternate };
+}
+
+export function parseBinding(queue: string, options: BindOptions | undefined): Binding {
+  const { key, headers, match } = parse(bindSchema, options ?? {}, "options");
+  return { queue: parseName(queue), key, headers, match };
+}
+
+export function parseKey(key: string | undefined): string {
+  return parse(keySchema, key ?? "", "options.key");
+}
+
 /** A checked time-out, in milliseconds. */
 export function parseTimeout(options: { readonly timeoutMs?: number | undefined } | undefined): number {
   return options === undefined ? TIMEOUT_MS : parse(timeoutSchema, options, "options").timeoutMs;
@@ -200,8 +260,29 @@ export function parseItems(
   });
 }
 
-export function parsePrefetch(options: ConsumeOptions | undefined): number {
-  return parse(consumeSchema, options ?? {}, "options").prefetch;
+export function parseConsume(options: ConsumeOptions | undefined): {
+  readonly prefetch: number;
+  readonly concurrency: number;
+  readonly rate: number | undefined;
+} {
+  const { prefetch, concurrency = prefetch, rate } = parse(consumeSchema, options ?? {}, "options");
+  return { prefetch, concurrency, rate };
+}
+
+export function parseMessages(options: MessagesOptions | undefined): {
+  readonly prefetch: number;
+  readonly signal: AbortSignal | undefined;
+} {
+  const { prefetch, signal } = parse(messagesSchema, options ?? {}, "options");
+  return { prefetch, signal };
+}
+
+export function parseElect(options: ElectOptions | undefined): {
+  readonly leaseMs: number;
+  readonly signal: AbortSignal | undefined;
+} {
+  const { leaseMs, signal } = parse(electSchema, options ?? {}, "options");
+  return { leaseMs, signal };
 }
 
 /** Throws `INVALID_OPTIONS` or `MESSAGE_TOO_LARGE`. */

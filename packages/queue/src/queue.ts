@@ -15,7 +15,11 @@ import { HandlerConsumer } from "./host/consumer.ts";
 import { Emitter } from "./host/emitter.ts";
 import { Engine } from "./host/engine.ts";
 import type { HostEffect } from "./host/engine.ts";
+import { elect, isElection } from "./host/elect.ts";
+import { ExclusiveConsumer } from "./host/exclusive.ts";
+import { ExchangeCalls } from "./host/exchange-calls.ts";
 import { makeContent } from "./host/content.ts";
+import { MessageStream } from "./host/messages.ts";
 import { HeldMessage } from "./host/message.ts";
 import type { SettleDone } from "./host/message.ts";
 import { Operations } from "./host/operate.ts";
@@ -23,12 +27,15 @@ import {
   checkBody,
   parseBrowse,
   parseChange,
+  parseConsume,
+  parseElect,
   parseEnqueue,
+  parseExchangeName,
   parseId,
   parseInit,
   parseItems,
+  parseMessages,
   parseName,
-  parsePrefetch,
   parseQueue,
   parseTimeout,
   TIMEOUT_MS,
@@ -41,12 +48,18 @@ import type {
   Consumer,
   ConsumerInfo,
   DeadLetters,
+  ElectOptions,
   EnqueueItem,
   EnqueueOptions,
   EnqueueOutcome,
+  Exchange,
+  ExchangeInit,
   Handler,
   Inspection,
+  Leadership,
   Message,
+  Messages,
+  MessagesOptions,
   Queue,
   QueueDescription,
   QueueInit,
@@ -58,6 +71,13 @@ import type {
   TakeOptions,
 } from "./types.ts";
 
+/** Shared entries that say that a queue is paused. */
+const PAUSED = "queue/paused/";
+/** How often `drain` looks, and how long by default, in milliseconds. */
+const LOOK_MS = 200;
+const DRAIN_MS = 60_000;
+/** How long an active consumer whose node vanished is waited for, in milliseconds. */
+const ELECT_MS = 10_000;
 /** Consumers of one node, `take` included. */
 const CONSUMERS_MAX = 65_536;
 
@@ -91,6 +111,9 @@ class QueuesService implements Queues {
     enter: (input) => this.#running.enter(input),
     request: () => this.#request(),
   });
+  readonly #mesh: QueuesInit["mesh"];
+  readonly #exchanges: ExchangeCalls;
+  readonly #exclusive = new Set<ExclusiveConsumer>();
   readonly #counts = {
     enqueued: 0,
     delivered: 0,
@@ -105,14 +128,23 @@ class QueuesService implements Queues {
   #failure: Error | undefined;
   #stopping: Promise<void> | undefined;
   #lastRequest = 0;
+  #unwatch: (() => void) | undefined;
 
-  private constructor(logger: Logger) {
+  private constructor(mesh: QueuesInit["mesh"], logger: Logger) {
+    this.#mesh = mesh;
     this.#logger = logger;
+    this.#exchanges = new ExchangeCalls(mesh, {
+      enqueue: (queue, body, message, timeoutMs) =>
+        new Promise((resolve, reject) => {
+          this.#enter(this.#known(queue).queue, body, message, timeoutMs, { resolve, reject });
+        }),
+      resolve: (id, timeoutMs) => this.resolve(id, { timeoutMs }),
+    });
     this.#emitter = new Emitter(logger);
   }
 
   static async start(mesh: QueuesInit["mesh"], dataDir: string, logger: Logger): Promise<QueuesService> {
-    const service = new QueuesService(logger);
+    const service = new QueuesService(mesh, logger);
     service.#engine = await Engine.start(mesh, dataDir, logger, {
       onEffect: (effect) => service.#onEffect(effect),
       onQuarantined: (path, reason) => service.#onQuarantined(path, reason),
@@ -124,7 +156,17 @@ class QueuesService implements Queues {
     });
     for (const definition of service.#engine.core.members.definitions()) service.#define(definition);
     if (service.#state === "starting") service.#state = "running";
+    service.#watchPauses();
     return service;
+  }
+
+  #watchPauses(): void {
+    const { shared } = this.#mesh.state;
+    const tell = (key: string, value: unknown): void => {
+      this.#engine?.enter({ type: "pause", queue: key.slice(PAUSED.length), paused: value === true });
+    };
+    for (const { key, value } of shared.entries({ prefix: PAUSED })) tell(key, value);
+    this.#unwatch = shared.watch({ prefix: PAUSED }, ({ key, value }) => tell(key, value));
   }
 
   on<Name extends keyof QueuesEvents>(
@@ -137,6 +179,10 @@ class QueuesService implements Queues {
   #onQuarantined(path: string, reason: string): void {
     // At start nobody can listen yet: told once the caller had its turn.
     setImmediate(() => this.#emitter.emit("store:quarantined", { path, reason }));
+  }
+
+  #assertRunning(): void {
+    void this.#running;
   }
 
   /** The engine, while this service may be used. */
@@ -155,8 +201,8 @@ class QueuesService implements Queues {
   // Queues.
 
   async declare(name: string, init?: QueueInit): Promise<Queue> {
-    const engine = this.#running;
     const options = parseQueue(init);
+    this.#assertRunning();
     const known = this.#names.get(parseName(name));
     if (known !== undefined) {
       const difference = differenceOf(known, options);
@@ -168,13 +214,16 @@ class QueuesService implements Queues {
     if (this.#names.size >= DEFINITIONS_MAX) {
       throw new QueueError("LIMIT_REACHED", `this node knows ${DEFINITIONS_MAX} queues already`);
     }
-    const { replicas, leaseMs, maxDeliveries, retry } = options;
-    const plain = { name, replicas, leaseMs, maxDeliveries };
-    const agreed = retry === undefined ? plain : { ...plain, retry };
+    const { replicas, leaseMs, maxDeliveries, retry, exclusive } = options;
+    const more = { ...(retry === undefined ? {} : { retry }), ...(exclusive ? { exclusive } : {}) };
+    return this.#handle(this.#agree({ name, replicas, leaseMs, maxDeliveries, ...more }));
+  }
+
+  #agree(agreed: Omit<Definition, "queue">): Definition {
     const definition = { queue: queueIdOf(agreed), ...agreed };
     this.#define(definition);
-    engine.enter({ type: "declare", definition });
-    return this.#handle(definition);
+    this.#running.enter({ type: "declare", definition });
+    return definition;
   }
 
   #define(definition: Definition): void {
@@ -187,6 +236,7 @@ class QueuesService implements Queues {
 
   #handle(definition: Definition): Queue {
     const { name, replicas, leaseMs, maxDeliveries, queue } = definition;
+    const isPaused = (): boolean => this.#mesh.state.shared.get(PAUSED + queue) === true;
     const depthOf = (): number => this.#engine?.core.lanes.dispatch.depth(queue) ?? 0;
     return {
       name,
@@ -198,8 +248,21 @@ class QueuesService implements Queues {
       },
       enqueue: (body, options) => this.#enqueue(queue, body, options),
       enqueueMany: (items, options) => this.#enqueueMany(queue, items, options),
-      consume: (handler, options) => this.#consume(queue, handler, options),
-      take: (options) => this.#take(queue, options),
+      consume: (handler, options) =>
+        definition.exclusive === true
+          ? this.#consumeAlone(definition, handler, options)
+          : this.#consume(queue, handler, options),
+      take: (options) => {
+        if (definition.exclusive !== true) return this.#take(queue, options);
+        return Promise.reject(new QueueError("INVALID_OPTIONS", `${name} is exclusive: consume it`));
+      },
+      messages: (options) => this.#messages(definition, options),
+      get isPaused() {
+        return isPaused();
+      },
+      pause: async () => await this.#mesh.state.shared.set(PAUSED + queue, true),
+      resume: async () => void (await this.#mesh.state.shared.delete(PAUSED + queue)),
+      drain: (options) => this.#drain(queue, name, options),
       dead: this.#deadOf(definition),
       counts: (options) => this.#operations.counts(queue, parseTimeout(options)),
       browse: async (options) => {
@@ -251,10 +314,30 @@ class QueuesService implements Queues {
   }
 
   list(): readonly QueueDescription[] {
-    const described = [...this.#names.values()].map(({ name, replicas, leaseMs, maxDeliveries, retry }) => {
-      return { name, replicas, leaseMs, maxDeliveries, retry };
+    const known = [...this.#names.values()].filter(({ name }) => !isElection(name));
+    const described = known.map(({ name, replicas, leaseMs, maxDeliveries, retry, exclusive, queue }) => {
+      const isPaused = this.#mesh.state.shared.get(PAUSED + queue) === true;
+      return { name, replicas, leaseMs, maxDeliveries, retry, exclusive: exclusive === true, isPaused };
     });
     return described.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  // Exchanges.
+
+  async declareExchange(name: string, init?: ExchangeInit): Promise<Exchange> {
+    return await this.#exchanges.declare(name, init);
+  }
+
+  exchange(name: string): Exchange {
+    return this.#exchanges.open(name);
+  }
+
+  exchanges(): readonly string[] {
+    return this.#exchanges.names();
+  }
+
+  async deleteExchange(name: string): Promise<void> {
+    await this.#exchanges.delete(name);
   }
 
   async consumers(name: string): Promise<readonly ConsumerInfo[]> {
@@ -340,12 +423,12 @@ class QueuesService implements Queues {
 
   #consume(queue: string, handler: Handler, options: ConsumeOptions | undefined): Consumer {
     const engine = this.#running;
-    const prefetch = parsePrefetch(options);
+    const { prefetch, ...pace } = parseConsume(options);
     if (typeof handler !== "function") {
       throw new QueueError("INVALID_OPTIONS", "handler: must be a function");
     }
     const session = this.#newSession((message) => consumer.deliver(message));
-    const consumer: HandlerConsumer = new HandlerConsumer(session, handler, () => {
+    const consumer: HandlerConsumer = new HandlerConsumer(session, handler, pace, () => {
       engine.enter({ type: "endConsumer", session });
       this.#consumers.delete(consumer);
       this.#sinks.delete(session);
@@ -353,6 +436,74 @@ class QueuesService implements Queues {
     this.#consumers.add(consumer);
     engine.enter({ type: "consume", session, queue, prefetch });
     return consumer;
+  }
+
+  /** As active consumer while it is elected, and waiting for that while it is not. */
+  #consumeAlone({ queue }: Definition, handler: Handler, options: ConsumeOptions | undefined): Consumer {
+    parseConsume(options);
+    const consumer = new ExclusiveConsumer({
+      consume: () => this.#consume(queue, handler, options),
+      elect: (signal) => this.#elect(`exclusive.${queue.slice(0, 32)}`, ELECT_MS, signal),
+      onEnd: () => this.#exclusive.delete(consumer),
+    });
+    this.#exclusive.add(consumer);
+    return consumer;
+  }
+
+  #messages({ queue, exclusive, name }: Definition, options: MessagesOptions | undefined): Messages {
+    const engine = this.#running;
+    if (exclusive === true) throw new QueueError("INVALID_OPTIONS", `${name} is exclusive: consume it`);
+    const { prefetch, signal } = parseMessages(options);
+    signal?.throwIfAborted();
+    const onAbort = (): void => {
+      stream.fail(signal?.reason instanceof Error ? signal.reason : new Error("aborted"));
+    };
+    const session = this.#newSession((message) => stream.deliver(message));
+    const stream: MessageStream = new MessageStream(() => {
+      this.#sinks.delete(session);
+      this.#takers.delete(session);
+      signal?.removeEventListener("abort", onAbort);
+      engine.enter({ type: "endConsumer", session });
+    });
+    this.#takers.set(session, (error) => stream.fail(error));
+    signal?.addEventListener("abort", onAbort, { once: true });
+    engine.enter({ type: "consume", session, queue, prefetch });
+    return stream;
+  }
+
+  async #drain(
+    queue: string,
+    name: string,
+    options: { readonly timeoutMs?: number | undefined } | undefined,
+  ): Promise<void> {
+    const timeoutMs = parseTimeout(options ?? { timeoutMs: DRAIN_MS });
+    const endMs = systemClock.now().monoMs + timeoutMs;
+    for (;;) {
+      const leftMs = Math.max(1, endMs - systemClock.now().monoMs);
+      const { ready, delayed, leased, missing } = await this.#operations.counts(queue, leftMs);
+      if (ready + delayed + leased === 0 && missing.length === 0) return;
+      if (systemClock.now().monoMs >= endMs) {
+        const text = `${name} has ${ready} ready, ${delayed} delayed and ${leased} held messages`;
+        throw new QueueError("NOT_DRAINED", text);
+      }
+      await new Promise((resolve) => setTimeout(resolve, Math.min(LOOK_MS, leftMs)));
+    }
+  }
+
+  // Elections.
+
+  async elect(name: string, options?: ElectOptions): Promise<Leadership> {
+    const { leaseMs, signal } = parseElect(options);
+    return await this.#elect(parseExchangeName(name), leaseMs, signal);
+  }
+
+  #elect(name: string, leaseMs: number, signal: AbortSignal | undefined): Promise<Leadership> {
+    const declare = (queue: string, lease: number): Queue => {
+      const known = this.#names.get(queue);
+      const fixed = { name: queue, replicas: 3, leaseMs: lease, maxDeliveries: Number.MAX_SAFE_INTEGER };
+      return this.#handle(known ?? this.#agree(fixed));
+    };
+    return elect({ shared: this.#mesh.state.shared, declare }, name, leaseMs, signal);
   }
 
   async #take(queue: string, options: TakeOptions | undefined): Promise<Message> {
@@ -512,6 +663,8 @@ class QueuesService implements Queues {
     for (const { reject } of enqueues) reject(new QueueError(code, text, { outcome: "unknown" }));
     for (const done of verdicts) done(code);
     for (const done of resolves) done(undefined);
+    this.#exchanges.stop();
+    this.#unwatch?.();
     this.#operations.end();
     for (const fail of [...this.#takers.values()]) fail(new QueueError(code, text));
     for (const message of this.#held.values()) message.lose();
@@ -526,6 +679,7 @@ class QueuesService implements Queues {
   async #stop(): Promise<void> {
     if (this.#state === "failed") return;
     this.#state = "stopping";
+    await Promise.all([...this.#exclusive].map((consumer) => consumer.stop()));
     await Promise.all([...this.#consumers].map((consumer) => consumer.stop()));
     const left = [...this.#held.values()].filter((message) => !message.isSettled);
     await Promise.all(
@@ -542,8 +696,8 @@ class QueuesService implements Queues {
 }
 
 function differenceOf(known: Definition, options: QueueOptions): string | undefined {
-  for (const field of ["replicas", "leaseMs", "maxDeliveries", "retry"] as const) {
-    const here = JSON.stringify(known[field]);
+  for (const field of ["replicas", "leaseMs", "maxDeliveries", "retry", "exclusive"] as const) {
+    const here = JSON.stringify(field === "exclusive" ? known.exclusive === true : known[field]);
     const wanted = JSON.stringify(options[field]);
     if (here !== wanted) return `${field} ${here}, not ${wanted}`;
   }

@@ -1,11 +1,15 @@
 import type { Logger } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 
+import type { Binding, ExchangeKind } from "./core/exchange.ts";
 import type { Failure, Resolution } from "./core/types.ts";
 import type { QueueError } from "./errors.ts";
 
 /** What `resolve` says: it exists; it never did; not decided yet; too long ago, or not known here. */
 export type { Resolution };
+
+/** A queue bound to an exchange, and the kinds of those. */
+export type { Binding, ExchangeKind };
 
 /** A delivery that failed: the newest 8 of a message make its history. */
 export type { Failure };
@@ -155,6 +159,11 @@ export interface QueueInit {
   readonly maxDeliveries?: number | undefined;
   /** How long a message waits after a nack or a handler that threw. Default: exponential, 100 ms to 30 s. */
   readonly retry?: RetryOptions | undefined;
+  /**
+   * One active consumer in the whole mesh at a time: the others wait until it stops, or its node is gone. Default `false`.
+   * Such a queue is consumed by `consume` only.
+   */
+  readonly exclusive?: boolean | undefined;
 }
 
 /** Names and values of a message: at most 64, names of 128 characters, 16 KiB in all. */
@@ -192,6 +201,22 @@ export type EnqueueOutcome =
 export interface ConsumeOptions {
   /** Messages in hand and on their way at most, 1 to 4,096. Default 64. Handlers run side by side up to it. */
   readonly prefetch?: number | undefined;
+  /** Handlers side by side at most, from 1. Default: the prefetch. */
+  readonly concurrency?: number | undefined;
+  /** Handlers begun in a second at most, above 0 to 1,000,000; after a pause a second's worth at once. Default: no limit. */
+  readonly rate?: number | undefined;
+}
+
+/** Options of `messages`. */
+export interface MessagesOptions extends TakeOptions {
+  /** As of `consume`. Default 16. */
+  readonly prefetch?: number | undefined;
+}
+
+/** Messages for `for await`. Each is settled by whoever got it; leaving the loop gives back the others. */
+export interface Messages extends AsyncIterableIterator<Message, undefined>, AsyncDisposable {
+  return(): Promise<IteratorResult<Message, undefined>>;
+  [Symbol.asyncIterator](): this;
 }
 
 /** Options of `take`. */
@@ -296,7 +321,18 @@ export interface Queue {
   consume(handler: Handler, options?: ConsumeOptions): Consumer;
   /** Waits for one message, to be acknowledged by hand. */
   take(options?: TakeOptions): Promise<Message>;
+  /** Message after message, to be acknowledged by hand: `for await (const message of queue.messages())`. */
+  messages(options?: MessagesOptions): Messages;
   readonly dead: DeadLetters;
+  /** Nobody is handed a message on any node until `resume`; what is held stays held, and enqueues go on. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  readonly isPaused: boolean;
+  /**
+   * Waits until no message is left that is not dead.
+   * @throws {@link QueueError} `NOT_DRAINED` after `timeoutMs` (default 60,000).
+   */
+  drain(options?: { readonly timeoutMs?: number | undefined }): Promise<void>;
   /** How many messages there are, counted by the nodes that have them. */
   counts(options?: { readonly timeoutMs?: number | undefined }): Promise<QueueCounts>;
   /** Messages as they are now; `peek` with their bodies. Nobody's lease changes by it. */
@@ -308,6 +344,85 @@ export interface Queue {
   readonly depth: number;
 }
 
+/** Options of `declareExchange`. */
+export interface ExchangeInit {
+  /**
+   * `direct`: queues bound with the message's key. `topic`: with a pattern that fits it. `fanout`: all. `headers`: whose
+   * headers the message has. `hash`: one of all, the same for the same key while the bindings stay. Default `direct`.
+   */
+  readonly kind?: ExchangeKind | undefined;
+  /** The exchange that gets what finds no queue here. It may come to be later. */
+  readonly alternate?: string | undefined;
+}
+
+/** Options of `bind` and `unbind`. */
+export interface BindOptions {
+  /** `direct`: the routing key; `topic`: a pattern, words between dots, `*` one word, `#` any number. Default empty. */
+  readonly key?: string | undefined;
+  /** `headers`: at most 16. */
+  readonly headers?: MessageHeaders | undefined;
+  /** `headers`: default `all`. */
+  readonly match?: "all" | "any" | undefined;
+}
+
+/** Options of `publish`. */
+export interface PublishOptions extends EnqueueOptions {
+  /** Routing key, at most 255 characters. Default empty. */
+  readonly key?: string | undefined;
+  /** Of an attempt that was incomplete: only what is not confirmed is sent again. */
+  readonly retry?: Published | undefined;
+}
+
+/** What became of a message in one queue it was routed to. */
+export interface PublishOutcome {
+  readonly queue: string;
+  /** Of the message there; with an error, of one that may exist (`INDETERMINATE`). */
+  readonly id: string | undefined;
+  readonly error?: QueueError | undefined;
+}
+
+/** A message and the queues it went to. */
+export interface Published {
+  readonly publishId: string;
+  readonly outcomes: readonly PublishOutcome[];
+}
+
+/** An exchange, on this node: what is published is routed here, by bindings that all members share. */
+export interface Exchange {
+  readonly name: string;
+  readonly kind: ExchangeKind;
+  readonly alternate: string | undefined;
+  /** Resolves once it is on this node's disk; other nodes hear of it by gossip. Binding twice is binding once. */
+  bind(queue: string, options?: BindOptions): Promise<void>;
+  /** `false`: it was not bound so. */
+  unbind(queue: string, options?: BindOptions): Promise<boolean>;
+  bindings(): readonly Binding[];
+  /**
+   * Enqueues the message in every queue it is routed to; resolves once all have confirmed it. Each gets a message of
+   * its own.
+   * @throws {@link QueueError} `UNROUTABLE`; `PUBLISH_INCOMPLETE` (with `published`, for `retry`); `INVALID_OPTIONS`,
+   * `MESSAGE_TOO_LARGE`, `FAILED`, `STOPPED`.
+   */
+  publish(body: Uint8Array, options?: PublishOptions): Promise<Published>;
+}
+
+/** Options of `elect`. */
+export interface ElectOptions extends TakeOptions {
+  /** How long a leader that vanished is waited for, in milliseconds, from 1,000; the first candidate decides. Default 10,000. */
+  readonly leaseMs?: number | undefined;
+}
+
+/** This node leads, until it resigns or `signal` aborts. */
+export interface Leadership extends AsyncDisposable {
+  readonly name: string;
+  /** 24 hexadecimal digits that grow, as text, with each leader: whoever is acted upon refuses a smaller one. */
+  readonly token: string;
+  /** Aborts when the leadership is lost: before another node can have it, unless this process stood still. */
+  readonly signal: AbortSignal;
+  /** Gives it to whoever is next. May be called twice. */
+  resign(): Promise<void>;
+}
+
 /** A queue and its options. */
 export interface QueueDescription {
   readonly name: string;
@@ -315,6 +430,8 @@ export interface QueueDescription {
   readonly leaseMs: number;
   readonly maxDeliveries: number;
   readonly retry: Required<RetryOptions> | undefined;
+  readonly exclusive: boolean;
+  readonly isPaused: boolean;
 }
 
 /** Events of {@link Queues} and what their listeners get. */
@@ -369,6 +486,22 @@ export interface Queues extends AsyncDisposable {
    * @throws {@link QueueError} `QUEUE_NOT_FOUND`.
    */
   open(name: string): Queue;
+  /**
+   * Makes an exchange known to all members. Names: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+   * @throws {@link QueueError} `INVALID_OPTIONS`, `EXCHANGE_CONFLICT`; MeshError as `mesh.state.shared.set`.
+   */
+  declareExchange(name: string, options?: ExchangeInit): Promise<Exchange>;
+  /** @throws {@link QueueError} `EXCHANGE_NOT_FOUND`. */
+  exchange(name: string): Exchange;
+  /** Names of the exchanges known here. */
+  exchanges(): readonly string[];
+  /** Forgets an exchange with its bindings. */
+  deleteExchange(name: string): Promise<void>;
+  /**
+   * Waits to be the one leader of `name` (1 to 64 of `A-Z a-z 0-9 . _ -`) among all members that ask.
+   * @throws {@link QueueError} as `enqueue` and `take`; the reason of `signal`.
+   */
+  elect(name: string, options?: ElectOptions): Promise<Leadership>;
   stats(): QueuesStats;
   on<Name extends keyof QueuesEvents>(event: Name, listener: (event: QueuesEvents[Name]) => void): () => void;
   /** Releases what is held, closes the store; others take the lanes over. May be called twice. */

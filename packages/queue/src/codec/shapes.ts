@@ -130,7 +130,9 @@ function present<K extends string, V>(key: K, value: V | undefined): { [P in K]?
 export const definition = {
   write: (d: Definition): Wire => {
     const plain = [d.queue, d.name, d.replicas, d.leaseMs, d.maxDeliveries];
-    return d.retry === undefined ? plain : [...plain, retry.write(d.retry)];
+    if (d.retry === undefined && d.exclusive === undefined) return plain;
+    const written = d.retry === undefined ? null : retry.write(d.retry);
+    return d.exclusive === undefined ? [...plain, written] : [...plain, written, d.exclusive];
   },
   read: (fields: Fields): Definition => {
     const inner = fields.nested();
@@ -141,6 +143,10 @@ export const definition = {
       leaseMs: inner.uint(LEASE_MS_MAX),
       maxDeliveries: inner.uint(),
       ...present("retry", inner.optional(retry.read)),
+      ...present(
+        "exclusive",
+        inner.optional((f) => f.bool()),
+      ),
     };
   },
 };

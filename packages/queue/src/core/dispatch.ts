@@ -43,6 +43,8 @@ export class Dispatch {
   readonly #context: Context;
   readonly #host: DispatchHost;
   readonly #queues = new Map<QueueId, QueueSide>();
+  /** Queues whose messages nobody is handed for now. */
+  readonly #paused = new Set<QueueId>();
   #sweeping = false;
 
   constructor(context: Context, host: DispatchHost) {
@@ -75,7 +77,8 @@ export class Dispatch {
   /** For fusion: a consumer for a message that does not exist yet, if none waits before it. */
   claim(lane: LaneWriter): Holder | undefined {
     const side = this.#side(lane.descriptor.queue);
-    return side.ready.size > 0 ? undefined : this.#nominate(side, lane);
+    const waits = side.ready.size > 0 || this.#paused.has(side.queue);
+    return waits ? undefined : this.#nominate(side, lane);
   }
 
   add(lane: LaneWriter, register: Register): void {
@@ -85,7 +88,14 @@ export class Dispatch {
     this.#run(side);
   }
 
+  /** What is held stays held; what waits goes on waiting until the queue is resumed. */
+  pause(queue: QueueId, paused: boolean): void {
+    if (paused) this.#paused.add(queue);
+    else if (this.#paused.delete(queue)) this.wake([queue]);
+  }
+
   #run(side: QueueSide): void {
+    if (this.#paused.has(side.queue)) return;
     for (let next = side.ready.peek(); next !== undefined; next = side.ready.peek()) {
       const [lane, register] = next;
       if (isClaimable(lane, register, this.#context.now.wallMs, lane.descriptor.queue === side.queue)) {

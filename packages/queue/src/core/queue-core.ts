@@ -79,6 +79,7 @@ export type QueueInput =
       readonly seq: number;
       readonly deadlineMs: number;
     }
+  | { readonly type: "pause"; readonly queue: QueueId; readonly paused: boolean }
   | ({ readonly type: "manage" } & ManageRequest)
   | {
       readonly type: "fetch";
@@ -410,6 +411,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         return this.#resolve(input.lane, input.seq, input.deadlineMs, (resolution) => {
           this.#emit({ type: "resolved", requestId: input.requestId, resolution });
         });
+      case "pause":
+        return this.lanes.dispatch.pause(input.queue, input.paused);
       case "manage":
         return this.#manage.ask(input, (result) => {
           this.#emit({ type: "managed", requestId: input.requestId, result });

@@ -46,6 +46,8 @@ export interface Definition {
   readonly leaseMs: number;
   readonly maxDeliveries: number;
   readonly retry?: RetryPolicy | undefined;
+  /** Its consumers elect the one that is active. */
+  readonly exclusive?: boolean | undefined;
 }
 
 /** Who holds a lease. The session is never the same after a restart. */

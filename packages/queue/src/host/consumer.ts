@@ -2,10 +2,19 @@ import { FAILURE_REASON_MAX } from "../core/register.ts";
 import type { Consumer, ConsumerStats, Handler } from "../types.ts";
 import type { HeldMessage } from "./message.ts";
 
+/** How much of a consumer's work goes on at a time. */
+export interface Pace {
+  /** Handlers side by side at most. */
+  readonly concurrency: number;
+  /** Handlers begun in a second at most; without it as fast as they come. */
+  readonly rate: number | undefined;
+}
+
 /** Runs a handler for each delivery: returning acknowledges, throwing fails. */
 export class HandlerConsumer implements Consumer {
   readonly session: string;
   readonly #handler: Handler;
+  readonly #pace: Pace;
   readonly #end: () => void;
   readonly #stats: { -readonly [Key in keyof ConsumerStats]: number } = {
     delivered: 0,
@@ -14,14 +23,22 @@ export class HandlerConsumer implements Consumer {
     failed: 0,
     unconfirmed: 0,
   };
+  /** In hand and not begun; their leases are renewed like the others'. Bounded by the prefetch. */
+  readonly #waiting: HeldMessage[] = [];
   #running = 0;
   #ended = false;
+  #tokens: number;
+  #filledMs: number;
+  #timer: NodeJS.Timeout | undefined;
   readonly #idle: (() => void)[] = [];
 
-  constructor(session: string, handler: Handler, end: () => void) {
+  constructor(session: string, handler: Handler, pace: Pace, end: () => void) {
     this.session = session;
     this.#handler = handler;
+    this.#pace = pace;
     this.#end = end;
+    this.#tokens = 1;
+    this.#filledMs = performance.now();
   }
 
   get stats(): ConsumerStats {
@@ -29,10 +46,41 @@ export class HandlerConsumer implements Consumer {
   }
 
   deliver(message: HeldMessage): void {
-    this.#running += 1;
     this.#stats.delivered += 1;
     if (message.attempt > 1) this.#stats.redelivered += 1;
-    void this.#run(message);
+    if (this.#ended) return message.settle({ kind: "release" }, () => undefined);
+    this.#waiting.push(message);
+    this.#next();
+  }
+
+  #next(): void {
+    while (this.#running < this.#pace.concurrency && this.#waiting.length > 0 && this.#mayBegin()) {
+      const message = this.#waiting.shift();
+      if (message === undefined) return;
+      this.#running += 1;
+      void this.#run(message);
+    }
+  }
+
+  /** A bucket of one second's worth at most: after a pause there is a burst, never more than the rate allows. */
+  #mayBegin(): boolean {
+    const { rate } = this.#pace;
+    if (rate === undefined) return true;
+    const nowMs = performance.now();
+    this.#tokens = Math.min(Math.max(1, rate), this.#tokens + ((nowMs - this.#filledMs) * rate) / 1_000);
+    this.#filledMs = nowMs;
+    if (this.#tokens >= 1) {
+      this.#tokens -= 1;
+      return true;
+    }
+    this.#timer ??= setTimeout(
+      () => {
+        this.#timer = undefined;
+        this.#next();
+      },
+      Math.ceil(((1 - this.#tokens) * 1_000) / rate),
+    );
+    return false;
   }
 
   async #run(message: HeldMessage): Promise<void> {
@@ -57,13 +105,16 @@ export class HandlerConsumer implements Consumer {
 
   #done(): void {
     this.#running -= 1;
+    this.#next();
     if (this.#running === 0) for (const then of this.#idle.splice(0)) then();
   }
 
   async stop(): Promise<void> {
     if (!this.#ended) {
       this.#ended = true;
+      clearTimeout(this.#timer);
       this.#end();
+      for (const message of this.#waiting.splice(0)) message.settle({ kind: "release" }, () => undefined);
     }
     if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }

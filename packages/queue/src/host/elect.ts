@@ -1,0 +1,118 @@
+import { randomHex } from "@klatsch/kit/core";
+import { systemClock, systemRandom } from "@klatsch/kit";
+import type { Mesh } from "@klatsch/mesh";
+
+import type { Leadership, Message, Queue } from "../types.ts";
+
+/** So long gossip may take: a node that just came waits to hear of the term, and who begins one for others that did. */
+const SETTLE_MS = 500;
+const TERM_DIGITS = 12;
+const NONCE_DIGITS = 16;
+
+/** What an election needs of the node. */
+export interface ElectPort {
+  readonly shared: Mesh["state"]["shared"];
+  /** The queue of one term, known from here on. */
+  declare(name: string, leaseMs: number): Queue;
+}
+
+/** Name of the queue of one term: no application can declare it. */
+function queueOf(name: string, term: string): string {
+  return `~elect/${name}/${term}`;
+}
+
+export function isElection(queue: string): boolean {
+  return queue.startsWith("~");
+}
+
+/**
+ * A candidate of an election. It is a queue with one message: who holds it leads, its epochs are the fencing tokens,
+ * and what queues promise of a message's one holder is what elections promise of the leader. The message is made
+ * once a term; a term begins when nobody knows of one, and of two that begin at once all members agree on the later.
+ */
+export async function elect(
+  port: ElectPort,
+  name: string,
+  leaseMs: number,
+  signal: AbortSignal | undefined,
+): Promise<Leadership> {
+  const key = `queue/elect/${name}`;
+  for (;;) {
+    signal?.throwIfAborted();
+    const term = port.shared.get(key);
+    if (typeof term !== "string" || !/^[0-9a-f]{28}$/.test(term)) {
+      await beginTerm(port, name, key, leaseMs);
+      continue;
+    }
+    const won = await candidate(port, name, key, term, leaseMs, signal);
+    if (won !== undefined) return won;
+  }
+}
+
+async function beginTerm(port: ElectPort, name: string, key: string, leaseMs: number): Promise<void> {
+  const began = Math.floor(systemClock.now().wallMs).toString(16).padStart(TERM_DIGITS, "0");
+  const term = began + randomHex(systemRandom, NONCE_DIGITS);
+  await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+  if (port.shared.get(key) !== undefined) return;
+  // The message first: who hears of the term finds something to be elected by.
+  await port.declare(queueOf(name, term), leaseMs).enqueue(new Uint8Array(0));
+  if (port.shared.get(key) === undefined) await port.shared.set(key, term);
+  await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+}
+
+/** Waits to be elected in this term; `undefined` if another one took its place. */
+async function candidate(
+  port: ElectPort,
+  name: string,
+  key: string,
+  term: string,
+  leaseMs: number,
+  signal: AbortSignal | undefined,
+): Promise<Leadership | undefined> {
+  const over = new AbortController();
+  const unwatch = port.shared.watch({ key }, ({ value }) => {
+    if (value !== term) over.abort(new Error("the term is over"));
+  });
+  try {
+    const signals = signal === undefined ? [over.signal] : [over.signal, signal];
+    const message = await port
+      .declare(queueOf(name, term), leaseMs)
+      .take({ signal: AbortSignal.any(signals) });
+    if (!over.signal.aborted) return new Term(name, term, message, over.signal, unwatch);
+    await message.release();
+  } catch (error) {
+    if (!over.signal.aborted) throw error;
+  }
+  unwatch();
+  return undefined;
+}
+
+class Term implements Leadership {
+  readonly name: string;
+  readonly token: string;
+  readonly signal: AbortSignal;
+  readonly #message: Message;
+  readonly #unwatch: () => void;
+  #resigned: Promise<void> | undefined;
+
+  constructor(name: string, term: string, message: Message, over: AbortSignal, unwatch: () => void) {
+    this.name = name;
+    // Of a later term, or of a later epoch of the same one, the token is greater as text.
+    this.token = term.slice(0, TERM_DIGITS) + message.epoch.toString(16).padStart(TERM_DIGITS, "0");
+    this.signal = AbortSignal.any([message.signal, over]);
+    this.#message = message;
+    this.#unwatch = unwatch;
+    over.addEventListener("abort", () => void this.resign(), { once: true });
+  }
+
+  resign(): Promise<void> {
+    // A lease that is over by itself needs no release.
+    this.#resigned ??= this.#message.release().catch(() => undefined);
+    this.#unwatch();
+    return this.#resigned;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.resign();
+  }
+}

@@ -1,0 +1,92 @@
+import type { Mesh } from "@klatsch/mesh";
+
+import { QueueError } from "../errors.ts";
+import type { MessageOptions } from "../options.ts";
+import {
+  checkBody,
+  parseBinding,
+  parseEnqueue,
+  parseExchange,
+  parseExchangeName,
+  parseKey,
+} from "../options.ts";
+import { PublishError } from "../publish-error.ts";
+import type { Exchange, ExchangeInit, Published, PublishOptions, Resolution } from "../types.ts";
+import { Exchanges } from "./exchanges.ts";
+import { publishTo } from "./publish.ts";
+
+/** What publishing needs of the node's queues. */
+interface ExchangePort {
+  enqueue(
+    queue: string,
+    body: Uint8Array,
+    message: MessageOptions,
+    timeoutMs: number,
+  ): Promise<{ readonly id: string }>;
+  resolve(id: string, timeoutMs: number): Promise<Resolution>;
+}
+
+/** The public calls about exchanges. */
+export class ExchangeCalls {
+  readonly #exchanges: Exchanges;
+  readonly #port: ExchangePort;
+
+  constructor(mesh: Mesh, port: ExchangePort) {
+    this.#exchanges = new Exchanges(mesh);
+    this.#port = port;
+  }
+
+  stop(): void {
+    this.#exchanges.stop();
+  }
+
+  names(): readonly string[] {
+    return this.#exchanges.names();
+  }
+
+  async declare(name: string, init: ExchangeInit | undefined): Promise<Exchange> {
+    const wanted = parseExchange(init);
+    const known = this.#exchanges.get(parseExchangeName(name));
+    if (known !== undefined && (known.kind !== wanted.kind || known.alternate !== wanted.alternate)) {
+      const text = `exchange ${name} exists as ${known.kind} with the alternate ${known.alternate ?? "none"}`;
+      throw new QueueError("EXCHANGE_CONFLICT", text);
+    }
+    if (known === undefined) await this.#exchanges.declare(name, wanted);
+    return this.open(name);
+  }
+
+  async delete(name: string): Promise<void> {
+    await this.#exchanges.delete(parseExchangeName(name));
+  }
+
+  open(name: string): Exchange {
+    const known = this.#exchanges.get(name);
+    if (known === undefined) throw new QueueError("EXCHANGE_NOT_FOUND", `no exchange ${name} is known here`);
+    const exchanges = this.#exchanges;
+    return {
+      name,
+      ...known,
+      bind: async (queue, options) => await exchanges.bind(name, parseBinding(queue, options)),
+      unbind: async (queue, options) => await exchanges.unbind(name, parseBinding(queue, options)),
+      bindings: () => exchanges.bindingsOf(name),
+      publish: (body, options) => this.#publish(name, body, options),
+    };
+  }
+
+  async #publish(name: string, body: Uint8Array, options: PublishOptions = {}): Promise<Published> {
+    const { key, retry, ...rest } = options;
+    checkBody(body);
+    const { timeoutMs, ...message } = parseEnqueue(rest);
+    const queues = this.#exchanges.route(name, { key: parseKey(key), headers: message.headers ?? {} });
+    if (queues.length === 0 && retry === undefined) {
+      throw new QueueError("UNROUTABLE", `exchange ${name} has no queue for the key "${key ?? ""}"`);
+    }
+    const port = {
+      enqueue: (queue: string) => this.#port.enqueue(queue, body, message, timeoutMs),
+      resolve: (id: string) => this.#port.resolve(id, timeoutMs),
+    };
+    const published = await publishTo(port, queues, retry);
+    if (published.outcomes.every(({ error }) => error === undefined)) return published;
+    throw new PublishError(published);
+  }
+}

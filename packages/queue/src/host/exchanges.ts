@@ -1,0 +1,127 @@
+import type { Mesh } from "@klatsch/mesh";
+import { hash } from "node:crypto";
+import { z } from "zod";
+
+import { pack } from "../codec/packr.ts";
+import type { Binding, ExchangeKind, Routed } from "../core/exchange.ts";
+import { route } from "../core/exchange.ts";
+
+/** Exchanges that pass a message on to their alternates, one after another, at most. */
+const ALTERNATES_MAX = 8;
+/** Bindings of all exchanges that one node follows at most; further ones are not routed by. */
+const BINDINGS_MAX = 10_000;
+
+const EXCHANGE = "queue/exchange/";
+const BINDING = "queue/binding/";
+
+export interface ExchangeDefinition {
+  readonly kind: ExchangeKind;
+  readonly alternate: string | undefined;
+}
+
+const exchangeSchema = z.object({
+  kind: z.enum(["direct", "topic", "fanout", "headers", "hash"]),
+  alternate: z.string().max(64).nullable(),
+});
+const bindingSchema: z.ZodType<Binding> = z.object({
+  queue: z.string().max(128),
+  key: z.string().max(255),
+  headers: z.record(z.string().max(128), z.string().max(1_024)),
+  match: z.enum(["all", "any"]),
+});
+
+/**
+ * Exchanges and their bindings as all members share them: one entry each, so that two who bind at once do not
+ * overwrite each other. What another member wrote and is not as it must be counts as absent.
+ */
+export class Exchanges {
+  readonly #shared: Mesh["state"]["shared"];
+  readonly #definitions = new Map<string, ExchangeDefinition>();
+  readonly #bindings = new Map<string, Map<string, Binding>>();
+  readonly #unwatch: () => void;
+  #count = 0;
+
+  constructor(mesh: Mesh) {
+    this.#shared = mesh.state.shared;
+    for (const { key, value } of this.#shared.entries({ prefix: "queue/" })) this.#onEntry(key, value);
+    this.#unwatch = this.#shared.watch({ prefix: "queue/" }, ({ key, value }) => this.#onEntry(key, value));
+  }
+
+  stop(): void {
+    this.#unwatch();
+  }
+
+  #onEntry(key: string, value: unknown): void {
+    if (key.startsWith(EXCHANGE)) {
+      const name = key.slice(EXCHANGE.length);
+      const parsed = exchangeSchema.safeParse(value);
+      if (!parsed.success) return void this.#definitions.delete(name);
+      const { kind, alternate } = parsed.data;
+      this.#definitions.set(name, { kind, alternate: alternate ?? undefined });
+    } else if (key.startsWith(BINDING)) {
+      const [name = "", id = ""] = key.slice(BINDING.length).split("/");
+      this.#setBinding(name, id, bindingSchema.safeParse(value).data);
+    }
+  }
+
+  #setBinding(name: string, id: string, binding: Binding | undefined): void {
+    let bindings = this.#bindings.get(name);
+    if (bindings?.delete(id) === true) this.#count -= 1;
+    if (bindings?.size === 0) this.#bindings.delete(name);
+    if (binding === undefined || this.#count >= BINDINGS_MAX) return;
+    bindings ??= new Map();
+    this.#bindings.set(name, bindings);
+    bindings.set(id, binding);
+    this.#count += 1;
+  }
+
+  get(name: string): ExchangeDefinition | undefined {
+    return this.#definitions.get(name);
+  }
+
+  names(): readonly string[] {
+    return [...this.#definitions.keys()].toSorted();
+  }
+
+  bindingsOf(name: string): readonly Binding[] {
+    return [...(this.#bindings.get(name)?.values() ?? [])];
+  }
+
+  async declare(name: string, { kind, alternate }: ExchangeDefinition): Promise<void> {
+    await this.#shared.set(EXCHANGE + name, { kind, alternate: alternate ?? null });
+  }
+
+  async delete(name: string): Promise<void> {
+    const ids = [...(this.#bindings.get(name)?.keys() ?? [])];
+    await Promise.all(ids.map((id) => this.#shared.delete(`${BINDING}${name}/${id}`)));
+    await this.#shared.delete(EXCHANGE + name);
+  }
+
+  async bind(name: string, binding: Binding): Promise<void> {
+    await this.#shared.set(keyOf(name, binding), { ...binding, headers: { ...binding.headers } });
+  }
+
+  async unbind(name: string, binding: Binding): Promise<boolean> {
+    return await this.#shared.delete(keyOf(name, binding));
+  }
+
+  /** The queues for a message; where there is none, those of the alternate exchange. */
+  route(name: string, message: Routed): readonly string[] {
+    const seen = new Set<string>();
+    for (let at: string | undefined = name; at !== undefined && seen.size < ALTERNATES_MAX;) {
+      const definition = this.#definitions.get(at);
+      if (definition === undefined || seen.has(at)) return [];
+      seen.add(at);
+      const queues = route(definition.kind, this.bindingsOf(at), message);
+      if (queues.length > 0) return queues;
+      at = definition.alternate;
+    }
+    return [];
+  }
+}
+
+/** The same binding has the same key on every node: to bind twice is to bind once. */
+function keyOf(name: string, { queue, key, headers, match }: Binding): string {
+  const sorted = Object.entries(headers).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return `${BINDING}${name}/${hash("sha256", pack([queue, key, sorted, match]), "hex").slice(0, 32)}`;
+}

@@ -1,0 +1,88 @@
+import type { Consumer, ConsumerStats, Leadership } from "../types.ts";
+
+/** Pause after an election that failed, in milliseconds. */
+const RETRY_MS = 1_000;
+
+interface ExclusivePort {
+  consume(): Consumer;
+  elect(signal: AbortSignal): Promise<Leadership>;
+  onEnd(): void;
+}
+
+/** A consumer that is active while it is elected: of all that consume an exclusive queue, one at a time. */
+export class ExclusiveConsumer implements Consumer {
+  readonly #port: ExclusivePort;
+  readonly #ended = new AbortController();
+  readonly #running: Promise<void>;
+  #active: Consumer | undefined;
+  #before: ConsumerStats = { delivered: 0, redelivered: 0, acked: 0, failed: 0, unconfirmed: 0 };
+
+  constructor(port: ExclusivePort) {
+    this.#port = port;
+    this.#running = this.#run();
+  }
+
+  /** Of the consumer that is active now; empty while another one is. */
+  get session(): string {
+    return this.#active?.session ?? "";
+  }
+
+  get stats(): ConsumerStats {
+    return sum(this.#before, this.#active?.stats);
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#ended;
+    while (!signal.aborted) {
+      try {
+        await using leadership = await this.#port.elect(signal);
+        await this.#serve(leadership);
+      } catch {
+        // No quorum, or the queues end: asked again until this consumer is stopped.
+        await pause(RETRY_MS, signal);
+      }
+    }
+  }
+
+  async #serve(leadership: Leadership): Promise<void> {
+    const consumer = this.#port.consume();
+    this.#active = consumer;
+    const over = AbortSignal.any([leadership.signal, this.#ended.signal]);
+    if (!over.aborted) {
+      await new Promise((resolve) => over.addEventListener("abort", resolve, { once: true }));
+    }
+    // What is in hand is finished first: the next one begins with what is left.
+    await consumer.stop();
+    this.#before = sum(this.#before, consumer.stats);
+    this.#active = undefined;
+  }
+
+  async stop(): Promise<void> {
+    this.#ended.abort(new Error("the consumer was stopped"));
+    this.#port.onEnd();
+    await this.#running;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+}
+
+async function pause(forMs: number, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, forMs);
+    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+}
+
+function sum(a: ConsumerStats, b: ConsumerStats | undefined): ConsumerStats {
+  if (b === undefined) return a;
+  return {
+    delivered: a.delivered + b.delivered,
+    redelivered: a.redelivered + b.redelivered,
+    acked: a.acked + b.acked,
+    failed: a.failed + b.failed,
+    unconfirmed: a.unconfirmed + b.unconfirmed,
+  };
+}

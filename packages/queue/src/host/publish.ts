@@ -1,0 +1,47 @@
+import { randomHex } from "@klatsch/kit/core";
+import { systemRandom } from "@klatsch/kit";
+
+import { QueueError } from "../errors.ts";
+import type { Published, PublishOutcome, Resolution } from "../types.ts";
+
+/** What publishing needs of the node. */
+export interface PublishPort {
+  enqueue(queue: string): Promise<{ readonly id: string }>;
+  resolve(id: string): Promise<Resolution>;
+}
+
+/**
+ * Flow 16: a fan-out to k queues is k enqueues, confirmed when all are. What an earlier attempt confirmed is not
+ * sent again, and what it left open is resolved first: a retry never doubles a message that exists.
+ */
+export async function publishTo(
+  port: PublishPort,
+  queues: readonly string[],
+  earlier: Published | undefined,
+): Promise<Published> {
+  const before = new Map(earlier?.outcomes.map((outcome) => [outcome.queue, outcome]));
+  const names = [...new Set([...before.keys(), ...queues])];
+  const outcomes = await Promise.all(names.map((queue) => publishOne(port, queue, before.get(queue))));
+  return { publishId: earlier?.publishId ?? randomHex(systemRandom, 32), outcomes };
+}
+
+async function publishOne(
+  port: PublishPort,
+  queue: string,
+  before: PublishOutcome | undefined,
+): Promise<PublishOutcome> {
+  if (before !== undefined && before.error === undefined) return before;
+  try {
+    if (before?.id !== undefined) {
+      const found = await port.resolve(before.id);
+      if (found === "ACKED") return { queue, id: before.id };
+      // Sent again only if it is certain that there is nothing: better asked once more than doubled.
+      if (found !== "NEVER") return before;
+    }
+    const { id } = await port.enqueue(queue);
+    return { queue, id };
+  } catch (error) {
+    if (!(error instanceof QueueError)) throw error;
+    return { queue, id: error.id, error };
+  }
+}

@@ -1,0 +1,16 @@
+import { QueueError } from "./errors.ts";
+import type { Published } from "./types.ts";
+
+/** `PUBLISH_INCOMPLETE`: some queues did not confirm. Publishing again with `retry: error.published` is safe. */
+export class PublishError extends QueueError {
+  override readonly name: string = "PublishError";
+  readonly published: Published;
+
+  constructor(published: Published) {
+    const open = published.outcomes.filter(({ error }) => error !== undefined);
+    const text = `${open.length} of ${published.outcomes.length} queues did not confirm: publish again with retry`;
+    const outcome = open.some(({ id }) => id !== undefined) ? "unknown" : "none";
+    super("PUBLISH_INCOMPLETE", text, { outcome, cause: open[0]?.error });
+    this.published = published;
+  }
+}

@@ -1,0 +1,68 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+
+import type { Binding, ExchangeKind } from "../../src/core/exchange.ts";
+import { route, topicMatches } from "../../src/core/exchange.ts";
+
+const bind = (queue: string, more: Partial<Binding> = {}): Binding => {
+  return { queue, key: "", headers: {}, match: "all", ...more };
+};
+const to = (kind: ExchangeKind, bindings: readonly Binding[], key: string, headers = {}): readonly string[] =>
+  route(kind, bindings, { key, headers });
+
+/** The same question to a regular expression. */
+function asRegExp(pattern: string): RegExp {
+  if (pattern === "") return /^$/;
+  const parts = pattern
+    .split(".")
+    .map((part) => (part === "*" ? "\\.[^.]*" : part === "#" ? "(\\.[^.]*)*" : `\\.${part}`));
+  return new RegExp(`^${parts.join("")}$`);
+}
+
+describe("a topic pattern", () => {
+  it("always matches as a regular expression of the same meaning does", () => {
+    const words = fc.array(fc.constantFrom("a", "b", "c"), { maxLength: 6 }).map((list) => list.join("."));
+    const parts = fc.constantFrom("a", "b", "*", "#");
+    const patterns = fc.array(parts, { maxLength: 6 }).map((list) => list.join("."));
+    fc.assert(
+      fc.property(patterns, words, (pattern, key) => {
+        const expected = asRegExp(pattern).test(key === "" ? "" : `.${key}`);
+        expect(topicMatches(pattern, key)).toBe(expected);
+      }),
+      { numRuns: 5_000 },
+    );
+  });
+
+  it("takes time that is bounded by both lengths, whatever they are", () => {
+    expect(topicMatches(`${"#.".repeat(120)}z`, "a.".repeat(120))).toBe(false);
+  });
+});
+
+describe("an exchange", () => {
+  it("routes by key, pattern, to all, or by headers, each queue once", () => {
+    const bindings = [bind("q1", { key: "a.b" }), bind("q2", { key: "a.*" }), bind("q1", { key: "#" })];
+    expect(to("direct", bindings, "a.b")).toEqual(["q1"]);
+    expect(to("topic", bindings, "a.b")).toEqual(["q1", "q2"]);
+    expect(to("topic", bindings, "x")).toEqual(["q1"]);
+    expect(to("fanout", bindings, "x")).toEqual(["q1", "q2"]);
+    const typed = [
+      bind("all", { headers: { a: "1", b: "2" } }),
+      bind("any", { headers: { a: "1", b: "2" }, match: "any" }),
+    ];
+    expect(to("headers", typed, "", { a: "1" })).toEqual(["any"]);
+    expect(to("headers", typed, "", { a: "1", b: "2", c: "3" })).toEqual(["all", "any"]);
+    expect(to("headers", [bind("q", { headers: { constructor: "x" } })], "")).toEqual([]);
+  });
+
+  it("sends a key to one queue, and moves only the keys of a queue that goes", () => {
+    const names = ["q1", "q2", "q3", "q4"];
+    const before = names.map((name) => bind(name));
+    const after = before.slice(0, 3);
+    const keys = Array.from({ length: 400 }, (_, at) => `key ${at}`);
+    const moved = keys.filter((key) => to("hash", before, key)[0] !== to("hash", after, key)[0]);
+    expect(moved.every((key) => to("hash", before, key)[0] === "q4")).toBe(true);
+    for (const name of names)
+      expect(keys.filter((key) => to("hash", before, key)[0] === name).length).toBeGreaterThan(50);
+    expect(to("hash", [], "x")).toEqual([]);
+  });
+});
