@@ -1,6 +1,6 @@
 /** How things look to people. */
 import type { Member } from "@klatsch/mesh";
-import type { MemberChange } from "./protocol.ts";
+import type { MemberChange, Trace } from "./protocol.ts";
 
 /** Rows below their headings, in columns; the last one is not padded. */
 export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -42,6 +42,19 @@ export function membersTable(members: readonly Member[]): string {
 function linkOf({ self, linked }: Member): string {
   if (self) return "self";
   return linked ? "yes" : "no";
+}
+
+/** A row for each hop of each class. */
+export function tracesTable(traces: readonly Trace[]): string {
+  const rows = traces.flatMap(({ class: name, hops, code }) => {
+    const passed = hops.map((hop, index) => [name, String(index + 1), hop.name, millis(hop.roundTripMs)]);
+    return code === undefined ? passed : [...passed, [name, "-", code, "-"]];
+  });
+  return table(["CLASS", "HOP", "MEMBER", "ROUND TRIP"], rows);
+}
+
+function millis(durationMs: number | undefined): string {
+  return durationMs === undefined ? "-" : `${durationMs.toFixed(2)} ms`;
 }
 
 /** One line: when, who, what, and why that is believed. */

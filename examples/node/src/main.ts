@@ -143,6 +143,9 @@ function addNodeCommands(program: Command): void {
     .option("--json", "as JSON")
     .option("--watch", "then each change, until interrupted")
     .action(node.members);
+  asking(program, "trace <name>", "the way to a member, hop by hop, for each class of traffic")
+    .option("--json", "as JSON")
+    .action(node.trace);
   asking(program, "addresses", "the node's full addresses, for --bootstrap").action(node.addresses);
   asking(program, "stats", "the node's counters").option("--json", "as JSON").action(node.stats);
   asking(program, "metrics", "the node's numbers, for Prometheus").action(node.metrics);

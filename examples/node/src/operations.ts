@@ -47,6 +47,14 @@ export function createOperations({ mesh, queues, stop }: OperationsInit): Operat
       end();
       return {};
     },
+    trace: async (args) => {
+      const traces = await mesh.trace(mesh.resolve(args.only("member").requiredText("member")));
+      return traces.map(({ class: name, hops, code }) => ({
+        class: name,
+        hops: hops.map((hop) => ({ name: mesh.member(hop.peerId)?.name ?? "?", ...hop })),
+        code,
+      }));
+    },
     ...queueOperations(queues),
     ...stateOperations(mesh),
     "admission.publish": async (args) => {

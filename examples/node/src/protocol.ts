@@ -84,6 +84,18 @@ export interface StateChange {
   readonly value?: unknown;
 }
 
+/** The way that a class of traffic takes to a member: names, and round trips up to each hop. */
+export interface Trace {
+  readonly class: string;
+  readonly hops: readonly {
+    readonly name: string;
+    readonly peerId: string;
+    readonly roundTripMs?: number | undefined;
+  }[];
+  /** Why the member was not reached. */
+  readonly code?: string | undefined;
+}
+
 type None = Readonly<Record<string, never>>;
 
 /** All operations, with what they are given and what they answer. */
@@ -92,6 +104,7 @@ export interface Contract {
   members: { args: None; result: readonly Member[] };
   /** Each change is an event; answered only when it ends. */
   "members.watch": { args: None; result: None };
+  trace: { args: { readonly member: string }; result: readonly Trace[] };
   "queue.declare": { args: QueueArgs; result: QueueStatus };
   "queue.put": {
     args: QueueArgs & { readonly body: string; readonly timeoutMs?: number | undefined };

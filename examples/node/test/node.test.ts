@@ -56,6 +56,22 @@ describe("klatsch", () => {
     ]);
   });
 
+  it("traces the way to a member", async () => {
+    const { stdout, code } = await run(["trace", "c", "--data", a.dataDir]);
+    expect(code).toBe(0);
+    const [heading, ...rows] = stdout.trimEnd().split("\n");
+    expect(heading?.split(/\s{2,}/)).toEqual(["CLASS", "HOP", "MEMBER", "ROUND TRIP"]);
+    expect(rows.map((row) => row.split(/\s+/).slice(0, 3))).toEqual([
+      ["high", "1", "c"],
+      ["normal", "1", "c"],
+      ["bulk", "1", "c"],
+    ]);
+    expect(await run(["trace", "nobody", "--data", a.dataDir])).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("UNKNOWN_NAME"),
+    });
+  });
+
   it("shows the node's numbers for Prometheus", async () => {
     const { stdout, code } = await run(["metrics", "--data", b.dataDir]);
     expect(code).toBe(0);

@@ -1,7 +1,7 @@
 /** Commands that ask or tell a running node about itself. */
 import { Client } from "../client.ts";
 import { socketPath } from "../config.ts";
-import { changeLine, membersTable, table, valueRows } from "../format.ts";
+import { changeLine, membersTable, table, tracesTable, valueRows } from "../format.ts";
 import type { Farewell } from "../protocol.ts";
 
 /** Which node is meant. */
@@ -36,6 +36,13 @@ export async function members(
   const all = await client.call("members", {});
   console.log(isJson ? JSON.stringify({ members: all }) : membersTable(all));
   await changes;
+}
+
+export async function trace(name: string, flags: NodeFlags & { readonly json?: true }): Promise<void> {
+  await using client = await connectTo(flags);
+  const traces = await client.call("trace", { member: name });
+  if (flags.json === true) printJson(traces);
+  else console.log(tracesTable(traces));
 }
 
 export async function addresses(flags: NodeFlags): Promise<void> {

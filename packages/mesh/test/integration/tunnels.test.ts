@@ -1,6 +1,9 @@
 import { randomBytes } from "node:crypto";
 import type { Connection, Stream } from "@libp2p/interface";
+import { SeededRandom, randomBelow } from "@klatsch/kit";
 import { describe, expect, it } from "vitest";
+import { encodeTunnelAnswer, encodeTunnelRequest } from "../../src/codec/tunnel-codec.ts";
+import { TUNNEL_PROTOCOL } from "../../src/host/tunnels.ts";
 import { chain, TEST_PROTOCOL } from "./tunnel-nodes.ts";
 import type { TunnelNode } from "./tunnel-nodes.ts";
 
@@ -210,6 +213,54 @@ describe("a tunnel", () => {
     await expect(a.open([b, c, d, e])).rejects.toMatchObject({ hop: 2, code: "FORBIDDEN" });
     await expect(b.open([c, d, e])).rejects.toMatchObject({ hop: 1, code: "FORBIDDEN" });
     await expect(c.open([d, e])).rejects.toMatchObject({ hop: 1, code: "FORBIDDEN" });
+  });
+});
+
+describe("garbage on the tunnel protocol", () => {
+  it("ends its stream, is counted, and harms nothing: 2,000 streams", { timeout: 60_000 }, async () => {
+    await using stack = new AsyncDisposableStack();
+    const [a, b, c] = (await chain(stack, 3)) as [TunnelNode, TunnelNode, TunnelNode];
+    const random = new SeededRandom(11);
+    const good = encodeTunnelRequest({
+      class: "normal",
+      route: [a.peerId, b.peerId, c.peerId],
+      index: 1,
+      deadlineMs: 100,
+    });
+    const link = a.direct(b.peerId);
+    if (link === undefined) throw new Error("no link");
+    for (let tries = 0; tries < 2_000; tries += 1) {
+      const stream = await link.newStream(TUNNEL_PROTOCOL);
+      const bytes = tries % 2 === 0 ? randomBytes(1 + randomBelow(random, 200)) : Uint8Array.from(good);
+      for (let count = tries % 2 === 0 ? 0 : 1 + randomBelow(random, 4); count > 0; count -= 1)
+        bytes[randomBelow(random, bytes.length)] = randomBelow(random, 256);
+      stream.send(bytes.subarray(0, 1 + randomBelow(random, bytes.length)));
+      // The rest of a word that was cut, or the first bytes through a tunnel that opened all the same.
+      if (stream.status === "open") stream.send(Buffer.alloc(1_100, 0xff));
+      await new Promise((resolve) => setImmediate(resolve));
+      stream.abort(new Error("next"));
+    }
+    await until(() => b.tunnels.carriedCount === 0);
+    expect(b.bad.length).toBeGreaterThan(500);
+    expect(link.status).toBe("open");
+    await a.open([b, c]);
+  });
+
+  it("from behind is not passed on: a hop that answers nonsense is refused and named by the one before it", async () => {
+    await using stack = new AsyncDisposableStack();
+    const [a, b, c] = (await chain(stack, 3)) as [TunnelNode, TunnelNode, TunnelNode];
+    const answers = [
+      Buffer.of(0xff, 0xff),
+      Buffer.of(0, 1, 0x90),
+      // It names a hop before itself.
+      encodeTunnelAnswer({ type: "refused", hop: 0, code: "NOT_DIRECT" }),
+    ];
+    for (const answer of answers) {
+      c.tunnels.accept = (stream) => void stream.send(answer);
+      await expect(a.open([b, c])).rejects.toMatchObject({ hop: 1 });
+    }
+    expect(b.bad.length).toBe(answers.length);
+    expect(b.tunnels.carriedCount).toBe(0);
   });
 });
 
