@@ -111,10 +111,10 @@ export const MUTANTS: readonly Mutant[] = [
     id: "M14",
     what: "pages of two snapshots are mixed",
     file: "acceptor.ts",
-    find: "const { lane, round, entries, finished, end } = snapshot;",
+    find: "const { lane, round, registers, seqs, finished, end } = snapshot;",
     replace: `const { lane, round, finished, end } = snapshot;
-    const live = this.#lanes.get(lane)?.registers ?? [];
-    const entries = [...live].map(([seq, { ballot, value }]) => ({ seq, ballot, value }));`,
+    const registers = this.#lanes.get(lane)?.registers ?? snapshot.registers;
+    const seqs = [...registers.keys()];`,
     // Long transfers that start over while the old writer's LEARN still arrives, at a lagging stealer.
     patch: {
       nodes: 3,

@@ -5,6 +5,7 @@ import { compareBallots, comparePromises, pidBoot, pidStore } from "./ballot.ts"
 import type { Context } from "./context.ts";
 import { FinishedSet } from "./finished.ts";
 import type { AcceptOp, Exception, Floor, LaneRefusal, Message, RegisterEntry, Section } from "./messages.ts";
+import { RegisterTable } from "./register-table.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyFields, keyOf } from "./records.ts";
 import { earliestWallMs, sameEnd, sameValue } from "./register.ts";
@@ -15,14 +16,6 @@ const SNAPSHOTS_MAX = 64;
 /** Lanes one store keeps at most, closed ones included. */
 const LANES_MAX = 262_144;
 
-interface StoredRegister {
-  readonly ballot: Ballot;
-  readonly value: Value;
-  readonly hasBody: boolean;
-  /** It has a record of its own: the one of its message is out of date. */
-  readonly rewritten: boolean;
-}
-
 /** What this store promised and accepted in one lane. */
 export interface AcceptorLane {
   readonly slot: number;
@@ -31,7 +24,7 @@ export interface AcceptorLane {
   promise: Right;
   end: { readonly ballot: Ballot; readonly value: EndValue } | undefined;
   closed: boolean;
-  readonly registers: Map<number, StoredRegister>;
+  readonly registers: RegisterTable;
   finished: FinishedSet;
   digest: number;
   dirty: boolean;
@@ -44,7 +37,8 @@ export interface AcceptorLane {
 interface Snapshot {
   readonly lane: LaneId;
   readonly round: number;
-  readonly entries: readonly RegisterEntry[];
+  readonly registers: RegisterTable;
+  readonly seqs: readonly number[];
   readonly finished: Ranges;
   readonly end: AcceptorLane["end"];
   readonly expiresMs: number;
@@ -66,6 +60,11 @@ function entryDigest(seq: number, ballot: Ballot): number {
     mixed = Math.imul(mixed ^ ballot.pid.charCodeAt(at), 0x01000193);
   }
   return (mixed ^ (mixed >>> 15)) >>> 0;
+}
+
+function entryOf(seq: number, registers: RegisterTable): RegisterEntry[] {
+  const stored = registers.get(seq);
+  return stored === undefined ? [] : [{ seq, ballot: stored.ballot, value: stored.value }];
 }
 
 /** Takes a register from disk; a record of its own outranks the one of its message, which comes before it. */
@@ -167,7 +166,7 @@ export class Acceptor {
       promise: { round: 0, pid: descriptor.originPid },
       end: undefined,
       closed: false,
-      registers: new Map(),
+      registers: new RegisterTable(this.#context.tuning.looseRegisters),
       finished: new FinishedSet(),
       digest: 0,
       dirty: false,
@@ -455,7 +454,8 @@ export class Acceptor {
     this.#snapshots.set(id, {
       lane: lane.lane,
       round,
-      entries: [...lane.registers].map(([seq, { ballot, value }]) => ({ seq, ballot, value })),
+      registers: lane.registers.copy(),
+      seqs: [...lane.registers.keys()],
       finished: lane.finished.ranges(),
       end: lane.end,
       expiresMs: nowMs + this.#context.tuning.snapshotMs,
@@ -473,8 +473,8 @@ export class Acceptor {
     const snapshot = this.#snapshots.get(id);
     if (snapshot === undefined) return;
     const { pageRegisters } = this.#context.tuning;
-    const { lane, round, entries, finished, end } = snapshot;
-    const last = (index + 1) * pageRegisters >= entries.length;
+    const { lane, round, registers, seqs, finished, end } = snapshot;
+    const last = (index + 1) * pageRegisters >= seqs.length;
     this.#context.sendAfter(to, {
       type: "page",
       lane,
@@ -482,7 +482,9 @@ export class Acceptor {
       snapshot: id,
       index,
       last,
-      registers: entries.slice(index * pageRegisters, (index + 1) * pageRegisters),
+      registers: seqs
+        .slice(index * pageRegisters, (index + 1) * pageRegisters)
+        .flatMap((seq) => entryOf(seq, registers)),
       finished: index === 0 ? finished : [],
       end: index === 0 ? end : undefined,
     });

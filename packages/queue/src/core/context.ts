@@ -37,6 +37,8 @@ export interface Tuning {
   readonly windowBytes: number;
   readonly frameBytes: number;
   readonly pageRegisters: number;
+  /** Registers a lane keeps as objects before it packs those of waiting messages. */
+  readonly looseRegisters: number;
   /** Enqueues of this node that wait for a quorum. */
   readonly pendingEnqueues: number;
   readonly pendingBytes: number;
@@ -70,6 +72,7 @@ export const DEFAULT_TUNING: Tuning = {
   windowBytes: 8 * 1_024 * 1_024,
   frameBytes: 256 * 1_024,
   pageRegisters: 1_024,
+  looseRegisters: 256,
   pendingEnqueues: 65_536,
   pendingBytes: 64 * 1_024 * 1_024,
   readyBytes: 64 * 1_024 * 1_024,

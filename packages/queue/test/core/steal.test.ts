@@ -6,6 +6,7 @@ import type { Context } from "../../src/core/context.ts";
 import { BodyBudget, DEFAULT_TUNING } from "../../src/core/context.ts";
 import { FinishedSet } from "../../src/core/finished.ts";
 import type { Message } from "../../src/core/messages.ts";
+import { RegisterTable } from "../../src/core/register-table.ts";
 import { Steals } from "../../src/core/steal.ts";
 import { Timers } from "../../src/core/timers.ts";
 
@@ -58,7 +59,7 @@ function sentAbout(lane: Partial<AcceptorLane>, origin: string): Message[] {
     promise: { round: 1, pid: pid(OTHER) },
     end: undefined,
     closed: false,
-    registers: new Map(),
+    registers: new RegisterTable(0),
     finished: new FinishedSet(),
     digest: 0,
     dirty: false,
