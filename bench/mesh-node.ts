@@ -15,6 +15,13 @@ interface Seen {
   readonly atMs: number;
 }
 
+/** An entry of gossip state. */
+interface Saying {
+  readonly key: string;
+  readonly value: number;
+  readonly shared: boolean;
+}
+
 export interface Usage {
   /** User and system time since the process began, in milliseconds. */
   readonly cpuMs: number;
@@ -80,6 +87,8 @@ const commands = {
     mesh.on("member:refuted", (member) => note(member, "back"));
     mesh.on("member:died", (member) => note(member, "died"));
     mesh.on("link:up", look);
+    mesh.state.watch({}, look);
+    mesh.state.shared.watch({}, look);
     mesh.on("mesh:failed", ({ error }) => {
       console.error(error);
       process.exit(1);
@@ -104,6 +113,23 @@ const commands = {
       `${peerId} ${sight}`,
       () => seen.find((each) => each.peerId === peerId && each.sight === sight && each.atMs >= sinceMs)?.atMs,
     );
+  },
+
+  /** Says something of this node, or writes a shared entry; gives the time before. */
+  async say({ key, value, shared }: Saying): Promise<number> {
+    const atMs = sharedMs();
+    if (shared) await mesh?.state.shared.set(key, value);
+    else mesh?.state.set(key, value);
+    return atMs;
+  },
+
+  /** When this node could read it. */
+  heard({ peerId, key, value, shared }: Saying & { readonly peerId: string }): Promise<number> {
+    return until(`${key} is ${value}`, () => {
+      const state = mesh?.state;
+      const known = shared ? state?.shared.get(key) : state?.get(peerId, key);
+      return known === value ? sharedMs() : undefined;
+    });
   },
 
   /** How often this node saw others die since it began. */

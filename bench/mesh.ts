@@ -6,6 +6,8 @@
  *   list. All know one address to join by, and nobody listens on it before. Each run has fresh processes.
  * - `sigkill`: from killing one until the last of the others sees it dead. A new process takes its place.
  * - `sigstop`: the same for a process that is paused, and from its SIGCONT until all see it alive again.
+ * - `state`: from saying something of a node until the last of the others can read it, each node five times (what it
+ *   may say in a row); and the same for shared entries, which are on the writer's disk first.
  * - `rest`: what crosses the loopback interface (headers included) for each node, and the nodes' processor
  *   time and memory, after a quiet time.
  *
@@ -41,8 +43,10 @@ const NAMESPACE_VARIABLE = "KLATSCH_BENCH_NAMESPACE";
 const SCRIPT = new URL("mesh-node.ts", import.meta.url);
 
 type Node = BenchNode<MeshCommands>;
-type Work = "join" | "sigkill" | "sigstop" | "rest";
-const WORKS: readonly Work[] = ["join", "sigkill", "sigstop", "rest"];
+type Work = "join" | "sigkill" | "sigstop" | "state" | "rest";
+const WORKS: readonly Work[] = ["join", "sigkill", "sigstop", "state", "rest"];
+/** What a node may say of itself in a row. */
+const SAYINGS = 5;
 
 interface Options {
   readonly json: string | undefined;
@@ -79,6 +83,9 @@ interface Row {
   /** `join`: until the last `createMesh` came back, and what a node's processor worked until all were linked. */
   readonly createdP50Ms?: number;
   readonly cpuP50Ms?: number;
+  /** `state`: until the last could read a shared entry. */
+  readonly sharedP50Ms?: number;
+  readonly sharedP99Ms?: number;
   /** `sigstop`: from SIGCONT until all see it alive again. */
   readonly refutedP50Ms?: number;
   readonly refutedP99Ms?: number;
@@ -203,8 +210,8 @@ async function falseDeathsOf(members: readonly Member[], expected: number): Prom
 type Times = Required<Pick<Row, "p50Ms" | "p99Ms" | "minMs" | "maxMs">>;
 type Figures = Omit<Row, "work" | "nodes" | "runs" | "loadBefore">;
 
-function timesOf(values: readonly number[]): Times {
-  const rounded = values.map(Math.round).sort((a, b) => a - b);
+function timesOf(values: readonly number[], perMs = 1): Times {
+  const rounded = values.map((value) => Math.round(value * perMs) / perMs).sort((a, b) => a - b);
   const { median, min, max } = spreadOf(rounded);
   return { p50Ms: median, p99Ms: percentile(rounded, 99), minMs: min, maxMs: max };
 }
@@ -301,6 +308,39 @@ async function measureSigstop(options: Options): Promise<Figures> {
   });
 }
 
+/** From saying something until the last of the others can read it. */
+async function saidToAll(
+  members: readonly Member[],
+  speaker: Member,
+  value: number,
+  shared: boolean,
+): Promise<number> {
+  const { peerId } = speaker;
+  const saying = { key: "bench", value, shared };
+  const others = members.filter((member) => member !== speaker);
+  const told = others.map(({ node }) => node.call("heard", { ...saying, peerId }));
+  await Promise.all(others.map(({ node }) => node.call("ready"))); // All have heard the question.
+  const saidAt = await speaker.node.call("say", saying);
+  return Math.max(...(await Promise.all(told))) - saidAt;
+}
+
+async function measureState(options: Options): Promise<Figures> {
+  return await withFleet<MeshCommands, Figures>(fleetOf(options, "state"), async (fleet) => {
+    const { members } = await join(fleet);
+    await delay(options.quiet * 1_000);
+    const own: number[] = [];
+    const shared: number[] = [];
+    for (let round = 1; round <= SAYINGS; round += 1) {
+      for (const speaker of members) {
+        own.push(await saidToAll(members, speaker, round, false));
+        shared.push(await saidToAll(members, speaker, shared.length, true));
+      }
+    }
+    const { p50Ms: sharedP50Ms, p99Ms: sharedP99Ms } = timesOf(shared, 10);
+    return { ...timesOf(own, 10), sharedP50Ms, sharedP99Ms };
+  });
+}
+
 /** Bytes that left through the loopback interface, headers included, since it is up. */
 async function loopbackBytes(): Promise<number> {
   const line = /^\s*lo:(.*)$/m.exec(await readFile("/proc/net/dev", "utf8"))?.[1];
@@ -337,7 +377,13 @@ async function measureRest(options: Options): Promise<Figures> {
   });
 }
 
-const MEASURE = { join: measureJoin, sigkill: measureSigkill, sigstop: measureSigstop, rest: measureRest };
+const MEASURE = {
+  join: measureJoin,
+  sigkill: measureSigkill,
+  sigstop: measureSigstop,
+  state: measureState,
+  rest: measureRest,
+};
 
 function text(value: number | undefined, digits = 0): string {
   return value === undefined ? "-" : value.toLocaleString("en", { maximumFractionDigits: digits });
@@ -363,10 +409,10 @@ function report(rows: readonly Row[]): string {
       row.work,
       text(row.nodes),
       text(row.runs),
-      text(row.p50Ms),
-      text(row.p99Ms),
-      text(row.linkedP50Ms ?? row.refutedP50Ms),
-      text(row.linkedP99Ms ?? row.refutedP99Ms),
+      text(row.p50Ms, 1),
+      text(row.p99Ms, 1),
+      text(row.linkedP50Ms ?? row.refutedP50Ms ?? row.sharedP50Ms, 1),
+      text(row.linkedP99Ms ?? row.refutedP99Ms ?? row.sharedP99Ms, 1),
       text(row.bytesPerSecond),
       text(row.cpuPercent, 2),
       text(row.rssBytes === undefined ? undefined : row.rssBytes / 2 ** 20),
@@ -376,6 +422,11 @@ function report(rows: readonly Row[]): string {
   );
 }
 
+function runsOf(work: Work, { nodes, runs }: Options): number {
+  if (work === "rest") return 1;
+  return work === "state" ? nodes * SAYINGS : runs;
+}
+
 async function main(): Promise<void> {
   const options = parseOptions();
   const network = process.env[NAMESPACE_VARIABLE] === undefined ? "the machine's loopback" : "own namespace";
@@ -383,13 +434,14 @@ async function main(): Promise<void> {
   for (const work of options.works) {
     const loadBefore = Math.round((loadavg()[0] ?? 0) * 10) / 10;
     const figures = await MEASURE[work](options);
-    const runs = work === "rest" ? 1 : options.runs;
+    const runs = runsOf(work, options);
     results.push({ work, nodes: options.nodes, runs, loadBefore, ...figures });
   }
   const here = machine();
   console.log(
     `${here.cpu}, ${here.cores} cores, ${here.memoryGiB} GiB, Node ${here.node}; network: ${network}\n` +
-      "then: join, until each has a link to every other; sigstop, from SIGCONT until all see it alive\n",
+      "then: join, until each has a link to every other; sigstop, from SIGCONT until all see it alive;\n" +
+      "state: own entries until all others read them, then shared ones\n",
   );
   console.log(report(results));
   if (options.json !== undefined) {

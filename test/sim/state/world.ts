@@ -156,7 +156,7 @@ export class World {
     const genuine = this.sharedKeys.flatMap((key) => by.core?.shared(key) ?? [])[0];
     if (genuine === undefined) return;
     const entry: SharedEntry = { ...genuine, value: this.#value(), valueHash: "x", l: genuine.l + 1_000 };
-    this.send(by, to.name, { type: "shared", entries: [entry] });
+    this.send(by, to.name, { type: "shared", entries: [entry], toAll: false });
   }
 
   send(from: SimNode, to: string, message: StateMessage): void {

@@ -61,9 +61,9 @@ export function encodeStateMessage(message: StateMessage): Uint8Array[] {
     case "ownPull":
       return [encodeFields([STATE.ownPull, message.heads.map(headFields)])];
     case "delta":
-      return encodeDelta(message.delta);
+      return encodeDelta(message.delta, message.toAll);
     case "reset": {
-      const bytes = encodeFields([STATE.reset, ...deltaFields(message.delta)]);
+      const bytes = encodeFields([STATE.reset, ...deltaFields(message.delta), Number(message.toAll)]);
       return bytes.length > RESET_BYTES_MAX ? [] : [bytes];
     }
     case "sharedHeads": {
@@ -73,7 +73,7 @@ export function encodeStateMessage(message: StateMessage): Uint8Array[] {
     case "sharedPull":
       return [encodeFields([STATE.sharedPull, message.keys])];
     case "shared":
-      return encodeShared(message.entries.map(sharedFields));
+      return encodeShared(message.entries.map(sharedFields), message.toAll);
     case "sharedAsk":
       return [encodeFields([STATE.sharedAsk, message.bucket])];
     case "sharedAway":
@@ -82,23 +82,23 @@ export function encodeStateMessage(message: StateMessage): Uint8Array[] {
 }
 
 /** Cut at the end only: what a part leaves out, the next one begins with. */
-function encodeDelta(delta: OwnDelta): Uint8Array[] {
-  const bytes = encodeFields([STATE.delta, ...deltaFields(delta)]);
+function encodeDelta(delta: OwnDelta, toAll: boolean): Uint8Array[] {
+  const bytes = encodeFields([STATE.delta, ...deltaFields(delta), Number(toAll)]);
   const { entries } = delta;
   if (bytes.length <= STATE_BYTES_MAX || entries.length < 2) return [bytes];
   const half = entries.length >>> 1;
   const cut = entries[half - 1]?.version ?? delta.from;
   return [
-    ...encodeDelta({ ...delta, to: cut, entries: entries.slice(0, half) }),
-    ...encodeDelta({ ...delta, from: cut, entries: entries.slice(half) }),
+    ...encodeDelta({ ...delta, to: cut, entries: entries.slice(0, half) }, toAll),
+    ...encodeDelta({ ...delta, from: cut, entries: entries.slice(half) }, toAll),
   ];
 }
 
-function encodeShared(entries: readonly unknown[]): Uint8Array[] {
-  const bytes = encodeFields([STATE.shared, entries]);
+function encodeShared(entries: readonly unknown[], toAll: boolean): Uint8Array[] {
+  const bytes = encodeFields([STATE.shared, entries, Number(toAll)]);
   if (bytes.length <= STATE_BYTES_MAX || entries.length < 2) return [bytes];
   const half = entries.length >>> 1;
-  return [...encodeShared(entries.slice(0, half)), ...encodeShared(entries.slice(half))];
+  return [...encodeShared(entries.slice(0, half), toAll), ...encodeShared(entries.slice(half), toAll)];
 }
 
 /** An entry as it is kept on disk. */
@@ -154,7 +154,7 @@ function readStateMessage(fields: Fields): StateMessage | undefined {
     case STATE.reset: {
       const delta = readDelta(fields);
       if (delta.from !== 0) fields.refuse();
-      return { type: "reset", delta };
+      return { type: "reset", delta, toAll: readToAll(fields) };
     }
     case STATE.sharedHeads:
       return { type: "sharedHeads", ...readRange(fields), heads: fields.list(ENTRIES_MAX, readSharedHead) };
@@ -164,13 +164,21 @@ function readStateMessage(fields: Fields): StateMessage | undefined {
       return { type: "sharedPull", keys };
     }
     case STATE.shared:
-      return { type: "shared", entries: fields.list(ENTRIES_MAX, readSharedEntry) };
+      return {
+        type: "shared",
+        entries: fields.list(ENTRIES_MAX, readSharedEntry),
+        toAll: readToAll(fields),
+      };
     case STATE.sharedAsk:
       return { type: "sharedAsk", bucket: fields.count(BUCKETS_COUNT - 1) };
     case STATE.sharedAway:
       return { type: "sharedAway" };
   }
   return undefined;
+}
+
+function readToAll(fields: Fields): boolean {
+  return fields.count(1) === 1;
 }
 
 function readHash(fields: Fields): Hash64 {
@@ -195,7 +203,7 @@ function readPlainDelta(fields: Fields): StateMessage {
   const delta = readDelta(fields);
   // Deletions before `from` that its owner has forgotten are not in it: that takes a RESET.
   if (delta.floor > delta.from) fields.refuse();
-  return { type: "delta", delta };
+  return { type: "delta", delta, toAll: readToAll(fields) };
 }
 
 function readDelta(fields: Fields): OwnDelta {

@@ -53,8 +53,8 @@ const messages: readonly StateMessage[] = [
   { type: "ownHeads", bucket: 63, after: "", upTo: PEER, heads },
   { type: "ownHeads", bucket: 0, after: PEER, upTo: undefined, heads: [] },
   { type: "ownPull", heads },
-  { type: "delta", delta },
-  { type: "reset", delta: { ...delta, from: 0, entries: delta.entries.slice(0, 1) } },
+  { type: "delta", delta, toAll: true },
+  { type: "reset", delta: { ...delta, from: 0, entries: delta.entries.slice(0, 1) }, toAll: false },
   {
     type: "sharedHeads",
     bucket: 5,
@@ -63,7 +63,7 @@ const messages: readonly StateMessage[] = [
     heads: [{ key: "b", override: true, l: BOOT, c: 0, hash: { high: 1, low: 2 } }],
   },
   { type: "sharedPull", keys: ["a", "b/c"] },
-  { type: "shared", entries: [entry, deleted] },
+  { type: "shared", entries: [entry, deleted], toAll: false },
   { type: "sharedAsk", bucket: 63 },
   { type: "sharedAway" },
 ];
@@ -80,6 +80,7 @@ describe("the codec of gossip state", () => {
     const parts = encodeStateMessage({
       type: "delta",
       delta: { ...delta, floor: 0, from: 0, to: 500, entries },
+      toAll: false,
     });
     expect(parts.length).toBeGreaterThan(5);
     let version = 0;
@@ -101,7 +102,7 @@ describe("the codec of gossip state", () => {
       value: long,
       valueHash: hashOfValue(long),
     }));
-    const parts = encodeStateMessage({ type: "shared", entries });
+    const parts = encodeStateMessage({ type: "shared", entries, toAll: true });
     expect(Math.max(...parts.map(({ length }) => length))).toBeLessThanOrEqual(STATE_BYTES_MAX);
     const decoded = parts.map(decodeStateMessage);
     expect(decoded.flatMap((part) => (part?.type === "shared" ? part.entries : []))).toEqual(entries);
@@ -115,7 +116,11 @@ describe("the codec of gossip state", () => {
     ["a writer that is no peer", { writer: "me" }],
     ["a value that is none", { value: Uint8Array.of(0xc7, 0, 0) }],
   ])("refuses a shared entry with %s", (_what, wrong) => {
-    const bytes = encodeStateMessage({ type: "shared", entries: [entry, { ...entry, ...wrong }] });
+    const bytes = encodeStateMessage({
+      type: "shared",
+      entries: [entry, { ...entry, ...wrong }],
+      toAll: false,
+    });
     expect(bytes.map(decodeStateMessage)).toEqual([undefined]);
   });
 
@@ -150,12 +155,14 @@ describe("the codec of gossip state", () => {
     ["a value and more", { entries: [{ key: "a", version: 3, value: Uint8Array.of(1, 1) }] }],
     ["a peer id that is none", { peer: "12D3KooW" }],
   ])("refuses a delta with %s", (_what, wrong) => {
-    const bytes = encodeStateMessage({ type: "delta", delta: { ...delta, ...wrong } });
+    const bytes = encodeStateMessage({ type: "delta", delta: { ...delta, ...wrong }, toAll: false });
     expect(bytes.map(decodeStateMessage)).toEqual([undefined]);
   });
 
   it("refuses a whole that begins in the middle", () => {
-    expect(encodeStateMessage({ type: "reset", delta }).map(decodeStateMessage)).toEqual([undefined]);
+    expect(encodeStateMessage({ type: "reset", delta, toAll: false }).map(decodeStateMessage)).toEqual([
+      undefined,
+    ]);
   });
 
   it("refuses too few buckets", () => {

@@ -255,8 +255,8 @@ describe("garbage", () => {
       ...{ writer: other.peerId, signature: new Uint8Array(64).fill(1), credential: undefined },
     };
     const [lie = Buffer.of(), forged = Buffer.of()] = [
-      encodeStateMessage({ type: "reset", delta }),
-      encodeStateMessage({ type: "shared", entries: [entry] }),
+      encodeStateMessage({ type: "reset", delta, toAll: false }),
+      encodeStateMessage({ type: "shared", entries: [entry], toAll: false }),
     ].flat();
 
     const badBefore = target.stats().badFrames;

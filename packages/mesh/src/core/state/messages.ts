@@ -64,7 +64,7 @@ export interface SharedHead {
   readonly hash: Hash64;
 }
 
-/** Between linked members, about gossip state. */
+/** Between linked members, about gossip state. `toAll`: the sender has told all members, so nobody need pass it on. */
 export type StateMessage =
   /** Of everything the sender holds; travels behind each PING and ACK. */
   | { readonly type: "hash"; readonly hash: Hash64 }
@@ -73,9 +73,9 @@ export type StateMessage =
   | ({ readonly type: "ownHeads"; readonly heads: readonly OwnHead[] } & HeadsRange)
   /** Please send me what you have beyond this. */
   | { readonly type: "ownPull"; readonly heads: readonly OwnHead[] }
-  | { readonly type: "delta"; readonly delta: OwnDelta }
+  | { readonly type: "delta"; readonly delta: OwnDelta; readonly toAll: boolean }
   /** The whole of a member's own state: takes the place of anything earlier. `from` is 0. */
-  | { readonly type: "reset"; readonly delta: OwnDelta }
+  | { readonly type: "reset"; readonly delta: OwnDelta; readonly toAll: boolean }
   | ({ readonly type: "sharedHeads"; readonly heads: readonly SharedHead[] } & HeadsRange)
   /** Please send me what you have under these keys. */
   | { readonly type: "sharedPull"; readonly keys: readonly string[] }
@@ -83,4 +83,4 @@ export type StateMessage =
   | { readonly type: "sharedAsk"; readonly bucket: number }
   /** The asked one was away for long itself. */
   | { readonly type: "sharedAway" }
-  | { readonly type: "shared"; readonly entries: readonly SharedEntry[] };
+  | { readonly type: "shared"; readonly entries: readonly SharedEntry[]; readonly toAll: boolean };

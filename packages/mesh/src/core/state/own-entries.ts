@@ -77,6 +77,13 @@ export class OwnEntries {
     return this.#namespaces.values();
   }
 
+  /** Members that take part, this node included. */
+  get liveCount(): number {
+    let count = 0;
+    for (const { counted } of this.#namespaces.values()) if (counted) count += 1;
+    return count;
+  }
+
   /** A member is there, in its process `boot`: what an earlier one said is void. */
   join(peer: string, boot: number, nowMs: number): Namespace {
     const known = this.#namespaces.get(peer);

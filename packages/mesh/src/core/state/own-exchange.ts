@@ -1,4 +1,4 @@
-import type { HeadsRange, OwnDelta, OwnHead } from "./messages.ts";
+import type { HeadsRange, OwnHead, StateMessage } from "./messages.ts";
 import { headOf } from "./own-entries.ts";
 import type { Namespace, OwnEntries } from "./own-entries.ts";
 import { inRanges, isWithin, ReplyBudget } from "./reply-budget.ts";
@@ -10,6 +10,8 @@ const STRANGERS_MAX = 256;
 
 /** Heads of one message: some 40 KiB. */
 const HEADS_MAX = 512;
+
+type DeltaMessage = Extract<StateMessage, { type: "delta" | "reset" }>;
 
 interface Flood {
   /** The version that others are taken to know. */
@@ -58,14 +60,14 @@ export class OwnExchange {
     this.#pulledAt.delete(peer);
   }
 
-  onDelta(from: string, delta: OwnDelta, whole: boolean): void {
+  onDelta(from: string, { type, delta, toAll }: DeltaMessage): void {
     const before = this.#entries.get(delta.peer);
     const known = before?.boot === delta.boot ? before.version : 0;
-    switch (this.#entries.learn(delta, whole, this.#context.nowMs)) {
+    switch (this.#entries.learn(delta, type === "reset", this.#context.nowMs)) {
       case "news":
         this.#pulledAt.delete(delta.peer);
         this.#context.learnt(from);
-        this.#changed(delta.peer, known, from);
+        if (!toAll) this.#changed(delta.peer, known, from);
         return;
       case "gap":
         if (before !== undefined) this.#pull(from, [before]);
@@ -129,7 +131,9 @@ export class OwnExchange {
 
   /** Passes on what changed to all who did not tell us themselves. */
   flood(): void {
+    if (this.#floods.size === 0) return;
     const { links, nowMs, self } = this.#context;
+    const toAll = this.#context.reachesAll();
     for (const [peer, { from, heardFrom }] of this.#floods) {
       const space = this.#entries.get(peer);
       if (space !== undefined && peer !== self && !this.#relayOf(peer).take(nowMs)) continue;
@@ -138,7 +142,7 @@ export class OwnExchange {
       const { delta, whole } = this.#entries.since(space, from);
       for (const link of links.keys()) {
         if (link !== peer && !heardFrom.has(link)) {
-          this.#context.send(link, { type: whole ? "reset" : "delta", delta });
+          this.#context.send(link, { type: whole ? "reset" : "delta", delta, toAll });
         }
       }
     }
@@ -184,7 +188,7 @@ export class OwnExchange {
 
   #reply(to: string, space: Namespace, version: number): void {
     const { delta, whole } = this.#entries.since(space, version);
-    this.#context.send(to, { type: whole ? "reset" : "delta", delta });
+    this.#context.send(to, { type: whole ? "reset" : "delta", delta, toAll: false });
   }
 
   #replyWithin(budget: ReplyBudget, to: string, space: Namespace, version: number): void {

@@ -1,6 +1,6 @@
 import { randomBelow } from "@klatsch/kit/core";
 import type { Random } from "@klatsch/kit/core";
-import type { HeadsRange, SharedEntry, SharedHead } from "./messages.ts";
+import type { HeadsRange, SharedEntry, SharedHead, StateMessage } from "./messages.ts";
 import { inRanges, isWithin, ReplyBudget } from "./reply-budget.ts";
 import { compareStamps } from "./shared-entries.ts";
 import type { SharedEntries, SharedVerdict } from "./shared-entries.ts";
@@ -42,7 +42,7 @@ export class SharedExchange {
     this.#fresh.set(key, new Set());
   }
 
-  onEntries(from: string, entries: readonly SharedEntry[]): void {
+  onEntries(from: string, { entries, toAll }: Extract<StateMessage, { type: "shared" }>): void {
     const link = this.#context.links.get(from);
     if (link === undefined) return;
     const { nowMs, times } = this.#context;
@@ -57,7 +57,10 @@ export class SharedExchange {
         this.#context.compareBy(from, nowMs + times.continueMs);
         return;
       }
-      this.#settle(from, entry, verdict === "news" ? this.#learn(entry) : verdict);
+      const settled = verdict === "news" ? this.#learn(entry) : verdict;
+      // Who told us an earlier one still has to hear this one.
+      if (settled === "news" && !toAll) this.#fresh.set(entry.key, new Set([from]));
+      this.#settle(from, entry, settled);
     }
   }
 
@@ -110,13 +113,14 @@ export class SharedExchange {
     if (this.#fresh.size === 0) return;
     const fresh = this.#fresh;
     this.#fresh = new Map();
+    const toAll = this.#context.reachesAll();
     for (const link of this.#context.links.keys()) {
       const entries: SharedEntry[] = [];
       for (const [key, heardFrom] of fresh) {
         const entry = this.#entries.get(key);
         if (entry !== undefined && !heardFrom.has(link)) entries.push(entry);
       }
-      if (entries.length > 0) this.#context.send(link, { type: "shared", entries });
+      if (entries.length > 0) this.#context.send(link, { type: "shared", entries, toAll });
     }
   }
 
@@ -129,8 +133,6 @@ export class SharedExchange {
     if (verdict === "old") return;
     if (verdict === "news") {
       this.#context.learnt(from);
-      // Who told us an earlier one still has to hear this one.
-      this.#fresh.set(entry.key, new Set([from]));
       return;
     }
     if (this.#refused.size >= REFUSED_MAX) this.#refused.clear();
@@ -150,7 +152,7 @@ export class SharedExchange {
   #reply(to: string, entries: readonly SharedEntry[]): void {
     const budget = new ReplyBudget(this.#context.times.replyBytesMax);
     const sent = entries.filter(({ key, value }) => budget.spend(256 + key.length + (value?.length ?? 0)));
-    if (sent.length > 0) this.#context.send(to, { type: "shared", entries: sent });
+    if (sent.length > 0) this.#context.send(to, { type: "shared", entries: sent, toAll: false });
     if (budget.isSpent) this.#context.compareBy(to, this.#context.nowMs + this.#context.times.continueMs);
   }
 

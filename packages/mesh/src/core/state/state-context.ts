@@ -27,6 +27,8 @@ export class StateContext {
   #meshAheadMs: number | undefined;
   nowMs: number;
   wallMs: number;
+  /** Whether every member that takes part is linked to this node. */
+  reachesAll: () => boolean = () => false;
   #effects: StateEffect[] = [];
 
   constructor(self: string, times: StateTimes, now: Instant) {

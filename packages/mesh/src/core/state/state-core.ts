@@ -36,6 +36,7 @@ export class StateCore implements Core<StateInput, StateEffect> {
     const context = new StateContext(self, times, now);
     const buckets = new Buckets();
     const own = new OwnEntries(self, buckets, (change) => context.effect({ type: "ownChanged", change }));
+    context.reachesAll = () => own.liveCount <= context.links.size + 1;
     this.#context = context;
     this.#own = own;
     this.#space = own.join(self, init.boot, now.monoMs);
@@ -230,7 +231,7 @@ export class StateCore implements Core<StateInput, StateEffect> {
         return;
       case "delta":
       case "reset":
-        this.#exchange.onDelta(link.peer, message.delta, message.type === "reset");
+        this.#exchange.onDelta(link.peer, message);
         return;
       case "sharedHeads":
         this.#sharing.onHeads(link.peer, message, message.heads);
@@ -240,7 +241,7 @@ export class StateCore implements Core<StateInput, StateEffect> {
         this.#sharing.onPull(link.peer, message.keys);
         return;
       case "shared":
-        this.#sharing.onEntries(link.peer, message.entries);
+        this.#sharing.onEntries(link.peer, message);
         return;
       case "sharedAsk":
         this.#absence.onAsk(link.peer, message.bucket);
