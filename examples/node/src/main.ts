@@ -6,6 +6,7 @@ import type * as keys from "./commands/keys.ts";
 import * as node from "./commands/node.ts";
 import * as queue from "./commands/queue.ts";
 import * as state from "./commands/state.ts";
+import * as tend from "./commands/tend.ts";
 import type { UpFlags } from "./config.ts";
 
 /** Exit code for a command line or configuration that cannot be. */
@@ -167,12 +168,42 @@ function addQueueCommands(program: Command): void {
     .option("--timeout-ms <ms>", "how long to wait for one (default: for ever)", wholeNumber)
     .option("--no-ack", "put it back instead")
     .action(queue.take);
-  asking(queues, "ls", "queues used by way of this node since it started")
-    .option("--json", "as JSON")
-    .action(queue.list);
+  asking(queues, "ls", "queues that the node knows").option("--json", "as JSON").action(queue.list);
   asking(queues, "resolve <id>", "what became of a message: ACKED, NEVER, PENDING or UNKNOWN")
     .option("--timeout-ms <ms>", "how long to wait for a decision (default: 10000)", wholeNumber)
     .action(queue.resolve);
+  addTendingCommands(queues);
+}
+
+function addTendingCommands(queues: Command): void {
+  const listing = (usage: string, description: string): Command =>
+    asking(queues, usage, description)
+      .option("--limit <count>", "at most as many (default: 100)", wholeNumber)
+      .option("--json", "as JSON");
+  const state = "any, alive, ready or dead (default: alive)";
+  listing("browse <queue>", "messages as they are now").option("--state <state>", state).action(tend.browse);
+  listing("peek <queue>", "messages with their bodies").option("--state <state>", state).action(tend.peek);
+  listing("dead <queue>", "dead messages, and what happened to them").action(tend.dead);
+  asking(queues, "count <queue>", "how many messages there are")
+    .option("--json", "as JSON")
+    .action(tend.count);
+  asking(queues, "consumers <queue>", "who consumes it").option("--json", "as JSON").action(tend.consumers);
+  asking(queues, "inspect <id>", "which replicas have a message, and who holds it")
+    .option("--json", "as JSON")
+    .action(tend.inspect);
+  asking(queues, "redrive <queue> [ids...]", "put dead messages back, these or all").action(tend.redrive);
+  asking(queues, "purge <queue> [ids...]", "do away with messages that wait, these or all")
+    .option("--dead", "with dead ones instead")
+    .action(tend.purge);
+  asking(queues, "pause <queue>", "hand nobody a message of it").action(
+    async (name: string, flags: node.NodeFlags) => await tend.pause(true, name, flags),
+  );
+  asking(queues, "resume <queue>", "hand them out again").action(
+    async (name: string, flags: node.NodeFlags) => await tend.pause(false, name, flags),
+  );
+  asking(queues, "drain <queue>", "wait until no message is left that is not dead")
+    .option("--timeout-ms <ms>", "how long (default: 60000)", wholeNumber)
+    .action(tend.drain);
 }
 
 function addStateCommands(program: Command): void {

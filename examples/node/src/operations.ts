@@ -5,9 +5,10 @@ import type { Message, Queue, QueueInit, Queues } from "@klatsch/queue";
 import { NodeError } from "./errors.ts";
 import type { Fields } from "./fields.ts";
 import { FAREWELLS, MEMBER_CHANGES, VERDICTS, WAIT_MS_MAX } from "./protocol.ts";
-import type { Farewell, MemberChange, Operation, QueueStatus } from "./protocol.ts";
+import type { Farewell, MemberChange, Operation, QueueStatus, TendingOperation } from "./protocol.ts";
 import type { Operations } from "./operation-types.ts";
 import { stateOperations } from "./state-operations.ts";
+import { tendingOperations } from "./tending-operations.ts";
 
 /** Messages that one connection may hold. */
 const HOLDS_MAX = 64;
@@ -56,6 +57,7 @@ export function createOperations({ mesh, queues, stop }: OperationsInit): Operat
       }));
     },
     ...queueOperations(queues),
+    ...tendingOperations(queues),
     ...stateOperations(mesh),
     "admission.publish": async (args) => {
       await mesh.admission.publish(args.only("text").requiredText("text"));
@@ -81,15 +83,13 @@ export function createOperations({ mesh, queues, stop }: OperationsInit): Operat
   };
 }
 
-type QueueOperation = Extract<Operation, `queue.${string}`>;
+type QueueOperation = Exclude<Extract<Operation, `queue.${string}`>, TendingOperation>;
 const QUEUE_FIELDS = ["queue", "replicas", "leaseMs", "maxDeliveries"] as const;
 
 function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
-  /** Queues that were used here, by name. */
-  const known = new Map<string, Queue>();
   let lastHold = 0;
 
-  /** A queue with the options given; without any, what was said of it before, here, or the defaults. */
+  /** A queue with the options given; without any, as it is known, or with the defaults. */
   const open = async (args: Fields): Promise<Queue> => {
     const name = args.requiredText("queue");
     const init: QueueInit = {
@@ -97,11 +97,9 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
       leaseMs: args.wholeNumber("leaseMs", 1_000, WAIT_MS_MAX),
       maxDeliveries: args.wholeNumber("maxDeliveries", 1, 1_000_000),
     };
-    const before = known.get(name);
-    if (before !== undefined && Object.values(init).every((value) => value === undefined)) return before;
-    const queue = await queues.declare(name, init);
-    known.set(name, queue);
-    return queue;
+    const isPlain = Object.values(init).every((value) => value === undefined);
+    if (isPlain && queues.list().some((known) => known.name === name)) return queues.open(name);
+    return await queues.declare(name, init);
   };
 
   return {
@@ -137,7 +135,7 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
     },
     "queue.list": async (args) => {
       args.only();
-      return [...known.values()].map(statusOf).sort((a, b) => (a.name < b.name ? -1 : 1));
+      return queues.list().map(({ name }) => statusOf(queues.open(name)));
     },
     "queue.resolve": async (args) => {
       args.only("id", "timeoutMs");

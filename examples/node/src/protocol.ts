@@ -1,6 +1,15 @@
 /** What is said on the socket of a node: JSON, one object a line, each answer with the id of its request. */
 import type { Member, MeshStats } from "@klatsch/mesh";
-import type { QueuesStats, Resolution } from "@klatsch/queue";
+import type {
+  Browsed,
+  Changed,
+  ConsumerInfo,
+  Inspection,
+  PeekedMessage,
+  QueueCounts,
+  QueuesStats,
+  Resolution,
+} from "@klatsch/queue";
 import { NodeError } from "./errors.ts";
 import { Fields } from "./fields.ts";
 
@@ -117,6 +126,21 @@ export interface Contract {
     args: { readonly id: string; readonly timeoutMs?: number | undefined };
     result: { readonly resolution: Resolution };
   };
+  "queue.browse": { args: BrowseArgs; result: Browsed };
+  /** Bodies in base64. */
+  "queue.peek": { args: BrowseArgs; result: readonly Peeked[] };
+  "queue.counts": { args: { readonly queue: string }; result: QueueCounts };
+  "queue.consumers": { args: { readonly queue: string }; result: readonly ConsumerInfo[] };
+  "queue.inspect": { args: { readonly id: string }; result: Inspection };
+  "queue.redrive": { args: ChangeArgs; result: Changed };
+  /** Of those that wait, or of the dead. */
+  "queue.purge": { args: ChangeArgs & { readonly dead?: boolean | undefined }; result: Changed };
+  "queue.pause": { args: { readonly queue: string; readonly paused: boolean }; result: None };
+  /** Answered once no message is left that is not dead. */
+  "queue.drain": {
+    args: { readonly queue: string; readonly timeoutMs?: number | undefined };
+    result: None;
+  };
   "state.set": {
     args: { readonly key: string; readonly value: unknown } & SharedArgs;
     result: None;
@@ -146,6 +170,30 @@ export interface Contract {
 }
 
 export type Operation = keyof Contract;
+
+/** Those of people who look after queues. */
+export type TendingOperation =
+  | `queue.${"browse" | "peek" | "counts" | "consumers" | "inspect" | "redrive" | "purge"}`
+  | "queue.pause"
+  | "queue.drain";
+
+/** Which messages are meant; `alive` ones wait or are held. */
+export const STATES = ["any", "alive", "ready", "dead"] as const;
+
+interface BrowseArgs {
+  readonly queue: string;
+  readonly state?: (typeof STATES)[number] | undefined;
+  readonly limit?: number | undefined;
+  readonly timeoutMs?: number | undefined;
+}
+
+interface ChangeArgs {
+  readonly queue: string;
+  /** All, if left out. */
+  readonly ids?: readonly string[] | undefined;
+}
+
+type Peeked = Omit<PeekedMessage, "body"> & { readonly body: string };
 
 export const VERDICTS = ["ack", "release"] as const;
 type Verdict = (typeof VERDICTS)[number];

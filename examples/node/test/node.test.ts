@@ -108,6 +108,34 @@ describe("klatsch", () => {
     await expect(conflict).rejects.toMatchObject({ code: "QUEUE_CONFLICT" });
   });
 
+  it("shows, halts and empties a queue from a node that never used it", async () => {
+    const ids: string[] = [];
+    for (const text of ["one", "two"]) {
+      ids.push((await run(["queue", "put", "tended", text, "--data", a.dataDir])).stdout.trim());
+    }
+    const at = ["--data", c.dataDir];
+    const peeked = await run(["queue", "peek", "tended", ...at]);
+    expect(peeked).toMatchObject({ code: 0, stdout: expect.stringContaining(`${ids[0]}\none\n`) });
+    expect((await run(["queue", "count", "tended", ...at])).stdout).toMatch(/ready +2\n/);
+    expect((await run(["queue", "browse", "tended", ...at])).stdout).toContain(ids[1]);
+    const seen = JSON.parse((await run(["queue", "inspect", ids[0] ?? "", "--json", ...at])).stdout) as {
+      replicas: unknown[];
+    };
+    expect(seen.replicas).toHaveLength(3);
+    await run(["queue", "pause", "tended", ...at]);
+    const none = await run(["queue", "take", "tended", "--timeout-ms", "500", ...at]);
+    expect(none.stderr).toContain("TIMED_OUT");
+    expect((await run(["queue", "purge", "tended", ids[0] ?? "", ...at])).stdout).toBe("1\n");
+    await run(["queue", "resume", "tended", ...at]);
+    expect((await run(["queue", "take", "tended", ...at])).stdout).toBe("two");
+    expect(await run(["queue", "drain", "tended", ...at])).toMatchObject({ code: 0 });
+    expect((await run(["queue", "dead", "tended", ...at])).stdout).toContain("HOLDER OR REASON");
+    expect(await run(["queue", "count", "nowhere", ...at])).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("QUEUE_NOT_FOUND"),
+    });
+  });
+
   it("says something on one node and reads it on another, or all write and read it", async () => {
     const quiet = { code: 0, stdout: "", stderr: "" };
     expect(await run(["state", "set", "color", "dark red", "--data", a.dataDir])).toEqual(quiet);
