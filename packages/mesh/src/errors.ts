@@ -31,6 +31,7 @@ export type MeshErrorCode =
   | "ALREADY_ADOPTED"
   | "CHANNEL_EXISTS"
   | "LIMIT_REACHED"
+  | "TOPICS_REFUSED"
   | "STATE_INVALID"
   | "STATE_TOO_LARGE"
   | "FORBIDDEN"

@@ -40,5 +40,10 @@ export type {
   MeshEvents,
   MeshInit,
   MeshStats,
+  MeshTopics,
+  TopicListener,
+  TopicMessage,
+  TopicPublishOptions,
+  TopicTarget,
   RouteTrace,
 } from "./types.ts";

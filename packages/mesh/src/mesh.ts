@@ -27,12 +27,13 @@ import { loadIdentity } from "./host/identity.ts";
 import type { Identity } from "./host/identity.ts";
 import { Links } from "./host/links.ts";
 import { MeshMetrics } from "./host/mesh-metrics.ts";
-import { joinNode, startNode } from "./host/node.ts";
-import type { LinkNode, LinkNodePorts } from "./host/node.ts";
+import { openNode } from "./host/node.ts";
+import type { LinkNode } from "./host/node.ts";
 import { Routing } from "./host/routing.ts";
 import { SharedStore } from "./host/shared-store.ts";
 import type { LinkedMember } from "./host/link-publisher.ts";
 import { StateHost } from "./host/state-host.ts";
+import { Topics } from "./host/topics.ts";
 import { resolveOptions } from "./options.ts";
 import type { MeshOptions } from "./options.ts";
 import type { MeshState, StateValue } from "./state-types.ts";
@@ -47,6 +48,7 @@ import type {
   MeshEvents,
   MeshInit,
   MeshStats,
+  MeshTopics,
   RouteTrace,
 } from "./types.ts";
 
@@ -111,6 +113,7 @@ class MeshService implements Mesh {
   readonly #instance: string = randomBytes(16).toString("hex");
   readonly #metrics = new MeshMetrics();
   readonly #channels: Channels;
+  readonly #topics: Topics;
   readonly #routing: Routing;
   readonly #loggedRefusals = new Set<string>();
   /** How far the clocks of linked peers are ahead of ours, as their hellos told. */
@@ -142,6 +145,13 @@ class MeshService implements Mesh {
       onWanted: (trafficClass) => this.#links?.openClass(trafficClass),
     });
     this.#routing = this.#createRouting();
+    this.#topics = new Topics({
+      ...{ clock: options.clock, logger: options.logger },
+      ...{ counters: this.#counters, traffic: this.#metrics.traffic },
+      ...{ mesh: this, name: admission.description.mesh },
+      components: () => this.#node?.components,
+      direct: (peer) => this.#links?.direct(peer),
+    });
     this.#admission.attach({
       links: () => this.#links,
       node: () => this.#node,
@@ -176,6 +186,10 @@ class MeshService implements Mesh {
 
   get state(): MeshState {
     return this.#gossip();
+  }
+
+  get topics(): MeshTopics {
+    return this.#topics;
   }
 
   /** Opens the listener and goes looking for others. */
@@ -219,6 +233,7 @@ class MeshService implements Mesh {
     this.#links = links;
     this.#membership = membership;
     this.#state = this.#newState(self, links);
+    this.#topics.attach(this.#state);
     this.#state.watch({ key: LINKS_KEY }, ({ peerId }) => this.#routing.onSaid(peerId));
     this.#runner = createRunner({
       core: new HearingCore(membership, links),
@@ -257,21 +272,16 @@ class MeshService implements Mesh {
 
   /** A libp2p node of our own, or a place in the one that the application gave. */
   #openNode(links: Links): Promise<LinkNode> {
-    const { libp2p, listen, announce, membersMax, inboundPerSecondMax } = this.#options;
-    const ports: LinkNodePorts = {
+    return openNode(this.#options, {
+      privateKey: this.#identity.privateKey,
+      encrypters: this.#admission.encrypters,
+      tunnels: this.#routing.tunnels,
       // Whoever comes before our own addresses are known waits for `adopt` in `start`.
       onConnection: (connection) => void (this.#membership === undefined || links.adopt(connection)),
       onStream: (kind, stream, connection) => {
         if (this.#membership === undefined) stream.abort(new Error("not ready"));
         else links.acceptStream(kind, stream, connection);
       },
-    };
-    if (libp2p !== undefined) return joinNode(libp2p.node, ports);
-    const { privateKey } = this.#identity;
-    return startNode({
-      ...{ privateKey, listen, announce, membersMax, inboundPerSecondMax, ...ports },
-      encrypters: this.#admission.encrypters,
-      tunnels: this.#routing.tunnels,
     });
   }
 
@@ -356,14 +366,7 @@ class MeshService implements Mesh {
   }
 
   metricFamilies(): readonly MetricFamily[] {
-    const links = this.#links;
-    const { carriedBytes, tunnels } = this.#routing;
-    return this.#metrics.families({
-      members: this.members(),
-      stats: this.stats(),
-      waiting: [...(links === undefined ? [] : [links.waiting()]), ...this.#channels.waiting()],
-      tunnels: { ends: links?.tunnelCount ?? 0, carried: tunnels.carriedCount, carriedBytes },
-    });
+    return this.#metrics.families(this, this.#links, this.#channels, this.#routing);
   }
 
   stop(): Promise<void> {
@@ -593,12 +596,14 @@ class MeshService implements Mesh {
         // Only now: whoever is told of a channel already knows the member.
         this.#links?.activate(event.peer, event.link);
         this.#routing.onLinkUp(event.peer);
+        this.#topics.offer(event.peer);
         return;
       case "linkDown":
         this.#aheadMs.delete(event.peer);
         this.#state?.enter(event);
         this.#emitter.emit("link:down", { peerId: event.peer, reason: event.reason });
         this.#routing.onLinkDown();
+        this.#topics.linkDown(event.peer);
         return;
       case "declaredDead":
         this.#emitter.emit("self:declaredDead", { boot: event.boot, incarnation: event.inc });
@@ -642,6 +647,7 @@ class MeshService implements Mesh {
     for (const answer of this.#inquiries.values()) answer(false);
     this.#inquiries.clear();
     this.#metrics.stop();
+    await this.#topics.stop();
     this.#routing.stop();
     this.#links?.stop(reason);
     await this.#node?.stop();
@@ -681,8 +687,10 @@ class MeshService implements Mesh {
   /** Gossip state follows membership: only members have any. */
   #tellState(change: MemberEvent["type"], { peerId: peer, boot }: Member): void {
     if (change === "joined") this.#state?.enter({ type: "joined", peer, boot });
-    else if (change === "forgotten") this.#state?.enter({ type: "forgotten", peer });
-    else if (change !== "suspected" && change !== "refuted") this.#state?.enter({ type: "ended", peer });
+    else if (change === "forgotten") {
+      this.#state?.enter({ type: "forgotten", peer });
+      this.#topics.forget(peer);
+    } else if (change !== "suspected" && change !== "refuted") this.#state?.enter({ type: "ended", peer });
   }
 
   #self(): MemberRecord {

@@ -167,6 +167,48 @@ export interface RouteTrace {
   readonly code: string | undefined;
 }
 
+/** Whom a message on a topic is for: the receiver looks whether it is meant. */
+export type TopicTarget =
+  | "all"
+  | { readonly cloud: string }
+  /** Who has the tag, with that value if one is given. */
+  | { readonly tag: { readonly key: string; readonly value?: string | undefined } };
+
+export interface TopicMessage {
+  readonly topic: string;
+  /** Peer id of the author, whose signature was checked. */
+  readonly from: string;
+  readonly body: Uint8Array;
+  readonly to: TopicTarget;
+}
+
+export type TopicListener = (message: TopicMessage) => void;
+
+/** Options of {@link MeshTopics.publish}. */
+export interface TopicPublishOptions {
+  /** Default `all`. */
+  readonly to?: TopicTarget | undefined;
+}
+
+/**
+ * Messages to whoever has subscribed, this node included. Each arrives at most once, in any order, and not at those
+ * who come later or are cut off: who must not miss one uses a queue. Carried by gossipsub, which runs on all members
+ * from the first use by any of them on.
+ */
+export interface MeshTopics {
+  /**
+   * Calls `listener` for each message on the topic until the returned function is called.
+   * @throws MeshError `INVALID_OPTIONS`, `LIMIT_REACHED`, `STOPPED`, `TOPICS_REFUSED`.
+   */
+  subscribe(topic: string, listener: TopicListener): () => void;
+  /**
+   * Sends up to 64 KiB; 200 messages at once after quiet, then 100 a second. Resolves once it is on its way; that
+   * does not say to how many.
+   * @throws MeshError `INVALID_OPTIONS`, `LIMIT_REACHED` (retryable), `STOPPED`, `TOPICS_REFUSED`.
+   */
+  publish(topic: string, body: Uint8Array, options?: TopicPublishOptions): Promise<void>;
+}
+
 /** Counters of one node since its start, for tests and metrics. */
 export interface MeshStats {
   /** Frames or streams of peers that were refused: undecodable, too long, or against the protocol. */
@@ -206,6 +248,8 @@ export interface Mesh extends AsyncDisposable, MetricSource {
   readonly boot: number;
   /** What members say of themselves, and what they share. */
   readonly state: MeshState;
+  /** Messages to all who have subscribed. */
+  readonly topics: MeshTopics;
   /** Full multiaddrs with `/p2p/…`: what others put into `bootstrap`. */
   addresses(): readonly string[];
   /** All known members, this node included, ordered by peer id. */

@@ -1,7 +1,10 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import type { MetricFamily } from "@klatsch/kit";
 import type { MemberMessage } from "../core/messages.ts";
-import type { Member, MemberStatus, MeshStats } from "../types.ts";
+import type { Member, MemberStatus, Mesh, MeshStats } from "../types.ts";
+import type { Channels } from "./channels.ts";
+import type { Links } from "./links.ts";
+import type { Routing } from "./routing.ts";
 import { Traffic } from "./traffic.ts";
 
 /** What waits in the queues of one class, over all peers. */
@@ -12,7 +15,7 @@ export interface Waiting {
 }
 
 /** What is looked at when somebody asks. */
-export interface MetricsView {
+interface MetricsView {
   readonly members: readonly Member[];
   readonly stats: MeshStats;
   readonly waiting: readonly Waiting[];
@@ -46,7 +49,18 @@ export class MeshMetrics {
     this.#events.set(event, (this.#events.get(event) ?? 0) + 1);
   }
 
-  families(view: MetricsView): MetricFamily[] {
+  families(
+    mesh: Pick<Mesh, "members" | "stats">,
+    links: Links | undefined,
+    channels: Channels,
+    { carriedBytes, tunnels }: Routing,
+  ): MetricFamily[] {
+    const view: MetricsView = {
+      members: mesh.members(),
+      stats: mesh.stats(),
+      waiting: [...(links === undefined ? [] : [links.waiting()]), ...channels.waiting()],
+      tunnels: { ends: links?.tunnelCount ?? 0, carried: tunnels.carriedCount, carriedBytes },
+    };
     return [
       ...this.#memberFamilies(view),
       ...linkFamilies(view),

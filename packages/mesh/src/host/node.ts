@@ -1,9 +1,11 @@
 import { yamux } from "@libp2p/yamux";
 import type { Connection, Ed25519PrivateKey, Libp2p, Stream } from "@libp2p/interface";
+import type { GossipSubComponents } from "@libp2p/gossipsub";
 import { multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p } from "libp2p";
 import type { EncrypterFactory } from "../admission/encrypter.ts";
 import { MeshError } from "../errors.ts";
+import type { GivenNode } from "../given-node.ts";
 import type { ChannelClass } from "../types.ts";
 import { CHANNEL_CLASSES } from "./channels.ts";
 import { conduits, inDialOrder, isRefusal, removeStaleSocket } from "./conduits.ts";
@@ -25,7 +27,7 @@ const READ_BUFFER_BYTES_MAX: number = 2 * 1024 * 1024;
 const WINDOW_BYTES_MAX: number = 1024 * 1024;
 
 /** Whom a node tells of connections and streams. */
-export interface LinkNodePorts {
+interface LinkNodePorts {
   onConnection(connection: Connection): void;
   onStream(kind: ChannelClass | "link", stream: Stream, connection: Connection): void;
 }
@@ -53,14 +55,30 @@ export interface LinkNode {
   /** Ends a connection: at once with an error, in order without. */
   hangUp(connection: Connection, error: Error | undefined): void;
   readonly peerId: string;
+  /** What gossipsub works with; `undefined` in a node that is not ours. */
+  readonly components: GossipSubComponents | undefined;
   addresses(): string[];
   connections(): Connection[];
   dial(peer: string, addresses: readonly string[]): Promise<DialOutcome>;
   stop(): Promise<void>;
 }
 
+/** Starts a libp2p node of our own, or takes a place in the application's. @throws MeshError `LISTEN_FAILED`. */
+export function openNode(
+  { libp2p, listen, announce, membersMax, inboundPerSecondMax }: NodeOptions,
+  given: Pick<NodeInit, "privateKey" | "encrypters" | "tunnels"> & LinkNodePorts,
+): Promise<LinkNode> {
+  if (libp2p !== undefined) return joinNode(libp2p.node, given);
+  return startNode({ listen, announce, membersMax, inboundPerSecondMax, ...given });
+}
+
+type NodeOptions = Pick<NodeInit, "listen" | "announce" | "membersMax" | "inboundPerSecondMax"> & {
+  readonly libp2p: GivenNode | undefined;
+};
+
 /** Starts a libp2p node of our own. @throws MeshError `LISTEN_FAILED`. */
 export async function startNode(init: NodeInit): Promise<LinkNode> {
+  let components: GossipSubComponents | undefined;
   const node = await createLibp2p({
     privateKey: init.privateKey,
     start: false,
@@ -73,6 +91,12 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
         streamOptions: { maxStreamWindowSize: WINDOW_BYTES_MAX, maxReadBufferLength: READ_BUFFER_BYTES_MAX },
       }),
     ],
+    services: {
+      components: (given: GossipSubComponents) => {
+        components = given;
+        return {};
+      },
+    },
     connectionMonitor: { enabled: false }, // Likewise; it costs 0.3 % CPU and 1.2 kB/s a node.
     connectionManager: {
       maxConnections: init.membersMax * CONNECTIONS_PER_MEMBER,
@@ -98,7 +122,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
     await Promise.allSettled([node.stop()]);
     throw new MeshError("LISTEN_FAILED", `cannot listen on ${init.listen.join(", ")}`, { cause: error });
   }
-  return new OwnNode(node);
+  return new OwnNode(node, components);
 }
 
 /** The streams that links are made of, and what serves each. */
@@ -122,7 +146,7 @@ async function serveLinks(node: Libp2p, ports: LinkNodePorts): Promise<void> {
  * Works inside a libp2p node of the application: serves our protocols there, dials connections of its own, and
  * leaves what others use. The node itself is neither started nor stopped.
  */
-export async function joinNode(node: Libp2p, ports: LinkNodePorts): Promise<LinkNode> {
+async function joinNode(node: Libp2p, ports: LinkNodePorts): Promise<LinkNode> {
   await serveLinks(node, ports);
   return new GuestNode(node, ports);
 }
@@ -137,6 +161,7 @@ abstract class Libp2pNode implements LinkNode {
     this.peerId = node.peerId.toString();
   }
 
+  abstract readonly components: GossipSubComponents | undefined;
   abstract connections(): Connection[];
   abstract hangUp(connection: Connection, error: Error | undefined): void;
   abstract stop(): Promise<void>;
@@ -169,6 +194,13 @@ abstract class Libp2pNode implements LinkNode {
 }
 
 class OwnNode extends Libp2pNode {
+  readonly components: GossipSubComponents | undefined;
+
+  constructor(node: Libp2p, components: GossipSubComponents | undefined) {
+    super(node);
+    this.components = components;
+  }
+
   connections(): Connection[] {
     return this.node.getConnections();
   }
@@ -189,6 +221,7 @@ class OwnNode extends Libp2pNode {
 }
 
 class GuestNode extends Libp2pNode {
+  readonly components: undefined;
   readonly #ports: LinkNodePorts;
   readonly #dialed = new WeakSet<Connection>();
 

@@ -1,0 +1,104 @@
+import { noise } from "@libp2p/noise";
+import { tcp } from "@libp2p/tcp";
+import { yamux } from "@libp2p/yamux";
+import { createLibp2p } from "libp2p";
+import { describe, expect, it, vi } from "vitest";
+import type { Mesh } from "@klatsch/mesh";
+import { Bed, full } from "./helpers.ts";
+
+const bytes = (text: string): Uint8Array => Buffer.from(text);
+
+/** What a node hears on a topic, as `author: body`. */
+function listen(mesh: Mesh, topic = "news"): string[] {
+  const heard: string[] = [];
+  mesh.topics.subscribe(topic, ({ from, body }) => {
+    heard.push(`${from === mesh.peerId ? "me" : "other"}: ${Buffer.from(body).toString()}`);
+  });
+  return heard;
+}
+
+/** Publishes until all have heard something: before that gossipsub has not met everybody. */
+async function warmUp(from: Mesh, ...all: readonly string[][]): Promise<void> {
+  await vi.waitFor(
+    async () => {
+      await from.topics.publish("news", bytes("warm"));
+      expect(all.every((heard) => heard.length > 0)).toBe(true);
+    },
+    { timeout: 15_000, interval: 200 },
+  );
+  // What is still on its way has to be here before a test looks.
+  await from.topics.publish("news", bytes("now"));
+  await vi.waitFor(() => expect(all.every((heard) => heard.at(-1)?.endsWith("now"))).toBe(true), 10_000);
+  for (const heard of all) heard.length = 0;
+}
+
+describe("topics", () => {
+  it("reach who has subscribed and is meant, once, the author included", async () => {
+    await using bed = new Bed();
+    const a = await bed.mesh("a", { cloud: "east", tags: { role: "web" } });
+    const b = await bed.mesh("b", { cloud: "west", tags: { role: "db" }, bootstrap: a.addresses() });
+    const c = await bed.mesh("c", { cloud: "west", bootstrap: a.addresses() });
+    await full(a, b, c);
+    const [atA, atB, atC] = [listen(a), listen(b), listen(c)];
+    const elsewhere = listen(b, "weather");
+    await warmUp(a, atA, atB, atC);
+    await a.topics.publish("news", bytes("to all"));
+    await a.topics.publish("news", bytes("to the west"), { to: { cloud: "west" } });
+    await a.topics.publish("news", bytes("to tagged"), { to: { tag: { key: "role" } } });
+    await a.topics.publish("news", bytes("to databases"), { to: { tag: { key: "role", value: "db" } } });
+    await a.topics.publish("news", bytes("end"));
+    await vi.waitFor(() => {
+      expect([atA, atB, atC].map((heard) => heard.toSorted())).toEqual([
+        ["me: end", "me: to all", "me: to tagged"],
+        ["other: end", "other: to all", "other: to databases", "other: to tagged", "other: to the west"],
+        ["other: end", "other: to all", "other: to the west"],
+      ]);
+    }, 10_000);
+    expect(elsewhere).toEqual([]);
+  }, 40_000);
+
+  it("are passed on by members that use none themselves, and cost nothing where nobody does", async () => {
+    await using bed = new Bed();
+    const a = await bed.mesh("a");
+    const relay = await bed.mesh("relay", { bootstrap: a.addresses() });
+    await full(a, relay);
+    expect(relay.metrics()).not.toContain("gossipsub");
+    const heard = listen(a);
+    const late = await bed.mesh("late", { bootstrap: relay.addresses() });
+    await full(a, relay, late);
+    const atLate = listen(late);
+    await warmUp(a, heard, atLate);
+    expect(relay.metrics()).toContain('protocol="gossipsub"');
+  }, 40_000);
+
+  it("are bounded in size and rate, with an error that says so", async () => {
+    await using bed = new Bed();
+    const a = await bed.mesh("a");
+    await expect(a.topics.publish("news", new Uint8Array(65_537))).rejects.toMatchObject({
+      code: "INVALID_OPTIONS",
+    });
+    await expect(a.topics.publish("", bytes("x"))).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
+    const tries = await Promise.allSettled(
+      Array.from({ length: 300 }, () => a.topics.publish("news", bytes("x"))),
+    );
+    const refused = tries.filter(({ status }) => status === "rejected");
+    expect(refused.length).toBeGreaterThan(50);
+    expect(refused[0]).toMatchObject({ reason: { code: "LIMIT_REACHED", retryable: true } });
+    await a.stop();
+    await expect(a.topics.publish("news", bytes("x"))).rejects.toMatchObject({ code: "STOPPED" });
+  });
+
+  it("are refused inside a libp2p node of the application", async () => {
+    await using bed = new Bed();
+    const libp2p = await createLibp2p({
+      addresses: { listen: ["/ip4/127.0.0.1/tcp/0"] },
+      transports: [tcp()],
+      connectionEncrypters: [noise()],
+      streamMuxers: [yamux()],
+    });
+    bed.onEnd(() => libp2p.stop());
+    const a = await bed.mesh("a", { libp2p });
+    expect(() => a.topics.subscribe("news", () => undefined)).toThrow(/TOPICS_REFUSED|application/u);
+    await expect(a.topics.publish("news", bytes("x"))).rejects.toMatchObject({ code: "TOPICS_REFUSED" });
+  });
+});
