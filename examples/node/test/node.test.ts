@@ -235,6 +235,18 @@ describe("klatsch up", () => {
     expect((await a.ask((client) => client.call("members", {}))).length).toBe(3);
   });
 
+  it("keeps what was shared when its process is killed the moment after", async () => {
+    let alone = nodes.start("alone");
+    await alone.up();
+    await run(["state", "set", "limits/y", '{"max":3}', "--shared", "--data", alone.dataDir]);
+    await alone.signal("SIGKILL");
+    alone = nodes.start("alone");
+    await alone.up();
+    const got = await run(["state", "get", "limits/y", "--shared", "--data", alone.dataDir]);
+    expect(got).toMatchObject({ code: 0, stdout: '{"max":3}\n' });
+    await alone.signal("SIGKILL");
+  });
+
   it("shows a killed node as dead, and alive once it is up again where its socket was left", async () => {
     const watch = launch("members", "--watch", "--json", "--data", b.dataDir);
     const lines = createInterface(watch.stdout)[Symbol.asyncIterator]();

@@ -536,7 +536,7 @@ class MeshService implements Mesh {
         this.#metrics.sent(effect.message.type);
         this.#links?.send(effect.to, effect.message);
         if (effect.message.type === "ping" || effect.message.type === "ack") {
-          this.#state?.enter({ type: "probed", peer: effect.to });
+          this.#state?.sendHash(effect.to);
         }
         return;
       case "dial":

@@ -232,8 +232,9 @@ export class World {
     for (const key of this.#links.keys()) {
       const [a = "", b = ""] = key.split("-");
       for (const node of this.nodes) {
-        if (node.name === a) node.enter({ type: "probed", peer: b });
-        else if (node.name === b) node.enter({ type: "probed", peer: a });
+        const hash = node.core?.hash;
+        if (hash === undefined || (node.name !== a && node.name !== b)) continue;
+        this.send(node, node.name === a ? b : a, { type: "hash", hash });
       }
     }
   }

@@ -106,6 +106,13 @@ export class StateHost implements MeshState {
     for (const message of early) this.#runner.enter({ type: "message", peer: input.peer, message });
   }
 
+  /** A PING or ACK leaves for this peer: the hash of all leaves with it, in the same send. */
+  sendHash(peer: string): void {
+    const { hash } = this.#core;
+    if (hash === undefined) return;
+    for (const payload of encodeStateMessage({ type: "hash", hash })) this.#init.send(peer, payload);
+  }
+
   /** Bytes of a linked peer. `false`: undecodable. */
   receive(peer: string, payload: Uint8Array): boolean {
     const message = decodeStateMessage(payload);

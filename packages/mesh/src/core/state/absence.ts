@@ -53,10 +53,6 @@ export class Absence {
     return this.#awaySinceMs !== undefined;
   }
 
-  linkUp(): void {
-    this.#lookBack();
-  }
-
   linkDown(peer: string): void {
     this.#alsoAway.delete(peer);
     if (this.#source === peer) this.#source = undefined;
@@ -101,6 +97,7 @@ export class Absence {
   }
 
   work(): void {
+    this.#lookBack();
     const { nowMs, links } = this.#context;
     if (this.#awaySinceMs === undefined || links.size === 0) return;
     const others = [...links.keys()].filter((peer) => !this.#alsoAway.has(peer));

@@ -1,4 +1,4 @@
-import type { Core, Instant } from "@klatsch/kit/core";
+import type { Core, Hash64, Instant } from "@klatsch/kit/core";
 import { Buckets } from "./buckets.ts";
 import { Comparing } from "./comparing.ts";
 import type { OwnHead, SharedEntry, StateMessage } from "./messages.ts";
@@ -109,6 +109,11 @@ export class StateCore implements Core<StateInput, StateEffect> {
     return space === undefined ? undefined : headOf(space);
   }
 
+  /** Of everything this node holds; `undefined` while it offers nothing. */
+  get hash(): Hash64 | undefined {
+    return this.#absence.isAway ? undefined : this.#buckets.total;
+  }
+
   /** How far the mesh's time is ahead of this machine's wall clock, in milliseconds. */
   get meshAheadMs(): number {
     return this.#context.meshAheadMs;
@@ -157,11 +162,6 @@ export class StateCore implements Core<StateInput, StateEffect> {
         if (link !== undefined) this.#message(link, input.message);
         break;
       }
-      case "probed":
-        if (!this.#absence.isAway) {
-          this.#context.send(input.peer, { type: "hash", hash: this.#buckets.total });
-        }
-        break;
       case "joined":
         this.#joined(input.peer, input.boot);
         break;
@@ -209,7 +209,6 @@ export class StateCore implements Core<StateInput, StateEffect> {
       fruitless: 0,
       checks: new TokenBucket(times.checkBudget, nowMs),
     });
-    this.#absence.linkUp();
     this.#exchange.greet(peer);
     this.#comparing.linkUp(peer);
   }

@@ -9,8 +9,6 @@ export type StateInput =
   | { readonly type: "linkUp"; readonly peer: string; readonly aheadMs: number }
   | { readonly type: "linkDown"; readonly peer: string }
   | { readonly type: "message"; readonly peer: string; readonly message: StateMessage }
-  /** A PING or ACK leaves for this peer: the hash of all travels with it. */
-  | { readonly type: "probed"; readonly peer: string }
   /** A member is there, in its process `boot`. */
   | { readonly type: "joined"; readonly peer: string; readonly boot: number }
   /** A member is dead, has stopped or left. */
