@@ -60,6 +60,7 @@ const MEMBER = {
   closeRequest: 11,
   closeOk: 12,
   closeNo: 13,
+  present: 14,
 } as const;
 /** First field of a notice (channel 0 of a class stream). */
 const NOTICE = { open: 1, close: 2 } as const;
@@ -162,6 +163,7 @@ export function encodeMemberMessage(message: MemberMessage): Uint8Array[] {
       return encodeViews(message.views.map(viewFields));
     case "buckets":
     case "neighbours":
+    case "present":
       return [encodeFields([MEMBER[message.type], message.hashes])];
     case "closeRequest":
     case "closeOk":
@@ -215,6 +217,8 @@ function readMemberMessage(fields: Fields): MemberMessage | undefined {
     }
     case MEMBER.neighbours:
       return { type: "neighbours", hashes: fields.counts(VIEWS_MAX, NONCE_MAX) };
+    case MEMBER.present:
+      return { type: "present", hashes: fields.counts(VIEWS_MAX, NONCE_MAX) };
     case MEMBER.closeRequest:
       return { type: "closeRequest" };
     case MEMBER.closeOk:

@@ -67,6 +67,8 @@ export type MemberMessage =
   | { readonly type: "buckets"; readonly hashes: readonly number[] }
   /** Hashes of the members that the sender is linked with: those who watch it agree who does so most. */
   | { readonly type: "neighbours"; readonly hashes: readonly number[] }
+  /** A roll is called: hashes of members that are within reach, or linked with one that is. */
+  | { readonly type: "present"; readonly hashes: readonly number[] }
   /** The sender does not need the link any more; the answer says whether the receiver does. */
   | { readonly type: "closeRequest" }
   | { readonly type: "closeOk" }
