@@ -4,6 +4,7 @@ import { BUCKETS } from "../core/roster.ts";
 import { HOP_REFUSALS, HOPS_MAX } from "../core/routing/types.ts";
 import { decodeFields, encodeFields } from "./fields.ts";
 import type { Fields } from "./fields.ts";
+import { WITH_SIGNATURES } from "./scan.ts";
 import { CHANNEL_NUMBER_MAX } from "./framing.ts";
 import {
   NAME_LENGTH_MAX,
@@ -100,7 +101,7 @@ export function encodeLinkMessage(message: LinkMessage): Uint8Array {
 }
 
 export function decodeLinkMessage(bytes: Uint8Array): LinkMessage | ForeignHello | undefined {
-  return decodeFields(bytes, readLinkMessage);
+  return decodeFields(bytes, readLinkMessage, WITH_SIGNATURES);
 }
 
 function readLinkMessage(fields: Fields): LinkMessage | ForeignHello | undefined {
@@ -180,7 +181,7 @@ function encodeViews(views: readonly unknown[]): Uint8Array[] {
 }
 
 export function decodeMemberMessage(bytes: Uint8Array): MemberMessage | undefined {
-  return decodeFields(bytes, readMemberMessage);
+  return decodeFields(bytes, readMemberMessage, WITH_SIGNATURES);
 }
 
 function readMemberMessage(fields: Fields): MemberMessage | undefined {

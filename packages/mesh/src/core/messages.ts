@@ -16,6 +16,8 @@ export interface MemberRecord {
   readonly dialOnly?: boolean | undefined;
   /** Clouds besides its own that it may have links with; all if it does not say. */
   readonly reach?: readonly string[] | undefined;
+  /** The member's own, over what it says here and its status, in a mesh of certificates; opaque to the core. */
+  readonly signature?: Uint8Array | undefined;
 }
 
 /** Statuses that travel. A suspicion is a message of its own. */

@@ -49,6 +49,18 @@ describe("a mesh of certificates", () => {
     expect(b.admission.can("12D3KooWnobody", "queue")).toBe(false);
   });
 
+  it("believes a member that it stops or leaves, by its signature", async () => {
+    await using bed = new CertifiedBed();
+    const a = await bed.certified("a");
+    const b = await bed.certified("b", { bootstrap: a.addresses() });
+    const c = await bed.certified("c", { bootstrap: a.addresses() });
+    const d = await bed.certified("d", { bootstrap: a.addresses() });
+    await full(a, b, c, d);
+    await Promise.all([next(a, "member:stopped"), next(b, "member:stopped"), c.stop()]);
+    await Promise.all([next(a, "member:left"), next(b, "member:left"), d.leave()]);
+    expect([a, b].map((mesh) => mesh.stats().badFrames)).toEqual([0, 0]);
+  });
+
   it("refuses an ordinary libp2p node and serves it nothing, whoever dials", async () => {
     await using bed = new CertifiedBed();
     const a = await bed.certified("a");
@@ -121,10 +133,13 @@ describe("a mesh of certificates", () => {
     const gone = [a, b].map((mesh) => next(mesh, "link:down"));
     const told = next(b, "member:revoked");
     const itself = next(c, "link:refused");
+    const failed = next(c, "mesh:failed");
     await a.admission.publish(await root.revoke(c.peerId));
     expect((await Promise.all(gone)).map(({ peerId }) => peerId)).toEqual([c.peerId, c.peerId]);
     expect(await told).toEqual({ subject: c.peerId });
     expect(await itself).toMatchObject({ code: "REVOKED" });
+    expect((await failed).error).toMatchObject({ code: "REVOKED" });
+    await until([a, b], () => [a, b].every((mesh) => mesh.member(c.peerId)?.status === "left"));
     expect(b.admission.can(c.peerId, "queue")).toBe(false);
     await b.stop();
     const restarted = await bed.mesh("b", { name: undefined, admission: { certificate: certificates.b } });
