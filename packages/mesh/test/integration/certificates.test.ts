@@ -1,6 +1,6 @@
 import type { Ed25519PrivateKey } from "@libp2p/interface";
 import { createMesh } from "@klatsch/mesh";
-import type { LinkRefusal, Mesh } from "@klatsch/mesh";
+import type { LinkRefusal, Mesh, MeshInit } from "@klatsch/mesh";
 import { describe, expect, it } from "vitest";
 import { credentialsText } from "../../src/admission/credentials.ts";
 import { encodeIntroduction } from "../../src/codec/admission-codec.ts";
@@ -144,6 +144,32 @@ describe("a mesh of certificates", () => {
     await b.stop();
     const restarted = await bed.mesh("b", { name: undefined, admission: { certificate: certificates.b } });
     expect(await refusedBy(restarted, await bed.key("c"), certificates.c)).toMatchObject({ code: "REVOKED" });
+  });
+
+  it("is asked for at the ends of a tunnel too, which ends with a revocation", async () => {
+    await using bed = new CertifiedBed();
+    const root = await bed.authority();
+    const apart = (other: string): Partial<MeshInit> => ({ mayLink: ({ name }) => name !== other });
+    const a = await bed.certified("a", apart("c"));
+    const b = await bed.certified("b", { bootstrap: a.addresses() });
+    const c = await bed.certified(
+      "c",
+      { ...apart("a"), bootstrap: b.addresses() },
+      { capabilities: ["queue"] },
+    );
+    for (const mesh of [a, c]) mesh.channel("test", { onUp() {}, onDown() {}, onFrame() {} });
+    await until([a, b, c], () => a.member(c.peerId)?.status === "alive");
+    expect(a.admission.can(c.peerId, "queue")).toBe(false); // They have never met.
+    for (let tries = 0; a.stats().tunnels === 0 && tries < 100; tries += 1) {
+      await a.connect(c.peerId).catch(async () => await new Promise((resolve) => setTimeout(resolve, 100)));
+    }
+    expect([a.stats().tunnels, a.member(c.peerId)?.linked]).toEqual([1, false]);
+    expect(a.admission.can(c.peerId, "queue")).toBe(true);
+    const down = next(a, "tunnel:down");
+    await a.admission.publish(await root.revoke(c.peerId));
+    expect(await down).toMatchObject({ peerId: c.peerId });
+    await until([a, b], () => b.stats().links === 1 && a.stats().tunnels === 0);
+    expect(a.admission.can(c.peerId, "queue")).toBe(false);
   });
 
   it("ends a link when the peer's certificate has run out by more than five minutes", async () => {
