@@ -1,6 +1,7 @@
 /** A node of `mesh.ts`: a member that tells when it saw what. */
 import { createMesh } from "@klatsch/mesh";
 import type { Member, Mesh } from "@klatsch/mesh";
+import { Flow } from "./flow.ts";
 import { serve, sharedMs } from "./serve.ts";
 
 /** Nothing takes that long: whoever waits for more has failed, in milliseconds. */
@@ -29,8 +30,14 @@ export interface Usage {
 }
 
 let mesh: Mesh | undefined;
+let flow: Flow | undefined;
 const seen: Seen[] = [];
 const watchers = new Set<() => void>();
+
+function running(started: Flow | undefined): Flow {
+  if (started === undefined) throw new Error("not started");
+  return started;
+}
 
 function note(member: Member, sight: Sight): void {
   seen.push({ peerId: member.peerId, sight, atMs: sharedMs() });
@@ -81,8 +88,12 @@ const commands = {
     readonly dataDir: string;
     readonly listen: readonly string[];
     readonly bootstrap: readonly string[];
+    /** Names of those it may link to; all without. */
+    readonly neighbours?: readonly string[] | undefined;
   }): Promise<{ readonly peerId: string; readonly addresses: readonly string[] }> {
-    mesh = await createMesh(setup);
+    const { neighbours, ...init } = setup;
+    mesh = await createMesh({ ...init, mayLink: ({ name }) => neighbours?.includes(name) !== false });
+    flow = new Flow(mesh);
     mesh.on("member:joined", (member) => note(member, "back"));
     mesh.on("member:refuted", (member) => note(member, "back"));
     mesh.on("member:died", (member) => note(member, "died"));
@@ -135,6 +146,42 @@ const commands = {
   /** How often this node saw others die since it began. */
   deaths(): Promise<number> {
     return Promise.resolve(seen.filter(({ sight }) => sight === "died").length);
+  },
+
+  /** When frames to that member were taken: there is a connection and the channel is up. */
+  async reach({ peerId }: { readonly peerId: string }): Promise<readonly string[]> {
+    const path = await running(flow).reach(peerId);
+    return path;
+  },
+
+  /** One frame there and back at a time; milliseconds, sorted. */
+  roundTrips({
+    peerId,
+    count: times,
+  }: {
+    readonly peerId: string;
+    readonly count: number;
+  }): Promise<number[]> {
+    return running(flow).roundTrips(peerId, times);
+  },
+
+  /** How long that many bytes take until the last has arrived there, in milliseconds. */
+  pour({ peerId, bytes }: { readonly peerId: string; readonly bytes: number }): Promise<number> {
+    return running(flow).pour(peerId, bytes);
+  },
+
+  /** Frames there and back until `hush`; the longest pause between two answers, in milliseconds. */
+  beat({ peerId }: { readonly peerId: string }): Promise<boolean> {
+    return Promise.resolve(running(flow).beat(peerId));
+  },
+
+  hush(): Promise<number> {
+    return Promise.resolve(running(flow).hush());
+  },
+
+  /** Answers to `beat` so far. */
+  beats(): Promise<number> {
+    return Promise.resolve(running(flow).beats);
   },
 
   usage(): Promise<Usage> {

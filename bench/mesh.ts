@@ -8,6 +8,8 @@
  * - `sigstop`: the same for a process that is paused, and from its SIGCONT until all see it alive again.
  * - `state`: from saying something of a node until the last of the others can read it, each node five times (what it
  *   may say in a row); and the same for shared entries, which are on the writer's disk first.
+ * - `tunnel`: a frame there and back over three links, and what that adds to one link; megabytes per second over
+ *   three links; and the longest pause between answers when a relay on the way is killed, another way being there.
  * - `rest`: what crosses the loopback interface (headers included) for each node, and the nodes' processor
  *   time and memory, after a quiet time.
  *
@@ -35,6 +37,8 @@ import {
   writeJson,
 } from "./harness.ts";
 import type { FleetInit } from "./harness.ts";
+import { measureTunnels, TUNNEL_NODES } from "./mesh-tunnel.ts";
+import type { TunnelFigures } from "./mesh-tunnel.ts";
 import type { MeshCommands, Sight } from "./mesh-node.ts";
 import { sharedMs } from "./serve.ts";
 
@@ -43,8 +47,8 @@ const NAMESPACE_VARIABLE = "KLATSCH_BENCH_NAMESPACE";
 const SCRIPT = new URL("mesh-node.ts", import.meta.url);
 
 type Node = BenchNode<MeshCommands>;
-type Work = "join" | "sigkill" | "sigstop" | "state" | "rest";
-const WORKS: readonly Work[] = ["join", "sigkill", "sigstop", "state", "rest"];
+type Work = "join" | "sigkill" | "sigstop" | "state" | "rest" | "tunnel";
+const WORKS: readonly Work[] = ["join", "sigkill", "sigstop", "state", "rest", "tunnel"];
 /** What a node may say of itself in a row. */
 const SAYINGS = 5;
 
@@ -95,6 +99,9 @@ interface Row {
   readonly cpuPercent?: number;
   readonly cpuPercentMax?: number;
   readonly rssBytes?: number;
+  /** `tunnel`: what three links add to the round trip of one, and what passes them. The times are pauses. */
+  readonly addedP50Ms?: number;
+  readonly megabytesPerSecond?: number;
 }
 
 function parseOptions(): Options {
@@ -377,12 +384,21 @@ async function measureRest(options: Options): Promise<Figures> {
   });
 }
 
+async function measureTunnel(options: Options): Promise<Figures> {
+  const fleetInit = { ...fleetOf(options, "tunnel"), nodes: TUNNEL_NODES };
+  const { pausesMs, ...figures } = await withFleet<MeshCommands, TunnelFigures>(fleetInit, (fleet) =>
+    measureTunnels(fleet, SCRIPT, options.runs),
+  );
+  return { ...timesOf(pausesMs), ...figures };
+}
+
 const MEASURE = {
   join: measureJoin,
   sigkill: measureSigkill,
   sigstop: measureSigstop,
   state: measureState,
   rest: measureRest,
+  tunnel: measureTunnel,
 };
 
 function text(value: number | undefined, digits = 0): string {
@@ -400,6 +416,8 @@ function report(rows: readonly Row[]): string {
       "then p50",
       "then p99",
       "B/s",
+      "MB/s",
+      "+ ms",
       "CPU %",
       "MiB",
       "false",
@@ -414,6 +432,8 @@ function report(rows: readonly Row[]): string {
       text(row.linkedP50Ms ?? row.refutedP50Ms ?? row.sharedP50Ms, 1),
       text(row.linkedP99Ms ?? row.refutedP99Ms ?? row.sharedP99Ms, 1),
       text(row.bytesPerSecond),
+      text(row.megabytesPerSecond),
+      text(row.addedP50Ms, 2),
       text(row.cpuPercent, 2),
       text(row.rssBytes === undefined ? undefined : row.rssBytes / 2 ** 20),
       text(row.falseDeaths),
@@ -440,6 +460,7 @@ async function main(): Promise<void> {
   const here = machine();
   console.log(
     `${here.cpu}, ${here.cores} cores, ${here.memoryGiB} GiB, Node ${here.node}; network: ${network}\n` +
+      "tunnel: p50 and p99 of the pause when a relay is killed; + ms, what three links add to a round trip of one\n" +
       "then: join, until each has a link to every other; sigstop, from SIGCONT until all see it alive;\n" +
       "state: own entries until all others read them, then shared ones\n",
   );

@@ -155,6 +155,8 @@ export interface ConnectOptions {
    * default) within the own cloud; `bulk` keeps to the links there are and goes around gateways.
    */
   readonly class?: ChannelClass | undefined;
+  /** How long to go on trying where no way is known yet, or none works, in milliseconds. Default 0. */
+  readonly waitMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 

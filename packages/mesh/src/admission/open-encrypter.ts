@@ -12,7 +12,6 @@ const NOBODY: AdmissionPorts = {
   disconnect: () => undefined,
   refused: () => undefined,
   revoked: () => undefined,
-  onForged: () => undefined,
   expiring: () => undefined,
   renewed: () => undefined,
   failed: () => undefined,

@@ -12,7 +12,6 @@ import { OwnStanding } from "./own-standing.ts";
 import { Probes } from "./probes.ts";
 import { Roster } from "./roster.ts";
 import type { Entry } from "./roster.ts";
-import { RollCall } from "./roll-call.ts";
 import { Snapshots } from "./snapshots.ts";
 import { Standings } from "./standings.ts";
 import type { MembershipTimes } from "./times.ts";
@@ -44,7 +43,6 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   readonly #snapshots: Snapshots;
   readonly #keeper: LinkKeeper;
   readonly #inquiries: Inquiries;
-  readonly #rollCall: RollCall;
   #tickAt = 0;
   /** Something came that may call for more than an answer before the next tick. */
   #isPressing = false;
@@ -74,10 +72,6 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
       snapshots: this.#snapshots,
     });
     this.#doubts = new Doubts(context, this.#probes, this.#dialing, this.#standings);
-    this.#rollCall = new RollCall(context, (entry, id, accuser) =>
-      this.#doubts.suspectOrphan(entry, id, accuser),
-    );
-    this.#standings.onDeath = () => this.#rollCall.onDeath();
     this.#own = new OwnStanding(context, this.#standings);
     this.#wantSeeds(init);
   }
@@ -119,8 +113,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
 
   nextDeadline(): number {
     const { monoMs } = this.#context;
-    const due = [this.#standings.floodAt, this.#snapshots.dueAt, this.#rollCall.dueAt];
-    const dueAt = Math.min(...due.map((at) => at ?? Infinity));
+    const dueAt = Math.min(this.#standings.floodAt ?? Infinity, this.#snapshots.dueAt ?? Infinity);
     if (dueAt === Infinity) return this.#tickAt;
     // Not at this very instant: sums of fractions round, and a deadline just missed would come again at once.
     return Math.min(this.#tickAt, Math.max(this.#context.toMonoMs(dueAt), monoMs + 1));
@@ -210,7 +203,6 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
       if (!this.#isActive(entry)) this.#roster.active.delete(entry);
     }
     this.#inquiries.work();
-    this.#rollCall.work();
     this.#standings.forgetDue();
     for (const [peer, { since }] of this.#roster.candidates) {
       if (now - since < times.unverifiedMs) continue;
@@ -322,9 +314,6 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
         return;
       case "neighbours":
         this.#keeper.onNeighbours(from, message.hashes);
-        return;
-      case "present":
-        this.#rollCall.onPresent(from, message.hashes);
         return;
       case "closeRequest":
         this.#keeper.onCloseRequest(from);

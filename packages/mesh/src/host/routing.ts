@@ -24,6 +24,7 @@ const DIRECT_ALONE_MS = 300;
 /** A connection that is open must have greeted within this. */
 const GREET_MS = 3_000;
 const CHECK_MS = 1_000;
+const RETRY_MS = 100;
 const PROBE_MS = 2_000;
 const TRACED: readonly RouteClass[] = ["high", "normal", "bulk"];
 
@@ -173,10 +174,26 @@ export class Routing {
     this.#enter({ type: "wanted", peer, class: trafficClass });
     if (this.#init.ports.links()?.linkKind(peer) !== undefined) return;
     try {
-      await abortable(this.#attempt(peer, trafficClass), signal);
+      await this.#persist(peer, trafficClass, options);
     } catch (error) {
       if (!known) this.#enter({ type: "unwanted", peer });
       throw error;
+    }
+  }
+
+  /** Tries until it is there, or the time is over. */
+  async #persist(peer: string, trafficClass: RouteClass, options: ConnectOptions): Promise<void> {
+    const { clock, ports } = this.#init;
+    const deadlineMs = clock.now().monoMs + (options.waitMs ?? 0);
+    while (ports.links()?.linkKind(peer) === undefined) {
+      try {
+        await abortable(this.#attempt(peer, trafficClass), options.signal);
+        return;
+      } catch (error) {
+        const isWorthIt = error instanceof MeshError && error.retryable;
+        if (!isWorthIt || clock.now().monoMs >= deadlineMs) throw error;
+      }
+      await abortable(delay(RETRY_MS), options.signal);
     }
   }
 
@@ -263,7 +280,9 @@ export class Routing {
   /** @throws MeshError `NO_ROUTE`, `FORBIDDEN`, `RELAY_FULL`, `STOPPED`. */
   async #tunnel(peer: string, trafficClass: RouteClass): Promise<void> {
     const { clock, ports, router } = this.#init;
-    if (!router) throw noRoute("NO_ROUTE", peer, ["this node runs without a router"]);
+    if (!router) {
+      throw new MeshError("NO_ROUTE", `no direct link to ${peer}, and this node runs without a router`);
+    }
     const tried = new Map<string, string>();
     let code: "NO_ROUTE" | "FORBIDDEN" | "RELAY_FULL" = "NO_ROUTE";
     while (ports.links()?.linkKind(peer) === undefined) {

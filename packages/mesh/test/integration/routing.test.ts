@@ -47,18 +47,8 @@ class Shape {
   }
 }
 
-/** Connects as soon as gossip has told the way. */
-async function reach(from: Mesh, to: Mesh, options: Parameters<Mesh["connect"]>[1] = {}): Promise<void> {
-  for (let tries = 0; ; tries += 1) {
-    try {
-      await from.connect(to.peerId, options);
-      return;
-    } catch (error) {
-      if (tries > 100) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 100));
-    }
-  }
-}
+/** As soon as gossip has told the way. */
+const SOON = { waitMs: 10_000 };
 
 describe("a mesh in which not all are linked", { timeout: 60_000 }, () => {
   it("carries channels to a member that is no neighbour", async () => {
@@ -66,7 +56,7 @@ describe("a mesh in which not all are linked", { timeout: 60_000 }, () => {
     const { meshes } = await Shape.of(bed, "abcd", "ab bc cd");
     const [a, b, c, d] = meshes as [Mesh, Mesh, Mesh, Mesh];
     const [atA, atD] = [new Probe(a), new Probe(d)];
-    await reach(a, d);
+    await a.connect(d.peerId, SOON);
     await atA.until(() => atA.channel.peers().includes(d.peerId));
     await atD.until(() => atD.channel.peers().includes(a.peerId));
     const frames = [0, 1, 100, 200_000, 3_000_000, 5].map((length) => randomBytes(length));
@@ -92,7 +82,7 @@ describe("a mesh in which not all are linked", { timeout: 60_000 }, () => {
     const { meshes } = await Shape.of(bed, "abcd", "ab bd ac cd");
     const [a, b, c, d] = meshes as [Mesh, Mesh, Mesh, Mesh];
     const [atA, atD] = [new Probe(a), new Probe(d)];
-    await reach(a, d);
+    await a.connect(d.peerId, SOON);
     await atA.until(() => atA.channel.peers().includes(d.peerId));
     const relay = b.stats().tunnelsCarried === 1 ? b : c;
     const other = relay === b ? c : b;
@@ -143,7 +133,7 @@ describe("a mesh in which not all are linked", { timeout: 60_000 }, () => {
       code: "NO_ROUTE",
       message: expect.stringContaining("the map has none"),
     });
-    await reach(c, a); // The end of a tunnel it can be.
+    await c.connect(a.peerId, SOON); // The end of a tunnel it can be.
     const relayless = await Shape.of(bed, "xyz", "xy yz", (name) => ({
       mesh: "other",
       router: name !== "y",
@@ -156,7 +146,7 @@ describe("a mesh in which not all are linked", { timeout: 60_000 }, () => {
     await using bed = new Bed();
     const { meshes } = await Shape.of(bed, "abcd", "ab bc cd");
     const [a, b, c, d] = meshes as [Mesh, Mesh, Mesh, Mesh];
-    await reach(a, d);
+    await a.connect(d.peerId, SOON);
     const traces = await a.trace(d.peerId);
     expect(traces.map((trace) => trace.class)).toEqual(["high", "normal", "bulk"]);
     for (const { hops, code } of traces) {
@@ -183,7 +173,7 @@ describe("a mesh in which not all are linked", { timeout: 60_000 }, () => {
     };
     const { meshes } = await Shape.of(bed, "abcde", "ab bc cd ce", (name) => clouds[name] ?? {});
     const [a, b, c, d, e] = meshes as [Mesh, Mesh, Mesh, Mesh, Mesh];
-    await reach(a, d, { class: "high" });
+    await a.connect(d.peerId, { ...SOON, class: "high" });
     expect([b, c].map((mesh) => mesh.stats().tunnelsCarried)).toEqual([1, 1]);
     await expect(a.connect(e.peerId, { class: "high" })).rejects.toMatchObject({ code: "FORBIDDEN" });
   });
