@@ -212,10 +212,30 @@ export const MUTANTS: readonly Mutant[] = [
     patch: { maxDeliveries: 3, reject: 0.3, operateMs: 300 },
     seeds: 200,
   },
+  {
+    id: "F5",
+    what: "what a lost lane held is counted for ever",
+    file: "quota.ts",
+    find: "    this.#all.count -= this.#own.count;\n",
+    replace: "",
+    stuck: true,
+    patch: { nodes: 3, replicas: 3, maxLength: 4, faults: { falseDeath: 400 } },
+    seeds: 100,
+  },
+  {
+    id: "F6",
+    what: "a queue that is resumed does not go on",
+    file: "dispatch.ts",
+    find: "else if (this.#paused.delete(queue)) this.wake([queue]);",
+    replace: "else this.#paused.delete(queue);",
+    stuck: true,
+    patch: { nodes: 1, operateMs: 300, rosterMs: 0, consumersMax: 6, faults: { crash: 0, commitFailure: 0 } },
+    seeds: 300,
+  },
 ];
 
 /** What a mutant's runs are without, unless it says so: a rule of flow 6 needs no dead letters to be missed. */
-const PLAIN: ScenarioPatch = { attributed: 0, wrongClockMs: 0, undertaking: 0, operateMs: 0 };
+const PLAIN: ScenarioPatch = { attributed: 0, wrongClockMs: 0, undertaking: 0, operateMs: 0, maxLength: 0 };
 
 export function patchOf({ patch }: Mutant): ScenarioPatch {
   return { ...PLAIN, ...patch };

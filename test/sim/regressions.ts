@@ -60,8 +60,14 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: "    if (replica.store === pidStore(message.pid)) return this.#prepare(watch);\n",
     replace: "",
     stuck: true,
-    patch: { nodes: 5, replicas: 5, faults: { crash: 2_000, partition: 500, falseDeath: 300 } },
-    seeds: 1_000,
+    patch: {
+      nodes: 5,
+      replicas: 5,
+      messages: 40,
+      chaosMs: 12_000,
+      faults: { crash: 2_000, partition: 500, falseDeath: 200, oneWay: 400 },
+    },
+    seeds: 300,
   },
   {
     id: "B8",

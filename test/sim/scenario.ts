@@ -88,6 +88,8 @@ export interface Scenario {
   readonly wallSkewMs: number;
   /** How wrong the wall clock of one machine is; 0 is right. */
   readonly wrongClockMs: number;
+  /** Limit of the queue; 0 is none. */
+  readonly maxLength: number;
   /** Probability that a consumer wants dead messages, and mean pause between acts of operators; 0 is none. */
   readonly undertaking: number;
   readonly operateMs: number;
@@ -154,6 +156,7 @@ export function drawScenario(dice: Dice, patch: ScenarioPatch = {}): Scenario {
     wrongClockMs: dice.pick([0, 0, 0, -20_000, 20_000]),
     undertaking: dice.pick([0, 0, 0.3]),
     operateMs: dice.pick([0, 0, 300, 2_000]),
+    maxLength: dice.pick([0, 0, 0, 4]),
   };
   const faults = { ...drawn.faults, ...patch.faults };
   return { ...drawn, ...patch, faults, tuning: { ...drawn.tuning, ...patch.tuning } };

@@ -57,6 +57,7 @@ export class Workload {
   /** From now on every message is acknowledged at once. */
   calm(): void {
     this.#calm = true;
+    this.#pause(false);
     const { nodes, dice } = this.#world;
     const left = nodes.filter(
       (node) =>
@@ -182,6 +183,8 @@ export class Workload {
     const { scenario, events, dice, nodes, queue } = this.#world;
     if (this.#calm) return;
     events.in(dice.wait(scenario.operateMs), () => this.#operate());
+    if (dice.chance(0.2)) this.#pause(true);
+    else if (dice.chance(0.5)) this.#pause(false);
     const node = dice.pick(nodes);
     if (node.state !== "up") return;
     const waitMs = dice.real(20, 2_000);
@@ -193,6 +196,11 @@ export class Workload {
       act === "discard" ? dice.pick(["ready", "dead"] as const) : dice.pick(["any", "dead"] as const);
     const limit = act === "discard" ? 1 : 100;
     node.enter({ type: "manage", requestId, queue, act, scope, only: undefined, limit, deadlineMs });
+  }
+
+  #pause(paused: boolean): void {
+    const { nodes, queue } = this.#world;
+    for (const node of nodes) if (node.state === "up") node.enter({ type: "pause", queue, paused });
   }
 
   // What comes back.

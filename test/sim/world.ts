@@ -145,8 +145,11 @@ export class World {
 
   /** Nothing goes wrong in this run, and nothing takes long compared with a lease. */
   get isTranquil(): boolean {
-    const { faults, delayMs, slowest, jitterMs, syncMs, leaseMs } = this.scenario;
-    const slow = 4 * (delayMs * slowest + jitterMs) + 16 * syncMs > leaseMs / 4;
+    const { faults, delayMs, slowest, jitterMs, syncMs, leaseMs, tuning } = this.scenario;
+    const wayMs = delayMs * slowest + jitterMs;
+    // A question that is asked anew before its answer can come is never answered.
+    const hasty = (tuning.askTimeoutMs ?? 0) < 4 * wayMs + 4 * syncMs;
+    const slow = hasty || 4 * wayMs + 16 * syncMs > leaseMs / 4;
     return !slow && Object.values(faults).every((rate) => rate === 0);
   }
 
@@ -201,8 +204,9 @@ export class World {
   startNode(node: SimNode): void {
     node.start();
     this.trace(() => `${node.peer} starts, boot ${node.boot}`);
-    const { replicas, leaseMs, maxDeliveries } = this.scenario;
-    const definition = { queue: this.queue, name: "jobs", replicas, leaseMs, maxDeliveries };
+    const { replicas, leaseMs, maxDeliveries, maxLength } = this.scenario;
+    const plain = { queue: this.queue, name: "jobs", replicas, leaseMs, maxDeliveries };
+    const definition = maxLength === 0 ? plain : { ...plain, maxLength };
     node.enter({ type: "declare", definition });
     this.faults.onStart(node);
     this.workload.onStart(node);
@@ -328,7 +332,8 @@ export class World {
           if (!this.checker.mayKeep(lane, seq)) return `${peer} keeps ${lane.slice(0, 6)}-${seq}`;
         }
       }
-      const { held, waitingEnqueues } = core.gauges();
+      const { held, waitingEnqueues, alive } = core.gauges();
+      if (alive !== 0) return `${peer} counts ${alive} messages`;
       if (held + waitingEnqueues > 0) return `${peer} holds ${held}, ${waitingEnqueues} enqueues wait`;
     }
     return undefined;

@@ -35,6 +35,8 @@ export interface QueueOptions {
   readonly maxDeliveries: number;
   readonly retry?: RetryPolicy | undefined;
   readonly exclusive: boolean;
+  readonly maxLength?: number | undefined;
+  readonly maxBytes?: number | undefined;
 }
 
 const durationMs = z.int().max(DURATION_MS_MAX);
@@ -67,6 +69,8 @@ const queueSchema: z.ZodType<QueueOptions, QueueInit> = z.strictObject({
   maxDeliveries: z.int().min(1).max(1_000_000).default(20),
   retry: retrySchema.optional(),
   exclusive: z.boolean().default(false),
+  maxLength: z.int().min(1).optional(),
+  maxBytes: z.int().min(1).optional(),
 });
 
 const nameSchema = z

@@ -23,6 +23,7 @@ import { MessageStream } from "./host/messages.ts";
 import { HeldMessage } from "./host/message.ts";
 import type { SettleDone } from "./host/message.ts";
 import { Operations } from "./host/operate.ts";
+import { differenceOf, enqueueError } from "./host/told.ts";
 import {
   checkBody,
   parseBrowse,
@@ -40,7 +41,7 @@ import {
   parseTimeout,
   TIMEOUT_MS,
 } from "./options.ts";
-import type { MessageOptions, QueueOptions } from "./options.ts";
+import type { MessageOptions } from "./options.ts";
 import type {
   Changed,
   ChangeOptions,
@@ -214,8 +215,13 @@ class QueuesService implements Queues {
     if (this.#names.size >= DEFINITIONS_MAX) {
       throw new QueueError("LIMIT_REACHED", `this node knows ${DEFINITIONS_MAX} queues already`);
     }
-    const { replicas, leaseMs, maxDeliveries, retry, exclusive } = options;
-    const more = { ...(retry === undefined ? {} : { retry }), ...(exclusive ? { exclusive } : {}) };
+    const { replicas, leaseMs, maxDeliveries, retry, exclusive, maxLength, maxBytes } = options;
+    const more = {
+      ...(retry === undefined ? {} : { retry }),
+      ...(exclusive ? { exclusive } : {}),
+      ...(maxLength === undefined ? {} : { maxLength }),
+      ...(maxBytes === undefined ? {} : { maxBytes }),
+    };
     return this.#handle(this.#agree({ name, replicas, leaseMs, maxDeliveries, ...more }));
   }
 
@@ -315,9 +321,11 @@ class QueuesService implements Queues {
 
   list(): readonly QueueDescription[] {
     const known = [...this.#names.values()].filter(({ name }) => !isElection(name));
-    const described = known.map(({ name, replicas, leaseMs, maxDeliveries, retry, exclusive, queue }) => {
+    const described = known.map(({ queue, exclusive, retry, maxLength, maxBytes, ...rest }) => {
+      const { name, replicas, leaseMs, maxDeliveries } = rest;
       const isPaused = this.#mesh.state.shared.get(PAUSED + queue) === true;
-      return { name, replicas, leaseMs, maxDeliveries, retry, exclusive: exclusive === true, isPaused };
+      const options = { retry, exclusive: exclusive === true, maxLength, maxBytes };
+      return { name, replicas, leaseMs, maxDeliveries, ...options, isPaused };
     });
     return described.toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
@@ -636,6 +644,7 @@ class QueuesService implements Queues {
       batches: batchNo,
       lanesWritten: gauges?.lanesWritten ?? 0,
       lanesKept: gauges?.lanesKept ?? 0,
+      alive: gauges?.alive ?? 0,
       held: gauges?.held ?? 0,
       waitingEnqueues: gauges?.waitingEnqueues ?? 0,
       peers: gauges?.peers ?? 0,
@@ -692,33 +701,5 @@ class QueuesService implements Queues {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
-  }
-}
-
-function differenceOf(known: Definition, options: QueueOptions): string | undefined {
-  for (const field of ["replicas", "leaseMs", "maxDeliveries", "retry", "exclusive"] as const) {
-    const here = JSON.stringify(field === "exclusive" ? known.exclusive === true : known[field]);
-    const wanted = JSON.stringify(options[field]);
-    if (here !== wanted) return `${field} ${here}, not ${wanted}`;
-  }
-  return undefined;
-}
-
-function enqueueError(result: Exclude<EnqueueResult, { code: "OK" }>): QueueError {
-  switch (result.code) {
-    case "QUORUM_UNAVAILABLE": {
-      const text = `${result.have} replicas can be reached, ${result.need} are needed`;
-      return new QueueError("QUORUM_UNAVAILABLE", text);
-    }
-    case "INDETERMINATE": {
-      const id = messageId(result.lane, result.seq);
-      const text = `no quorum answered in time; resolve("${id}") tells what became of the message`;
-      return new QueueError("INDETERMINATE", text, { outcome: "unknown", id });
-    }
-    case "OVERLOADED": {
-      const { waiting, waitingBytes } = result;
-      const text = `${waiting} enqueues of ${waitingBytes} bytes wait for a quorum already: await some of them first`;
-      return new QueueError("OVERLOADED", text);
-    }
   }
 }

@@ -164,6 +164,12 @@ export interface QueueInit {
    * Such a queue is consumed by `consume` only.
    */
   readonly exclusive?: boolean | undefined;
+  /**
+   * Messages, and bytes of their bodies and headers, that may be neither done nor dead; then `QUEUE_FULL`. All nodes together may
+   * pass it by what they enter within a second. Default: no limit.
+   */
+  readonly maxLength?: number | undefined;
+  readonly maxBytes?: number | undefined;
 }
 
 /** Names and values of a message: at most 64, names of 128 characters, 16 KiB in all. */
@@ -304,7 +310,7 @@ export interface Queue {
   /**
    * Resolves once a majority of the message's replicas, f+1, have it on disk. `body` is not copied: do not
    * change it before that. Limit: 1 MiB.
-   * @throws {@link QueueError} `MESSAGE_TOO_LARGE`, `QUORUM_UNAVAILABLE`, `INDETERMINATE` (with `id`),
+   * @throws {@link QueueError} `MESSAGE_TOO_LARGE`, `QUEUE_FULL`, `QUORUM_UNAVAILABLE`, `INDETERMINATE` (with `id`),
    * `OVERLOADED`, `INVALID_OPTIONS`, `FAILED`, `STOPPED`.
    */
   enqueue(body: Uint8Array, options?: EnqueueOptions): Promise<{ readonly id: string }>;
@@ -431,6 +437,8 @@ export interface QueueDescription {
   readonly maxDeliveries: number;
   readonly retry: Required<RetryOptions> | undefined;
   readonly exclusive: boolean;
+  readonly maxLength: number | undefined;
+  readonly maxBytes: number | undefined;
   readonly isPaused: boolean;
 }
 
@@ -462,6 +470,8 @@ export interface QueuesStats {
   readonly batches: number;
   readonly lanesWritten: number;
   readonly lanesKept: number;
+  /** Messages in lanes this node writes, neither done nor dead. */
+  readonly alive: number;
   readonly held: number;
   readonly waitingEnqueues: number;
 }

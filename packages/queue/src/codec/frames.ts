@@ -96,6 +96,7 @@ const KINDS = [
   "managed",
   "inspect",
   "inspected",
+  "usage",
 ] as const satisfies readonly Kind[];
 
 type Kind = Exclude<Message["type"], "synced">;
@@ -162,6 +163,7 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
     const consumers = m.consumers.map((c) => [c.session, c.prefetch, c.held]);
     return [m.token, items, m.count, [ready, delayed, leased, dead, oldestWallMs], consumers];
   },
+  usage: (m) => [m.items.map((i) => [i.queue, i.count, i.bytes])],
   inspect: (m) => [m.token, m.lane, m.seq],
   inspected: (m) => [
     m.token,
@@ -306,6 +308,13 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     count: f.uint(),
     counts: readCounts(f.nested()),
     consumers: f.list(MANAGE_ITEMS_MAX, readRoster),
+  }),
+  usage: (f) => ({
+    type: "usage",
+    items: f.list(QUEUES_MAX, (at) => {
+      const inner = new Fields(at);
+      return { queue: lane(inner), count: inner.uint(), bytes: inner.uint() };
+    }),
   }),
   inspect: (f) => ({ type: "inspect", token: f.uint(), lane: lane(f), seq: seq(f) }),
   inspected: (f) => ({

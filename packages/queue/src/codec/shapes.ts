@@ -130,9 +130,11 @@ function present<K extends string, V>(key: K, value: V | undefined): { [P in K]?
 export const definition = {
   write: (d: Definition): Wire => {
     const plain = [d.queue, d.name, d.replicas, d.leaseMs, d.maxDeliveries];
-    if (d.retry === undefined && d.exclusive === undefined) return plain;
     const written = d.retry === undefined ? null : retry.write(d.retry);
-    return d.exclusive === undefined ? [...plain, written] : [...plain, written, d.exclusive];
+    const more = [written, d.exclusive ?? null, d.maxLength ?? null, d.maxBytes ?? null];
+    // What is absent at the end is left out: a queue has the same id as before there were these.
+    while (more.length > 0 && more.at(-1) === null) more.pop();
+    return [...plain, ...more];
   },
   read: (fields: Fields): Definition => {
     const inner = fields.nested();
@@ -146,6 +148,14 @@ export const definition = {
       ...present(
         "exclusive",
         inner.optional((f) => f.bool()),
+      ),
+      ...present(
+        "maxLength",
+        inner.optional((f) => f.uint()),
+      ),
+      ...present(
+        "maxBytes",
+        inner.optional((f) => f.uint()),
       ),
     };
   },

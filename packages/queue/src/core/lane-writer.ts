@@ -23,6 +23,8 @@ import {
   superseded,
 } from "./register.ts";
 import type { LaneSender, ReplicaLink } from "./replica-link.ts";
+import type { Usage } from "./quota.ts";
+import { LaneUsage } from "./quota.ts";
 import { DEFAULT_RETRY, retryDelayMs } from "./retry.ts";
 import type { Timer } from "./timers.ts";
 import type {
@@ -46,6 +48,8 @@ export interface LaneHost {
   onEnqueued(lane: LaneWriter, register: Register, pending: PendingEnqueue): void;
   /** The message is READY or, for the dead view, DEAD; chosen, and due. */
   onClaimable(lane: LaneWriter, register: Register): void;
+  /** Where what the lane holds is counted. */
+  usage(lane: LaneWriter): Usage;
   /** q votes elected the holder: only now it may hear of it (P4). */
   onLeased(lane: LaneWriter, register: Register): void;
   /** A nomination came to nothing: its credit is free again. */
@@ -78,6 +82,7 @@ export class LaneWriter implements LaneSender {
   readonly #owed: readonly Owed[];
   readonly #links: readonly ReplicaLink[];
   readonly #self: number;
+  readonly #usage: LaneUsage;
   readonly #epochs = new Map<number, Uint32Array>();
   #nextSeq = 0;
   #appending: boolean;
@@ -109,6 +114,7 @@ export class LaneWriter implements LaneSender {
     const { replicas } = init.descriptor;
     this.quorum = Math.floor(replicas.length / 2) + 1;
     this.#links = replicas.map((replica) => host.link(replica));
+    this.#usage = new LaneUsage(host.usage(this));
     this.#self = replicas.findIndex((replica) => replica.store === context.store);
     assert(this.#self >= 0, "a lane is written by one of its replicas");
     this.#owed = replicas.map(() => ({
@@ -177,6 +183,7 @@ export class LaneWriter implements LaneSender {
       settled: undefined,
     };
     this.registers.set(seq, register);
+    this.#usage.add(ready);
     // Fusion: with credit waiting, enqueue and election are one proposal.
     if (holder === undefined) this.#propose(register, ready);
     else this.lease(register, holder, leaseMs);
@@ -276,6 +283,8 @@ export class LaneWriter implements LaneSender {
   #propose(register: Register, value: Value): void {
     if (register.chosen) this.#unchosen += 1;
     register.step += 1;
+    this.#usage.remove(register.value);
+    this.#usage.add(value);
     register.value = value;
     register.acks = 0;
     register.chosen = false;
@@ -379,6 +388,7 @@ export class LaneWriter implements LaneSender {
     if (this.#lost) return;
     this.#lost = true;
     this.#appending = false;
+    this.#usage.giveUp();
     this.#stopTimers();
     this.#host.onRoleLost(this, end);
   }
@@ -386,6 +396,7 @@ export class LaneWriter implements LaneSender {
   /** Ends this writer's part without telling anybody: a higher round of this node took over. */
   retire(): void {
     this.#lost = true;
+    this.#usage.giveUp();
     this.#stopTimers();
     for (const register of this.registers.values()) {
       const { value, chosen, recovering } = register;
@@ -663,6 +674,7 @@ export class LaneWriter implements LaneSender {
         settled: undefined,
       };
       this.registers.set(seq, register);
+      this.#usage.add(value);
       return { register, proven };
     });
     this.#recovering = registers.length;

@@ -9,6 +9,7 @@ import type { LaneHost } from "./lane-writer.ts";
 import { LaneWriter } from "./lane-writer.ts";
 import type { Delivery, HeldItem, Message, SettledItem, VerdictItem } from "./messages.ts";
 import { isVoid } from "./register.ts";
+import type { Usage } from "./quota.ts";
 import type { ReplicaLink } from "./replica-link.ts";
 import type { Recovery, Steals } from "./steal.ts";
 import type {
@@ -41,6 +42,7 @@ export interface LanesHost {
   isOut(peer: PeerId): boolean;
   peerOf(store: string): PeerId | undefined;
   consumersOf(queue: QueueId): Iterable<PeerId>;
+  usage(queue: QueueId): Usage;
   /** Enqueues of a lane that somebody else took over: what became of them decides. */
   onOrphans(lane: LaneWriter, orphans: readonly (readonly [seq: number, PendingEnqueue])[]): void;
   onEnqueued(pending: PendingEnqueue, lane: LaneId, seq: number): void;
@@ -122,6 +124,7 @@ export class Lanes {
         this.#host.onEnqueued(pending, lane.lane, register.seq);
       },
       onClaimable: (lane, register) => this.dispatch.add(lane, register),
+      usage: (lane) => this.#host.usage(lane.descriptor.queue),
       onLeased: (lane, register) => this.#deliver(lane, register),
       onUnused: (lane, holder) => this.dispatch.refund(lane.descriptor.queue, holder),
       onSettled: (lane, seq, waiter, code) => this.#answerWaiter(lane, seq, waiter, code),

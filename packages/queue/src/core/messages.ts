@@ -235,6 +235,11 @@ export type Message =
       readonly counts: Counts;
       readonly consumers: readonly RosterEntry[];
     }
+  /** What the sender's lanes hold of queues with a limit. */
+  | {
+      readonly type: "usage";
+      readonly items: readonly { readonly queue: QueueId; readonly count: number; readonly bytes: number }[];
+    }
   | { readonly type: "inspect"; readonly token: number; readonly lane: LaneId; readonly seq: number }
   | {
       readonly type: "inspected";

@@ -16,6 +16,7 @@ import type { Definition, LaneId, QueueId, Resolution } from "./types.ts";
 export type EnqueueResult =
   | { readonly code: "OK"; readonly lane: LaneId; readonly seq: number }
   | { readonly code: "QUORUM_UNAVAILABLE"; readonly have: number; readonly need: number }
+  | { readonly code: "QUEUE_FULL"; readonly limit: string }
   | { readonly code: "INDETERMINATE"; readonly lane: LaneId; readonly seq: number }
   | { readonly code: "OVERLOADED"; readonly waiting: number; readonly waitingBytes: number };
 
@@ -46,6 +47,8 @@ interface OriginHost {
   /** Finds out what became of an enqueue whose lane somebody else took over. */
   resolve(lane: LaneWriter, seq: number, then: (found: Resolution) => void): void;
   onFloor(floor: Floor): void;
+  /** The limit of the queue that one more message would pass. */
+  passedLimit(definition: Definition, bytes: number): string | undefined;
 }
 
 /**
@@ -109,6 +112,8 @@ export class Origin {
       this.#host.onEnqueued(pending.requestId, { code: "OVERLOADED", waiting, waitingBytes });
       return;
     }
+    const limit = this.#host.passedLimit(definition, pending.body.length);
+    if (limit !== undefined) return this.#host.onEnqueued(pending.requestId, { code: "QUEUE_FULL", limit });
     const { queue } = definition;
     const enqueuedWallMs = Math.floor(this.#context.now.wallMs);
     const rest = { enqueuedWallMs, queue, timer: undefined, at: undefined, answered: false };

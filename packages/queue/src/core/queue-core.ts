@@ -17,6 +17,7 @@ import type { Delivery, Message } from "./messages.ts";
 import type { EnqueueResult } from "./origin.ts";
 import { Origin } from "./origin.ts";
 import type { RecordKey, StoredRecord } from "./records.ts";
+import { Quota } from "./quota.ts";
 import { ReplicaLink } from "./replica-link.ts";
 import { Resolves } from "./resolves.ts";
 import { RestoredLanes } from "./restored.ts";
@@ -149,6 +150,8 @@ export interface QueueGauges {
   readonly lanesWritten: number;
   readonly lanesKept: number;
   readonly held: number;
+  /** Messages in lanes this node writes, neither done nor dead. */
+  readonly alive: number;
   readonly waitingEnqueues: number;
   /** Other nodes with a store that frames reach. */
   readonly peers: number;
@@ -174,6 +177,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly #steals: Steals;
   readonly #resolves: Resolves;
   readonly #manage: Manage;
+  readonly #quota: Quota;
   readonly #restored: RestoredLanes;
   readonly #handlers: Handlers;
   readonly #links = new Map<StoreId, ReplicaLink>();
@@ -191,6 +195,10 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.now = init.now;
     this.laneIdOf = init.laneIdOf;
     this.members = new Members(this);
+    this.#quota = new Quota(this, {
+      definition: (queue) => this.members.definition(queue),
+      linked: () => this.members.linked(),
+    });
     this.acceptor = new Acceptor(this, {
       promised: (lane) => {
         this.lanes.onOvertaken(lane);
@@ -237,6 +245,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       isOut: (peer) => this.members.isOut(peer),
       peerOf: (store) => this.members.peerOf(store),
       consumersOf: (queue) => this.members.consumersOf(queue),
+      usage: (queue) => this.#quota.usageOf(queue),
       onOrphans: (lane, orphans) => this.#origin.onOrphans(lane, orphans),
       onEnqueued: (pending, lane, seq) => this.#origin.onEnqueued(pending, lane, seq),
       onElected: (lane, seq, { peer }) => this.#emit({ type: "elected", lane, seq, peer }),
@@ -260,6 +269,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       onEnqueued: (requestId, result) => this.#emit({ type: "enqueued", requestId, result }),
       resolve: (lane, seq, then) => this.#resolveOrphan(lane, seq, then),
       onFloor: (floor) => this.#tellOthers({ type: "floor", floor }),
+      passedLimit: (definition, bytes) => this.#quota.passed(definition, bytes),
     });
   }
 
@@ -334,6 +344,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       lanesWritten: [...this.lanes.all()].length,
       lanesKept: [...this.acceptor.lanes()].length,
       held: this.#consumers.heldCount,
+      alive: this.#quota.count,
       waitingEnqueues: this.#origin.waiting,
       peers: this.members.writers().length - 1,
     };
@@ -448,6 +459,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     if (peer === this.peer) return;
     const store = this.members.linkDown(peer);
     this.#consumers.linkDown(peer);
+    this.#quota.linkDown(peer);
     this.#restored.drop(peer);
     this.lanes.linkDown(peer);
     if (store !== undefined) this.#links.get(store)?.down();
@@ -465,6 +477,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     }
     this.#restored.release((asker, message) => this.#onMessage(asker, message));
     this.#consumers.linkUp(from);
+    this.#quota.linkUp();
     this.#steals.recheck();
     this.#onRoster(from, hello.consumes);
   }
@@ -557,6 +570,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       managed: (from, message) => manage.managed(from, message),
       inspect: (from, message) => manage.onInspect(from, message),
       inspected: (from, message) => manage.inspected(from, message),
+      usage: (from, message) => this.#quota.usage(from, message),
       askGone: (from, message) => steals.askGone(from, message),
       gone: (from, message) => steals.gone(from, message),
       askLane: (from, message) => steals.askLane(from, message),

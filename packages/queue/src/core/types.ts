@@ -48,6 +48,9 @@ export interface Definition {
   readonly retry?: RetryPolicy | undefined;
   /** Its consumers elect the one that is active. */
   readonly exclusive?: boolean | undefined;
+  /** Messages, and bytes of their bodies, that are neither done nor dead. */
+  readonly maxLength?: number | undefined;
+  readonly maxBytes?: number | undefined;
 }
 
 /** Who holds a lease. The session is never the same after a restart. */

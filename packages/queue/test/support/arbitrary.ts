@@ -240,6 +240,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     counts: fc.record({ ready: count, delayed: count, leased: count, dead: count, oldestWallMs: wallMs }),
     consumers: list(fc.record({ session, prefetch: count, held: count })),
   }),
+  of("usage", { items: list(fc.record({ queue: lane, count, bytes: count })) }),
   of("inspect", { token: count, lane, seq }),
   of("inspected", {
     token: count,
