@@ -27,6 +27,11 @@ import { assertKey, assertNotReserved, encodeOrThrow, isKeyMeant, Watchers } fro
 /** Messages of a peer that wait until membership has told of its link; the rest is found by comparing. */
 const EARLY_MAX = 64;
 
+/** A commit of the store takes 32 MiB; what one message brings may come on top of this. */
+const COMMIT_BYTES_MAX: number = 8 * 1024 * 1024;
+/** What a record weighs beside its value. */
+const RECORD_BYTES = 512;
+
 /** Who may write which shared entry; admission by certificate has a table of its own. */
 export interface SharedPolicy {
   /** Whether the writer may write this, judged at the time of the entry. Must decide alike everywhere. */
@@ -41,7 +46,7 @@ export interface StateHostInit {
   readonly boot: number;
   readonly mesh: string;
   readonly privateKey: Ed25519PrivateKey;
-  readonly store: SharedStore;
+  readonly store: Pick<SharedStore, "entries" | "agreedAtMs" | "commit" | "close">;
   readonly policy: SharedPolicy;
   readonly times: StateTimes;
   readonly clock: Clock;
@@ -81,6 +86,8 @@ export class StateHost implements MeshState {
       phase: phaseOf,
       perform: (effect) => this.#perform(effect),
       commit: (records, done) => store.commit(records as readonly StateRecord[], (error) => done(error, 0)),
+      weight: bytesOf,
+      batchWeightMax: COMMIT_BYTES_MAX,
       onFailed: (error) => this.#fail(error),
     });
     this.#runner.enter({ type: "tick" });
@@ -243,6 +250,10 @@ function phaseOf(effect: StateEffect): "now" | "persist" | "after" {
   return effect.type === "reply" || (effect.type === "send" && effect.message.type === "shared")
     ? "after"
     : "now";
+}
+
+function bytesOf(record: StateEffect): number {
+  return RECORD_BYTES + (record.type === "persist" ? (record.entry?.value?.length ?? 0) : 0);
 }
 
 function portsOf({ self, mesh, privateKey, policy }: StateHostInit): SharedPorts {

@@ -214,6 +214,7 @@ describe("options", () => {
     [{ dataDir: "" }, "dataDir"],
     [{ mesh: "ä" }, "mesh"],
     [{ tags: { "": "x" } }, "tags"],
+    [{ sharedPrefixes: { "": "declare" } }, "sharedPrefixes"],
     [{ forgetAfterMs: -1 }, "forgetAfterMs"],
     [{ membersMax: 1 }, "membersMax"],
     [{ queues: { fast: { queueFramesMax: 1, queueBytesMax: 1 } } }, "queues"],

@@ -1,8 +1,9 @@
 import type { Hash64, Random } from "@klatsch/kit/core";
 import { randomBelow } from "@klatsch/kit/core";
+import { LAG_MS } from "./buckets.ts";
 import type { Buckets } from "./buckets.ts";
 import type { StateContext, StateLink } from "./state-context.ts";
-import { BUCKETS_COUNT } from "./sum64.ts";
+import { BUCKETS_COUNT, equal64 } from "./sum64.ts";
 
 /** Two who differ for good (in what they let others write, say) compare every minute in the end. */
 const FRUITLESS_MAX = 5;
@@ -39,9 +40,11 @@ export class Comparing {
 
   onHash(link: StateLink, hash: Hash64): void {
     const { nowMs, times, self } = this.#context;
-    if (this.#buckets.isOrWasTotal(hash, nowMs)) {
+    if (equal64(hash, this.#buckets.total)) {
       link.compareAt = undefined;
       link.fruitless = 0;
+    } else if (this.#buckets.wasTotal(hash, this.#lagSinceMs(link))) {
+      link.compareAt = undefined;
     } else if (link.compareAt === undefined) {
       const politeMs = self < link.peer ? 0 : times.politeMs;
       const waitMs = times.doubtMs * 2 ** Math.min(link.fruitless, FRUITLESS_MAX);
@@ -54,7 +57,7 @@ export class Comparing {
 
   onBuckets(link: StateLink, hashes: readonly Hash64[]): void {
     const { nowMs, times } = this.#context;
-    const differing = this.#buckets.differing(hashes, nowMs);
+    const differing = this.#buckets.differing(hashes, this.#lagSinceMs(link));
     this.#compared(link);
     for (let count = 0; count < times.bucketsMax && differing.length > 0; count += 1) {
       const [bucket] = differing.splice(randomBelow(this.#random, differing.length), 1);
@@ -76,6 +79,11 @@ export class Comparing {
     const peers = [...links.keys()];
     const peer = peers[randomBelow(this.#random, Math.max(1, peers.length))];
     if (peer !== undefined) this.#sendHeads(randomBelow(this.#random, BUCKETS_COUNT), peer);
+  }
+
+  /** What changed since then may be on its way; not what changed before there was a link. */
+  #lagSinceMs(link: StateLink): number {
+    return Math.max(link.upAtMs, this.#context.nowMs - LAG_MS);
   }
 
   #compared(link: StateLink): void {

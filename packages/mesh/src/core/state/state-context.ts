@@ -7,6 +7,7 @@ import type { StateEffect, StateTimes } from "./state-types.ts";
 /** A linked peer. */
 export interface StateLink {
   readonly peer: string;
+  readonly upAtMs: number;
   /** What its wall clock showed when our monotonic one showed 0: our own wall clock may be set meanwhile. */
   readonly wallAtZeroMs: number;
   /** When its state is compared with ours, if that is intended. */

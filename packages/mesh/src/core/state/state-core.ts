@@ -203,6 +203,7 @@ export class StateCore implements Core<StateInput, StateEffect> {
     const { nowMs, wallMs, times } = this.#context;
     this.#context.addLink({
       peer,
+      upAtMs: nowMs,
       wallAtZeroMs: wallMs + aheadMs - nowMs,
       compareAt: undefined,
       comparedAt: -Infinity,

@@ -103,7 +103,7 @@ export const STATE_TIMES: StateTimes = {
   compareNewMs: 100,
   doubtMs: 2_000,
   politeMs: 1_000,
-  continueMs: 200,
+  continueMs: 50,
   bucketsMax: 4,
   replyBytesMax: 1024 * 1024,
   checkBudget: { burst: 4_096, refillMs: 1 },

@@ -173,6 +173,17 @@ describe("StateCore", () => {
     expect(net.counted("buckets")).toBe(before);
   });
 
+  it("does not wait for what changed just before there was a link", () => {
+    const net = new Net("a", "b");
+    net.say("a", "x", 1);
+    net.share("a", "s", 1);
+    net.enter("a", { type: "ended", peer: "b" });
+    net.enter("a", { type: "joined", peer: "b", boot: 1 });
+    net.link("a", "b");
+    net.pass(200);
+    expect(net.core("b").shared("s")?.value).toEqual(Uint8Array.of(1));
+  });
+
   it("compares less and less often with whom it will never agree", () => {
     const net = new Net("a", "b");
     net.link("a", "b");
