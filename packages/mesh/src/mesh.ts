@@ -29,6 +29,7 @@ import { Links } from "./host/links.ts";
 import { MeshMetrics } from "./host/mesh-metrics.ts";
 import { openNode } from "./host/node.ts";
 import type { LinkNode } from "./host/node.ts";
+import { isLasting, RefusalLog } from "./host/refusal-log.ts";
 import { Routing } from "./host/routing.ts";
 import { SharedStore } from "./host/shared-store.ts";
 import type { LinkedMember } from "./host/link-publisher.ts";
@@ -42,7 +43,6 @@ import type {
   ChannelHandlers,
   ChannelOptions,
   ConnectOptions,
-  LinkRefusal,
   Member,
   Mesh,
   MeshEvents,
@@ -92,8 +92,6 @@ async function startMesh(
 
 /** Clocks this far apart are worth a warning, in milliseconds. */
 const CLOCK_WARNING_MS = 60_000;
-/** Refusals of one peer and kind are logged once; this many are remembered. */
-const LOGGED_MAX = 1_024;
 
 class MeshService implements Mesh {
   readonly #options: MeshOptions;
@@ -115,7 +113,7 @@ class MeshService implements Mesh {
   readonly #channels: Channels;
   readonly #topics: Topics;
   readonly #routing: Routing;
-  readonly #loggedRefusals = new Set<string>();
+  readonly #refusals: RefusalLog;
   /** How far the clocks of linked peers are ahead of ours, as their hellos told. */
   readonly #aheadMs = new Map<string, number>();
   #node: LinkNode | undefined;
@@ -135,6 +133,7 @@ class MeshService implements Mesh {
     this.#admission = admission;
     this.#identity = identity;
     this.#emitter = new Emitter(options.logger);
+    this.#refusals = new RefusalLog(options.logger);
     this.#channels = new Channels({
       frameBytesMax: options.frameBytesMax,
       queues: options.queues,
@@ -156,7 +155,11 @@ class MeshService implements Mesh {
       links: () => this.#links,
       node: () => this.#node,
       refused: (peer, refusal) => this.#notAdmitted(peer, refusal),
-      revoked: (subject) => this.#emitter.emit("member:revoked", { subject }),
+      revoked: (subject) => this.#revoked(subject),
+      onForged: (peer, subject) => {
+        this.#counters.badFrames += 1;
+        this.#refusals.told(peer, "UNCERTIFIED", `a member told of ${subject} what that one never said`);
+      },
       expiring: (notAfterWallMs, daysLeft) =>
         this.#emitter.emit("certificate:expiring", { notAfterWallMs, daysLeft }),
       renewed: (notAfterWallMs) => this.#emitter.emit("certificate:renewed", { notAfterWallMs }),
@@ -213,7 +216,8 @@ class MeshService implements Mesh {
           this.#enter({ type: "linkUp", peer, link, record, digest });
         },
         onDown: (peer, reason) => this.#enter({ type: "linkDown", peer, reason }),
-        onMessage: (peer, message) => {
+        onMessage: (peer, received) => {
+          const message = this.#admission.incoming(peer, received);
           this.#metrics.received(message.type);
           this.#enter({ type: "message", peer, message });
         },
@@ -401,7 +405,7 @@ class MeshService implements Mesh {
       wallMs: this.#options.clock.now().wallMs,
       knownBoot: membership.member(peer)?.record.boot ?? 0,
       frameBytesMax: this.#options.frameBytesMax,
-      record: membership.self,
+      record: this.#admission.sealed(membership.self),
       digest: membership.digest,
     };
   }
@@ -501,7 +505,7 @@ class MeshService implements Mesh {
     const reason = `${byUs ? "we refused the peer" : "the peer refused us"}: ${detail === "" ? code : detail}`;
     this.#counters.linksRefused += 1;
     if (isLasting(code)) this.#enter({ type: "turnedAway", peer: peerId });
-    this.#logRefusal(peerId, code, reason);
+    this.#refusals.told(peerId, code, reason);
     this.#emitter.emit("link:refused", { peerId, code, reason });
   }
 
@@ -510,22 +514,23 @@ class MeshService implements Mesh {
     const reason = `${byUs ? "we refused the peer" : "the peer refused us"}: ${detail === "" ? code : detail}`;
     this.#counters.linksRefused += 1;
     if (peerId !== undefined) this.#enter({ type: "turnedAway", peer: peerId });
-    this.#logRefusal(peerId, code, reason);
+    this.#refusals.told(peerId, code, reason);
     this.#emitter.emit("link:refused", { peerId, code, reason });
+  }
+
+  /** Its links are closed next; here it has left for good, whatever it may say. */
+  #revoked(subject: string): void {
+    const record = this.#membership?.member(subject)?.record;
+    if (record !== undefined) {
+      const views = [{ ...record, status: "left", ageMs: 0 } as const];
+      this.#enter({ type: "message", peer: subject, message: { type: "views", views } });
+    }
+    this.#emitter.emit("member:revoked", { subject });
   }
 
   #badTunnel(peer: string, reason: string): void {
     this.#counters.badFrames += 1;
     this.#options.logger.warn("bad bytes from a peer", { peer, reason });
-  }
-
-  /** Once per peer and code: a wrong mesh name would fill the log for as long as both run. */
-  #logRefusal(peerId: string | undefined, code: LinkRefusal, reason: string): void {
-    const key = `${peerId ?? ""}/${code}`;
-    if (this.#loggedRefusals.has(key)) return;
-    if (this.#loggedRefusals.size >= LOGGED_MAX) this.#loggedRefusals.clear();
-    this.#loggedRefusals.add(key);
-    this.#options.logger.warn("link refused", { peerId, code, reason });
   }
 
   // ── effects ────────────────────────────────────────────────────────────────────────────────────
@@ -534,7 +539,7 @@ class MeshService implements Mesh {
     switch (effect.type) {
       case "send":
         this.#metrics.sent(effect.message.type);
-        this.#links?.send(effect.to, effect.message);
+        this.#links?.send(effect.to, this.#admission.outgoing(effect.message));
         if (effect.message.type === "ping" || effect.message.type === "ack") {
           this.#state?.sendHash(effect.to);
         }
@@ -717,15 +722,4 @@ class MeshService implements Mesh {
         heardAgoMs === undefined ? undefined : Math.round(this.#options.clock.now().wallMs - heardAgoMs),
     });
   }
-}
-
-/** Reasons that will not go by themselves: the peer is left alone for a while. */
-function isLasting(code: LinkRefusal): boolean {
-  return (
-    code === "FORBIDDEN" ||
-    code === "MESH_NAME" ||
-    code === "PROTOCOL_VERSION" ||
-    code === "MEMBERS_MAX" ||
-    code === "UNCERTIFIED"
-  );
 }

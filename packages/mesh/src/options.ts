@@ -151,6 +151,11 @@ export function resolveOptions(init: MeshInit): MeshOptions {
     throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
   const { admission, bootstrap, queues, name, mesh, cloud, tags, libp2p, ...options } = parsed.data;
   const given = libp2p === undefined ? undefined : givenNode(libp2p, init);
+  if (given !== undefined && admissionOf(admission).mode === "certificate")
+    throw new MeshError(
+      "INVALID_OPTIONS",
+      'admission: must be "open" inside a given libp2p node, whose connections are made without asking the mesh',
+    );
   const listen = given?.node.getMultiaddrs().map(String) ?? options.listen ?? DEFAULT_LISTEN;
   const isExposed = !listen.every(isLocal);
   if (isExposed && admission === undefined) {

@@ -102,7 +102,8 @@ export class Checks {
         if (other === node) continue;
         const status = node.sees(other.name);
         const isUp = status === "alive" || status === "suspect";
-        const endedMs = Math.min(other.endedMs, network.partedSinceMs(node.name, other.name));
+        const silentMs = other.state === "paused" ? other.pausedMs : other.endedMs;
+        const endedMs = Math.min(silentMs, network.partedSinceMs(node.name, other.name));
         const joinedMs = Math.max(other.wellSinceMs, network.joinedSinceMs(node.name, other.name));
         if (nowMs - endedMs > rules.deathMs && isUp)
           this.violate("MISSED_DEATH", `${node.name} still holds ${other.name} ${status}`);

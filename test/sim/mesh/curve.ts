@@ -10,8 +10,6 @@ const DEATH_MS_MAX = 30_000;
 export function measure(nodes: number, seed: number): void {
   const startedMs = performance.now();
   const world = new World({ seed, nodes });
-  world.checks.isThorough = false;
-  world.checks.isRecording = false;
   const joinMs = world.runUntil(() => world.isConverged(), JOIN_MS_MAX, 100);
   world.run(SETTLE_MS);
   world.network.isCounting = true;

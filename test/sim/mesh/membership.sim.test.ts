@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { MembershipTimes } from "../../../packages/mesh/src/core/times.ts";
 import { runChaos } from "./chaos.ts";
 import { sleepOverSuspicion, spreadFalseDeath, stallAround } from "./faults.ts";
+import { found } from "./scenarios.ts";
 import { nameOf, World } from "./world.ts";
 
 const SEEDS = [1, 2, 3];
@@ -11,11 +12,6 @@ function joined(seed: number, nodes: number, times: Partial<MembershipTimes> = {
   const world = new World({ seed, nodes, times });
   world.runUntil(() => world.isConverged() && world.isFullMesh(), 10_000);
   return world;
-}
-
-/** What the checks found. */
-function found(world: World): readonly string[] {
-  return world.checks.violations.map(({ atMs, rule, what }) => `${atMs}: ${rule} ${what}`);
 }
 
 function told(world: World, type: string): readonly string[] {

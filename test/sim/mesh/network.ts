@@ -9,6 +9,14 @@ const DIAL_TIMEOUT_MS = 3_000;
 const FRAME_BYTES = 6;
 const BATCH_BYTES = 16 + 12 + 52 + 52;
 
+/** What a broken host does. */
+export interface NetworkFlaws {
+  /** The end of a connection that was one too many is told as the end of the link. */
+  readonly duplicateCloses?: boolean;
+  /** A peer that accepts a connection and says nothing is told as one that refuses. */
+  readonly silenceRefuses?: boolean;
+}
+
 /** One end of a link. Both ends have the same number while it works. */
 interface End {
   readonly link: number;
@@ -49,7 +57,10 @@ export class Network {
   readonly #cutOff = new Map<string, { readonly fromMs: number; untilMs: number }>();
   #lastLink = 0;
 
-  constructor(world: World) {
+  readonly #flaws: NetworkFlaws;
+
+  constructor(world: World, flaws: NetworkFlaws) {
+    this.#flaws = flaws;
     this.#world = world;
   }
 
@@ -156,6 +167,7 @@ export class Network {
     if (!this.#passes(from.name, peer) || !this.#passes(peer, from.name)) done(DIAL_TIMEOUT_MS, "failed");
     else if (this.#refusing.has(`${from.name}>${peer}`)) done(1, "refused");
     else if (target === undefined || target.state === "ended") done(1, "refused");
+    else if (target.state === "paused" && this.#flaws.silenceRefuses === true) done(10, "refused");
     else if (target.state === "paused") done(DIAL_TIMEOUT_MS, "failed");
     else {
       done(4, "connected");
@@ -210,7 +222,12 @@ export class Network {
     if (from.state === "ended" || to.state === "ended") return;
     if (!this.#passes(from.name, to.name) || !this.#passes(to.name, from.name)) return;
     const [ours, theirs] = [this.#end(from.name, to.name)?.link, this.#end(to.name, from.name)?.link];
-    if (ours !== undefined && ours === theirs) return; // A duplicate: the first is kept.
+    if (ours !== undefined && ours === theirs) {
+      // A duplicate: the first is kept.
+      if (this.#flaws.duplicateCloses === true)
+        from.enter({ type: "linkDown", peer: to.name, reason: "duplicate" });
+      return;
+    }
     if (ours !== undefined) this.#lose(from.name, to.name, ours, "replaced");
     if (theirs !== undefined) this.#lose(to.name, from.name, theirs, "replaced");
     if (!from.membership.hasRoomFor(to.name) || !to.membership.hasRoomFor(from.name)) return;

@@ -8,6 +8,7 @@ import { EventQueue } from "../events.ts";
 import { Checks } from "./checks.ts";
 import type { Rules } from "./checks.ts";
 import { Network } from "./network.ts";
+import type { NetworkFlaws } from "./network.ts";
 import { SimNode } from "./node.ts";
 
 export interface WorldInit {
@@ -17,8 +18,10 @@ export interface WorldInit {
   readonly startMs?: number;
   readonly times?: Partial<MembershipTimes>;
   readonly rules?: Partial<Rules>;
+  /** What the host does wrong. */
+  readonly flaws?: NetworkFlaws | undefined;
   /** A broken core, to see that the checks find it. */
-  readonly membershipClass?: typeof Membership;
+  readonly membershipClass?: typeof Membership | undefined;
   /** Cloud of the node with this number. Default: all in one. */
   readonly cloudOf?: (index: number) => string;
 }
@@ -30,6 +33,8 @@ const RULES: Rules = {
   graceMs: 5_000,
   forgetMs: MEMBERSHIP_TIMES.forgetMs,
 };
+/** Above this, views are compared now and then instead of after each step. */
+const THOROUGH_MAX = 30;
 const MEMBERS_MAX = 4_096;
 const BOOT_FIRST = 1_700_000_000_000;
 
@@ -54,8 +59,10 @@ export class World {
     this.random = new SeededRandom(init.seed);
     this.times = { ...MEMBERSHIP_TIMES, ...init.times };
     this.rules = { ...RULES, ...init.rules, forgetMs: this.times.forgetMs };
-    this.network = new Network(this);
+    this.network = new Network(this, init.flaws ?? {});
     this.checks = new Checks(this);
+    this.checks.isThorough = init.nodes <= THOROUGH_MAX;
+    this.checks.isRecording = init.nodes <= THOROUGH_MAX;
     const spreadMs = init.startMs ?? 0;
     for (let index = 0; index < init.nodes; index += 1) {
       if (spreadMs === 0) this.start(nameOf(index));
@@ -68,11 +75,11 @@ export class World {
   }
 
   /** Starts a process of this identity; the first one there was is everybody's seed. */
-  start(name: string, seeds: readonly string[] = [nameOf(0)]): SimNode {
+  start(name: string, seeds: readonly string[] = [nameOf(0)], boot = this.#boots + 1): SimNode {
     this.nodes.get(name)?.kill();
-    this.#boots += 1;
+    this.#boots = Math.max(this.#boots, boot);
     const cloud = this.#init.cloudOf?.(Number(name.slice(1))) ?? "default";
-    const node = new SimNode(this, { name, boot: this.#boots, cloud, seeds });
+    const node = new SimNode(this, { name, boot, cloud, seeds });
     this.nodes.set(name, node);
     this.network.changed();
     return node;
@@ -155,6 +162,22 @@ export class World {
     return running.every((node) =>
       running.every((other) => node === other || this.network.isLinked(node.name, other.name)),
     );
+  }
+
+  /** Into how many parts the links divide the running nodes. */
+  partsByLinks(): number {
+    const left = new Set(this.running().map(({ name }) => name));
+    let parts = 0;
+    for (const start of left) {
+      parts += 1;
+      const waiting = [start];
+      for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
+        if (!left.delete(name)) continue;
+        for (const other of this.network.linksOf(name))
+          if (this.network.isLinked(name, other)) waiting.push(other);
+      }
+    }
+    return parts;
   }
 
   note(what: string): void {

@@ -2,7 +2,7 @@ import type { Ed25519PrivateKey } from "@libp2p/interface";
 import type { Logger, Random } from "@klatsch/kit";
 import { MeshError } from "../errors.ts";
 import { CertificateAdmission } from "./certificates.ts";
-import type { AdmissionControl, AdmissionPorts, Description } from "./control.ts";
+import type { AdmissionControl, AdmissionPorts } from "./control.ts";
 import { signingKey } from "./envelope.ts";
 import { MemberTrust } from "./member-trust.ts";
 import { OpenAdmission } from "./open.ts";
@@ -35,10 +35,17 @@ export interface OpenAdmissionInit {
   readonly ports: AdmissionPorts;
 }
 
+interface Description {
+  readonly name: string;
+  readonly cloud: string;
+  readonly tags: Readonly<Record<string, string>>;
+  readonly mesh: string;
+}
+
 /** Admission of one node, and what the node is therefore called. */
 export interface OpenedAdmission {
   readonly control: AdmissionControl;
-  readonly description: Omit<Description, "peer"> & { readonly mesh: string };
+  readonly description: Description;
 }
 
 /** @throws MeshError `INVALID_OPTIONS`, `CERTIFICATE_INVALID`, `REVOKED`. */

@@ -10,9 +10,11 @@ import type { AdmissionMessage, HandshakeMessage, Notices } from "../codec/admis
 import { encodeCredentials } from "../codec/credentials-codec.ts";
 import { CLOCK_SKEW_MS, grants } from "../core/trust/statements.ts";
 import type { Credentials, Validity } from "../core/trust/statements.ts";
+import type { MemberRecord } from "../core/messages.ts";
 import type { Admitted } from "../core/trust/trust.ts";
 import { MeshError } from "../errors.ts";
-import type { AdmissionControl, AdmissionPorts, Description, MemberCertificate } from "./control.ts";
+import { Announcements } from "./announcements.ts";
+import type { AdmissionControl, AdmissionPorts, MemberCertificate } from "./control.ts";
 import { openCredentials } from "./credentials.ts";
 import { CERTIFICATE_NOISE } from "./encrypter.ts";
 import type { Handshake, Refusal } from "./encrypter.ts";
@@ -48,12 +50,20 @@ export class CertificateAdmission implements AdmissionControl {
   readonly #init: CertificatesInit;
   readonly #admitted = new Map<string, Admitted>();
   readonly #renewals: Renewals;
+  readonly announcements: Announcements;
   #timer: NodeJS.Timeout | undefined;
   #rotating: NodeJS.Timeout | undefined;
   #stopped = false;
 
   constructor(init: CertificatesInit) {
     this.#init = init;
+    const { key, ports, own, memberTrust } = init;
+    this.announcements = new Announcements({
+      ...{ self: key.id, mesh: own.mesh, privateKey: key.privateKey },
+      onForged: (from, subject) => {
+        if (!memberTrust.trust.revocations.has(subject)) ports.onForged(from, subject);
+      },
+    });
     this.#renewals = new Renewals({
       ...init,
       peers: () => init.ports.linked().flatMap((peer) => this.#admitted.get(peer) ?? []),
@@ -83,10 +93,7 @@ export class CertificateAdmission implements AdmissionControl {
           : this.#judge(peer, theirs.credentials, theirs.wallMs);
       },
       decision: (refusal) => {
-        const { revocations, roots } = memberTrust.trust;
-        const isTold = refusal === undefined && theirs?.digest !== revocations.digest;
-        // The first of many; the rest follows on the link.
-        const [notices = NOTHING] = isTold ? cutNotices(noticesOf(roots.rotations, revocations.list())) : [];
+        const [notices = NOTHING] = cutNotices(this.#toldTo(peer, refusal, theirs?.digest));
         const wallMs = Math.floor(ports.wallMs());
         return encodeDecision({ refusal: refusal?.code, detail: "", wallMs, notices });
       },
@@ -112,10 +119,12 @@ export class CertificateAdmission implements AdmissionControl {
     return this.#admitted.has(peer);
   }
 
-  isDescribed({ peer, name, cloud, tags }: Description): boolean {
+  isDescribed(record: MemberRecord): boolean {
+    const { peer, name, cloud, tags } = record;
     const certificate = this.#admitted.get(peer)?.certificate;
     if (certificate === undefined) return false;
-    return certificate.name === name && certificate.cloud === cloud && isSameRecord(certificate.tags, tags);
+    const isSame = certificate.name === name && certificate.cloud === cloud;
+    return isSame && isSameRecord(certificate.tags, tags) && this.announcements.isSaid(record, "alive");
   }
 
   onLinkUp(peer: string): void {
@@ -206,12 +215,24 @@ export class CertificateAdmission implements AdmissionControl {
   #conclude(peer: string, message: HandshakeMessage | undefined): Refusal | undefined {
     if (message?.type !== "decision") return unreadable(message);
     if (message.refusal !== undefined) {
+      this.#learn(message.notices, peer); // If we were revoked, this proves it.
       const detail = message.detail || clocks(undefined, this.#wallMs(), message.wallMs);
       return { code: message.refusal, detail, byUs: false };
     }
     if (!this.#learn(message.notices, peer)) return refusal("TAMPERED", "a revocation is signed wrongly");
     // It may just have told us so of itself.
     return this.#admitted.has(peer) ? undefined : refusal("REVOKED", "the certificate was revoked");
+  }
+
+  /** What goes with our last word: the first of what the peer may not know, or the proof that it was revoked. */
+  #toldTo(peer: string, refusal: Refusal | undefined, digest: string | undefined): Notices {
+    const { revocations, roots } = this.#init.memberTrust.trust;
+    if (refusal?.code === "REVOKED") {
+      const its = revocations.list().filter(({ statement }) => statement.body.subject === peer);
+      return noticesOf(roots.rotations, its);
+    }
+    const isTold = refusal === undefined && digest !== revocations.digest;
+    return isTold ? noticesOf(roots.rotations, revocations.list()) : NOTHING;
   }
 
   /** Looks at everybody again: what was learnt, or the time, may have ended a certificate. */
@@ -273,9 +294,9 @@ export class CertificateAdmission implements AdmissionControl {
 
   async #spread({ fresh, revoked }: LearntNotices, from: string | undefined): Promise<void> {
     if (fresh.rotations.length + fresh.revocations.length === 0) return;
+    for (const { subject } of revoked) this.#init.ports.revoked(subject);
     if (fresh.rotations.length === 0) this.#review();
     else this.#reviewRotated();
-    for (const { subject } of revoked) this.#init.ports.revoked(subject);
     for (const peer of this.#init.ports.linked()) {
       if (peer === from) continue;
       for (const notices of cutNotices(fresh)) this.#send(peer, { type: "notices", notices });

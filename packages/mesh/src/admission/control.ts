@@ -1,5 +1,7 @@
 import type { SharedPolicy } from "../host/state-host.ts";
+import type { MemberRecord } from "../core/messages.ts";
 import type { MeshError } from "../errors.ts";
+import type { Announcements } from "./announcements.ts";
 import type { AdmissionRules, Refusal } from "./encrypter.ts";
 
 /** What admission asks of the mesh around it. */
@@ -14,6 +16,8 @@ export interface AdmissionPorts {
   refused(peer: string | undefined, refusal: Refusal): void;
   /** A key was revoked, as root or admin says. */
   revoked(peer: string): void;
+  /** A member told of another what that one never said. */
+  onForged(from: string, subject: string): void;
   /** This node's certificate is about to end: `daysLeft` is 30, 7, 1 or 0. */
   expiring(notAfterWallMs: number, daysLeft: number): void;
   renewed(notAfterWallMs: number): void;
@@ -54,14 +58,6 @@ export interface MeshAdmission {
   publish(text: string): Promise<void>;
 }
 
-/** What a member says of itself that its certificate says too. */
-export interface Description {
-  readonly peer: string;
-  readonly name: string;
-  readonly cloud: string;
-  readonly tags: Readonly<Record<string, string>>;
-}
-
 /** Who is let into one node, and what they may do. */
 export interface AdmissionControl extends AdmissionRules {
   readonly mode: "open" | "certificate";
@@ -70,8 +66,10 @@ export interface AdmissionControl extends AdmissionRules {
   stop(): void;
   /** Whether the peer has shown what is needed and nothing has ended it since. */
   isAdmitted(peer: string): boolean;
-  /** Whether the peer calls itself what it is certified as. */
-  isDescribed(description: Description): boolean;
+  /** Whether the peer calls itself what it is certified as, and has signed that. */
+  isDescribed(record: MemberRecord): boolean;
+  /** What members sign of what they say of themselves; nothing in an open mesh. */
+  readonly announcements: Announcements | undefined;
   onLinkUp(peer: string): void;
   /** A frame of admission on a link. `false`: it breaks the protocol. */
   onFrame(peer: string, payload: Uint8Array): boolean;

@@ -1,4 +1,5 @@
 import type { Clock, Logger } from "@klatsch/kit";
+import type { MemberMessage, MemberRecord } from "../core/messages.ts";
 import type { MeshError } from "../errors.ts";
 import type { Identity } from "../host/identity.ts";
 import type { Links } from "../host/links.ts";
@@ -16,6 +17,7 @@ interface MeshAround {
   node(): LinkNode | undefined;
   refused(peer: string | undefined, refusal: Refusal): void;
   revoked(peer: string): void;
+  onForged(from: string, subject: string): void;
   expiring(notAfterWallMs: number, daysLeft: number): void;
   renewed(notAfterWallMs: number): void;
   failed(error: MeshError): void;
@@ -60,6 +62,23 @@ export class AdmissionHost implements AdmissionPorts {
     this.#around = around;
   }
 
+  // ── announcements ──────────────────────────────────────────────────────────────────────────────
+
+  /** A message of membership as it leaves; signed where there are certificates. */
+  outgoing(message: MemberMessage): MemberMessage {
+    return this.control.announcements?.outgoing(message) ?? message;
+  }
+
+  /** A message of membership as it may be believed. */
+  incoming(from: string, message: MemberMessage): MemberMessage {
+    return this.control.announcements?.incoming(from, message) ?? message;
+  }
+
+  /** Our record for a hello. */
+  sealed(record: MemberRecord): MemberRecord {
+    return this.control.announcements?.sealed(record, "alive") ?? record;
+  }
+
   // ── what admission asks for ────────────────────────────────────────────────────────────────────
 
   wallMs(): number {
@@ -76,8 +95,9 @@ export class AdmissionHost implements AdmissionPorts {
 
   disconnect(peer: string, reason: string): void {
     this.#around?.links()?.disconnect(peer, reason);
-    for (const connection of this.#around?.node()?.connections() ?? []) {
-      if (connection.remotePeer.toString() === peer) connection.abort(new Error(reason));
+    const node = this.#around?.node();
+    for (const connection of node?.connections() ?? []) {
+      if (connection.remotePeer.toString() === peer) node?.hangUp(connection, new Error(reason));
     }
   }
 
@@ -88,6 +108,10 @@ export class AdmissionHost implements AdmissionPorts {
   revoked(peer: string): void {
     this.#logger.warn("revoked", { subject: peer });
     this.#around?.revoked(peer);
+  }
+
+  onForged(from: string, subject: string): void {
+    this.#around?.onForged(from, subject);
   }
 
   expiring(notAfterWallMs: number, daysLeft: number): void {

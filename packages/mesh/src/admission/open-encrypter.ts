@@ -12,6 +12,7 @@ const NOBODY: AdmissionPorts = {
   disconnect: () => undefined,
   refused: () => undefined,
   revoked: () => undefined,
+  onForged: () => undefined,
   expiring: () => undefined,
   renewed: () => undefined,
   failed: () => undefined,

@@ -11,6 +11,7 @@ import type { AdmissionControl, AdmissionPorts } from "./control.ts";
 export class OpenAdmission implements AdmissionControl {
   readonly mode = "open";
   readonly meshId: undefined;
+  readonly announcements: undefined;
   readonly protocol: string = OPEN_NOISE;
   readonly #mesh: string;
   readonly #ports: AdmissionPorts;

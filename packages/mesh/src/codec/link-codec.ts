@@ -4,6 +4,7 @@ import { BUCKETS } from "../core/roster.ts";
 import { HOP_REFUSALS, HOPS_MAX } from "../core/routing/types.ts";
 import { decodeFields, encodeFields } from "./fields.ts";
 import type { Fields } from "./fields.ts";
+import { WITH_SIGNATURES } from "./scan.ts";
 import { CHANNEL_NUMBER_MAX } from "./framing.ts";
 import {
   NAME_LENGTH_MAX,
@@ -60,6 +61,7 @@ const MEMBER = {
   closeRequest: 11,
   closeOk: 12,
   closeNo: 13,
+  present: 14,
 } as const;
 /** First field of a notice (channel 0 of a class stream). */
 const NOTICE = { open: 1, close: 2 } as const;
@@ -99,7 +101,7 @@ export function encodeLinkMessage(message: LinkMessage): Uint8Array {
 }
 
 export function decodeLinkMessage(bytes: Uint8Array): LinkMessage | ForeignHello | undefined {
-  return decodeFields(bytes, readLinkMessage);
+  return decodeFields(bytes, readLinkMessage, WITH_SIGNATURES);
 }
 
 function readLinkMessage(fields: Fields): LinkMessage | ForeignHello | undefined {
@@ -162,6 +164,7 @@ export function encodeMemberMessage(message: MemberMessage): Uint8Array[] {
       return encodeViews(message.views.map(viewFields));
     case "buckets":
     case "neighbours":
+    case "present":
       return [encodeFields([MEMBER[message.type], message.hashes])];
     case "closeRequest":
     case "closeOk":
@@ -178,7 +181,7 @@ function encodeViews(views: readonly unknown[]): Uint8Array[] {
 }
 
 export function decodeMemberMessage(bytes: Uint8Array): MemberMessage | undefined {
-  return decodeFields(bytes, readMemberMessage);
+  return decodeFields(bytes, readMemberMessage, WITH_SIGNATURES);
 }
 
 function readMemberMessage(fields: Fields): MemberMessage | undefined {
@@ -215,6 +218,8 @@ function readMemberMessage(fields: Fields): MemberMessage | undefined {
     }
     case MEMBER.neighbours:
       return { type: "neighbours", hashes: fields.counts(VIEWS_MAX, NONCE_MAX) };
+    case MEMBER.present:
+      return { type: "present", hashes: fields.counts(VIEWS_MAX, NONCE_MAX) };
     case MEMBER.closeRequest:
       return { type: "closeRequest" };
     case MEMBER.closeOk:

@@ -1,4 +1,5 @@
 import type { MemberRecord, View, ViewStatus } from "../core/messages.ts";
+import { encodeFields } from "./fields.ts";
 import type { Fields } from "./fields.ts";
 
 /** Longest name, cloud or mesh name. */
@@ -11,6 +12,7 @@ export const ADDRESS_LENGTH_MAX = 256;
 
 export const CLOUDS_MAX = 64;
 
+const SIGNATURE_BYTES = 64;
 /** Bits of what else a record says. */
 const GATEWAY = 1;
 const DIAL_ONLY = 2;
@@ -27,7 +29,18 @@ export function recordFields(record: MemberRecord): unknown[] {
   const { peer, boot, inc, name, cloud, tags, addresses, gateway, dialOnly, reach } = record;
   const fields = [peer, boot, inc, name, cloud, Object.entries(tags), addresses];
   const flags = (gateway === true ? GATEWAY : 0) | (dialOnly === true ? DIAL_ONLY : 0) | (reach ? REACH : 0);
+  if (record.signature !== undefined) return [...fields, flags, reach ?? [], record.signature];
   return flags === 0 ? fields : [...fields, flags, reach ?? []];
+}
+
+/** What a member signs when it says something of itself. */
+export function announcementBytes(
+  mesh: string,
+  status: Exclude<ViewStatus, "dead">,
+  record: MemberRecord,
+): Uint8Array {
+  const fields = recordFields({ ...record, signature: undefined });
+  return encodeFields(["klatsch-announcement", 1, mesh, status, ...fields]);
 }
 
 export function readRecord(fields: Fields): MemberRecord {
@@ -46,14 +59,15 @@ export function readRecord(fields: Fields): MemberRecord {
     fields.refuse();
   const record = { peer, boot, inc, name, cloud, tags: Object.freeze(Object.fromEntries(tags)), addresses };
   const flags = fields.optional(() => fields.count()) ?? 0;
-  if (flags === 0) return record;
-  const reach = fields.texts(CLOUDS_MAX, NAME_LENGTH_MAX);
+  const reach = fields.optional(() => fields.texts(CLOUDS_MAX, NAME_LENGTH_MAX)) ?? [];
+  const signature = fields.optional(() => fields.optionalBytes(SIGNATURE_BYTES));
   if (!reach.every((cloud) => NAME_PATTERN.test(cloud))) fields.refuse();
   return {
     ...record,
     ...((flags & GATEWAY) === 0 ? {} : { gateway: true }),
     ...((flags & DIAL_ONLY) === 0 ? {} : { dialOnly: true }),
     ...((flags & REACH) === 0 ? {} : { reach }),
+    ...(signature === undefined ? {} : { signature: Uint8Array.from(signature) }),
   };
 }
 

@@ -13,6 +13,8 @@ export interface ScanLimits {
   readonly maps: boolean;
 }
 
+/** Of messages that carry members' signatures. */
+export const WITH_SIGNATURES: ScanLimits = { depthMax: DEPTH_MAX, int64: true, binary: true, maps: false };
 const PLAIN: ScanLimits = { depthMax: DEPTH_MAX, int64: true, binary: false, maps: false };
 
 /**

@@ -131,6 +131,14 @@ export class Doubts {
     }
   }
 
+  /** Nobody within reach is linked with it, as a roll has shown. */
+  suspectOrphan(entry: Entry, id: string, accuser: string): void {
+    const { peer, boot, inc } = entry.record;
+    // Whoever heard the same roll accuses it in the same words: this goes to those who did not.
+    if (this.#addAccusation(entry, inc, id, accuser))
+      this.#context.sendAll({ type: "suspect", subject: peer, boot, inc, id, accuser });
+  }
+
   #addAccusation(entry: Entry, inc: number, id: string, accuser: string): boolean {
     if (entry.settledIds?.has(id) === true) return false;
     if (entry.suspicion !== undefined && entry.suspicion.inc >= inc)
@@ -174,6 +182,7 @@ export class Doubts {
   /** M5: its neighbours declare a member dead; if it has none that we can hear, those whom its name chooses. */
   #judgeSilence(entry: Entry, suspicion: Suspicion, factor: number): void {
     const { now, times } = this.#context;
+    if (now < suspicion.startedAt + times.suspicionMsMin * factor) return;
     if (now < suspicion.deadline(times, this.#possibleConfirmers(entry, suspicion), factor)) return;
     if (this.isNeighbour(entry)) {
       this.#standings.declareDead(entry, "silence");

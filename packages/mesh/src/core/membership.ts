@@ -12,6 +12,7 @@ import { OwnStanding } from "./own-standing.ts";
 import { Probes } from "./probes.ts";
 import { Roster } from "./roster.ts";
 import type { Entry } from "./roster.ts";
+import { RollCall } from "./roll-call.ts";
 import { Snapshots } from "./snapshots.ts";
 import { Standings } from "./standings.ts";
 import type { MembershipTimes } from "./times.ts";
@@ -43,6 +44,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   readonly #snapshots: Snapshots;
   readonly #keeper: LinkKeeper;
   readonly #inquiries: Inquiries;
+  readonly #rollCall: RollCall;
   #tickAt = 0;
   /** Something came that may call for more than an answer before the next tick. */
   #isPressing = false;
@@ -72,6 +74,10 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
       snapshots: this.#snapshots,
     });
     this.#doubts = new Doubts(context, this.#probes, this.#dialing, this.#standings);
+    this.#rollCall = new RollCall(context, (entry, id, accuser) =>
+      this.#doubts.suspectOrphan(entry, id, accuser),
+    );
+    this.#standings.onDeath = () => this.#rollCall.onDeath();
     this.#own = new OwnStanding(context, this.#standings);
     this.#wantSeeds(init);
   }
@@ -113,7 +119,8 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
 
   nextDeadline(): number {
     const { monoMs } = this.#context;
-    const dueAt = Math.min(this.#standings.floodAt ?? Infinity, this.#snapshots.dueAt ?? Infinity);
+    const due = [this.#standings.floodAt, this.#snapshots.dueAt, this.#rollCall.dueAt];
+    const dueAt = Math.min(...due.map((at) => at ?? Infinity));
     if (dueAt === Infinity) return this.#tickAt;
     // Not at this very instant: sums of fractions round, and a deadline just missed would come again at once.
     return Math.min(this.#tickAt, Math.max(this.#context.toMonoMs(dueAt), monoMs + 1));
@@ -203,6 +210,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
       if (!this.#isActive(entry)) this.#roster.active.delete(entry);
     }
     this.#inquiries.work();
+    this.#rollCall.work();
     this.#standings.forgetDue();
     for (const [peer, { since }] of this.#roster.candidates) {
       if (now - since < times.unverifiedMs) continue;
@@ -314,6 +322,9 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
         return;
       case "neighbours":
         this.#keeper.onNeighbours(from, message.hashes);
+        return;
+      case "present":
+        this.#rollCall.onPresent(from, message.hashes);
         return;
       case "closeRequest":
         this.#keeper.onCloseRequest(from);

@@ -16,6 +16,8 @@ export interface MemberRecord {
   readonly dialOnly?: boolean | undefined;
   /** Clouds besides its own that it may have links with; all if it does not say. */
   readonly reach?: readonly string[] | undefined;
+  /** The member's own, over what it says here and its status, in a mesh of certificates; opaque to the core. */
+  readonly signature?: Uint8Array | undefined;
 }
 
 /** Statuses that travel. A suspicion is a message of its own. */
@@ -67,6 +69,8 @@ export type MemberMessage =
   | { readonly type: "buckets"; readonly hashes: readonly number[] }
   /** Hashes of the members that the sender is linked with: those who watch it agree who does so most. */
   | { readonly type: "neighbours"; readonly hashes: readonly number[] }
+  /** A roll is called: hashes of members that are within reach, or linked with one that is. */
+  | { readonly type: "present"; readonly hashes: readonly number[] }
   /** The sender does not need the link any more; the answer says whether the receiver does. */
   | { readonly type: "closeRequest" }
   | { readonly type: "closeOk" }

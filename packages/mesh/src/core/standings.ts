@@ -20,6 +20,8 @@ export class Standings {
   readonly #dirty = new Map<string, string | undefined>();
   #floodAt = 0;
   readonly hearsays: Hearsays;
+  /** Called for each member declared dead. */
+  onDeath: () => void = () => {};
 
   constructor(init: {
     readonly context: Context;
@@ -232,6 +234,7 @@ export class Standings {
     entry.round = undefined;
     entry.probeAt = Infinity;
     this.#context.emitMember(status === "dead" ? "died" : status, entry);
+    if (status === "dead") this.onDeath();
     // A connection to the dead would sleep in TCP's own back-off; one to those who go is theirs to close.
     if (status === "dead" && entry.linked) {
       this.#context.effect({ type: "disconnect", peer: entry.record.peer, reason: "declared dead" });

@@ -13,6 +13,8 @@ export class Suspicion {
   readonly startedAt: number;
   readonly firstAccuser: string;
   readonly #accusersById = new Map<string, Set<string>>();
+  /** All of them; counted again after each change, for it is asked often. */
+  #accuserCount = 0;
 
   constructor(init: {
     readonly inc: number;
@@ -36,16 +38,20 @@ export class Suspicion {
     if (accusers === undefined) {
       if (this.#accusersById.size >= IDS_MAX) return false;
       this.#accusersById.set(id, new Set([accuser]));
+      this.#recount();
       return true;
     }
     if (accusers.has(accuser)) return false;
     accusers.add(accuser);
+    this.#recount();
     return true;
   }
 
   /** A witness heard the member after it learnt of this id. `false` if the id is unknown. */
   takeBack(id: string): boolean {
-    return this.#accusersById.delete(id);
+    const known = this.#accusersById.delete(id);
+    this.#recount();
+    return known;
   }
 
   get isOver(): boolean {
@@ -59,10 +65,15 @@ export class Suspicion {
    */
   deadline(times: MembershipTimes, possible: number, factor: number): number {
     const counting = Math.min(times.confirmationsMax, possible);
-    const accusers = new Set([...this.#accusersById.values()].flatMap((names) => [...names]));
-    const confirmed = Math.min(counting, Math.max(0, accusers.size - 1));
+    const confirmed = Math.min(counting, Math.max(0, this.#accuserCount - 1));
     const share = counting === 0 ? 0 : Math.log(confirmed + 1) / Math.log(counting + 1);
     const waitMs = times.suspicionMsMax - (times.suspicionMsMax - times.suspicionMsMin) * share;
     return this.startedAt + waitMs * factor;
+  }
+
+  #recount(): void {
+    const accusers = new Set<string>();
+    for (const names of this.#accusersById.values()) for (const name of names) accusers.add(name);
+    this.#accuserCount = accusers.size;
   }
 }

@@ -34,6 +34,13 @@ export interface MembershipTimes {
   /** Nobody that is linked with a suspect can be heard: those few that its name chooses judge it after this. */
   readonly orphanMs: number;
   readonly guardians: number;
+  /** A roll is called when this many, and this share of all, were declared dead within a while. */
+  readonly rollDeathsMin: number;
+  readonly rollDeathsShare: number;
+  readonly rollWindowMs: number;
+  /** How long answers are gathered, and before when no other roll is called. */
+  readonly rollMs: number;
+  readonly rollAgainMs: number;
   /** A suspicion that nobody took back or carried through ends after this, where there was never a link. */
   readonly doubtMsMax: number;
   /** Timers this late are a sign of bad health of our own; each sign stretches soft timers by the factor. */
@@ -122,6 +129,11 @@ export const MEMBERSHIP_TIMES: MembershipTimes = {
   hearsayKeptMs: 10_000,
   orphanMs: 5_000,
   guardians: 3,
+  rollDeathsMin: 3,
+  rollDeathsShare: 0.05,
+  rollWindowMs: 5_000,
+  rollMs: 1_500,
+  rollAgainMs: 5_000,
   doubtMsMax: 20_000,
   sluggishMs: 250,
   sickFactor: 0.5,

@@ -47,6 +47,6 @@ export function viewHash(peerHash: number, standing: Standing): number {
 
 /** What the member said of itself, without how we see it. */
 export function recordOf(view: View): MemberRecord {
-  const { peer, boot, inc, name, cloud, tags, addresses, gateway, dialOnly, reach } = view;
-  return { peer, boot, inc, name, cloud, tags, addresses, gateway, dialOnly, reach };
+  const { peer, boot, inc, name, cloud, tags, addresses, gateway, dialOnly, reach, signature } = view;
+  return { peer, boot, inc, name, cloud, tags, addresses, gateway, dialOnly, reach, signature };
 }

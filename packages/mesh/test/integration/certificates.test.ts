@@ -1,6 +1,6 @@
 import type { Ed25519PrivateKey } from "@libp2p/interface";
 import { createMesh } from "@klatsch/mesh";
-import type { LinkRefusal, Mesh } from "@klatsch/mesh";
+import type { LinkRefusal, Mesh, MeshInit } from "@klatsch/mesh";
 import { describe, expect, it } from "vitest";
 import { credentialsText } from "../../src/admission/credentials.ts";
 import { encodeIntroduction } from "../../src/codec/admission-codec.ts";
@@ -47,6 +47,18 @@ describe("a mesh of certificates", () => {
     ]);
     expect([b.admission.can(c.peerId, "anything"), b.admission.can(c.peerId, "ca")]).toEqual([true, false]);
     expect(b.admission.can("12D3KooWnobody", "queue")).toBe(false);
+  });
+
+  it("believes a member that it stops or leaves, by its signature", async () => {
+    await using bed = new CertifiedBed();
+    const a = await bed.certified("a");
+    const b = await bed.certified("b", { bootstrap: a.addresses() });
+    const c = await bed.certified("c", { bootstrap: a.addresses() });
+    const d = await bed.certified("d", { bootstrap: a.addresses() });
+    await full(a, b, c, d);
+    await Promise.all([next(a, "member:stopped"), next(b, "member:stopped"), c.stop()]);
+    await Promise.all([next(a, "member:left"), next(b, "member:left"), d.leave()]);
+    expect([a, b].map((mesh) => mesh.stats().badFrames)).toEqual([0, 0]);
   });
 
   it("refuses an ordinary libp2p node and serves it nothing, whoever dials", async () => {
@@ -121,14 +133,43 @@ describe("a mesh of certificates", () => {
     const gone = [a, b].map((mesh) => next(mesh, "link:down"));
     const told = next(b, "member:revoked");
     const itself = next(c, "link:refused");
+    const failed = next(c, "mesh:failed");
     await a.admission.publish(await root.revoke(c.peerId));
     expect((await Promise.all(gone)).map(({ peerId }) => peerId)).toEqual([c.peerId, c.peerId]);
     expect(await told).toEqual({ subject: c.peerId });
     expect(await itself).toMatchObject({ code: "REVOKED" });
+    expect((await failed).error).toMatchObject({ code: "REVOKED" });
+    await until([a, b], () => [a, b].every((mesh) => mesh.member(c.peerId)?.status === "left"));
     expect(b.admission.can(c.peerId, "queue")).toBe(false);
     await b.stop();
     const restarted = await bed.mesh("b", { name: undefined, admission: { certificate: certificates.b } });
     expect(await refusedBy(restarted, await bed.key("c"), certificates.c)).toMatchObject({ code: "REVOKED" });
+  });
+
+  it("is asked for at the ends of a tunnel too, which ends with a revocation", async () => {
+    await using bed = new CertifiedBed();
+    const root = await bed.authority();
+    const apart = (other: string): Partial<MeshInit> => ({ mayLink: ({ name }) => name !== other });
+    const a = await bed.certified("a", apart("c"));
+    const b = await bed.certified("b", { bootstrap: a.addresses() });
+    const c = await bed.certified(
+      "c",
+      { ...apart("a"), bootstrap: b.addresses() },
+      { capabilities: ["queue"] },
+    );
+    for (const mesh of [a, c]) mesh.channel("test", { onUp() {}, onDown() {}, onFrame() {} });
+    await until([a, b, c], () => a.member(c.peerId)?.status === "alive");
+    expect(a.admission.can(c.peerId, "queue")).toBe(false); // They have never met.
+    for (let tries = 0; a.stats().tunnels === 0 && tries < 100; tries += 1) {
+      await a.connect(c.peerId).catch(async () => await new Promise((resolve) => setTimeout(resolve, 100)));
+    }
+    expect([a.stats().tunnels, a.member(c.peerId)?.linked]).toEqual([1, false]);
+    expect(a.admission.can(c.peerId, "queue")).toBe(true);
+    const down = next(a, "tunnel:down");
+    await a.admission.publish(await root.revoke(c.peerId));
+    expect(await down).toMatchObject({ peerId: c.peerId });
+    await until([a, b], () => b.stats().links === 1 && a.stats().tunnels === 0);
+    expect(a.admission.can(c.peerId, "queue")).toBe(false);
   });
 
   it("ends a link when the peer's certificate has run out by more than five minutes", async () => {

@@ -1,0 +1,96 @@
+import type { Ed25519PrivateKey } from "@libp2p/interface";
+import { announcementBytes } from "../codec/record-codec.ts";
+import type { MemberMessage, MemberRecord, View, ViewStatus } from "../core/messages.ts";
+import { Signing } from "../host/signing.ts";
+
+/** Announcements known to be good: most of what comes is told by several members. */
+const CHECKED_MAX = 4_096;
+
+interface Checked {
+  readonly bytes: Uint8Array;
+  readonly signature: Uint8Array;
+}
+
+interface AnnouncementsInit {
+  /** Peer id of this node. */
+  readonly self: string;
+  readonly mesh: string;
+  readonly privateKey: Ed25519PrivateKey;
+  /** A member told something in another's name that this one never said. */
+  onForged(from: string, subject: string): void;
+}
+
+/**
+ * Members sign what they say of themselves: that they are alive, stop, or leave for good, at which boot and incarnation, under
+ * which name and addresses. So nobody can retire another, or give it other addresses. That somebody is *dead* is a view of
+ * others and cannot be signed by it: it carries the last word of the dead, and is refuted by a later one.
+ */
+export class Announcements {
+  readonly #init: AnnouncementsInit;
+  readonly #signing: Signing;
+  /** By peer: its last good announcement. */
+  readonly #checked = new Map<string, Checked>();
+  #own: Checked | undefined;
+
+  constructor(init: AnnouncementsInit) {
+    this.#init = init;
+    this.#signing = new Signing(init.privateKey);
+  }
+
+  /** Our own record, signed. */
+  sealed(record: MemberRecord, status: ViewStatus): MemberRecord {
+    const bytes = announcementBytes(this.#init.mesh, statusSaid(status), record);
+    if (this.#own === undefined || !isSame(this.#own.bytes, bytes))
+      this.#own = { bytes, signature: this.#signing.sign(bytes) };
+    return { ...record, signature: this.#own.signature };
+  }
+
+  /** A message as it leaves: what is in it about us is signed. */
+  outgoing(message: MemberMessage): MemberMessage {
+    if (message.type !== "views") return message;
+    const { self } = this.#init;
+    if (!message.views.some(({ peer }) => peer === self)) return message;
+    const views = message.views.map((view) =>
+      view.peer === self ? { ...view, ...this.sealed(view, view.status) } : view,
+    );
+    return { ...message, views };
+  }
+
+  /** A message that came, without what its subjects never said. */
+  incoming(from: string, message: MemberMessage): MemberMessage {
+    if (message.type !== "views") return message;
+    const views = message.views.filter((view) => this.#isGenuine(from, view));
+    return views.length === message.views.length ? message : { ...message, views };
+  }
+
+  /** Whether a member itself says so. */
+  isSaid(record: MemberRecord, status: ViewStatus): boolean {
+    const { peer, signature } = record;
+    if (signature === undefined) return false;
+    const bytes = announcementBytes(this.#init.mesh, statusSaid(status), record);
+    const known = this.#checked.get(peer);
+    if (known !== undefined && isSame(known.bytes, bytes) && isSame(known.signature, signature)) return true;
+    if (!this.#signing.verify(peer, bytes, signature)) return false;
+    this.#checked.delete(peer);
+    this.#checked.set(peer, { bytes, signature: Uint8Array.from(signature) });
+    const [oldest] = this.#checked.keys();
+    if (oldest !== undefined && this.#checked.size > CHECKED_MAX) this.#checked.delete(oldest);
+    return true;
+  }
+
+  #isGenuine(from: string, view: View): boolean {
+    // What others think of us may have a higher incarnation than we ever had: we answer it, and spread it to nobody.
+    if (view.peer === this.#init.self || this.isSaid(view, view.status)) return true;
+    this.#init.onForged(from, view.peer);
+    return false;
+  }
+}
+
+/** Nobody says of itself that it is dead: what is shown then is that it was alive. */
+function statusSaid(status: ViewStatus): Exclude<ViewStatus, "dead"> {
+  return status === "dead" ? "alive" : status;
+}
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  return Buffer.compare(a, b) === 0;
+}

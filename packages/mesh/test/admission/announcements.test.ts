@@ -1,0 +1,100 @@
+import { generateKeyPair } from "@libp2p/crypto/keys";
+import { peerIdFromPrivateKey } from "@libp2p/peer-id";
+import { describe, expect, it } from "vitest";
+import { Announcements } from "../../src/admission/announcements.ts";
+import { decodeMemberMessage, encodeMemberMessage } from "../../src/codec/link-codec.ts";
+import type { MemberMessage, MemberRecord, View } from "../../src/core/messages.ts";
+import { recordOf } from "../../src/core/views.ts";
+
+interface Node {
+  readonly peer: string;
+  readonly announcements: Announcements;
+  readonly forged: string[];
+  readonly record: MemberRecord;
+}
+
+async function node(mesh = "m"): Promise<Node> {
+  const privateKey = await generateKeyPair("Ed25519");
+  const peer = peerIdFromPrivateKey(privateKey).toString();
+  const forged: string[] = [];
+  const announcements = new Announcements({
+    ...{ self: peer, mesh, privateKey },
+    onForged: (from, subject) => void forged.push(`${subject} by ${from}`),
+  });
+  const tags = { b: "1", "10": "x", "2": "y" };
+  const addresses = [`/ip4/127.0.0.1/tcp/1/p2p/${peer}`];
+  const record = { peer, boot: 2 ** 41, inc: 3, name: "n", cloud: "c", tags, addresses };
+  return { peer, announcements, forged, record };
+}
+
+/** As it arrives at the other end. */
+function sent(message: MemberMessage): MemberMessage {
+  const [bytes = new Uint8Array(0)] = encodeMemberMessage(message);
+  const arrived = decodeMemberMessage(bytes);
+  if (arrived === undefined) throw new Error("not decoded");
+  return arrived;
+}
+
+function views(message: MemberMessage): readonly View[] {
+  return message.type === "views" ? message.views : [];
+}
+
+const [a, b, c] = await Promise.all([node(), node(), node()]);
+
+describe("an announcement", () => {
+  it.each(["alive", "stopped", "left"] as const)("that a member is %s goes from hand to hand", (status) => {
+    const said: View = { ...a.record, status, ageMs: 0, gateway: true, reach: ["north"] };
+    const atB = b.announcements.incoming(
+      a.peer,
+      sent(a.announcements.outgoing({ type: "views", views: [said] })),
+    );
+    expect(views(atB)).toMatchObject([said]);
+    // b keeps it as the core does, and c hears it of b.
+    const kept = views(atB).map((view) => ({ ...recordOf(view), status, ageMs: 70 }));
+    const atC = c.announcements.incoming(
+      b.peer,
+      sent(b.announcements.outgoing({ type: "views", views: kept })),
+    );
+    expect(views(atC)).toMatchObject([{ ...said, ageMs: 70 }]);
+    expect([b.forged, c.forged]).toEqual([[], []]);
+  });
+
+  it("never passes with anything changed, for another status, mesh or none at all", async () => {
+    const [signed] = views(
+      a.announcements.outgoing({ type: "views", views: [{ ...a.record, status: "alive", ageMs: 0 }] }),
+    );
+    const other = await node("other");
+    for (const change of [
+      { status: "left" },
+      { status: "stopped" },
+      { boot: a.record.boot + 1 },
+      { inc: a.record.inc + 1 },
+      { name: "x" },
+      { cloud: "x" },
+      { tags: {} },
+      { addresses: [`/ip4/6.6.6.6/tcp/1/p2p/${a.peer}`] },
+      { dialOnly: true },
+      { signature: undefined },
+      { signature: new Uint8Array(64) },
+      { peer: b.peer },
+    ] as const) {
+      const forged = { ...a.record, ...signed, status: "alive", ageMs: 0, ...change } as View;
+      const { announcements } = await node();
+      expect(views(announcements.incoming(c.peer, { type: "views", views: [forged] }))).toEqual([]);
+    }
+    const message = {
+      type: "views",
+      views: [{ ...a.record, ...signed, status: "alive", ageMs: 0 } as View],
+    } as const;
+    expect(views(other.announcements.incoming(c.peer, message))).toEqual([]);
+    expect(other.forged).toEqual([`${a.peer} by ${c.peer}`]);
+    // That somebody is dead is a view of others; it shows what the dead said last.
+    const dead = { ...message.views[0], status: "dead" } as View;
+    expect(views(c.announcements.incoming(b.peer, { type: "views", views: [dead] }))).toEqual([dead]);
+  });
+
+  it("of others about this node is let through, since only this node can answer it", () => {
+    const about: View = { ...c.record, status: "dead", ageMs: 0 };
+    expect(views(c.announcements.incoming(a.peer, { type: "views", views: [about] }))).toEqual([about]);
+  });
+});
