@@ -23,6 +23,7 @@ export interface UpFlags {
   readonly announce?: readonly string[];
   readonly bootstrap?: readonly string[];
   readonly mesh?: string;
+  readonly joinAny?: true;
   readonly cloud?: string;
   readonly admission?: string;
   readonly certificate?: string;
@@ -37,6 +38,7 @@ const FIELDS = [
   "announce",
   "bootstrap",
   "mesh",
+  "joinAny",
   "cloud",
   "tags",
   "admission",
@@ -63,6 +65,7 @@ export async function readConfig(flags: UpFlags): Promise<NodeConfig> {
       announce: merged.texts("announce"),
       bootstrap: merged.texts("bootstrap") ?? bootstrapOf(adoption),
       mesh: merged.text("mesh"),
+      joinAny: merged.flag("joinAny") ? {} : undefined,
       cloud: merged.text("cloud"),
       tags: merged.textByName("tags"),
       admission,

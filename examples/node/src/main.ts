@@ -29,6 +29,7 @@ function addUp(program: Command): void {
     .option("--announce <address...>", "multiaddrs that others shall dial, if they differ")
     .option("--bootstrap <address...>", "full addresses of nodes to join by")
     .option("--mesh <name>", "only nodes of the same mesh name meet")
+    .option("--join-any", "wait for the first member that dials this node, and join its mesh for good")
     .option("--cloud <name>", "where this node is")
     .option("--admission <rule>", '"open", or "certificate"; one is needed to listen beyond loopback')
     .option("--certificate <file>", "this node's certificate (default: what it was given when adopted)")

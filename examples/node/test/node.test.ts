@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { stat } from "node:fs/promises";
+import { stat, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -232,7 +232,30 @@ describe("klatsch up", () => {
   it("leaves a node alone that runs there already", async () => {
     const second = await run(["up", "--name", "a", "--data", a.dataDir]);
     expect(second).toMatchObject({ code: 1, stderr: expect.stringContaining("ALREADY_RUNNING") });
+    const elsewhere = ["--socket", `${a.dataDir}.sock`];
+    const third = await run(["up", "--name", "a", "--data", a.dataDir, ...elsewhere]);
+    expect(third).toMatchObject({ code: 1, stderr: expect.stringContaining("STORE_LOCKED") });
     expect((await a.ask((client) => client.call("members", {}))).length).toBe(3);
+  });
+
+  it("joins the mesh of whoever dials it, if it is to join any", async () => {
+    const file = `${nodes.directory}/any.json`;
+    await writeFile(file, JSON.stringify({ name: "any", data: `${nodes.directory}/any`, joinAny: true }));
+    const waits = launch("up", "--config", file);
+    try {
+      let stdout = "";
+      waits.stdout.on("data", (data: Buffer) => (stdout += data.toString()));
+      await until("it waits", async () => stdout.includes("/p2p/"));
+      const member = nodes.start("member", stdout.match(/\/ip4\/\S+/gu) ?? [], "--mesh", "cups");
+      await member.up();
+      await until("both are members", async () => {
+        const members = await member.ask((client) => client.call("members", {}));
+        return members.some(({ name, linked }) => name === "any" && linked);
+      });
+      await member.signal("SIGKILL");
+    } finally {
+      waits.kill("SIGKILL");
+    }
   });
 
   it("keeps what was shared when its process is killed the moment after", async () => {

@@ -54,11 +54,11 @@ export class NodeProcess {
   stdout = "";
   stderr = "";
 
-  constructor(name: string, dataDir: string, bootstrap: readonly string[]) {
+  constructor(name: string, dataDir: string, bootstrap: readonly string[], flags: readonly string[]) {
     this.name = name;
     this.dataDir = dataDir;
     const join = bootstrap.length === 0 ? [] : ["--bootstrap", ...bootstrap];
-    this.#child = launch("up", "--name", name, "--data", dataDir, ...join);
+    this.#child = launch("up", "--name", name, "--data", dataDir, ...join, ...flags);
     this.#child.stdout.on("data", (data: Buffer) => (this.stdout += data.toString()));
     this.#child.stderr.on("data", (data: Buffer) => (this.stderr += data.toString()));
     this.#closed = once(this.#child, "close");
@@ -105,8 +105,8 @@ export class Nodes implements AsyncDisposable {
     return new Nodes(await mkdtemp(join(tmpdir(), "klatsch-node-")));
   }
 
-  start(name: string, bootstrap: readonly string[] = []): NodeProcess {
-    const node = new NodeProcess(name, join(this.directory, name), bootstrap);
+  start(name: string, bootstrap: readonly string[] = [], ...flags: readonly string[]): NodeProcess {
+    const node = new NodeProcess(name, join(this.directory, name), bootstrap, flags);
     this.#all.push(node);
     return node;
   }

@@ -30,6 +30,7 @@ export type {
   ChannelOptions,
   ClassLimits,
   Conduit,
+  JoinAny,
   ConnectOptions,
   LinkPeer,
   LinkRefusal,

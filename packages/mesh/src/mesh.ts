@@ -22,6 +22,7 @@ import { MeshError } from "./errors.ts";
 import { Channels } from "./host/channels.ts";
 import type { LinkCounters } from "./host/channels.ts";
 import { Emitter } from "./host/emitter.ts";
+import { awaitInvitation } from "./host/invitation.ts";
 import { HearingCore } from "./host/hearing-core.ts";
 import { loadIdentity } from "./host/identity.ts";
 import type { Identity } from "./host/identity.ts";
@@ -59,8 +60,9 @@ import type {
  * `STORE_LOCKED`, `STORE_FAILED`.
  */
 export async function createMesh(init: MeshInit): Promise<Mesh> {
-  const options = resolveOptions(init);
-  const identity = await loadIdentity(options.dataDir, options.libp2p?.privateKey);
+  const asked = resolveOptions(init);
+  const identity = await loadIdentity(asked.dataDir, asked.libp2p?.privateKey);
+  const options = await withMesh(asked, identity);
   const admission = await AdmissionHost.open(options, identity);
   const store = await SharedStore.open(options.dataDir, admission.description.mesh, options.logger);
   try {
@@ -69,6 +71,14 @@ export async function createMesh(init: MeshInit): Promise<Mesh> {
     await store.close();
     throw error;
   }
+}
+
+/** A node that is to join any mesh waits here for the first that wants it. */
+async function withMesh(options: MeshOptions, { privateKey }: Identity): Promise<MeshOptions> {
+  const { joinAny } = options;
+  return joinAny === undefined
+    ? options
+    : { ...options, ...(await awaitInvitation({ ...options, joinAny, privateKey })) };
 }
 
 async function startMesh(

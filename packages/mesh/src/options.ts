@@ -19,7 +19,7 @@ import { HASH_PATTERN } from "./codec/statement-codec.ts";
 import { MeshError } from "./errors.ts";
 import { givenNode } from "./given-node.ts";
 import type { GivenNode } from "./given-node.ts";
-import type { ChannelClass, ClassLimits, LinkPeer, MeshInit } from "./types.ts";
+import type { ChannelClass, ClassLimits, LinkPeer, JoinAny, MeshInit } from "./types.ts";
 
 const KIB = 1_024;
 const MIB = 1_024 * KIB;
@@ -41,6 +41,7 @@ export interface MeshOptions {
   readonly mesh: string | undefined;
   readonly cloud: string | undefined;
   readonly tags: Readonly<Record<string, string>> | undefined;
+  readonly joinAny: JoinAny | undefined;
   readonly admission: AdmissionOptions;
   readonly listen: readonly string[];
   /** Empty: what the node listens on. */
@@ -103,6 +104,14 @@ const schema = z.strictObject({
     .default([]),
   dataDir: z.string().min(1),
   mesh: name.optional(),
+  joinAny: z
+    .strictObject({
+      onWaiting: z
+        .custom<NonNullable<JoinAny["onWaiting"]>>((value) => typeof value === "function")
+        .optional(),
+      signal: z.instanceof(AbortSignal).optional(),
+    })
+    .optional(),
   cloud: name.optional(),
   tags: z
     .record(z.string().min(1).max(TAG_KEY_LENGTH_MAX), z.string().max(TAG_VALUE_LENGTH_MAX))
@@ -149,7 +158,11 @@ export function resolveOptions(init: MeshInit): MeshOptions {
   const parsed = schema.safeParse(init);
   if (!parsed.success)
     throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
-  const { admission, bootstrap, queues, name, mesh, cloud, tags, libp2p, ...options } = parsed.data;
+  const { admission, bootstrap, queues, name, mesh, cloud, tags, libp2p, joinAny, ...options } = parsed.data;
+  if (joinAny !== undefined && (mesh ?? libp2p) !== undefined)
+    throw new MeshError("INVALID_OPTIONS", "joinAny: is in place of mesh, and for a node of its own");
+  if (joinAny !== undefined && admissionOf(admission).mode === "certificate")
+    throw new MeshError("INVALID_OPTIONS", "joinAny: a certificate says which mesh it is");
   const given = libp2p === undefined ? undefined : givenNode(libp2p, init);
   if (given !== undefined && admissionOf(admission).mode === "certificate")
     throw new MeshError(
@@ -168,6 +181,7 @@ export function resolveOptions(init: MeshInit): MeshOptions {
   }
   return {
     ...options,
+    joinAny,
     ...{ name, mesh, cloud, tags, listen, libp2p: given },
     admission: admissionOf(admission),
     exposed: isExposed && admission === "open",

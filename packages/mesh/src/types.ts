@@ -321,6 +321,14 @@ export interface CertificateAdmissionInit {
   readonly meshId?: string | undefined;
 }
 
+/** How a node without a mesh waits for one. */
+export interface JoinAny {
+  /** Told where the node listens meanwhile: others put that into `bootstrap`. */
+  readonly onWaiting?: ((addresses: readonly string[]) => void) | undefined;
+  /** Ends the waiting: `createMesh` throws `STOPPED`. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** Options of `createMesh`. */
 export interface MeshInit {
   /**
@@ -350,6 +358,11 @@ export interface MeshInit {
   readonly dataDir: string;
   /** Only nodes of the same mesh name link. Default `default`. */
   readonly mesh?: string | undefined;
+  /**
+   * In place of `mesh`: this node joins the open mesh of the first member that dials it, remembers that in `dataDir`
+   * and stays there. Until then `createMesh` does not resolve. Whoever reaches the port first decides.
+   */
+  readonly joinAny?: JoinAny | undefined;
   /** Default `default`. */
   readonly cloud?: string | undefined;
   /** At most 32, keys up to 64 and values up to 256 bytes. */

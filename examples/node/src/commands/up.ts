@@ -1,5 +1,5 @@
 import { readConfig } from "../config.ts";
-import type { UpFlags } from "../config.ts";
+import type { NodeConfig, UpFlags } from "../config.ts";
 import { Daemon } from "../daemon.ts";
 import { changeLine } from "../format.ts";
 import { stderrLogger } from "../logger.ts";
@@ -10,10 +10,20 @@ const INTERRUPTED = 130;
 /** npm passes on a Ctrl-C that the terminal has sent to this process as well; a person needs longer, in milliseconds. */
 const ECHO_MS = 1_000;
 
+/** Who waits for a mesh to join has to say where, for others to dial. */
+function toldWhereItWaits(config: NodeConfig): NodeConfig {
+  if (config.mesh.joinAny === undefined) return config;
+  const onWaiting = (addresses: readonly string[]): void => {
+    console.log("waiting for a mesh; a member of it joins this node by --bootstrap and one of");
+    for (const address of addresses) console.log(`  ${address}`);
+  };
+  return { ...config, mesh: { ...config.mesh, joinAny: { onWaiting } } };
+}
+
 /** Runs a node until it is told to stop. Resolves with the exit code. */
 export async function up(flags: UpFlags): Promise<number> {
   const config = await readConfig(flags);
-  const daemon = await Daemon.start(config, stderrLogger());
+  const daemon = await Daemon.start(toldWhereItWaits(config), stderrLogger());
   let askedAt: number | undefined;
   const onSignal = (): void => {
     if (askedAt !== undefined && performance.now() - askedAt > ECHO_MS) process.exit(INTERRUPTED);

@@ -1,0 +1,42 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import type { Mesh } from "@klatsch/mesh";
+import { Bed, full } from "./helpers.ts";
+
+/** A node that waits for a mesh: where it listens, and itself once it has joined. */
+async function waiting(
+  bed: Bed,
+  name: string,
+): Promise<{ addresses: readonly string[]; mesh: Promise<Mesh> }> {
+  const told = Promise.withResolvers<readonly string[]>();
+  const mesh = bed.mesh(name, { joinAny: { onWaiting: told.resolve } });
+  return { addresses: await told.promise, mesh };
+}
+
+describe("a node that joins any mesh", () => {
+  it("joins the mesh of the first member that dials it, and stays there", async () => {
+    await using bed = new Bed();
+    const { addresses, mesh } = await waiting(bed, "new");
+    const a = await bed.mesh("a", { mesh: "cups", bootstrap: addresses });
+    const joined = await mesh;
+    await full(a, joined);
+    expect(joined.addresses()).toEqual(addresses);
+    expect(readFileSync(join(bed.dataDir("new"), "mesh-name"), "utf8")).toBe("cups\n");
+    await joined.stop();
+    // Now it knows where it belongs, and waits for nobody.
+    const again = await bed.mesh("new", { joinAny: {}, bootstrap: a.addresses() });
+    await full(a, again);
+  });
+
+  it("can be told to wait no longer, and asks for a mesh or any, not both", async () => {
+    await using bed = new Bed();
+    const abort = new AbortController();
+    const joinAny = { onWaiting: () => abort.abort(), signal: abort.signal };
+    await expect(bed.mesh("a", { joinAny })).rejects.toMatchObject({ code: "STOPPED" });
+    await expect(bed.mesh("a", { joinAny: {}, mesh: "cups" })).rejects.toMatchObject({
+      code: "INVALID_OPTIONS",
+    });
+    await expect(bed.mesh("a", { joinAny: {}, admission: "certificate" })).rejects.toThrow(/joinAny/u);
+  });
+});
