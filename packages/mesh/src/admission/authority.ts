@@ -6,7 +6,8 @@ import type { Clock } from "@klatsch/kit";
 import { z } from "zod";
 import { PEER_PATTERN } from "../codec/record-codec.ts";
 import { hashOfKey, meshIdOf, SERIAL_PATTERN } from "../codec/statement-codec.ts";
-import { CERTIFICATE_LIFE_MS_MAX, ROTATION_OVERLAP_MS_MAX } from "../core/trust/statements.ts";
+import { REVOCATIONS_MAX } from "../core/trust/revocations.ts";
+import { CERTIFICATE_LIFE_MS_MAX, ROTATION_OVERLAP_MS_MAX, ROTATIONS_MAX } from "../core/trust/statements.ts";
 import type {
   Credentials,
   Delegation,
@@ -173,6 +174,9 @@ class KeyAuthority implements MeshAuthority {
         "subject: must be a peer id (12D3KooW…) or a certificate's serial",
       );
     }
+    if (this.#file.revocations.length >= REVOCATIONS_MAX) {
+      throw new MeshError("AUTHORITY_INVALID", `${REVOCATIONS_MAX} revocations are the most a mesh keeps`);
+    }
     const entry = this.#revocation({ mesh: this.meshId, subject, atWallMs: this.#nowWallMs() });
     await this.#save({ ...this.#file, revocations: [...this.#file.revocations, entry] });
     return noticesText([], [entry]);
@@ -205,6 +209,8 @@ class KeyAuthority implements MeshAuthority {
     const overlapMs = parseWith(overlapSchema, init.overlapMs) ?? ROTATION_OVERLAP_MS_MAX;
     const { rotations } = this.#file;
     const seq = rotations.length + 1;
+    if (seq > ROTATIONS_MAX)
+      throw new MeshError("AUTHORITY_INVALID", `a root can be replaced ${ROTATIONS_MAX} times`);
     const key = await rootKey(this.#directory, seq, false);
     const next = await rootKey(this.#directory, seq + 1, true);
     const atWallMs = this.#nowWallMs();

@@ -11,7 +11,7 @@ import { encodeCredentials } from "../codec/credentials-codec.ts";
 import { CLOCK_SKEW_MS, grants } from "../core/trust/statements.ts";
 import type { Credentials, Validity } from "../core/trust/statements.ts";
 import type { MemberRecord } from "../core/messages.ts";
-import type { Admitted } from "../core/trust/trust.ts";
+import type { Admitted, Verdict } from "../core/trust/trust.ts";
 import { MeshError } from "../errors.ts";
 import { Announcements } from "./announcements.ts";
 import type { AdmissionControl, AdmissionPorts, MemberCertificate } from "./control.ts";
@@ -182,7 +182,7 @@ export class CertificateAdmission implements AdmissionControl {
       judge: (credential, writer, atWallMs) => {
         const found = openCredentials(credential, this.meshId);
         if (found === undefined || found === "foreign") return undefined;
-        const verdict = this.#init.memberTrust.trust.judge(found, writer, atWallMs);
+        const verdict = this.#verdict(found, writer, atWallMs);
         if ("code" in verdict) return undefined;
         return (capability) => grants(verdict.admitted.certificate.capabilities, capability);
       },
@@ -192,14 +192,11 @@ export class CertificateAdmission implements AdmissionControl {
   // ── judging ────────────────────────────────────────────────────────────────────────────────────
 
   #judge(peer: string, credentials: Uint8Array, theirWallMs: number | undefined): Refusal | undefined {
-    const { memberTrust } = this.#init;
     const found = openCredentials(credentials, this.meshId);
     if (found === undefined) return refusal("TAMPERED", "a signature is wrong");
     if (found === "foreign") return refusal("FOREIGN_MESH", "the certificate is of another mesh");
-    const { seq } = memberTrust.trust.roots;
     const wallMs = this.#wallMs();
-    const verdict = memberTrust.trust.judge(found, peer, wallMs);
-    if (memberTrust.trust.roots.seq > seq) this.#rotated();
+    const verdict = this.#verdict(found, peer, wallMs);
     if ("code" in verdict) {
       this.#admitted.delete(peer);
       return refusal(verdict.code, clocks(verdict.validity, wallMs, theirWallMs));
@@ -210,6 +207,15 @@ export class CertificateAdmission implements AdmissionControl {
     if (oldest !== undefined && this.#admitted.size > ADMITTED_MAX) this.#admitted.delete(oldest);
     this.#arm();
     return undefined;
+  }
+
+  /** Rotations that the credentials bring along are news like any other. */
+  #verdict(credentials: Credentials, peer: string, wallMs: number): Verdict {
+    const { trust } = this.#init.memberTrust;
+    const { seq } = trust.roots;
+    const verdict = trust.judge(credentials, peer, wallMs);
+    if (trust.roots.seq > seq) this.#rotated();
+    return verdict;
   }
 
   #conclude(peer: string, message: HandshakeMessage | undefined): Refusal | undefined {
