@@ -104,10 +104,7 @@ async function aborted(signal: AbortSignal | undefined): Promise<never> {
 function withPortOf(address: string, actual: readonly string[]): string {
   if (!address.endsWith("/tcp/0")) return address;
   const family = `/${address.split("/")[1] ?? ""}/`;
-  const port = actual
-    .map((each) => /\/tcp\/(\d+)/u.exec(each)?.[1])
-    .find((found, index) => {
-      return found !== undefined && actual[index]?.startsWith(family) === true;
-    });
+  const found = actual.find((each) => each.startsWith(family) && each.includes("/tcp/"));
+  const port = /\/tcp\/(\d+)/u.exec(found ?? "")?.[1];
   return port === undefined ? address : address.replace(/\/tcp\/0$/u, `/tcp/${port}`);
 }
