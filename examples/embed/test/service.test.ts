@@ -1,0 +1,42 @@
+import { once } from "node:events";
+import { mkdtemp, rm } from "node:fs/promises";
+import type { Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createMesh } from "@klatsch/mesh";
+import { createQueues } from "@klatsch/queue";
+import { describe, expect, it } from "vitest";
+import { createService } from "../src/service.ts";
+
+describe("a service with a queue in it", () => {
+  it("hands work over, shows the depth, and says in HTTP's words when the queue refuses", async () => {
+    const dataDir = await mkdtemp(join(tmpdir(), "klatsch-embed-"));
+    const mesh = await createMesh({ name: "service", dataDir });
+    const queues = await createQueues({ mesh, dataDir });
+    const thumbnails = await queues.declare("thumbnails", { maxLength: 2 });
+    const server: Server = createService(thumbnails).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const at = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const post = async (body: unknown): Promise<Response> => {
+      const headers = { "content-type": "application/json" };
+      return await fetch(`${at}/pictures`, { method: "POST", headers, body: JSON.stringify(body) });
+    };
+    const first = await post({ url: "http://x/1.png" });
+    expect([first.status, (await post({})).status]).toEqual([202, 400]);
+    const { id } = (await first.json()) as { id: string };
+    expect(await queues.resolve(id)).toBe("ACKED");
+    expect((await post({ url: "http://x/2.png" })).status).toBe(202);
+    const full = await post({ url: "http://x/3.png" });
+    expect([full.status, full.headers.get("retry-after")]).toEqual([503, "5"]);
+    expect(await full.json()).toMatchObject({ code: "QUEUE_FULL", outcome: "none" });
+    expect(await (await fetch(`${at}/depth`)).json()).toMatchObject({ ready: 2, dead: 0 });
+    const message = await thumbnails.take();
+    expect(Buffer.from(message.body).toString()).toMatch(/^http:\/\/x\/[12]\.png$/);
+    await message.ack();
+    server.close();
+    await queues.stop();
+    await mesh.stop();
+    await rm(dataDir, { recursive: true });
+  });
+});
