@@ -5,6 +5,8 @@ import type { SimNode } from "./node.ts";
 import type { World } from "./world.ts";
 
 const DIAL_TIMEOUT_MS = 3_000;
+/** A node takes this many new connections in a second; the rest is turned away, as by libp2p. */
+const INBOUND_PER_SECOND = 200;
 /** A frame's header; a batch's Noise tag and yamux header; its IP and TCP headers and the packet that acknowledges it. */
 const FRAME_BYTES = 6;
 const BATCH_BYTES = 16 + 12 + 52 + 52;
@@ -169,6 +171,7 @@ export class Network {
     else if (target === undefined || target.state === "ended") done(1, "refused");
     else if (target.state === "paused" && this.#flaws.silenceRefuses === true) done(10, "refused");
     else if (target.state === "paused") done(DIAL_TIMEOUT_MS, "failed");
+    else if (!target.takesConnection(INBOUND_PER_SECOND)) done(2, "failed");
     else {
       done(4, "connected");
       this.#world.in(5, () => this.#connect(from, target));

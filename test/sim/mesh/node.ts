@@ -34,6 +34,8 @@ export class SimNode {
   /** What happened to a paused process: its timers run first when it wakes, then its sockets are read. */
   #timers: (() => void)[] = [];
   #inputs: MembershipInput[] = [];
+  #inboundSecond = 0;
+  #inbound = 0;
 
   constructor(world: World, init: SimNodeInit) {
     this.#world = world;
@@ -120,6 +122,15 @@ export class SimNode {
     if (this.state !== "running") return;
     this.pause();
     this.#world.in(durationMs, () => this.resume());
+  }
+
+  /** Whether one more connection in this second is not too many. */
+  takesConnection(perSecond: number): boolean {
+    const second = Math.floor(this.#world.nowMs / 1_000);
+    if (second !== this.#inboundSecond) this.#inbound = 0;
+    this.#inboundSecond = second;
+    this.#inbound += 1;
+    return this.#inbound <= perSecond;
   }
 
   /** Since when nothing was wrong with this process that its peers do not have to bear. */

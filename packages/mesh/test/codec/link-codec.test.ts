@@ -41,6 +41,14 @@ const memberMessages: readonly MemberMessage[] = [
   { type: "gone", subject: PEER, boot: BOOT, id: "abc:1:2", witness: OTHER },
   { type: "views", views: [view, { ...view, status: "alive", ageMs: 0 }] },
   { type: "views", views: [{ ...view, status: "alive", ageMs: 0, vouched: true }] },
+  { type: "views", views: [{ ...view, gateway: true, dialOnly: true, reach: [] }] },
+  { type: "buckets", hashes: Array.from({ length: 64 }, (_, bucket) => bucket) },
+  { type: "neighbours", hashes: [] },
+  { type: "neighbours", hashes: Array.from({ length: 4_096 }, () => 0xffff_ffff) },
+  { type: "present", hashes: Array.from({ length: 2_048 }, () => 0xffff_ffff) },
+  { type: "closeRequest" },
+  { type: "closeOk" },
+  { type: "closeNo" },
 ];
 const hello = {
   type: "hello",
@@ -60,6 +68,7 @@ const linkMessages: readonly LinkMessage[] = [
   { type: "refuse", code: "MESH_NAME", detail: "why" },
   { type: "test" },
   { type: "testAck" },
+  { type: "busy", records: [record, { ...record, reach: ["berlin", "oslo"] }] },
 ];
 const notices: readonly ChannelNotice[] = [
   { type: "open", number: 1, name: "x", seen: 0 },
@@ -81,6 +90,10 @@ describe("the link codec", () => {
     expect(memberMessages.flatMap(encodeMemberMessage).map(decodeMemberMessage)).toEqual(memberMessages);
     expect(linkMessages.map(encodeLinkMessage).map(decodeLinkMessage)).toEqual(linkMessages);
     expect(notices.map(encodeNotice).map(decodeNotice)).toEqual(notices);
+  });
+
+  it("refuses digests that are not one for each bucket", () => {
+    expect(decodeMemberMessage(encodeFields([9, [1, 2, 3]]))).toBeUndefined();
   });
 
   it("ignores unknown trailing fields", () => {
