@@ -1,17 +1,7 @@
 import type { Context } from "./context.ts";
 import type { View } from "./messages.ts";
 import type { Probes } from "./probes.ts";
-import type { Entry } from "./roster.ts";
-
-/** A third party's word that a member is dead, which we had no reason to think ourselves. */
-export interface Hearsay {
-  readonly view: View;
-  readonly from: string;
-  /** Core time of when it came. */
-  readonly since: number;
-  /** Somebody heard the member: the same word is not passed on again for a while. */
-  isDenied: boolean;
-}
+import type { Entry, Hearsay } from "./roster.ts";
 
 /**
  * Holds a reported death back for a moment and passes it on: whoever is linked with the member asks it, and

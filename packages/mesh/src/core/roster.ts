@@ -1,8 +1,17 @@
-import type { Hearsay } from "./hearsay.ts";
 import type { MemberRecord, View, ViewStatus } from "./messages.ts";
 import type { Suspicion } from "./suspicion.ts";
 import { hash32, isEnded, viewHash } from "./views.ts";
 import type { Status } from "./views.ts";
+
+/** A third party's word that a member is dead, which we had no reason to think ourselves. */
+export interface Hearsay {
+  readonly view: View;
+  readonly from: string;
+  /** Core time of when it came. */
+  readonly since: number;
+  /** Somebody heard the member: the same word is not passed on again for a while. */
+  isDenied: boolean;
+}
 
 /** Why a status is what it is; see `MemberEvidence`. */
 export type Evidence = "self" | "direct" | "reported" | "silence" | "refused" | "announced";

@@ -8,8 +8,8 @@ import { MeshError } from "../errors.ts";
 import type { Channel, ChannelClass, ChannelHandlers, ClassLimits } from "../types.ts";
 import { FrameStream } from "./frame-stream.ts";
 import type { FrameStreamEnd } from "./frame-stream.ts";
-import type { Waiting } from "./mesh-metrics.ts";
 import { countReceived, countSent } from "./traffic.ts";
+import type { Waiting } from "./traffic.ts";
 import type { Traffic, TrafficRow } from "./traffic.ts";
 
 /** Frames of this number are notices about channels. */

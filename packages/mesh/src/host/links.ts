@@ -10,8 +10,7 @@ import type { ChannelClass, Conduit } from "../types.ts";
 import type { Channels, LinkCounters } from "./channels.ts";
 import type { FrameMeter } from "./frame-stream.ts";
 import { LinkConnection, linkMeter } from "./link-connection.ts";
-import type { Waiting } from "./mesh-metrics.ts";
-import type { Traffic } from "./traffic.ts";
+import type { Traffic, Waiting } from "./traffic.ts";
 
 /** A peer may have this many connections at once; the surplus is aborted. */
 const CONNECTIONS_PER_PEER_MAX = 4;

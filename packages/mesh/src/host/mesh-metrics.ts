@@ -6,13 +6,7 @@ import type { Channels } from "./channels.ts";
 import type { Links } from "./links.ts";
 import type { Routing } from "./routing.ts";
 import { Traffic } from "./traffic.ts";
-
-/** What waits in the queues of one class, over all peers. */
-export interface Waiting {
-  readonly class: string;
-  readonly frames: number;
-  readonly bytes: number;
-}
+import type { Waiting } from "./traffic.ts";
 
 /** What is looked at when somebody asks. */
 interface MetricsView {

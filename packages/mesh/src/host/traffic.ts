@@ -1,3 +1,10 @@
+/** What waits in the queues of one class, over all peers. */
+export interface Waiting {
+  readonly class: string;
+  readonly frames: number;
+  readonly bytes: number;
+}
+
 /** What one protocol has sent and received since the start, frame headers included. */
 export interface TrafficRow {
   readonly class: string;
