@@ -380,7 +380,7 @@ class MeshService implements Mesh {
   }
 
   metricFamilies(): readonly MetricFamily[] {
-    return this.#metrics.families(this, this.#links, this.#channels, this.#routing);
+    return this.#metrics.families(this, this.#links, this.#channels);
   }
 
   stop(): Promise<void> {

@@ -24,6 +24,8 @@ interface LinkPublisherPorts {
   /** Everybody else who is there. */
   members(): readonly LinkedMember[];
   publish(links: NodeLinks["links"]): void;
+  /** Time to look at what changes slowly. */
+  onLook(): void;
 }
 
 /** Tells the mesh of this node's own links, seldom. */
@@ -41,7 +43,10 @@ export class LinkPublisher {
   }
 
   start(): void {
-    this.#look = setInterval(() => this.#publish(), LOOK_MS).unref();
+    this.#look = setInterval(() => {
+      this.#ports.onLook();
+      this.#publish();
+    }, LOOK_MS).unref();
   }
 
   /** This node's links as they are now. */

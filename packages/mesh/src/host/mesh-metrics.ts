@@ -4,7 +4,6 @@ import type { MemberMessage } from "../core/messages.ts";
 import type { Member, MemberStatus, Mesh, MeshStats } from "../types.ts";
 import type { Channels } from "./channels.ts";
 import type { Links } from "./links.ts";
-import type { Routing } from "./routing.ts";
 import { Traffic } from "./traffic.ts";
 import type { Waiting } from "./traffic.ts";
 
@@ -13,8 +12,6 @@ interface MetricsView {
   readonly members: readonly Member[];
   readonly stats: MeshStats;
   readonly waiting: readonly Waiting[];
-  /** Peers that only a tunnel reaches, tunnels carried for others, and the bytes carried. */
-  readonly tunnels: { readonly ends: number; readonly carried: number; readonly carriedBytes: number };
 }
 
 type Samples = MetricFamily["samples"];
@@ -47,13 +44,11 @@ export class MeshMetrics {
     mesh: Pick<Mesh, "members" | "stats">,
     links: Links | undefined,
     channels: Channels,
-    { carriedBytes, tunnels }: Routing,
   ): MetricFamily[] {
     const view: MetricsView = {
       members: mesh.members(),
       stats: mesh.stats(),
       waiting: [...(links === undefined ? [] : [links.waiting()]), ...channels.waiting()],
-      tunnels: { ends: links?.tunnelCount ?? 0, carried: tunnels.carriedCount, carriedBytes },
     };
     return [
       ...this.#memberFamilies(view),
@@ -136,9 +131,9 @@ export class MeshMetrics {
   }
 }
 
-function linkFamilies({ members, stats, tunnels }: MetricsView): MetricFamily[] {
+function linkFamilies({ members, stats }: MetricsView): MetricFamily[] {
   const over = (conduit: string): number => members.filter((member) => member.conduit === conduit).length;
-  const { connections, links: _links, ...counted } = stats;
+  const { connections, links: _links, tunnels, tunnelsCarried, bytesCarried, ...counted } = stats;
   return [
     gauge("klatsch_mesh_links", "Direct links by what they run over.", [
       ...["tcp", "unix", "memory"].map((conduit) => ({ labels: { conduit }, value: over(conduit) })),
@@ -149,14 +144,9 @@ function linkFamilies({ members, stats, tunnels }: MetricsView): MetricFamily[] 
       "Connections, those included that are no links (yet).",
       connections,
     ),
-    one(gauge, "klatsch_mesh_tunnel_ends", "Peers that only a tunnel reaches.", tunnels.ends),
-    one(gauge, "klatsch_mesh_tunnels_carried", "Tunnels that run through this node.", tunnels.carried),
-    one(
-      counter,
-      "klatsch_mesh_tunnel_bytes_total",
-      "Bytes carried in tunnels of others.",
-      tunnels.carriedBytes,
-    ),
+    one(gauge, "klatsch_mesh_tunnel_ends", "Peers that only a tunnel reaches.", tunnels),
+    one(gauge, "klatsch_mesh_tunnels_carried", "Tunnels that run through this node.", tunnelsCarried),
+    one(counter, "klatsch_mesh_tunnel_bytes_total", "Bytes carried in tunnels of others.", bytesCarried),
     counter(
       "klatsch_mesh_faults_total",
       "What went wrong, by kind; see MeshStats.",

@@ -1,8 +1,11 @@
+import { performance } from "node:perf_hooks";
+import type { EventLoopUtilization } from "node:perf_hooks";
 import type { Clock, Logger } from "@klatsch/kit";
 import { decodeLinks, encodeLinks } from "../codec/links-entry.ts";
 import type { LinksSaid } from "../codec/links-entry.ts";
 import { INTEREST_TIMES, Interests } from "../core/routing/interests.ts";
 import type { InterestEffect, InterestInput } from "../core/routing/interests.ts";
+import { Overload } from "../core/routing/overload.ts";
 import { RELAY_LIMITS } from "../core/routing/relay-book.ts";
 import { Router } from "../core/routing/router.ts";
 import type { NodeLinks, Route, RouteClass, RouteProbe } from "../core/routing/types.ts";
@@ -67,6 +70,8 @@ export class Routing {
   #check: NodeJS.Timeout | undefined;
   readonly #stopping = new AbortController();
   #router: Router | undefined;
+  readonly #overload: Overload = new Overload();
+  #loopUse: EventLoopUtilization = performance.eventLoopUtilization();
   #mapIsOld = true;
   #carriedBytes = 0;
 
@@ -91,6 +96,7 @@ export class Routing {
     this.#publisher = new LinkPublisher(clock, {
       members: () => ports.members(),
       publish: (links) => ports.publish(encodeLinks(this.#self(links))),
+      onLook: () => this.#lookAtLoad(),
     });
     this.#probes = new RouteProbes(clock, {
       self: () => ports.self().peer,
@@ -407,7 +413,14 @@ export class Routing {
     const { ports, router } = this.#init;
     const self = ports.self();
     const named = cloudsWithGateways([...ports.members(), self]);
-    return nodeOf(self, named, { router, overloaded: false, links });
+    return nodeOf(self, named, { router, overloaded: this.#overload.isOverloaded, links });
+  }
+
+  /** All meshes of a process share its event loop. */
+  #lookAtLoad(): void {
+    const use = performance.eventLoopUtilization();
+    this.#overload.look(performance.eventLoopUtilization(use, this.#loopUse).utilization);
+    this.#loopUse = use;
   }
 
   #pathOf({ hops }: TunnelUp): Route {
