@@ -178,6 +178,23 @@ describe("a mesh in which not all are linked", { timeout: 60_000 }, () => {
     await expect(a.connect(e.peerId, { class: "high" })).rejects.toMatchObject({ code: "FORBIDDEN" });
   });
 
+  it("settles on one tunnel where both ends open one at once", async () => {
+    await using bed = new Bed();
+    const { meshes } = await Shape.of(bed, "abcd", "ab bd ac cd");
+    const [a, b, c, d] = meshes as [Mesh, Mesh, Mesh, Mesh];
+    const [atA, atD] = [new Probe(a), new Probe(d)];
+    await Promise.all([a.connect(d.peerId, SOON), d.connect(a.peerId, SOON)]);
+    await atA.until(() => atA.channel.peers().includes(d.peerId));
+    await atD.until(() => atD.channel.peers().includes(a.peerId));
+    await until(meshes, () => b.stats().tunnelsCarried + c.stats().tunnelsCarried === 1);
+    expect([a.stats().tunnels, d.stats().tunnels]).toEqual([1, 1]);
+    expect(atA.channel.send(d.peerId, Buffer.of(1))).toBe(true);
+    await atD.until(() => atD.frames.length === 1);
+    const ups = (probe: Probe, peer: Mesh): number =>
+      probe.log.filter((line) => line === `up ${peer.peerId}`).length;
+    expect([ups(atA, d), ups(atD, a)]).toEqual([1, 1]);
+  });
+
   it("gives up waiting when the signal fires", async () => {
     await using bed = new Bed();
     const { meshes } = await Shape.of(bed, "abc", "ab bc");
