@@ -105,7 +105,9 @@ export class Checks {
         const silentMs = other.state === "paused" ? other.pausedMs : other.endedMs;
         const endedMs = Math.min(silentMs, network.partedSinceMs(node.name, other.name));
         const joinedMs = Math.max(other.wellSinceMs, network.joinedSinceMs(node.name, other.name));
-        if (nowMs - endedMs > rules.deathMs && isUp)
+        // Alone, the fault is likely one's own: others are judged three times as slowly.
+        const factor = network.linksOf(node.name).length === 0 ? 3 : 1;
+        if (nowMs - endedMs > rules.deathMs * factor && isUp)
           this.violate("MISSED_DEATH", `${node.name} still holds ${other.name} ${status}`);
         if (other.state === "ended" || other.departedAs !== undefined) continue;
         if (nowMs - joinedMs > rules.healMs && !isUp)

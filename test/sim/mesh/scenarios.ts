@@ -49,7 +49,7 @@ export const SCENARIOS = {
 
   stallsAndLossOfTwo: (init: ScenarioInit) => {
     const world = joined(init, 2);
-    world.network.lossShare = 0.3;
+    world.network.lossShare = 0.4; // More than a mesh has to bear, so that it shows soon.
     const again = (): void => {
       world.node(1).stall(2_000);
       world.in(3_000, again);

@@ -34,6 +34,7 @@ export class Doubts {
       this.#probes.pingSuspect(entry, now);
       if (isBarred) return;
       this.#maybeConfirm(entry, suspicion);
+      this.#repeat(entry, suspicion);
       this.#judgeSilence(entry, suspicion, factor);
     }
     if (!isEnded(entry.status)) this.#standings.believeIfDue(entry);
@@ -64,6 +65,9 @@ export class Doubts {
       return;
     }
     if (this.#addAccusation(entry, inc, id, accuser)) this.#context.sendAll(message, from);
+    // It was taken back, and whoever repeats it does not know.
+    else if (entry.settledIds?.has(id) === true && accuser === from)
+      this.#context.send(from, { type: "heard", subject, boot, id, witness: this.#context.selfPeer });
   }
 
   /** A witness heard the member after it had learnt of this doubt. */
@@ -153,6 +157,17 @@ export class Doubts {
     this.#context.changed(entry);
     if (first) this.#context.emitMember("suspected", entry);
     return true;
+  }
+
+  /** Whoever suspected it first says so again: a frame that took it back may be lost, and nobody sends it twice. */
+  #repeat(entry: Entry, suspicion: Suspicion): void {
+    const { now, times, selfPeer: accuser } = this.#context;
+    if (suspicion.firstAccuser !== accuser || now - suspicion.repeatedAt < times.repeatMs) return;
+    suspicion.repeatedAt = now;
+    const { peer, boot } = entry.record;
+    const [id] = suspicion.ids;
+    if (id !== undefined)
+      this.#context.sendAll({ type: "suspect", subject: peer, boot, inc: suspicion.inc, id, accuser });
   }
 
   /** Our own pings went unanswered too. */

@@ -12,6 +12,8 @@ export class Suspicion {
   /** Core time of when this node learnt of it. */
   readonly startedAt: number;
   readonly firstAccuser: string;
+  /** Core time at which it was last told. */
+  repeatedAt: number;
   readonly #accusersById = new Map<string, Set<string>>();
   /** All of them; counted again after each change, for it is asked often. */
   #accuserCount = 0;
@@ -25,6 +27,7 @@ export class Suspicion {
     this.inc = init.inc;
     this.startedAt = init.startedAt;
     this.firstAccuser = init.accuser;
+    this.repeatedAt = init.startedAt;
     this.accuse(init.id, init.accuser);
   }
 

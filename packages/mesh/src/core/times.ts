@@ -21,6 +21,8 @@ export interface MembershipTimes {
   /** … and after this with all there can be, of which this many count. */
   readonly suspicionMsMin: number;
   readonly confirmationsMax: number;
+  /** Whoever suspected first says so this often. */
+  readonly repeatMs: number;
   /** Somebody else's suspicion is confirmed if our own pings go unanswered for this long. */
   readonly confirmAfterMs: number;
   /** Without any link the fault is likely ours: soft timers are stretched by this factor. */
@@ -122,6 +124,7 @@ export const MEMBERSHIP_TIMES: MembershipTimes = {
   suspicionMsMax: 4_000,
   suspicionMsMin: 2_300,
   confirmationsMax: 2,
+  repeatMs: 1_000,
   confirmAfterMs: 500,
   isolatedFactor: 3,
   heardMs: 2_000,
