@@ -14,6 +14,7 @@ import type { SimNode } from "./node.ts";
 import type { LaneTruth, MessageTruth } from "./truth.ts";
 import { nameOf, say, short, Truth } from "./truth.ts";
 import type { Request } from "./workload.ts";
+import { CLOCK_STEP_MS } from "./workload.ts";
 import type { World } from "./world.ts";
 
 /** A message id as applications know it. */
@@ -302,7 +303,9 @@ export class Checker {
     const earliest = earliestWallMs(value);
     if (earliest === 0) return;
     // Clocks are set anew when a machine restarts, by twice the skew at most.
-    const slackMs = DEFAULT_TUNING.clockSlackMs + 2 * this.#world.scenario.wallSkewMs;
+    const { wallSkewMs, wrongClockMs } = this.#world.scenario;
+    const steppedMs = wrongClockMs === 0 ? 0 : 2 * CLOCK_STEP_MS;
+    const slackMs = DEFAULT_TUNING.clockSlackMs + 2 * wallSkewMs + steppedMs;
     const { descriptor, quorum } = message.lane;
     const near = this.#world.nodes.filter(
       (node) =>

@@ -232,6 +232,24 @@ export const MUTANTS: readonly Mutant[] = [
     patch: { nodes: 1, operateMs: 300, rosterMs: 0, consumersMax: 6, faults: { crash: 0, commitFailure: 0 } },
     seeds: 300,
   },
+  {
+    id: "F7",
+    what: "a message whose clock was set back is forgotten",
+    file: "dispatch.ts",
+    find: "        // A clock that was set back: its time has still to come.\n        lane.reconsider(register);\n",
+    replace: "",
+    stuck: true,
+    patch: {
+      nodes: 1,
+      attributed: 1,
+      operateMs: 50,
+      wrongClockMs: 1,
+      consumersMax: 1,
+      prefetchMax: 1,
+      faults: { crash: 0 },
+    },
+    seeds: 300,
+  },
 ];
 
 /** What a mutant's runs are without, unless it says so: a rule of flow 6 needs no dead letters to be missed. */

@@ -76,6 +76,7 @@ export class SimNode {
   #rate = 1;
   #monoBase = 0;
   #wallBase = 0;
+  #wallStep = 0;
 
   constructor(world: World, index: number) {
     this.#world = world;
@@ -88,7 +89,12 @@ export class SimNode {
 
   now(): Instant {
     const { now } = this.#world.events;
-    return { monoMs: this.#monoBase + now * this.#rate, wallMs: this.#wallBase + now };
+    return { monoMs: this.#monoBase + now * this.#rate, wallMs: this.#wallBase + this.#wallStep + now };
+  }
+
+  /** Somebody sets the wall clock. */
+  stepClock(offMs: number): void {
+    this.#wallStep = offMs;
   }
 
   #worldTime(monoMs: number): number {

@@ -6,6 +6,9 @@ import type { Delivery } from "../../packages/queue/src/core/messages.ts";
 import type { SimNode } from "./node.ts";
 import type { World } from "./world.ts";
 
+/** How far a wall clock is set back or forth at most, in runs that have wrong clocks. */
+export const CLOCK_STEP_MS = 3_000;
+
 /** One thing an application asked of its node, until it is answered or the process ends. */
 export interface Request {
   readonly id: number;
@@ -183,6 +186,7 @@ export class Workload {
     const { scenario, events, dice, nodes, queue } = this.#world;
     if (this.#calm) return;
     events.in(dice.wait(scenario.operateMs), () => this.#operate());
+    if (scenario.wrongClockMs !== 0) dice.pick(nodes).stepClock(dice.real(-CLOCK_STEP_MS, CLOCK_STEP_MS));
     if (dice.chance(0.2)) this.#pause(true);
     else if (dice.chance(0.5)) this.#pause(false);
     const node = dice.pick(nodes);

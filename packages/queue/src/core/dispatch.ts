@@ -10,6 +10,9 @@ import type { Holder, PeerId, QueueId } from "./types.ts";
 /** Credits one queue keeps at a time: consumers beyond it wait for others to leave. */
 const CREDITS_MAX = 65_536;
 
+/** Shorter lists of what waits are not looked through. */
+const COMPACT_MIN = 8_192;
+
 interface Credit {
   readonly holder: Holder;
   total: number;
@@ -20,6 +23,8 @@ interface Credit {
 interface QueueSide {
   readonly queue: QueueId;
   readonly ready: ReadyList<readonly [LaneWriter, Register]>;
+  /** Length at which it is looked through for what waits no more. */
+  compactAt: number;
   readonly credits: Map<string, Credit>;
   /** Sessions in turn; rebuilt when one comes or goes. */
   turns: Credit[];
@@ -63,6 +68,7 @@ export class Dispatch {
       side = {
         queue,
         ready: new ReadyList(),
+        compactAt: COMPACT_MIN,
         credits: new Map(),
         turns: [],
         turn: 0,
@@ -85,6 +91,7 @@ export class Dispatch {
     const { queue } = lane.descriptor;
     const side = this.#side(isInDeadView(register.value) ? deadViewOf(queue) : queue);
     side.ready.push([lane, register], register.value.attributes?.priority ?? 0);
+    this.#compact(side);
     this.#run(side);
   }
 
@@ -103,8 +110,24 @@ export class Dispatch {
         if (holder === undefined) return this.#offer(side);
         side.ready.drop();
         lane.lease(register, holder, this.#host.leaseMs(lane.descriptor.queue));
-      } else side.ready.drop();
+      } else {
+        side.ready.drop();
+        // A clock that was set back: its time has still to come.
+        lane.reconsider(register);
+      }
     }
+  }
+
+  /** What expired or was taken away behind a head that waits leaves the list when that has doubled. */
+  #compact(side: QueueSide): void {
+    if (side.ready.size < side.compactAt) return;
+    const { wallMs } = this.#context.now;
+    side.ready.keep(([lane, register]) => {
+      const keeps = isClaimable(lane, register, wallMs, lane.descriptor.queue === side.queue);
+      if (!keeps) lane.reconsider(register);
+      return keeps;
+    });
+    side.compactAt = Math.max(COMPACT_MIN, 2 * side.ready.size);
   }
 
   #nominate(side: QueueSide, lane: LaneWriter): Holder | undefined {

@@ -4,6 +4,7 @@ import type { Right } from "./ballot.ts";
 import { comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
 import { CHUNK_SEQS, FinishedSet, toRanges } from "./finished.ts";
+import type { LaneHost } from "./lane-host.ts";
 import type { Owed, PendingEnqueue, RecoveredRegister, Register, Waiter } from "./lane-register.ts";
 import { bitCount } from "./lane-register.ts";
 import type { Exception, LaneException, OpException, Section } from "./messages.ts";
@@ -23,48 +24,10 @@ import {
   superseded,
 } from "./register.ts";
 import type { LaneSender, ReplicaLink } from "./replica-link.ts";
-import type { Usage } from "./quota.ts";
 import { LaneUsage } from "./quota.ts";
 import { DEFAULT_RETRY, retryDelayMs } from "./retry.ts";
 import type { Timer } from "./timers.ts";
-import type {
-  Definition,
-  Descriptor,
-  EndValue,
-  Holder,
-  LaneId,
-  Ranges,
-  Replica,
-  Value,
-  Verdict,
-} from "./types.ts";
-
-/** What a lane writer asks of, and tells, the node it is part of. */
-export interface LaneHost {
-  definition(lane: LaneWriter): Definition;
-  link(replica: Replica): ReplicaLink;
-  isHolderGone(holder: Holder): boolean;
-  /** q durable copies of the message exist. */
-  onEnqueued(lane: LaneWriter, register: Register, pending: PendingEnqueue): void;
-  /** The message is READY or, for the dead view, DEAD; chosen, and due. */
-  onClaimable(lane: LaneWriter, register: Register): void;
-  /** Where what the lane holds is counted. */
-  usage(lane: LaneWriter): Usage;
-  /** q votes elected the holder: only now it may hear of it (P4). */
-  onLeased(lane: LaneWriter, register: Register): void;
-  /** A nomination came to nothing: its credit is free again. */
-  onUnused(lane: LaneWriter, holder: Holder): void;
-  onSettled(lane: LaneWriter, seq: number, waiter: Waiter, code: "DONE" | "FINISHED"): void;
-  onFinished(lane: LaneWriter, register: Register): void;
-  /** A replica wants the body, and neither memory nor the own store has it. */
-  onBodyWanted(lane: LaneWriter, register: Register): void;
-  /** END was chosen; with `closed`, the lane is over. */
-  onEnd(lane: LaneWriter, end: EndValue): void;
-  /** Every replica has learnt that the lane closed: nothing is left to say. */
-  onSpread(lane: LaneWriter): void;
-  /** Fewer than q replicas follow: somebody else writes this lane. */
-  onRoleLost(lane: LaneWriter, end: EndValue | undefined): void;
-}
+import type { Descriptor, EndValue, Holder, LaneId, Ranges, Value, Verdict } from "./types.ts";
 
 /**
  * The proposer of one lane at one (round, pid): every change of a message is its next step, bound to
@@ -78,7 +41,7 @@ export class LaneWriter implements LaneSender {
   readonly registers: Map<number, Register> = new Map();
   readonly finished: FinishedSet = new FinishedSet();
   readonly #context: Context;
-  readonly #host: LaneHost;
+  readonly #host: LaneHost<LaneWriter>;
   readonly #owed: readonly Owed[];
   readonly #links: readonly ReplicaLink[];
   readonly #self: number;
@@ -101,7 +64,7 @@ export class LaneWriter implements LaneSender {
 
   constructor(
     context: Context,
-    host: LaneHost,
+    host: LaneHost<LaneWriter>,
     init: { lane: LaneId; descriptor: Descriptor; right: Right; synced: boolean },
   ) {
     this.#context = context;
@@ -553,6 +516,21 @@ export class LaneWriter implements LaneSender {
     }
     if (expiresAtWallMs > 0) this.#armTtl(register, expiresAtWallMs);
     this.#host.onClaimable(this, register);
+  }
+
+  /** It was claimable and could not be handed out: if only because its time has still to come, it waits for that. */
+  reconsider(register: Register): void {
+    const { value, chosen, seq } = register;
+    if (this.#lost || !chosen || this.registers.get(seq) !== register) return;
+    if (
+      (value.state !== "READY" && value.state !== "DEAD") ||
+      value.notBeforeWallMs <= this.#context.now.wallMs
+    ) {
+      return;
+    }
+    this.#context.timers.cancel(register.timer);
+    register.timer = undefined;
+    this.#onReady(register);
   }
 
   /** Flow 12: while nobody holds it, its time may run out. A clock that was set back is waited for. */

@@ -5,7 +5,7 @@ import type { Context } from "./context.ts";
 import { Dispatch } from "./dispatch.ts";
 import type { PendingEnqueue, Register, Waiter } from "./lane-register.ts";
 import { bitCount } from "./lane-register.ts";
-import type { LaneHost } from "./lane-writer.ts";
+import type { LaneHost } from "./lane-host.ts";
 import { LaneWriter } from "./lane-writer.ts";
 import type { Delivery, HeldItem, Message, SettledItem, VerdictItem } from "./messages.ts";
 import { isVoid } from "./register.ts";
@@ -69,7 +69,7 @@ export class Lanes {
   /** Lanes this node closed a while ago, for what they remember. */
   readonly #closed = new Map<LaneId, LaneWriter>();
   readonly #confirms: Confirms;
-  readonly #laneHost: LaneHost;
+  readonly #laneHost: LaneHost<LaneWriter>;
   readonly #deliveries = new Map<PeerId, Delivery[]>();
   readonly #settled = new Map<PeerId, SettledItem[]>();
   readonly #told = new Map<PeerId, Set<LaneId>>();
@@ -115,7 +115,7 @@ export class Lanes {
     return known ?? { queue, name: "", replicas: 3, leaseMs: 30_000, maxDeliveries: 20 };
   }
 
-  #makeLaneHost(): LaneHost {
+  #makeLaneHost(): LaneHost<LaneWriter> {
     return {
       definition: (lane) => this.#definition(lane.descriptor.queue),
       link: (replica) => this.#host.link(replica),

@@ -18,6 +18,11 @@ class Line<T> {
     this.#items.push(item);
   }
 
+  keep(wanted: (item: T) => boolean): void {
+    this.#items = this.#items.slice(this.#head).filter(wanted);
+    this.#head = 0;
+  }
+
   drop(): void {
     this.#head += 1;
     if (this.#head === this.#items.length) {
@@ -58,6 +63,16 @@ export class ReadyList<T> {
     if (line.size === 0) return;
     line.drop();
     if (line !== this.#plain) this.#urgentCount -= 1;
+  }
+
+  /** Forgets what is not wanted any more. */
+  keep(wanted: (item: T) => boolean): void {
+    this.#plain.keep(wanted);
+    this.#urgentCount = 0;
+    for (const line of this.#urgent) {
+      line?.keep(wanted);
+      this.#urgentCount += line?.size ?? 0;
+    }
   }
 
   #first(): Line<T> {

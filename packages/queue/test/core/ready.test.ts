@@ -25,6 +25,26 @@ describe("what waits for a consumer", () => {
     );
   });
 
+  it("keeps the order of what is kept", () => {
+    const entries = fc.array(fc.nat(9), { maxLength: 100 });
+    fc.assert(
+      fc.property(entries, fc.nat(5), (priorities, dropped) => {
+        const list = new ReadyList<readonly [no: number, priority: number]>();
+        priorities.forEach((priority, no) => list.push([no, priority], priority));
+        for (let times = 0; times < dropped; times += 1) list.drop();
+        const sorted = priorities.map((priority, no) => [no, priority] as const);
+        sorted.sort((a, b) => b[1] - a[1] || a[0] - b[0]);
+        const left = sorted.slice(dropped).filter(([no]) => no % 3 !== 0);
+        list.keep(([no]) => no % 3 !== 0);
+        for (const one of left) {
+          expect([list.peek(), list.size > 0]).toEqual([one, true]);
+          list.drop();
+        }
+        expect(list.size).toBe(0);
+      }),
+    );
+  });
+
   it("keeps its order while its head is cut off", () => {
     const list = new ReadyList<number>();
     for (let no = 0; no < 20_000; no += 1) list.push(no, 0);
