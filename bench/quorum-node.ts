@@ -88,6 +88,30 @@ const commands = {
     return Promise.resolve(taken);
   },
 
+  /** Resident memory of this process, in bytes. */
+  memory(): Promise<number> {
+    return Promise.resolve(process.memoryUsage().rss);
+  },
+
+  /** Enqueues that many, `inFlight` at a time; tells how long each tenth of them took, in milliseconds. */
+  async fill({ bytes, inFlight, messages }: FillArgs): Promise<readonly number[]> {
+    const target = queue();
+    const body = Buffer.alloc(bytes, 1);
+    const endedAt: number[] = [sharedMs()];
+    let sent = 0;
+    let answered = 0;
+    const lane = async (): Promise<void> => {
+      while (sent < messages) {
+        sent += 1;
+        await target.enqueue(body);
+        answered += 1;
+        if (answered % Math.ceil(messages / 10) === 0 || answered === messages) endedAt.push(sharedMs());
+      }
+    };
+    await Promise.all(Array.from({ length: inFlight }, lane));
+    return endedAt.slice(1).map((at, index) => at - (endedAt[index] ?? at));
+  },
+
   /** Enqueues for that long, `inFlight` at a time, as fast as a quorum answers. */
   async produce({ bytes, inFlight, seconds }: ProduceArgs): Promise<Production> {
     const target = queue();
@@ -132,6 +156,12 @@ const commands = {
     return { enqueued: total };
   },
 };
+
+interface FillArgs {
+  readonly bytes: number;
+  readonly inFlight: number;
+  readonly messages: number;
+}
 
 interface ProduceArgs {
   readonly bytes: number;

@@ -75,7 +75,7 @@ export const DEFAULT_TUNING: Tuning = {
   looseRegisters: 256,
   pendingEnqueues: 65_536,
   pendingBytes: 64 * 1_024 * 1_024,
-  readyBytes: 64 * 1_024 * 1_024,
+  readyBytes: 32 * 1_024 * 1_024,
 };
 
 /** What a body takes in memory beside its bytes. */

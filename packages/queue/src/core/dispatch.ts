@@ -22,7 +22,7 @@ interface Credit {
 
 interface QueueSide {
   readonly queue: QueueId;
-  readonly ready: ReadyList<readonly [LaneWriter, Register]>;
+  readonly ready: ReadyList<LaneWriter>;
   /** Length at which it is looked through for what waits no more. */
   compactAt: number;
   readonly credits: Map<string, Credit>;
@@ -90,7 +90,7 @@ export class Dispatch {
   add(lane: LaneWriter, register: Register): void {
     const { queue } = lane.descriptor;
     const side = this.#side(isInDeadView(register.value) ? deadViewOf(queue) : queue);
-    side.ready.push([lane, register], register.value.attributes?.priority ?? 0);
+    side.ready.push(lane, register.seq, register.value.attributes?.priority ?? 0);
     this.#compact(side);
     this.#run(side);
   }
@@ -104,16 +104,18 @@ export class Dispatch {
   #run(side: QueueSide): void {
     if (this.#paused.has(side.queue)) return;
     for (let next = side.ready.peek(); next !== undefined; next = side.ready.peek()) {
-      const [lane, register] = next;
-      if (isClaimable(lane, register, this.#context.now.wallMs, lane.descriptor.queue === side.queue)) {
+      const [lane, seq] = next;
+      if (isClaimable(lane, seq, this.#context.now.wallMs, lane.descriptor.queue === side.queue)) {
         const holder = this.#nominate(side, lane);
         if (holder === undefined) return this.#offer(side);
         side.ready.drop();
-        lane.lease(register, holder, this.#host.leaseMs(lane.descriptor.queue));
+        const register = lane.registers.get(seq);
+        if (register === undefined) this.refund(side.queue, holder);
+        else lane.lease(register, holder, this.#host.leaseMs(lane.descriptor.queue));
       } else {
         side.ready.drop();
         // A clock that was set back: its time has still to come.
-        lane.reconsider(register);
+        lane.reconsider(seq);
       }
     }
   }
@@ -122,9 +124,9 @@ export class Dispatch {
   #compact(side: QueueSide): void {
     if (side.ready.size < side.compactAt) return;
     const { wallMs } = this.#context.now;
-    side.ready.keep(([lane, register]) => {
-      const keeps = isClaimable(lane, register, wallMs, lane.descriptor.queue === side.queue);
-      if (!keeps) lane.reconsider(register);
+    side.ready.keep((lane, seq) => {
+      const keeps = isClaimable(lane, seq, wallMs, lane.descriptor.queue === side.queue);
+      if (!keeps) lane.reconsider(seq);
       return keeps;
     });
     side.compactAt = Math.max(COMPACT_MIN, 2 * side.ready.size);
@@ -250,12 +252,12 @@ export class Dispatch {
   }
 }
 
-function isClaimable(lane: LaneWriter, register: Register, wallMs: number, alive: boolean): boolean {
+function isClaimable(lane: LaneWriter, seq: number, wallMs: number, alive: boolean): boolean {
+  if (!lane.isLost && lane.registers.rests(seq)) return alive;
+  const register = lane.isLost ? undefined : lane.registers.peek(seq);
   return (
-    !lane.isLost &&
-    register.chosen &&
+    register?.chosen === true &&
     register.value.state === (alive ? "READY" : "DEAD") &&
-    register.value.notBeforeWallMs <= wallMs &&
-    lane.registers.get(register.seq) === register
+    register.value.notBeforeWallMs <= wallMs
   );
 }

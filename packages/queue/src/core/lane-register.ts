@@ -43,6 +43,26 @@ export interface Register {
   settled: { readonly epoch: number; readonly kind: Verdict["kind"] } | undefined;
 }
 
+/** A message with nothing under way: `value` is chosen. */
+export function restingRegister(seq: number, value: Value, step: number, heldBy: number): Register {
+  return {
+    seq,
+    value,
+    step,
+    acks: 0,
+    chosen: true,
+    heldBy,
+    body: undefined,
+    kept: false,
+    enqueue: undefined,
+    waiter: undefined,
+    timer: undefined,
+    leasedMs: 0,
+    recovering: false,
+    settled: undefined,
+  };
+}
+
 /** One register as q snapshots of a steal showed it. */
 export interface RecoveredRegister {
   readonly seq: number;

@@ -6,7 +6,7 @@ import type { Context } from "./context.ts";
 import { CHUNK_SEQS, FinishedSet, toRanges } from "./finished.ts";
 import type { LaneHost } from "./lane-host.ts";
 import type { Owed, PendingEnqueue, RecoveredRegister, Register, Waiter } from "./lane-register.ts";
-import { bitCount } from "./lane-register.ts";
+import { bitCount, restingRegister } from "./lane-register.ts";
 import type { Exception, LaneException, OpException, Section } from "./messages.ts";
 import {
   discarded,
@@ -28,6 +28,7 @@ import { LaneUsage } from "./quota.ts";
 import { DEFAULT_RETRY, retryDelayMs } from "./retry.ts";
 import type { Timer } from "./timers.ts";
 import type { Descriptor, EndValue, Holder, LaneId, Ranges, Value, Verdict } from "./types.ts";
+import { WriterRegisters } from "./writer-registers.ts";
 
 /**
  * The proposer of one lane at one (round, pid): every change of a message is its next step, bound to
@@ -38,7 +39,7 @@ export class LaneWriter implements LaneSender {
   readonly descriptor: Descriptor;
   readonly right: Right;
   readonly quorum: number;
-  readonly registers: Map<number, Register> = new Map();
+  readonly registers: WriterRegisters;
   readonly finished: FinishedSet = new FinishedSet();
   readonly #context: Context;
   readonly #host: LaneHost<LaneWriter>;
@@ -73,6 +74,12 @@ export class LaneWriter implements LaneSender {
     this.descriptor = init.descriptor;
     this.right = init.right;
     this.#synced = init.synced;
+    this.registers = new WriterRegisters({
+      right: init.right,
+      looseMax: context.tuning.looseRegisters,
+      stored: (seq) => host.stored(init.lane, seq),
+      onMissing: () => this.#loseRole(undefined),
+    });
     this.#appending = init.right.round === 0;
     const { replicas } = init.descriptor;
     this.quorum = Math.floor(replicas.length / 2) + 1;
@@ -129,23 +136,10 @@ export class LaneWriter implements LaneSender {
     const seq = this.#nextSeq;
     this.#nextSeq += 1;
     const ready = enqueued(pending, leaseMs);
-    const register: Register = {
-      seq,
-      value: ready,
-      step: -1,
-      acks: 0,
-      chosen: true,
-      heldBy: 0,
-      body: pending.body,
-      kept: false,
-      enqueue: pending,
-      waiter: undefined,
-      timer: undefined,
-      leasedMs: 0,
-      recovering: false,
-      settled: undefined,
-    };
-    this.registers.set(seq, register);
+    const register = restingRegister(seq, ready, -1, 0);
+    register.body = pending.body;
+    register.enqueue = pending;
+    this.registers.add(register);
     this.#usage.add(ready);
     // Fusion: with credit waiting, enqueue and election are one proposal.
     if (holder === undefined) this.#propose(register, ready);
@@ -191,13 +185,14 @@ export class LaneWriter implements LaneSender {
     return failed(value, this.#host.definition(this), failure, due);
   }
 
-  /** An operator's act on a message that nobody holds: back into its queue, or away. `false`: it is not so. */
-  manage(register: Register, act: "redrive" | "discard"): boolean {
+  /** An operator's act on a message that nobody holds: back into its queue, or away. `undefined`: it is not so. */
+  manage(seq: number, act: "redrive" | "discard"): Register | undefined {
+    const register = this.#lost ? undefined : this.registers.get(seq);
+    if (register?.chosen !== true) return undefined;
     const { state } = register.value;
-    const free = !this.#lost && register.chosen && this.registers.get(register.seq) === register;
-    if (!free || (state !== "DEAD" && (state !== "READY" || act === "redrive"))) return false;
+    if (state !== "DEAD" && (state !== "READY" || act === "redrive")) return undefined;
     this.#propose(register, act === "redrive" ? redriven(register.value) : discarded(register.value));
-    return true;
+    return register;
   }
 
   /** A verdict on the chosen lease of `waiter.epoch`. */
@@ -295,6 +290,10 @@ export class LaneWriter implements LaneSender {
     }
     for (const { seq, step } of section.accepts) {
       const exception = excepted.size === 0 ? undefined : excepted.get(seq);
+      if (exception === undefined && this.registers.rests(seq)) {
+        this.registers.hold(seq, bit);
+        continue;
+      }
       const register = this.registers.get(seq);
       if (register === undefined) continue;
       if (exception === undefined) this.#count(register, bit, step);
@@ -326,7 +325,10 @@ export class LaneWriter implements LaneSender {
 
   /** This node's own store promised the lane to a higher right. */
   onOvertaken(promise: Right): void {
-    if (!this.#lost) this.#onFollowerLost(this.#self, promise);
+    if (this.#lost) return;
+    // What rests has its value in that store alone, where the next writer changes it.
+    if (this.registers.restingCount > 0) this.#loseRole(undefined);
+    else this.#onFollowerLost(this.#self, promise);
   }
 
   onClosedElsewhere(end: EndValue | undefined): void {
@@ -361,7 +363,7 @@ export class LaneWriter implements LaneSender {
     this.#lost = true;
     this.#usage.giveUp();
     this.#stopTimers();
-    for (const register of this.registers.values()) {
+    for (const register of this.registers.awake()) {
       const { value, chosen, recovering } = register;
       if (chosen || recovering || value.state !== "LEASED" || value.holder === undefined) continue;
       this.#host.onUnused(this, value.holder);
@@ -370,7 +372,7 @@ export class LaneWriter implements LaneSender {
 
   #stopTimers(): void {
     for (const link of this.#links) link.forget(this);
-    for (const register of this.registers.values()) {
+    for (const register of this.registers.awake()) {
       this.#context.timers.cancel(register.timer);
       if (register.kept) this.#dropBody(register);
     }
@@ -444,7 +446,7 @@ export class LaneWriter implements LaneSender {
   #count(register: Register, bit: number, step: number): void {
     this.#hold(register, bit);
     if (step !== register.step || register.chosen) {
-      if (register.chosen) this.#trim(register);
+      if (register.chosen) this.#settleDown(register);
       return;
     }
     register.acks |= bit;
@@ -484,8 +486,14 @@ export class LaneWriter implements LaneSender {
         this.#finish(register);
         break;
     }
-    this.#trim(register);
+    this.#settleDown(register);
     this.#advance();
+  }
+
+  /** The message may wait for long: as little of it as can be stays in memory. */
+  #settleDown(register: Register): void {
+    this.#trim(register);
+    if (!this.#lost) this.registers.rest(register);
   }
 
   /** A body on this node's disk stays in memory only for a delivery to come: reading it back costs more. */
@@ -519,9 +527,10 @@ export class LaneWriter implements LaneSender {
   }
 
   /** It was claimable and could not be handed out: if only because its time has still to come, it waits for that. */
-  reconsider(register: Register): void {
-    const { value, chosen, seq } = register;
-    if (this.#lost || !chosen || this.registers.get(seq) !== register) return;
+  reconsider(seq: number): void {
+    const register = this.registers.peek(seq);
+    if (this.#lost || register?.chosen !== true) return;
+    const { value } = register;
     if (
       (value.state !== "READY" && value.state !== "DEAD") ||
       value.notBeforeWallMs <= this.#context.now.wallMs
@@ -635,23 +644,10 @@ export class LaneWriter implements LaneSender {
       for (let seq = from; seq < to; seq += 1) if (this.finished.add(seq)) this.#toLearn.push(seq);
     }
     const registers = found.map(({ seq, value, heldBy, proven }) => {
-      const register: Register = {
-        seq,
-        value,
-        step: -1,
-        acks: 0,
-        chosen: true,
-        heldBy,
-        body: undefined,
-        kept: false,
-        enqueue: undefined,
-        waiter: undefined,
-        timer: undefined,
-        leasedMs: this.#context.now.monoMs,
-        recovering: true,
-        settled: undefined,
-      };
-      this.registers.set(seq, register);
+      const register = restingRegister(seq, value, -1, heldBy);
+      register.leasedMs = this.#context.now.monoMs;
+      register.recovering = true;
+      this.registers.add(register);
       this.#usage.add(value);
       return { register, proven };
     });

@@ -117,6 +117,7 @@ export class Lanes {
 
   #makeLaneHost(): LaneHost<LaneWriter> {
     return {
+      stored: (lane, seq) => this.#acceptor.lane(lane)?.registers.get(seq),
       definition: (lane) => this.#definition(lane.descriptor.queue),
       link: (replica) => this.#host.link(replica),
       isHolderGone: ({ peer }) => this.#host.isOut(peer),
@@ -196,7 +197,7 @@ export class Lanes {
   #onRoleLost(lane: LaneWriter, end: EndValue | undefined): void {
     this.#remove(lane);
     const orphans: (readonly [number, PendingEnqueue])[] = [];
-    for (const register of lane.registers.values()) {
+    for (const register of lane.registers.awake()) {
       const { enqueue, waiter, seq } = register;
       if (enqueue !== undefined) orphans.push([seq, enqueue]);
       if (waiter !== undefined) this.#answerWaiter(lane, seq, waiter, "RETRY");
@@ -270,7 +271,7 @@ export class Lanes {
   /** The peer is out of the mesh: what its consumers held is claimable again. */
   peerOut(peer: PeerId): void {
     for (const lane of this.#writers.values()) {
-      for (const register of [...lane.registers.values()]) {
+      for (const register of [...lane.registers.awake()]) {
         if (register.value.holder?.peer === peer) lane.expire(register, "holder gone");
       }
     }
@@ -280,7 +281,7 @@ export class Lanes {
   held(from: PeerId, items: readonly HeldItem[]): void {
     const held = new Set(items.map(({ lane, seq, epoch }) => `${lane}-${seq}-${epoch}`));
     for (const lane of this.#writers.values()) {
-      for (const register of lane.registers.values()) {
+      for (const register of lane.registers.awake()) {
         const { chosen, value, seq } = register;
         if (!chosen || value.state !== "LEASED" || value.holder?.peer !== from) continue;
         if (!held.has(`${lane.lane}-${seq}-${value.epoch}`)) this.#deliver(lane, register);
@@ -294,7 +295,7 @@ export class Lanes {
   verdict(from: PeerId, item: VerdictItem): void {
     const lane = this.#writers.get(item.lane);
     if (lane === undefined) return this.#misdirected(from, item);
-    const register = lane.registers.get(item.seq);
+    const register = lane.registers.peek(item.seq);
     if (register === undefined) return this.#onFinished(from, item, lane);
     const { value, chosen, waiter, settled } = register;
     const waiting: Waiter = {
@@ -318,7 +319,7 @@ export class Lanes {
     } else if (chosen) {
       this.#confirms.ask(lane, () => {
         // Still so: the lease named is over, and q replicas follow this writer.
-        const now = lane.registers.get(item.seq)?.value;
+        const now = lane.registers.peek(item.seq)?.value;
         const same = now?.state === "LEASED" && now.epoch === item.epoch;
         this.#answer(from, item, same ? "RETRY" : "STALE");
       });
@@ -378,7 +379,7 @@ export class Lanes {
     if (writer !== undefined) {
       if (writer.end !== undefined) return isVoid(writer.end, seq) ? "NEVER" : "ACKED";
       if (writer.right.round > 0) return "PENDING";
-      const register = writer.registers.get(seq);
+      const register = writer.registers.peek(seq);
       if (register === undefined) return writer.finished.has(seq) ? "ACKED" : "UNKNOWN";
       return bitCount(register.heldBy) >= writer.quorum ? "ACKED" : "PENDING";
     }

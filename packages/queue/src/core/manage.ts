@@ -206,7 +206,10 @@ export class Manage {
     }
     if (act === "list") return answer(items, items.length, NONE);
     if (this.#sweeps >= SWEEPS_MAX) return;
-    const changed = found.filter(([lane, register]) => lane.manage(register, act));
+    const changed = found.flatMap(([lane, { seq }]) => {
+      const register = lane.manage(seq, act);
+      return register === undefined ? [] : [[lane, register] as const];
+    });
     this.#sweeps += 1;
     this.#await(changed, (count) => {
       this.#sweeps -= 1;
@@ -221,7 +224,7 @@ export class Manage {
   ): Iterable<readonly [LaneWriter, Register]> {
     for (const lane of this.#host.lanes()) {
       if (lane.descriptor.queue !== queue || (only !== undefined && only.lane !== lane.lane)) continue;
-      const registers = only === undefined ? lane.registers.values() : [lane.registers.get(only.seq)];
+      const registers = only === undefined ? lane.registers.values() : [lane.registers.peek(only.seq)];
       for (const register of registers) {
         if (register?.chosen === true && isIn(register, scope)) yield [lane, register];
       }
@@ -231,7 +234,7 @@ export class Manage {
   /** Answers once all are chosen, or their lanes are lost: the others did not happen here. */
   #await(changed: readonly (readonly [LaneWriter, Register])[], then: (count: number) => void): void {
     const isSettled = ([lane, register]: readonly [LaneWriter, Register]): boolean =>
-      lane.isLost || register.chosen || lane.registers.get(register.seq) !== register;
+      lane.isLost || register.chosen || lane.registers.peek(register.seq) !== register;
     if (changed.every(isSettled)) return then(changed.filter(([lane]) => !lane.isLost).length);
     this.#context.timers.set(this.#context.now.monoMs + LOOK_MS, () => this.#await(changed, then));
   }
@@ -239,7 +242,7 @@ export class Manage {
   #count(queue: QueueId): Counts {
     const { wallMs } = this.#context.now;
     const counts = { ready: 0, delayed: 0, leased: 0, dead: 0, oldestWallMs: 0 };
-    for (const [, { value }] of this.#matching(queue, "any", undefined)) {
+    for (const { value } of this.#counted(queue, counts)) {
       if (isInDeadView(value)) counts.dead += 1;
       else if (value.state === "LEASED") counts.leased += 1;
       else if (value.notBeforeWallMs > wallMs) counts.delayed += 1;
@@ -249,6 +252,19 @@ export class Manage {
       counts.oldestWallMs = oldest === 0 ? value.enqueuedWallMs : Math.min(oldest, value.enqueuedWallMs);
     }
     return counts;
+  }
+
+  /** Messages to count one by one; those that rest are all ready, and the first of a lane is its oldest. */
+  *#counted(queue: QueueId, counts: { ready: number }): Iterable<Register> {
+    for (const lane of this.#host.lanes()) {
+      if (lane.descriptor.queue !== queue) continue;
+      const first = lane.registers.firstResting();
+      if (first !== undefined) {
+        counts.ready += lane.registers.restingCount - 1;
+        yield first;
+      }
+      for (const register of lane.registers.awake()) if (register.chosen) yield register;
+    }
   }
 
   /** What this store accepted, whatever the lane's writer makes of it. */

@@ -1,0 +1,170 @@
+import type { Right } from "./ballot.ts";
+import { comparePromises } from "./ballot.ts";
+import type { Register } from "./lane-register.ts";
+import { restingRegister } from "./lane-register.ts";
+import { sameValue } from "./register.ts";
+import type { StoredRegister } from "./register-table.ts";
+
+/** Messages in one page. */
+const PAGE_SEQS = 1_024;
+const STEP_MAX = 0x7fff_ffff;
+
+/** What a writer knows of resting messages with neighbouring seqs; held by nobody means that none rests there. */
+class Page {
+  count = 0;
+  readonly heldBy = new Uint16Array(PAGE_SEQS);
+  readonly steps = new Int32Array(PAGE_SEQS);
+}
+
+/** What the registers of a lane's writer stand on. */
+export interface WriterRegistersInit {
+  readonly right: Right;
+  /** As many stay as they are before any rests. */
+  readonly looseMax: number;
+  /** What this node's own store has accepted: it holds the value of a resting message. */
+  stored(seq: number): StoredRegister | undefined;
+  /** A resting message's value is not in the store any more: another writer changed it. */
+  onMissing(): void;
+}
+
+/**
+ * The messages of a lane as its writer sees them. Those that wait for a consumer, with nothing under way, *rest*:
+ * the writer keeps 6 bytes of each, and the value is the one its own store has packed.
+ */
+export class WriterRegisters {
+  readonly #init: WriterRegistersInit;
+  readonly #awake = new Map<number, Register>();
+  readonly #pages = new Map<number, Page>();
+  #resting = 0;
+
+  constructor(init: WriterRegistersInit) {
+    this.#init = init;
+  }
+
+  get size(): number {
+    return this.#awake.size + this.#resting;
+  }
+
+  get restingCount(): number {
+    return this.#resting;
+  }
+
+  has(seq: number): boolean {
+    return this.#awake.has(seq) || this.rests(seq);
+  }
+
+  rests(seq: number): boolean {
+    const page = this.#resting === 0 ? undefined : this.#pages.get(Math.floor(seq / PAGE_SEQS));
+    return page !== undefined && page.heldBy[seq % PAGE_SEQS] !== 0;
+  }
+
+  /** The message, awake from now on: for whoever is going to change it. */
+  get(seq: number): Register | undefined {
+    const awake = this.#awake.get(seq);
+    if (awake !== undefined || !this.rests(seq)) return awake;
+    const register = this.peek(seq);
+    if (register === undefined) {
+      this.#init.onMissing();
+      return undefined;
+    }
+    this.#forget(seq);
+    this.#awake.set(seq, register);
+    return register;
+  }
+
+  /** The message to be looked at; what is changed in a resting one is lost. */
+  peek(seq: number): Register | undefined {
+    const awake = this.#awake.get(seq);
+    if (awake !== undefined) return awake;
+    const page = this.#resting === 0 ? undefined : this.#pages.get(Math.floor(seq / PAGE_SEQS));
+    const heldBy = page?.heldBy[seq % PAGE_SEQS] ?? 0;
+    const step = page?.steps[seq % PAGE_SEQS] ?? 0;
+    if (heldBy === 0) return undefined;
+    const stored = this.#init.stored(seq);
+    if (stored === undefined || !this.#isOwn(stored, step)) return undefined;
+    return restingRegister(seq, stored.value, step, heldBy);
+  }
+
+  add(register: Register): void {
+    this.#awake.set(register.seq, register);
+  }
+
+  delete(seq: number): void {
+    if (!this.#awake.delete(seq) && this.rests(seq)) this.#forget(seq);
+  }
+
+  /** All but the resting ones: everything with a lease, a proposal, a timer, or somebody who waits for it. */
+  awake(): Iterable<Register> {
+    return this.#awake.values();
+  }
+
+  /** Every message, to be looked at. */
+  *values(): Generator<Register> {
+    yield* [...this.#awake.values()];
+    for (const seq of this.#restingSeqs()) {
+      const register = this.peek(seq);
+      if (register !== undefined) yield register;
+    }
+  }
+
+  /** The resting message that came first. */
+  firstResting(): Register | undefined {
+    let first = Infinity;
+    for (const number of this.#pages.keys()) first = Math.min(first, number);
+    const at = this.#pages.get(first)?.heldBy.findIndex((heldBy) => heldBy !== 0) ?? -1;
+    return at < 0 ? undefined : this.peek(first * PAGE_SEQS + at);
+  }
+
+  /** Lets a message rest if nothing is under way with it. */
+  rest(register: Register): void {
+    if (this.#awake.size <= this.#init.looseMax || !isIdle(register)) return;
+    const { seq, step, heldBy, value } = register;
+    if (step > STEP_MAX || heldBy > 0xffff || this.#awake.get(seq) !== register) return;
+    const stored = this.#init.stored(seq);
+    if (stored === undefined || !this.#isOwn(stored, step) || !sameValue(stored.value, value)) return;
+    const number = Math.floor(seq / PAGE_SEQS);
+    let page = this.#pages.get(number);
+    if (page === undefined) this.#pages.set(number, (page = new Page()));
+    page.heldBy[seq % PAGE_SEQS] = heldBy;
+    page.steps[seq % PAGE_SEQS] = step;
+    page.count += 1;
+    this.#resting += 1;
+    this.#awake.delete(seq);
+  }
+
+  /** One more replica holds a resting message. */
+  hold(seq: number, bit: number): void {
+    const page = this.#pages.get(Math.floor(seq / PAGE_SEQS));
+    const at = seq % PAGE_SEQS;
+    if (page !== undefined) page.heldBy[at] = (page.heldBy[at] ?? 0) | bit;
+  }
+
+  *#restingSeqs(): Generator<number> {
+    for (const [number, page] of this.#pages) {
+      for (let at = 0; at < PAGE_SEQS; at += 1) if (page.heldBy[at] !== 0) yield number * PAGE_SEQS + at;
+    }
+  }
+
+  #forget(seq: number): void {
+    const number = Math.floor(seq / PAGE_SEQS);
+    const page = this.#pages.get(number);
+    if (page === undefined) return;
+    page.heldBy[seq % PAGE_SEQS] = 0;
+    page.count -= 1;
+    this.#resting -= 1;
+    if (page.count === 0) this.#pages.delete(number);
+  }
+
+  /** Whether the store's register is what this writer proposed last, or, at step −1, found. */
+  #isOwn({ ballot, value }: StoredRegister, step: number): boolean {
+    if (value.state !== "READY") return false;
+    return step < 0 || (ballot.step === step && comparePromises(ballot, this.#init.right) === 0);
+  }
+}
+
+function isIdle(register: Register): boolean {
+  const { chosen, value, heldBy, body, enqueue, waiter, timer, recovering, settled } = register;
+  const waits = chosen && value.state === "READY" && value.notBeforeWallMs === 0 && heldBy !== 0;
+  const free = enqueue === undefined && waiter === undefined && timer === undefined && settled === undefined;
+  return waits && free && body === undefined && !recovering;
+}
