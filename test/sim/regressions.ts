@@ -12,7 +12,15 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: "        return this.#onGone(register);",
     replace: "        return;",
     stuck: true,
-    patch: { nodes: 3, replicas: 3, faults: { falseDeath: 200 }, tuning: { learnDelayMs: 0 } },
+    patch: {
+      nodes: 3,
+      replicas: 3,
+      messages: 40,
+      chaosMs: 12_000,
+      jitterMs: 100,
+      faults: { falseDeath: 200, reset: 0 },
+      tuning: { learnDelayMs: 0, looseRegisters: 256 },
+    },
     seeds: 1_000,
   },
   {

@@ -185,9 +185,9 @@ function drawTuning(dice: Dice): Partial<Tuning> {
     windowOps: dice.pick([1, 4, 4_096]),
     windowBytes: dice.pick([200, 4_096, 8 * 1_024 * 1_024]),
     frameBytes: dice.pick([200, 1_024, 256 * 1_024]),
-    readyBytes: dice.pick([0, 0, 1_000, 64 * 1_024 * 1_024]),
-    looseRegisters: dice.pick([0, 0, 3, 256]),
     pageRegisters: dice.pick([1, 3, 1_024]),
     pendingEnqueues: dice.pick([4, 65_536]),
+    readyBytes: dice.pick([0, 0, 1_000, 64 * 1_024 * 1_024]),
+    looseRegisters: dice.pick([0, 0, 3, 256]),
   };
 }

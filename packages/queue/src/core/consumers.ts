@@ -27,7 +27,9 @@ export interface Held {
   renewSentMs: number | undefined;
   lost: boolean;
   /** The outcome that waits to be confirmed. */
-  settling: { verdict: Verdict; requestId: number; deadlineMs: number; delayMs: number } | undefined;
+  settling:
+    | { verdict: Verdict; requestId: number; deadlineMs: number; delayMs: number; redirects: number }
+    | undefined;
 }
 
 interface Grant {
@@ -79,6 +81,8 @@ export interface ConsumersHost {
 }
 
 const SWEEP_MS = 5_000;
+/** How often a verdict follows a hint at once; after that, at its next turn. */
+const REDIRECTS_MAX = 3;
 /** Lanes remembered at most; further ones are delivered when others are forgotten. */
 const SEEN_LANES_MAX = 65_536;
 /** Verdicts of one lane that timed out and are remembered; the oldest is forgotten first. */
@@ -305,7 +309,7 @@ export class Consumers {
     if (held?.epoch !== ref.epoch) return this.#host.onVerdict(requestId, "STALE");
     if (held.settling !== undefined) return this.#host.onVerdict(requestId, "RETRY");
     const delayMs = this.#context.tuning.verdictRetryMs / 2;
-    held.settling = { verdict, requestId, deadlineMs, delayMs };
+    held.settling = { verdict, requestId, deadlineMs, delayMs, redirects: 0 };
     this.#ask(held);
   }
 
@@ -320,7 +324,8 @@ export class Consumers {
     const at = Math.min(monoMs + settling.delayMs, settling.deadlineMs);
     held.timer = this.#context.timers.set(at, () => {
       held.timer = undefined;
-      this.#tryOther(held);
+      // A writer under load may take a while. Only one that stays silent is passed over: it may have lost the lane.
+      if (settling.delayMs * 2 > this.#context.tuning.verdictRetryMaxMs) this.#tryOther(held);
       this.#ask(held);
     });
   }
@@ -362,7 +367,12 @@ export class Consumers {
   }
 
   #redirect(held: Held, item: SettledItem): void {
-    if (item.hint !== undefined && this.#host.isReachable(item.hint)) held.writer = item.hint;
+    const { settling } = held;
+    if (item.hint === undefined || !this.#host.isReachable(item.hint)) return;
+    held.writer = item.hint;
+    if (settling === undefined || settling.redirects >= REDIRECTS_MAX) return;
+    settling.redirects += 1;
+    this.#ask(held);
   }
 
   #renewed(from: PeerId, held: Held, item: SettledItem): void {
