@@ -73,9 +73,10 @@ export const REGRESSIONS: readonly Mutant[] = [
       replicas: 5,
       messages: 40,
       chaosMs: 12_000,
-      faults: { crash: 2_000, partition: 500, falseDeath: 200, oneWay: 400 },
+      faults: { crash: 500, partition: 500, falseDeath: 200 },
+      tuning: { looseRegisters: 256, prepareRetryMs: 20, stealDelayMs: 10 },
     },
-    seeds: 300,
+    seeds: 1_000,
   },
   {
     id: "B8",
