@@ -236,7 +236,7 @@ export const MUTANTS: readonly Mutant[] = [
     id: "F7",
     what: "a message whose clock was set back is forgotten",
     file: "dispatch.ts",
-    find: "        // A clock that was set back: its time has still to come.\n        lane.reconsider(register);\n",
+    find: "        // A clock that was set back: its time has still to come.\n        lane.reconsider(seq);\n",
     replace: "",
     stuck: true,
     patch: {
