@@ -11,5 +11,5 @@ export { randomBelow, randomHex, SeededRandom } from "./random.ts";
 export type { Random } from "./random.ts";
 export { hash64, rendezvousOrder } from "./rendezvous.ts";
 export type { Hash64 } from "./rendezvous.ts";
-export { hex8, keyText, rowText } from "./row.ts";
+export { hex8, keyText, rowOf, rowText } from "./row.ts";
 export type { RowKey } from "./row.ts";

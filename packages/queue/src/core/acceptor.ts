@@ -6,6 +6,8 @@ import type { Context } from "./context.ts";
 import { FinishedSet } from "./finished.ts";
 import type { AcceptOp, Exception, Floor, LaneRefusal, Message, RegisterEntry, Section } from "./messages.ts";
 import { RegisterTable } from "./register-table.ts";
+import type { StoredRegisters } from "./stored-registers.ts";
+import { entryDigest } from "./stored-registers.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyFields, keyOf } from "./records.ts";
 import { earliestWallMs, sameEnd, sameValue } from "./register.ts";
@@ -24,7 +26,7 @@ export interface AcceptorLane {
   promise: Right;
   end: { readonly ballot: Ballot; readonly value: EndValue } | undefined;
   closed: boolean;
-  readonly registers: RegisterTable;
+  registers: RegisterTable;
   finished: FinishedSet;
   digest: number;
   dirty: boolean;
@@ -52,32 +54,9 @@ export interface AcceptorEvents {
   forgotten(lane: AcceptorLane): void;
 }
 
-/** Mixes one live (seq, ballot) into a lane's digest: XOR in, XOR out. */
-function entryDigest(seq: number, ballot: Ballot): number {
-  let mixed = Math.imul(seq + 1, 0x9e3779b1) ^ Math.imul(ballot.round + 1, 0x85ebca6b);
-  mixed ^= Math.imul(ballot.step + 1, 0xc2b2ae35);
-  for (let at = ballot.pid.length - 8; at < ballot.pid.length; at += 1) {
-    mixed = Math.imul(mixed ^ ballot.pid.charCodeAt(at), 0x01000193);
-  }
-  return (mixed ^ (mixed >>> 15)) >>> 0;
-}
-
 function entryOf(seq: number, registers: RegisterTable): RegisterEntry[] {
   const stored = registers.get(seq);
   return stored === undefined ? [] : [{ seq, ballot: stored.ballot, value: stored.value }];
-}
-
-/** Takes a register from disk; a record of its own outranks the one of its message, which comes before it. */
-function loadRegister(
-  { lane, registers }: AcceptorLane,
-  seq: number,
-  record: StoredRecord & { readonly kind: "message" | "register" },
-): void {
-  const { ballot, value } = record;
-  const rewritten = record.kind === "register";
-  const hasBody = rewritten ? record.hasBody : true;
-  assert(!rewritten || hasBody === registers.has(seq), `lane ${lane} lost the body of seq ${seq} on disk`);
-  registers.set(seq, { ballot, value, hasBody, rewritten });
 }
 
 /**
@@ -119,11 +98,14 @@ export class Acceptor {
     return boot < floor.boot || (boot === floor.boot && descriptor.laneNo < floor.laneNo);
   }
 
-  /** Rebuilds memory from what was on disk. Throws `InvariantError` where a count or digest differs: damage. */
-  load(records: Iterable<readonly [key: string, record: StoredRecord]>): void {
+  /**
+   * Rebuilds memory from what was on disk; `registers` may have been read before. Throws `InvariantError` where a
+   * count or digest differs: damage.
+   */
+  load(records: Iterable<readonly [key: string, record: StoredRecord]>, registers: StoredRegisters): void {
     const bySlot = new Map<number, AcceptorLane>();
     const digests = new Map<number, { count: number; digest: number }>();
-    const waiting: (readonly [slot: number, at: number, record: StoredRecord])[] = [];
+    const finished: (readonly [slot: number, chunk: number, bits: Uint8Array])[] = [];
     for (const [key, record] of records) {
       const fields = keyFields(key)?.fields ?? [];
       const slot = Number.parseInt(fields[0] ?? "", 16);
@@ -131,22 +113,22 @@ export class Acceptor {
       if (record.kind === "lane") bySlot.set(slot, this.#loadLane(slot, record));
       else if (record.kind === "digest") digests.set(slot, record);
       else if (record.kind === "floor") this.#floors.set(fields[0] ?? "", record.floor);
-      else if (record.kind === "message" || record.kind === "register" || record.kind === "finished") {
-        waiting.push([slot, at, record]);
-      }
+      else if (record.kind === "message" || record.kind === "register") registers.add(slot, at, record);
+      else if (record.kind === "finished") finished.push([slot, at, record.bits]);
     }
-    for (const [slot, at, record] of waiting) {
+    for (const [slot, chunk, bits] of finished) {
       const lane = bySlot.get(slot);
       assert(lane !== undefined, `a record of slot ${slot} has no lane`);
-      if (record.kind === "finished") lane.finished.load(at, record.bits);
-      else if (record.kind === "message" || record.kind === "register") loadRegister(lane, at, record);
+      lane.finished.load(chunk, bits);
     }
     for (const [slot, lane] of bySlot) {
-      for (const [seq, { ballot }] of lane.registers) lane.digest ^= entryDigest(seq, ballot);
+      const stored = registers.take(slot);
+      if (stored !== undefined) ({ registers: lane.registers, digest: lane.digest } = stored);
       const { count, digest } = digests.get(slot) ?? { count: 0, digest: 0 };
       const sound = lane.registers.size === count && lane.digest >>> 0 === digest;
       assert(sound, `lane ${lane.lane} lost registers on disk`);
     }
+    assert(registers.left.length === 0, `registers of slots ${registers.left.join(", ")} have no lane`);
   }
 
   #loadLane(slot: number, record: StoredRecord & { kind: "lane" }): AcceptorLane {

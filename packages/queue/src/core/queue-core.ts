@@ -17,6 +17,7 @@ import type { Delivery, Message } from "./messages.ts";
 import type { EnqueueResult } from "./origin.ts";
 import { Origin } from "./origin.ts";
 import type { RecordKey, StoredRecord } from "./records.ts";
+import { StoredRegisters } from "./stored-registers.ts";
 import { Quota } from "./quota.ts";
 import { ReplicaLink } from "./replica-link.ts";
 import { Resolves } from "./resolves.ts";
@@ -140,8 +141,10 @@ export interface QueueCoreInit {
   readonly random: Random;
   readonly now: Instant;
   readonly tuning?: Partial<Tuning> | undefined;
-  /** All records of the store. */
+  /** All records of the store but for what `registers` has. */
   readonly records: Iterable<readonly [key: string, record: StoredRecord]>;
+  /** Registers read already; its own from then on. */
+  readonly registers?: StoredRegisters | undefined;
   readonly laneIdOf: (descriptor: Descriptor) => LaneId;
 }
 
@@ -228,7 +231,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#handlers = this.#makeHandlers();
     const records = [...init.records];
     this.members.load(records);
-    this.acceptor.load(records);
+    const registers = init.registers ?? new StoredRegisters(this.tuning.looseRegisters);
+    this.acceptor.load(records, registers);
     this.#origin.load(records);
     this.#restored = new RestoredLanes(this.acceptor, this.peer, (peer) => this.members.isGreeted(peer));
     this.#link(this).up();

@@ -82,7 +82,7 @@ export class Engine {
     const opened = await openRecords(
       dataDir,
       logger,
-      (store, records) =>
+      (store, records, registers) =>
         new QueueCore({
           peer: mesh.peerId,
           store: store.storeId,
@@ -90,6 +90,7 @@ export class Engine {
           random: systemRandom,
           now: systemClock.now(),
           records,
+          registers,
           laneIdOf,
         }),
     );

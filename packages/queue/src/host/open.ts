@@ -1,13 +1,16 @@
 import { join } from "node:path";
 
 import { InvariantError } from "@klatsch/kit";
+import { rowOf } from "@klatsch/kit/core";
 import type { Logger } from "@klatsch/kit";
 import { openStore, quarantineStore, StoreError } from "@klatsch/kit/store";
 import type { Store } from "@klatsch/kit/store";
 
 import { CodecError } from "../codec/fields.ts";
 import { decodeRecord } from "../codec/records.ts";
+import { DEFAULT_TUNING } from "../core/context.ts";
 import type { StoredRecord } from "../core/records.ts";
+import { StoredRegisters } from "../core/stored-registers.ts";
 import { QueueError } from "../errors.ts";
 
 export type Records = readonly (readonly [key: string, record: StoredRecord])[];
@@ -26,7 +29,7 @@ export interface Opened {
 export async function openRecords<T>(
   dataDir: string,
   logger: Logger,
-  load: (store: Store, records: Records) => T,
+  load: (store: Store, records: Records, registers: StoredRegisters) => T,
 ): Promise<Opened & { readonly loaded: T }> {
   const directory = join(dataDir, "queue");
   try {
@@ -55,20 +58,31 @@ async function openOnce(directory: string): Promise<Store> {
   }
 }
 
-async function loadFrom<T>(store: Store, load: (store: Store, records: Records) => T): Promise<T> {
+async function loadFrom<T>(
+  store: Store,
+  load: (store: Store, records: Records, registers: StoredRegisters) => T,
+): Promise<T> {
   try {
-    return load(store, await readRecords(store));
+    return load(store, ...(await readRecords(store)));
   } catch (error) {
     await store.close();
     throw error;
   }
 }
 
-/** All but the bodies, which stay on disk. */
-async function readRecords(store: Store): Promise<Records> {
+/** All but the bodies, which stay on disk; registers are packed as they come. */
+async function readRecords(store: Store): Promise<readonly [Records, StoredRegisters]> {
   const records: (readonly [string, StoredRecord])[] = [];
-  for await (const [key, bytes] of store.scan("")) records.push([key, decodeRecord(key, bytes)]);
-  return records;
+  const registers = new StoredRegisters(DEFAULT_TUNING.looseRegisters);
+  for await (const [key, bytes] of store.scan("")) {
+    const record = decodeRecord(key, bytes);
+    if (record.kind === "message" || record.kind === "register") {
+      const row = rowOf(key);
+      if (row === undefined) throw new CodecError(`${key} names no register`);
+      registers.add(row.slot, row.seq, record);
+    } else records.push([key, record]);
+  }
+  return [records, registers];
 }
 
 /** Why the store cannot be believed; `undefined` if the error is of another kind. */
