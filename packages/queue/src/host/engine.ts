@@ -15,6 +15,7 @@ import { QueueCore } from "../core/queue-core.ts";
 import type { QueueEffect, QueueInput, SendEffect } from "../core/queue-core.ts";
 import { keyOf } from "../core/records.ts";
 import type { LaneId } from "../core/types.ts";
+import { Attention } from "./attention.ts";
 import { openRecords } from "./open.ts";
 import { Outbox } from "./outbox.ts";
 
@@ -48,6 +49,7 @@ export class Engine {
   readonly #runner: EffectRunner<QueueInput, QueueEffect>;
   #channel: Channel | undefined;
   #unsubscribe: (() => void)[] = [];
+  #attention: Attention | undefined;
   #ended = false;
 
   private constructor(
@@ -104,6 +106,7 @@ export class Engine {
 
   #join(): void {
     const mesh = this.#mesh;
+    this.#attention = new Attention(mesh, () => this.core.acceptor.lanes());
     for (const member of mesh.members()) this.#onMember(member);
     const news = ["joined", "suspected", "refuted", "died", "stopped", "left"] as const;
     this.#unsubscribe = [
@@ -208,6 +211,7 @@ export class Engine {
     this.#ended = true;
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     this.#runner.stop();
+    this.#attention?.stop();
     this.#channel?.close();
     await this.store.close();
   }
