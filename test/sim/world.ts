@@ -186,8 +186,10 @@ export class World {
   }
 
   #records(node: SimNode): Iterable<readonly [string, StoredRecord]> {
-    if (!this.scenario.coded) return node.disk.synced;
-    return [...node.disk.synced].map(([key, record]) => [key, decodeRecord(key, encodeRecord(record))]);
+    // A store is read in the order of its keys.
+    const sorted = [...node.disk.synced].toSorted(([a], [b]) => (a < b ? -1 : 1));
+    if (!this.scenario.coded) return sorted;
+    return sorted.map(([key, record]) => [key, decodeRecord(key, encodeRecord(record))]);
   }
 
   #laneIdOf(descriptor: Descriptor): LaneId {
