@@ -197,7 +197,7 @@ describe("a value of the state", () => {
       { maxDepth: 4 },
       fc.constant(null),
       fc.boolean(),
-      fc.double(),
+      fc.double().map((number) => (number === 0 ? 0 : number)), // MessagePack knows no −0.
       fc.integer(),
       fc.string(),
       fc.uint8Array(),
