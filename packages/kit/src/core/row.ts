@@ -42,8 +42,12 @@ export function isRow({ family, slot, seq }: RowKey): boolean {
   return family >= CODE_A && family <= CODE_Z && slot >>> 0 === slot && seq >>> 0 === seq;
 }
 
-/** The row that a text names; `undefined` for every other key. */
-export function rowOf(text: string): RowKey | undefined {
+/** The row that a key is, in either form; `undefined` for every other key. */
+export function rowOf(key: string | RowKey): RowKey | undefined {
+  return typeof key === "string" ? parsed(key) : key;
+}
+
+function parsed(text: string): RowKey | undefined {
   if (text.length !== TEXT_CHARS || text.charCodeAt(1) !== SLASH || text.charCodeAt(2 + DIGITS) !== SLASH) {
     return undefined;
   }

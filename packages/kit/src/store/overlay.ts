@@ -58,7 +58,7 @@ export class Overlay {
     for (const operation of operations) {
       const { key, value, fresh } = operation;
       const length = value === undefined ? -1 : valueBytes(operation);
-      const row = typeof key === "string" ? rowOf(key) : key;
+      const row = rowOf(key);
       if (row === undefined) {
         const text = key as string;
         at = textValueOffset(at, text);

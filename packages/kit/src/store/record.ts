@@ -149,10 +149,10 @@ export class JournalBatch {
     const start = this.#length;
     const bytes = this.#bytes;
     let at = start;
-    let rows = 0;
+    const texts: string[] = [];
     for (const operation of operations) {
       const { key, value, prefix } = operation;
-      const row = typeof key === "string" ? rowOf(key) : key;
+      const row = rowOf(key);
       const length = value === undefined ? DELETED : valueBytes(operation);
       if (row !== undefined) {
         if (!isRow(row)) throw badKey(JSON.stringify(row));
@@ -161,8 +161,10 @@ export class JournalBatch {
         writeUint32(bytes, at + 1, row.slot);
         writeUint32(bytes, at + 5, row.seq);
         at += ROW_KEY_BYTES;
-        rows += 1;
-      } else at = writeText(bytes, at, key as string, length);
+      } else {
+        at = writeText(bytes, at, key as string, length);
+        texts.push(key as string);
+      }
       if (value === undefined) continue;
       if (prefix !== undefined) {
         bytes.set(prefix, at);
@@ -172,12 +174,8 @@ export class JournalBatch {
       at += value.length;
     }
     this.#length = at;
-    this.#rowCount += rows;
-    if (rows < operations.length) {
-      for (const { key } of operations) {
-        if (typeof key === "string" && rowOf(key) === undefined) this.#texts.push(key);
-      }
-    }
+    this.#rowCount += operations.length - texts.length;
+    for (const text of texts) this.#texts.push(text);
     return start;
   }
 
@@ -266,15 +264,19 @@ export function encodedBytes(operations: readonly StoreOperation[]): number {
   for (const operation of operations) {
     const { key } = operation;
     byteCount += valueBytes(operation);
-    if (typeof key !== "string") {
+    if (rowOf(key) !== undefined) {
       byteCount += ROW_BYTES;
       continue;
     }
-    if (key.length === 0) throw badKey(key);
-    if (key.length > KEY_CHARS_MAX) {
-      throw new StoreError("STORE_LIMIT", `a key has ${key.length} characters, ${KEY_CHARS_MAX} are allowed`);
+    const text = key as string;
+    if (text.length === 0) throw badKey(text);
+    if (text.length > KEY_CHARS_MAX) {
+      throw new StoreError(
+        "STORE_LIMIT",
+        `a key has ${text.length} characters, ${KEY_CHARS_MAX} are allowed`,
+      );
     }
-    byteCount += OPERATION_HEADER_BYTES + key.length;
+    byteCount += OPERATION_HEADER_BYTES + text.length;
   }
   if (byteCount > COMMIT_BYTES_MAX) {
     throw new StoreError(

@@ -112,6 +112,16 @@ describe("commit", () => {
       { pendingBytesMax: 150 },
     ));
 
+  it("counts a row named by its text as what it takes, so that nothing waits for ever", () =>
+    withStore(
+      async ({ store }) => {
+        for (let times = 0; times < 20; times += 1) await store.commit([put("r/0000000a/00000001", "1")]);
+        await store.commit([put("c", "x".repeat(90))]);
+        expect(await contentOf(store, "c")).toHaveLength(1);
+      },
+      { pendingBytesMax: 150 },
+    ));
+
   it("throws for a bad key and changes nothing", () =>
     withStore(async ({ level, store }) => {
       expect(await codeOf(store.commit([put("ok", "1"), put("ümlaut", "2")]))).toBe("STORE_KEY");
