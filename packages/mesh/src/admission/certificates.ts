@@ -1,4 +1,3 @@
-import type { Logger, Random } from "@klatsch/kit";
 import {
   cutNotices,
   decodeAdmissionMessage,
@@ -14,16 +13,16 @@ import type { MemberRecord } from "../core/messages.ts";
 import type { Admitted, Verdict } from "../core/trust/trust.ts";
 import { MeshError } from "../errors.ts";
 import { Announcements } from "./announcements.ts";
-import type { AdmissionControl, AdmissionPorts, MemberCertificate } from "./control.ts";
+import type { AdmissionControl, MemberCertificate } from "./control.ts";
 import { openCredentials } from "./credentials.ts";
 import { CERTIFICATE_NOISE } from "./encrypter.ts";
 import type { Handshake, Refusal } from "./encrypter.ts";
-import type { SigningKey } from "./envelope.ts";
-import type { LearntNotices, MemberTrust } from "./member-trust.ts";
+import type { LearntNotices } from "./member-trust.ts";
 import type { SharedPolicy } from "../host/state-host.ts";
 import { certifiedPolicy } from "./shared-policy.ts";
 import { noticesOf, parseNoticesText } from "./notices.ts";
 import { Renewals } from "./renewals.ts";
+import type { CertificatesInit } from "./renewals.ts";
 
 /** Peers whose certificates are remembered, linked or not: twice what a mesh can have. */
 const ADMITTED_MAX = 8_192;
@@ -32,16 +31,6 @@ const REVIEW_MS_MAX: number = 60 * 60 * 1_000;
 /** How long links go on after a rotation, so that it can be told over them, in milliseconds. */
 const ROTATION_TOLD_MS = 1_000;
 const NOTHING: Notices = { rotations: [], revocations: [] };
-
-export interface CertificatesInit {
-  readonly own: Credentials;
-  readonly key: SigningKey;
-  readonly memberTrust: MemberTrust;
-  readonly dataDir: string;
-  readonly logger: Logger;
-  readonly random: Random;
-  readonly ports: AdmissionPorts;
-}
 
 /** Only peers with a certificate of the mesh are let in, for as long as it holds. */
 export class CertificateAdmission implements AdmissionControl {

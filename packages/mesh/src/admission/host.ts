@@ -12,15 +12,12 @@ import { admissionEncrypters } from "./encrypter.ts";
 import type { EncrypterFactory, Refusal } from "./encrypter.ts";
 
 /** What the mesh around admission provides, once it is there. */
-interface MeshAround {
+interface MeshAround extends Pick<
+  AdmissionPorts,
+  "refused" | "revoked" | "onForged" | "expiring" | "renewed" | "failed"
+> {
   links(): Links | undefined;
   node(): LinkNode | undefined;
-  refused(peer: string | undefined, refusal: Refusal): void;
-  revoked(peer: string): void;
-  onForged(from: string, subject: string): void;
-  expiring(notAfterWallMs: number, daysLeft: number): void;
-  renewed(notAfterWallMs: number): void;
-  failed(error: MeshError): void;
 }
 
 /** Joins admission to the links, the libp2p node and the events of one mesh. */

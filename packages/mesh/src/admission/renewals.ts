@@ -19,7 +19,8 @@ const RETRY_MS: number = 10 * 60 * 1_000;
 const RENEWED_PART = 0.1;
 const RENEWED_MAX = 8_192;
 
-interface RenewalsInit {
+/** What admission by certificate stands on. */
+export interface CertificatesInit {
   readonly own: Credentials;
   readonly key: SigningKey;
   readonly memberTrust: MemberTrust;
@@ -27,6 +28,9 @@ interface RenewalsInit {
   readonly logger: Logger;
   readonly random: Random;
   readonly ports: AdmissionPorts;
+}
+
+interface RenewalsInit extends CertificatesInit {
   /** Linked members. */
   peers(): readonly Admitted[];
   send(peer: string, message: AdmissionMessage): void;
