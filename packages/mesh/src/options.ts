@@ -155,7 +155,7 @@ const schema = z.strictObject({
 
 /** Checks and completes the options. @throws MeshError `INVALID_OPTIONS` naming the field. */
 export function resolveOptions(init: MeshInit): MeshOptions {
-  const parsed = schema.safeParse(init);
+  const parsed = schema.safeParse(init, { jitless: true }); // Compiling a parser that runs once costs more than running it.
   if (!parsed.success)
     throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
   const { admission, bootstrap, queues, name, mesh, cloud, tags, libp2p, joinAny, ...options } = parsed.data;

@@ -8,6 +8,7 @@ import { MeshError } from "../errors.ts";
 import type { GivenNode } from "../given-node.ts";
 import type { ChannelClass } from "../types.ts";
 import { CHANNEL_CLASSES } from "./channels.ts";
+import { ForgetfulPeers } from "./forgetful-peers.ts";
 import { conduits, inDialOrder, isRefusal, removeStaleSocket } from "./conduits.ts";
 import { classProtocol, LINK_PROTOCOL } from "./link-connection.ts";
 import { TUNNEL_PROTOCOL } from "./tunnels.ts";
@@ -93,6 +94,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
     ],
     services: {
       components: (given: GossipSubComponents) => {
+        given.peerStore = new ForgetfulPeers();
         components = given;
         return {};
       },
