@@ -3,7 +3,10 @@ import { createMesh } from "@klatsch/mesh";
 import type { MeshInit } from "@klatsch/mesh";
 
 /** What a node is asked. */
-export type SoakCall = "report" | "stop" | "leave";
+export type SoakCall = "report" | "stop" | "leave" | "stall";
+
+/** How long a stalled node's event loop stands still, in milliseconds. */
+const STALL_MS = 2_000;
 
 /** What it tells. */
 export type SoakWord =
@@ -22,12 +25,14 @@ export type SoakWord =
       readonly alive: readonly string[];
     };
 
-const mesh = await createMesh(JSON.parse(process.argv[2] ?? "{}") as MeshInit);
+const { loss, ...init } = JSON.parse(process.argv[2] ?? "{}") as MeshInit & { readonly loss: number };
+const mesh = await createMesh({ ...init, losesFrame: () => Math.random() < loss });
 const tell = (word: SoakWord): void => void process.send?.(word);
 
 mesh.on("member:died", ({ peerId, boot }) => tell({ type: "died", peerId, boot }));
 process.on("message", (call: SoakCall) => {
   if (call === "report") report();
+  else if (call === "stall") Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, STALL_MS);
   else if (call === "leave") void mesh.leave().then(() => process.exit(0));
   else void mesh.stop().then(() => process.exit(0));
 });

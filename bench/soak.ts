@@ -1,7 +1,11 @@
 /**
- * Churn: members join, stop, leave for good and are killed, for minutes, while some stay. In the end those have to
- * hold exactly the others alive that run, nobody may have been held dead that was not killed, and their heaps may not
- * have grown. `npm run soak:mesh [-- --nodes 20 --minutes 10 --seed 1]`
+ * A mesh in trouble, for minutes. In the end those that stay have to hold exactly the others alive that run, nobody
+ * may have been held dead that was not killed, and their heaps may not have grown.
+ * `npm run soak:mesh [-- --with churn --nodes 20 --minutes 10 --seed 1]`
+ *
+ * - `churn`: members join, stop, leave for good and are killed, while a quarter stays.
+ * - `stalls`: a tenth of the nodes at a time block their event loops for 2 s, each with 1 s or more between.
+ * - `loss`: 30 % of all frames of membership and gossip state are lost.
  */
 import { fork } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
@@ -15,19 +19,32 @@ import { parseArgs } from "node:util";
 import { randomBelow, SeededRandom } from "@klatsch/kit/core";
 import type { SoakCall, SoakWord } from "./soak-node.ts";
 
+const TROUBLES = ["churn", "stalls", "loss"] as const;
+
 const { values } = parseArgs({
   options: {
+    with: { type: "string", default: "churn" },
     nodes: { type: "string", default: "20" },
     minutes: { type: "string", default: "10" },
     seed: { type: "string", default: "1" },
   },
 });
+const trouble = TROUBLES.find((known) => known === values.with);
+if (trouble === undefined) throw new Error(`--with: ${values.with} is none of ${TROUBLES.join(", ")}`);
 const nodes = Number(values.nodes);
 const minutes = Number(values.minutes);
+if (!(nodes >= 3) || !(minutes > 0)) throw new Error("--nodes: from 3, --minutes: above 0");
 const random = new SeededRandom(Number(values.seed));
 
-/** A quarter stays from beginning to end. */
-const STAYING = Math.max(2, Math.floor(nodes / 4));
+/** Who stays from beginning to end. */
+const STAYING = trouble === "churn" ? Math.max(2, Math.floor(nodes / 4)) : nodes;
+const STALLED = Math.max(1, Math.round(nodes / 10));
+/** From one stall of a node to its next: the stall and what is to be between. */
+const STALL_AGAIN_MS = 3_000;
+const STALL_STEP_MS = 250;
+const LOSS = trouble === "loss" ? 0.3 : 0;
+/** As `soak-node.ts` has it; importing that would start a node. */
+const STALL_MS = 2_000;
 /** Heaps are compared from here on: code is compiled and caches are filled by then. */
 const WARM_MS = 30_000;
 const STEP_MS = 1_500;
@@ -45,7 +62,7 @@ class SoakNode {
   #reported: ((report: Report) => void) | undefined;
 
   constructor(dataDir: string, bootstrap: readonly string[], onDied: (peerId: string, boot: number) => void) {
-    const init = { name: "soak", dataDir, bootstrap, forgetAfterMs: FORGET_MS };
+    const init = { name: "soak", dataDir, bootstrap, forgetAfterMs: FORGET_MS, loss: LOSS };
     this.child = fork(fileURLToPath(new URL("./soak-node.ts", import.meta.url)), [JSON.stringify(init)], {
       execArgv: [...process.execArgv, "--expose-gc"],
     });
@@ -74,6 +91,10 @@ class SoakNode {
     const timer = setTimeout(() => this.child.kill("SIGKILL"), WAIT_MS);
     await ended;
     clearTimeout(timer);
+  }
+
+  stall(): void {
+    this.#call("stall");
   }
 
   #call(call: SoakCall): void {
@@ -116,6 +137,29 @@ async function churn(): Promise<void> {
   await node.end(how);
 }
 
+const stalledAtMs = new Map<SoakNode, number>();
+
+/** As many stand still at a time as may, chosen by chance among those that ran for long enough. */
+function stall(): void {
+  const nowMs = performance.now();
+  const since = (node: SoakNode): number => nowMs - (stalledAtMs.get(node) ?? -Infinity);
+  const rested = running().filter((node) => since(node) >= STALL_AGAIN_MS);
+  let still = running().filter((node) => since(node) < STALL_MS).length;
+  for (; still < STALLED && rested.length > 0; still += 1) {
+    const [node] = rested.splice(randomBelow(random, rested.length), 1);
+    node?.stall();
+    if (node !== undefined) stalledAtMs.set(node, nowMs);
+    counts["stall"] = (counts["stall"] ?? 0) + 1;
+  }
+}
+
+/** One step of the trouble. */
+async function disturb(): Promise<void> {
+  if (trouble === "churn") await churn();
+  if (trouble === "stalls") stall();
+  await sleep(trouble === "churn" ? STEP_MS : STALL_STEP_MS);
+}
+
 /** Those that stay first. */
 function running(): readonly SoakNode[] {
   return places.filter((node) => node !== undefined);
@@ -146,8 +190,7 @@ try {
   const before = await heaps();
   const endAtMs = performance.now() + minutes * 60_000;
   while (performance.now() < endAtMs) {
-    await churn();
-    await sleep(STEP_MS);
+    await disturb();
   }
   const agreeByMs = performance.now() + AGREE_MS;
   let isAgreed = await agree();
@@ -155,9 +198,11 @@ try {
     await sleep(500);
     isAgreed = await agree();
   }
-  await sleep(FORGET_MS); // Those that are gone are forgotten, too.
+  if (trouble === "churn") await sleep(FORGET_MS); // Those that are gone are forgotten, too.
   const after = await heaps();
-  console.log(JSON.stringify({ nodes, minutes, ...counts, heapMiBBefore: before, heapMiBAfter: after }));
+  console.log(
+    JSON.stringify({ with: trouble, nodes, minutes, ...counts, heapMiBBefore: before, heapMiBAfter: after }),
+  );
   console.log(`agreed in the end: ${String(isAgreed)}, false deaths: ${falseDeaths.length}`);
   if (!isAgreed || falseDeaths.length > 0) process.exitCode = 1;
 } finally {

@@ -207,7 +207,7 @@ class MeshService implements Mesh {
 
   /** Opens the listener and goes looking for others. */
   async start(boot: number): Promise<void> {
-    const { clock, logger, membersMax, random, seeds, forgetAfterMs } = this.#options;
+    const { clock, logger, losesFrame, membersMax, random, seeds, forgetAfterMs } = this.#options;
     const links = new Links({
       self: this.#identity.peerId,
       routing: this.#routing,
@@ -215,7 +215,7 @@ class MeshService implements Mesh {
       channels: this.#channels,
       counters: this.#counters,
       traffic: this.#metrics.traffic,
-      logger,
+      ...{ logger, losesFrame },
       ports: {
         hello: (peer) => this.#hello(peer),
         admit: (hello, isGuest, direct) => this.#admit(hello, isGuest, direct),

@@ -70,6 +70,7 @@ export interface MeshOptions {
   readonly logger: Logger;
   readonly clock: Clock;
   readonly random: Random;
+  readonly losesFrame: (peerId: string) => boolean;
 }
 
 /** Control is small and must never be refused for what others queue; bulk may hold whole re-replications. */
@@ -151,11 +152,13 @@ const schema = z.strictObject({
   logger: port<Logger>("warn").default(silentLogger),
   clock: port<Clock>("now").default(systemClock),
   random: port<Random>("uint32").default(systemRandom),
+  losesFrame: z.custom<(peerId: string) => boolean>((value) => typeof value === "function").optional(),
 });
 
 /** Checks and completes the options. @throws MeshError `INVALID_OPTIONS` naming the field. */
 export function resolveOptions(init: MeshInit): MeshOptions {
-  const parsed = schema.safeParse(init, { jitless: true }); // Compiling a parser that runs once costs more than running it.
+  // Compiling a parser that runs once costs more than running it.
+  const parsed = schema.safeParse(init, { jitless: true });
   if (!parsed.success)
     throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
   const { admission, bootstrap, queues, name, mesh, cloud, tags, libp2p, joinAny, ...options } = parsed.data;
@@ -190,6 +193,7 @@ export function resolveOptions(init: MeshInit): MeshOptions {
     // Tunnels are a transport, and a given node has its own.
     router: options.router && given === undefined,
     mayLink: options.mayLink ?? (() => true),
+    losesFrame: options.losesFrame ?? (() => false),
     seeds: seedsOf(bootstrap),
     queues: { ...QUEUES, ...withoutUndefined(queues) },
   };

@@ -422,4 +422,9 @@ export interface MeshInit {
   readonly clock?: Clock | undefined;
   /** For tests. Default: seeded from the operating system. Used for jitter and choices, never for keys. */
   readonly random?: Random | undefined;
+  /**
+   * For tests: `true` loses the frame of membership or gossip state that is about to go to that peer. Channels
+   * promise more than that, and lose none. Default: none is lost.
+   */
+  readonly losesFrame?: ((peerId: string) => boolean) | undefined;
 }

@@ -74,6 +74,8 @@ export interface LinksInit {
   readonly logger: Logger;
   readonly ports: LinksPorts;
   readonly routing: RoutingSink;
+  /** Whether the frame of membership or gossip state that is about to go there is lost. */
+  readonly losesFrame: (peer: string) => boolean;
 }
 
 interface PeerLinks {
@@ -201,12 +203,14 @@ export class Links {
   send(peer: string, message: MemberMessage): void {
     const up = this.#directOf(peer);
     if (up === undefined) return;
-    for (const payload of encodeMemberMessage(message)) up.sendMembership(payload);
+    for (const payload of encodeMemberMessage(message))
+      if (!this.#init.losesFrame(peer)) up.sendMembership(payload);
   }
 
   /** `false`: not sent; there is no link, or the peer is behind. */
   sendState(peer: string, payload: Uint8Array): boolean {
-    return this.#directOf(peer)?.sendState(payload) === true;
+    const up = this.#directOf(peer);
+    return up !== undefined && (this.#init.losesFrame(peer) || up.sendState(payload));
   }
 
   /** `false`: not sent; there is no direct link. */
