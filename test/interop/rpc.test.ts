@@ -18,6 +18,7 @@ const api = contract({
   methods: {
     echo: method({ input: z.string(), output: z.string(), access: "members", idempotent: true }),
     count: method({ input: z.number(), output: z.number(), access: "members", stream: "output" }),
+    sum: method({ input: z.number(), output: z.number(), access: "members", stream: "input" }),
     note: method({ input: z.string(), output: z.undefined(), access: "members" }),
   },
 });
@@ -59,53 +60,144 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition() && performance.now() < endMs) await new Promise((resolve) => setTimeout(resolve, 2));
 }
 
-// `dd 00000002 01`: a list of two, version 1 and one item.
+/** `dd`, how many there are in the list, version 1, and the items. */
+const frameOf = (...items: readonly string[]): string =>
+  `dd${(items.length + 1).toString(16).padStart(8, "0")}01${items.join("")}`.replaceAll(" ", "");
+
+/** Each kind of item as it is on the wire. */
 const GOLDEN = {
-  ask: "dd0000000201 95 00 07 a6742e6563686f cd03e8 a26869",
-  askWithMoreFields: "dd0000000201 97 00 08 a6742e6563686f cd03e8 a26869 c0 c3",
-  reply: "dd0000000201 93 01 07 a26869",
-  fail: "dd0000000201 97 02 09 04",
-  stream: "dd0000000201 95 00 0a a7742e636f756e74 c0 02",
-  items: "dd0000000401 94 04 0a c2 00 94 04 0a c2 01 92 01 0a",
-  cancel: "dd0000000201 92 03 0a",
-  cast: "dd0000000201 94 07 a6742e6e6f7465 a26869 a3616c6c",
+  ask: "95 00 07 a6742e6563686f cd03e8 a26869",
+  askWithLaterFields: "98 00 08 a6742e6563686f cd03e8 a26869 c0 c0 c3",
+  askWithKeyAndTrace: "97 00 0b a6742e6563686f cd03e8 a26869 a16b a0",
+  reply: "93 01 07 a26869",
+  fail: "97 02 09 04",
+  askStream: "95 00 0a a7742e636f756e74 c0 02",
+  item0: "94 04 0a c2 00",
+  item1: "94 04 0a c2 01",
+  endOfOutput: "92 01 0a",
+  askUpload: "94 00 0c a5742e73756d c0",
+  itemUp: "94 04 0c c3 05",
+  endOfInput: "92 05 0c",
+  uploaded: "93 01 0c 0a",
+  askLong: "95 00 0d a7742e636f756e74 c0 cc c8",
+  creditDown: "94 06 0d c2 20",
+  cancel: "92 03 0d",
+  cast: "94 07 a6742e6e6f7465 a26869 a3616c6c",
+  castSpread: "95 07 a6742e6e6f7465 a26869 a3616c6c 09",
+  took: "92 09 ce 00020000",
+  emit: "95 0a a46e657773 07 a26869 c2",
+  emitSpread: "96 0a a46e657773 08 a26869 c2 c3",
+  recall: "93 0b a46e657773 01",
 } as const;
 
 describe("rpc frames", () => {
-  it("keep their golden bytes", async () => {
+  /** A sound member that serves `api`, and what it is told. */
+  async function served(
+    work: (at: {
+      rpc: Rpc;
+      other: Mesh;
+      heard: string[];
+      told: string[];
+      send: (...items: readonly string[]) => void;
+      answer: (...items: readonly string[]) => Promise<string>;
+    }) => Promise<void>,
+  ): Promise<void> {
     await raw(async ({ rpc, sound, other, channel, heard }) => {
-      const notes: string[] = [];
+      const told: string[] = [];
       rpc.serve(api, {
         echo: (input) => input,
         *count(to) {
           for (let no = 0; no < to; no += 1) yield no;
         },
-        note: (input) => void notes.push(input),
+        sum: async (source) => {
+          let total = 0;
+          for await (const one of source) total += one;
+          return total;
+        },
+        note: (input) => void told.push(`note ${input}`),
       });
-      const answer = async (hex: string): Promise<string> => {
+      rpc.subscribe("news", z.string(), (value) => told.push(`news ${value}`));
+      const send = (...items: readonly string[]): void =>
+        expect(channel.send(sound.peerId, bytesOf(frameOf(...items)))).toBe(true);
+      const answer = async (...items: readonly string[]): Promise<string> => {
         heard.length = 0;
-        expect(channel.send(sound.peerId, bytesOf(hex))).toBe(true);
+        send(...items);
         await until(() => heard.length > 0);
         return heard.join(" ");
       };
-      const clean = (hex: string): string => hex.replaceAll(" ", "");
-      expect(await answer(GOLDEN.ask)).toBe(clean(GOLDEN.reply));
-      expect(await answer(GOLDEN.askWithMoreFields)).toBe(clean(GOLDEN.reply).replace("930107", "930108"));
-      expect(
-        await answer(GOLDEN.ask.replace("95 00 07 a6742e6563686f", "95 00 09 a6742e6563687a")),
-      ).toContain(clean(GOLDEN.fail));
-      expect(await answer(GOLDEN.stream)).toBe(clean(GOLDEN.items));
-      channel.send(sound.peerId, bytesOf(GOLDEN.cancel)); // Late: ignored.
-      channel.send(sound.peerId, bytesOf(GOLDEN.cast));
-      await until(() => notes.length > 0);
-      expect(notes).toEqual(["hi"]);
+      await work({ rpc, other, heard, told, send, answer });
+      expect(rpc.stats().badFrames).toBe(0);
+    });
+  }
+
+  it("of calls and streams keep their golden bytes", async () => {
+    await served(async ({ rpc, other, heard, send, answer }) => {
+      const { ask, reply } = GOLDEN;
+      expect(await answer(ask)).toBe(frameOf(reply));
+      expect(await answer(GOLDEN.askWithLaterFields)).toBe(frameOf(reply.replace("93 01 07", "93 01 08")));
+      expect(await answer(GOLDEN.askWithKeyAndTrace)).toBe(frameOf(reply.replace("93 01 07", "93 01 0b")));
+      const unknown = ask.replace("95 00 07 a6742e6563686f", "95 00 09 a6742e6563687a");
+      expect(await answer(unknown)).toContain(frameOf(GOLDEN.fail));
+      const { item0, item1, endOfOutput } = GOLDEN;
+      expect(await answer(GOLDEN.askStream)).toBe(frameOf(item0, item1, endOfOutput));
+      send(GOLDEN.askUpload);
+      expect(await answer(GOLDEN.itemUp, GOLDEN.itemUp, GOLDEN.endOfInput)).toBe(frameOf(GOLDEN.uploaded));
+      // 64 items of credit, 32 more of 200, and no more after a cancel.
+      const items = (): number => heard.join("").split("94040dc2").length - 1;
+      send(GOLDEN.askLong);
+      await until(() => items() === 64);
+      send(GOLDEN.creditDown);
+      await until(() => items() === 96);
+      send(GOLDEN.took); // Late for this window: no harm.
+      expect(await answer(GOLDEN.cancel, ask)).toBe(frameOf(reply));
+
       heard.length = 0;
       const asked = rpc.peer(other.peerId, api).echo("hi", { deadlineMs: 1_000 });
       await until(() => heard.length > 0);
       expect(heard[0]).toMatch(/^dd0000000201950001a6742e6563686fcd03e[78]a26869$/);
-      channel.send(sound.peerId, bytesOf(GOLDEN.reply.replace("93 01 07", "93 01 01")));
+      send(reply.replace("93 01 07", "93 01 01"));
       expect(await asked).toBe("hi");
-      expect(rpc.stats().badFrames).toBe(0);
+    });
+  });
+
+  it("of casts and topics keep their golden bytes", async () => {
+    await served(async ({ rpc, other, heard, told, send, answer }) => {
+      send(
+        GOLDEN.cast,
+        GOLDEN.castSpread,
+        GOLDEN.castSpread,
+        GOLDEN.emit,
+        GOLDEN.emitSpread,
+        GOLDEN.emitSpread,
+      );
+      await until(() => told.length >= 4);
+      expect(told.toSorted()).toEqual(["news hi", "news hi", "note hi", "note hi"]);
+      heard.length = 0;
+      await rpc.cast([other.peerId], api, "note", "hi");
+      await rpc.emit("news", "hi");
+      await until(() => heard.length > 0);
+      expect(heard.join("")).toBe(frameOf(GOLDEN.cast, GOLDEN.emit.replace("73 07", "73 01")));
+      expect(await answer(GOLDEN.recall)).toBe(frameOf("95 0a a46e657773 01 a26869 c3"));
+    });
+  });
+
+  it("of large items keep their golden bytes", async () => {
+    await served(async ({ heard, send }) => {
+      const text = "x".repeat(40_000); // `da 9c40`: 40,000 characters.
+      const item = `95 00 0e a6742e6563686f c0 da9c40${Buffer.from(text).toString("hex")}`.replaceAll(
+        " ",
+        "",
+      );
+      const chunk = (last: boolean, hex: string): string => {
+        const length = (hex.length / 2).toString(16).padStart(8, "0");
+        return `94 08 01 ${last ? "c3" : "c2"} c6${length}${hex}`;
+      };
+      send(chunk(false, item.slice(0, 65_536)));
+      send(chunk(true, item.slice(65_536)));
+      const answer = `93010eda9c40${Buffer.from(text).toString("hex")}`;
+      const wanted = frameOf(chunk(false, answer.slice(0, 65_536)), chunk(true, answer.slice(65_536)));
+      await until(() => heard.length > 0);
+      expect(heard.join("")).toBe(wanted);
     });
   });
 });
@@ -113,9 +205,9 @@ describe("rpc frames", () => {
 describe("a member that sends garbage on rpc's channel", () => {
   it("is cut and counted, and harms nobody", { timeout: 60_000 }, async () => {
     await raw(async ({ rpc, sound, channel }) => {
-      rpc.serve(api, { echo: (input) => input, count: () => [], note: () => undefined });
+      rpc.serve(api, { echo: (input) => input, count: () => [], sum: () => 0, note: () => undefined });
       const random = new SeededRandom(20_261_121);
-      const models = Object.values(GOLDEN).map(bytesOf);
+      const models = Object.values(GOLDEN).map((item) => bytesOf(frameOf(item)));
       const next = (): Uint8Array => {
         const model = models[random.uint32() % models.length] ?? new Uint8Array(0);
         const frame = model.slice(0, random.uint32() % 4 === 0 ? random.uint32() % model.length : undefined);

@@ -1,10 +1,12 @@
-/** A node: mesh, queues and the socket for commands, started and stopped in order. */
+/** A node: mesh, queues, calls and the socket for commands, started and stopped in order. */
 import { mkdir } from "node:fs/promises";
 import type { Logger } from "@klatsch/kit";
 import { createMesh } from "@klatsch/mesh";
 import type { Mesh } from "@klatsch/mesh";
 import { createQueues } from "@klatsch/queue";
 import type { Queues } from "@klatsch/queue";
+import { createRpc } from "@klatsch/rpc";
+import type { Rpc } from "@klatsch/rpc";
 import type { NodeConfig } from "./config.ts";
 import { createOperations } from "./operations.ts";
 import type { Operations } from "./operation-types.ts";
@@ -14,14 +16,16 @@ import { SocketServer } from "./server.ts";
 export class Daemon {
   readonly mesh: Mesh;
   readonly #queues: Queues;
+  readonly #rpc: Rpc;
   readonly #server: SocketServer;
   readonly #ended = Promise.withResolvers<Error | undefined>();
   #failure: Error | undefined;
   #departing: Promise<void> | undefined;
 
-  private constructor(mesh: Mesh, queues: Queues, server: SocketServer) {
+  private constructor(mesh: Mesh, queues: Queues, rpc: Rpc, server: SocketServer) {
     this.mesh = mesh;
     this.#queues = queues;
+    this.#rpc = rpc;
     this.#server = server;
     mesh.on("mesh:failed", ({ error }) => this.#fail(error));
     queues.on("queues:failed", ({ error }) => this.#fail(error));
@@ -38,8 +42,9 @@ export class Daemon {
     try {
       mesh = await createMesh({ ...init, logger });
       const queues = await createQueues({ mesh, dataDir: init.dataDir, logger });
-      const daemon = new Daemon(mesh, queues, server);
-      ready.resolve(createOperations({ mesh, queues, stop: (how) => daemon.#depart(how) }));
+      const rpc = createRpc({ mesh, logger });
+      const daemon = new Daemon(mesh, queues, rpc, server);
+      ready.resolve(createOperations({ mesh, queues, rpc, stop: (how) => daemon.#depart(how) }));
       return daemon;
     } catch (error) {
       ready.reject(error);
@@ -74,6 +79,7 @@ export class Daemon {
   async #leaveMesh(how: Farewell): Promise<void> {
     this.#server.refuse();
     try {
+      await this.#rpc.stop(); // Whoever waits for an answer is told.
       await this.#queues.stop(); // Releases what is held while others can still hear of it.
     } finally {
       await (how === "leave" ? this.mesh.leave() : this.mesh.stop());

@@ -6,6 +6,7 @@ import { Command, CommanderError, InvalidArgumentError } from "commander";
 import type * as keys from "./commands/keys.ts";
 import * as node from "./commands/node.ts";
 import * as queue from "./commands/queue.ts";
+import * as rpc from "./commands/rpc.ts";
 import * as state from "./commands/state.ts";
 import * as tend from "./commands/tend.ts";
 import type { UpFlags } from "./config.ts";
@@ -15,7 +16,12 @@ enableCompileCache();
 
 /** Exit code for a command line or configuration that cannot be. */
 const USAGE = 2;
-const USAGE_CODES: ReadonlySet<string> = new Set(["USAGE", "INVALID_OPTIONS", "BAD_REQUEST"]);
+const USAGE_CODES: ReadonlySet<string> = new Set([
+  "USAGE",
+  "INVALID_OPTIONS",
+  "INVALID_TARGET",
+  "BAD_REQUEST",
+]);
 
 function wholeNumber(text: string): number {
   const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
@@ -230,6 +236,21 @@ function addStateCommands(program: Command): void {
     .action(state.watch);
 }
 
+function addRpcCommands(program: Command): void {
+  const deadline = (command: Command): Command =>
+    command.option("--deadline-ms <ms>", "how long to wait (default: 10000)", wholeNumber);
+  deadline(
+    asking(program, "call <member> <method> [input]", "call a method of a member: JSON, or text"),
+  ).action(rpc.call);
+  asking(program, "cast <target> <method> [input]", "have all who are meant run a method").action(rpc.cast);
+  deadline(asking(program, "gather <target> <method> [input]", "ask all who are meant, and fold the answers"))
+    .option("--reduce <how>", "count, sum, min, max, avg, set or concat (default: concat)")
+    .option("--of <path>", "the field of the answers that counts")
+    .option("--json", "with who answered, failed and is missing, as JSON")
+    .action(rpc.gather);
+  asking(program, "methods [member]", "methods that a member offers").action(rpc.methods);
+}
+
 function createProgram(): Command {
   const program = new Command("klatsch")
     .description("a node of a masterless mesh, and commands for it")
@@ -242,6 +263,7 @@ function createProgram(): Command {
   addNodeCommands(program);
   addQueueCommands(program);
   addStateCommands(program);
+  addRpcCommands(program);
   return program;
 }
 

@@ -1,12 +1,15 @@
 /** What a node does for those who ask at its socket. */
 import { once } from "node:events";
+import { renderMetrics } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 import type { Message, Queue, QueueInit, Queues } from "@klatsch/queue";
+import type { Rpc } from "@klatsch/rpc";
 import { NodeError } from "./errors.ts";
 import type { Fields } from "./fields.ts";
 import { FAREWELLS, MEMBER_CHANGES, VERDICTS, WAIT_MS_MAX } from "./protocol.ts";
 import type { Farewell, MemberChange, Operation, QueueStatus, TendingOperation } from "./protocol.ts";
 import type { Operations } from "./operation-types.ts";
+import { rpcOperations } from "./rpc-operations.ts";
 import { stateOperations } from "./state-operations.ts";
 import { tendingOperations } from "./tending-operations.ts";
 
@@ -16,6 +19,7 @@ const HOLDS_MAX = 64;
 export interface OperationsInit {
   readonly mesh: Mesh;
   readonly queues: Queues;
+  readonly rpc: Rpc;
   /** Resolves once the node has left the mesh; the socket is still open then. */
   readonly stop: (how: Farewell) => Promise<void>;
 }
@@ -30,7 +34,7 @@ export function watchMembers(mesh: Mesh, tell: (change: MemberChange) => void): 
   };
 }
 
-export function createOperations({ mesh, queues, stop }: OperationsInit): Operations {
+export function createOperations({ mesh, queues, rpc, stop }: OperationsInit): Operations {
   return {
     status: async (args) => {
       args.only();
@@ -59,6 +63,7 @@ export function createOperations({ mesh, queues, stop }: OperationsInit): Operat
     ...queueOperations(queues),
     ...tendingOperations(queues),
     ...stateOperations(mesh),
+    ...rpcOperations(mesh, rpc),
     "admission.publish": async (args) => {
       await mesh.admission.publish(args.only("text").requiredText("text"));
       return {};
@@ -69,12 +74,13 @@ export function createOperations({ mesh, queues, stop }: OperationsInit): Operat
       return {
         mesh: mesh.stats(),
         queues: queues.stats(),
+        rpc: rpc.stats(),
         process: { pid: process.pid, uptimeMs, rssBytes: process.memoryUsage.rss() },
       };
     },
     metrics: async (args) => {
       args.only();
-      return { text: mesh.metrics() };
+      return { text: renderMetrics([...mesh.metricFamilies(), ...rpc.metricFamilies()]) };
     },
     stop: async (args) => {
       await stop(args.only("how").oneOf("how", FAREWELLS));

@@ -10,6 +10,7 @@ import type {
   QueuesStats,
   Resolution,
 } from "@klatsch/queue";
+import type { CastResult, GatherResult, RpcStats } from "@klatsch/rpc";
 import { NodeError } from "./errors.ts";
 import { Fields } from "./fields.ts";
 
@@ -55,6 +56,7 @@ interface Taken {
 interface NodeStats {
   readonly mesh: MeshStats;
   readonly queues: QueuesStats;
+  readonly rpc: RpcStats;
   readonly process: { readonly pid: number; readonly uptimeMs: number; readonly rssBytes: number };
 }
 
@@ -160,6 +162,23 @@ export interface Contract {
   };
   /** Each change is an event; answered only when it ends. */
   "state.watch": { args: { readonly prefix?: string | undefined } & SharedArgs; result: None };
+  "rpc.call": {
+    args: { readonly member: string; readonly deadlineMs?: number | undefined } & AskArgs;
+    result: { readonly value?: unknown };
+  };
+  "rpc.cast": { args: { readonly target: string } & AskArgs; result: CastResult };
+  "rpc.gather": {
+    args: {
+      readonly target: string;
+      readonly reduce?: (typeof REDUCERS)[number] | undefined;
+      /** Path of the field that counts. */
+      readonly of?: string | undefined;
+      readonly deadlineMs?: number | undefined;
+    } & AskArgs;
+    result: GatherResult;
+  };
+  /** Of this node, unless a member is named. */
+  "rpc.methods": { args: { readonly member?: string | undefined }; result: readonly string[] };
   /** The text of a revocation or rotation, for all members. */
   "admission.publish": { args: { readonly text: string }; result: None };
   stats: { args: None; result: NodeStats };
@@ -170,6 +189,15 @@ export interface Contract {
 }
 
 export type Operation = keyof Contract;
+
+/** What is asked: a method, by its name on the wire, and its input as JSON. */
+interface AskArgs {
+  readonly method: string;
+  readonly input?: unknown;
+}
+
+/** How answers are folded; see `Reduce`. */
+export const REDUCERS = ["count", "sum", "min", "max", "avg", "set", "concat"] as const;
 
 /** Those of people who look after queues. */
 export type TendingOperation =

@@ -10,11 +10,6 @@ type StateOperation = Extract<Operation, `state.${string}`>;
 
 export function stateOperations(mesh: Mesh): Pick<Operations, StateOperation> {
   const { state } = mesh;
-  /** The peer id of a member given by name or peer id; this node's if none is. */
-  const peerOf = (member: string | undefined): string => {
-    if (member === undefined) return mesh.peerId;
-    return member.startsWith("12D3KooW") ? member : mesh.resolve(member);
-  };
 
   return {
     "state.set": async (args) => {
@@ -28,7 +23,7 @@ export function stateOperations(mesh: Mesh): Pick<Operations, StateOperation> {
     "state.get": async (args) => {
       args.only("key", "member", "shared");
       const key = args.requiredText("key");
-      const peerId = peerOf(args.text("member"));
+      const peerId = peerOf(mesh, args.text("member"));
       const value = args.flag("shared") ? state.shared.get(key) : state.get(peerId, key);
       if (value === undefined) throw new NodeError("UNKNOWN_KEY", `${key} has no value here`);
       return { value: jsonOf(value) };
@@ -43,7 +38,7 @@ export function stateOperations(mesh: Mesh): Pick<Operations, StateOperation> {
       const prefix = args.text("prefix");
       const member = args.text("member");
       if (args.flag("shared")) return state.shared.entries({ prefix }).map(entryOf);
-      const peerId = member === undefined ? undefined : peerOf(member);
+      const peerId = member === undefined ? undefined : peerOf(mesh, member);
       return state.entries({ prefix, peerId }).map(entryOf);
     },
     "state.watch": async (args, { signal }, emit) => {
@@ -57,6 +52,12 @@ export function stateOperations(mesh: Mesh): Pick<Operations, StateOperation> {
       return {};
     },
   };
+}
+
+/** The peer id of a member given by name or peer id; this node's if none is. */
+export function peerOf(mesh: Mesh, member: string | undefined): string {
+  if (member === undefined) return mesh.peerId;
+  return member.startsWith("12D3KooW") ? member : mesh.resolve(member);
 }
 
 interface Told {
@@ -82,9 +83,9 @@ function valueOf(args: Fields): StateValue {
 }
 
 /** JSON has no bytes: they are shown in base64. */
-function jsonOf(value: StateValue): unknown {
+export function jsonOf(value: unknown): unknown {
   if (value instanceof Uint8Array) return { base64: Buffer.from(value).toString("base64") };
-  if (Array.isArray(value)) return (value as readonly StateValue[]).map(jsonOf);
+  if (Array.isArray(value)) return value.map(jsonOf);
   if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, jsonOf(each)]));
 }

@@ -72,10 +72,39 @@ describe("klatsch", () => {
     });
   });
 
+  it("calls, casts and gathers", async () => {
+    const asked = async (...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await run([...args, "--data", a.dataDir]);
+      expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+      return stdout.trimEnd();
+    };
+    const [info = "", offered = "", cast = "", count] = await Promise.all([
+      asked("call", "b", "klatsch.node.info"),
+      asked("methods", "c"),
+      asked("cast", "name=b | name=c", "klatsch.node.ping"),
+      asked("gather", "all", "klatsch.node.ping", "--reduce", "count"),
+    ]);
+    expect(JSON.parse(info)).toMatchObject({ name: "b" });
+    const names = ["klatsch.node.ping", "klatsch.node.uptime"];
+    expect(offered.split("\n")).toEqual(expect.arrayContaining(names));
+    expect([cast.split("\n").length, count]).toEqual([2, "3"]);
+    const folded: unknown = JSON.parse(
+      await asked("gather", "all", "klatsch.node.info", "--reduce", "set", "--of", "name", "--json"),
+    );
+    expect(folded).toMatchObject({ value: ["a", "b", "c"], failed: [], missing: [] });
+    const wrong = await run(["call", "b", "klatsch.node.pong", "--data", a.dataDir]);
+    expect([wrong.code, wrong.stderr]).toEqual([
+      1,
+      expect.stringContaining("did you mean klatsch.node.ping?"),
+    ]);
+    expect((await run(["cast", "role=", "x", "--data", a.dataDir])).code).toBe(2);
+  });
+
   it("shows the node's numbers for Prometheus", async () => {
     const { stdout, code } = await run(["metrics", "--data", b.dataDir]);
     expect(code).toBe(0);
     expect(stdout).toContain('\nklatsch_mesh_members{status="alive"} 3\n');
+    expect(stdout).toContain("\nklatsch_rpc_sessions 6\n");
   });
 
   it("puts on one node and takes on another", async () => {

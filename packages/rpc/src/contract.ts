@@ -1,3 +1,5 @@
+import type { MemberCertificate } from "@klatsch/mesh";
+
 import { NAME_LENGTH_MAX } from "./core/limits.ts";
 import { rpcError } from "./errors.ts";
 import type { InputOf, OutputOf, Schema } from "./schema.ts";
@@ -8,18 +10,31 @@ export type Streaming = "none" | "output" | "input" | "both";
 /** Traffic classes of calls, most urgent first. */
 export type CallClass = "high" | "normal" | "bulk";
 
-/** Who calls, as far as it is proven: the peer at the other end of the link. */
+/** Who calls, as far as it is proven: the peer at the other end of the link, and what is certified of it. */
 export interface Caller {
   readonly peerId: string;
   /** Whether this node itself. */
   readonly self: boolean;
+  /** Signed by the mesh's root or an admin; `undefined` in an open mesh. */
+  readonly certificate: MemberCertificate | undefined;
+  /** Whether its certificate grants the capability; always `true` in an open mesh. */
+  can(capability: string): boolean;
+}
+
+/** What has to be certified of a caller; all that is given. In an open mesh nobody's cloud or tags are. */
+export interface Certified {
+  /** See `MeshAdmission.can`. */
+  readonly capability?: string | undefined;
+  readonly cloud?: string | undefined;
+  readonly tags?: Readonly<Record<string, string>> | undefined;
 }
 
 /**
  * Who may call a method; there is no default. `members`: whoever the mesh admits. `self`: this node only.
- * A list: these peer ids. A function decides by itself; one that throws denies.
+ * A list: these peer ids. {@link Certified}: who has it in its certificate; what members say of themselves never
+ * counts. A function decides by itself; one that throws, or answers later, denies.
  */
-export type Access = "members" | "self" | readonly string[] | ((caller: Caller) => boolean);
+export type Access = "members" | "self" | readonly string[] | Certified | ((caller: Caller) => boolean);
 
 /** What a method is made of. */
 export interface MethodInit<In extends Schema, Out extends Schema, S extends Streaming> {
@@ -36,6 +51,24 @@ export interface MethodInit<In extends Schema, Out extends Schema, S extends Str
   readonly class?: CallClass | undefined;
   /** Handlers of this method that run at once on one node; more are refused with `OVERLOADED`. Default 4,096. */
   readonly concurrencyMax?: number | undefined;
+  /** How its callers guard against a peer that fails or is slow. Default: not at all. */
+  readonly guard?: CallGuard | undefined;
+}
+
+/** How callers of a method guard themselves, each node for each peer on its own. What is left out is off. */
+export interface CallGuard {
+  /**
+   * After so many failures in a row (`UNAVAILABLE`, `DEADLINE_EXCEEDED`, `OVERLOADED`) calls fail at once with
+   * `UNAVAILABLE`, until one that is let through after `resetMs` succeeds.
+   */
+  readonly breaker?: { readonly failures: number; readonly resetMs: number } | undefined;
+  /** Calls under way at once, and calls that may wait for their turn; more are refused with `OVERLOADED`. */
+  readonly bulkhead?: { readonly concurrent: number; readonly queue: number } | undefined;
+  /**
+   * With `Rpc.any`, of `idempotent` methods: a peer that has not answered after `afterMs` is not waited for alone,
+   * another is asked too, up to `max` (default 2) in all. The first answer counts, the others are cancelled.
+   */
+  readonly hedge?: { readonly afterMs: number; readonly max?: number | undefined } | undefined;
 }
 
 /** A method as both sides know it. */
@@ -51,6 +84,7 @@ export interface Method<
   readonly idempotent: boolean;
   readonly class: CallClass;
   readonly concurrencyMax: number;
+  readonly guard: CallGuard;
 }
 
 /** Methods by name. */
@@ -131,7 +165,7 @@ export function method<In extends Schema, Out extends Schema, S extends Streamin
   check(
     "access",
     isAccess(access),
-    "must say who may call: members, self, a list of peer ids, or a function",
+    "must say who may call: members, self, a list of peer ids, what is certified, or a function",
   );
   check("stream", STREAMS.includes(stream), `must be one of ${STREAMS.join(", ")}`);
   check("class", CLASSES.includes(trafficClass), `must be one of ${CLASSES.join(", ")}`);
@@ -140,7 +174,18 @@ export function method<In extends Schema, Out extends Schema, S extends Streamin
     Number.isSafeInteger(concurrencyMax) && concurrencyMax > 0,
     "must be a whole number from 1",
   );
-  return Object.freeze({ input, output, access, stream, idempotent, class: trafficClass, concurrencyMax });
+  const guard = init.guard ?? {};
+  checkGuard(guard, idempotent);
+  return Object.freeze({
+    input,
+    output,
+    access,
+    stream,
+    idempotent,
+    class: trafficClass,
+    concurrencyMax,
+    guard,
+  });
 }
 
 /** Puts methods under one name. @throws RpcError `INVALID_OPTIONS`. */
@@ -166,14 +211,43 @@ function check(field: string, isRight: boolean, rule: string): void {
   if (!isRight) throw rpcError("INVALID_OPTIONS", `${field}: ${rule}`);
 }
 
+function checkGuard({ breaker, bulkhead, hedge }: CallGuard, idempotent: boolean): void {
+  const isWhole = (value: unknown, min: number): boolean =>
+    Number.isSafeInteger(value) && Number(value) >= min;
+  const rule = "has whole numbers only; see CallGuard";
+  check(
+    "guard.breaker",
+    breaker === undefined || (isWhole(breaker.failures, 1) && isWhole(breaker.resetMs, 1)),
+    rule,
+  );
+  check(
+    "guard.bulkhead",
+    bulkhead === undefined || (isWhole(bulkhead.concurrent, 1) && isWhole(bulkhead.queue, 0)),
+    rule,
+  );
+  if (hedge === undefined) return;
+  check("guard.hedge", isWhole(hedge.afterMs, 0) && isWhole(hedge.max ?? 2, 2), rule);
+  check("guard.hedge", idempotent, "may run a method twice, so it has to be idempotent");
+}
+
 function isSchema(value: unknown): boolean {
   const schema = value as Partial<Schema> | null | undefined;
   return typeof schema?.["~standard"]?.validate === "function";
 }
 
-function isAccess(access: unknown): boolean {
+/** Whether it says who is admitted: a misspelt rule must not be taken for one. */
+export function isAccess(access: unknown): access is Access {
   if (access === "members" || access === "self" || typeof access === "function") return true;
-  return Array.isArray(access) && access.every((peer) => typeof peer === "string");
+  if (typeof access !== "object" || access === null) return false;
+  if (Array.isArray(access)) return access.every((peer) => typeof peer === "string");
+  const entries = Object.entries(access).filter(([, value]) => value !== undefined);
+  return entries.length > 0 && entries.every(([name, value]) => isCertifiedField(name, value));
+}
+
+function isCertifiedField(name: string, value: unknown): boolean {
+  if (name === "capability" || name === "cloud") return typeof value === "string";
+  const isTags = name === "tags" && typeof value === "object" && value !== null;
+  return isTags && Object.values(value).every((one) => typeof one === "string");
 }
 
 /** A method's name on the wire. */

@@ -47,6 +47,7 @@ const stats: z.ZodType<RpcStats, RpcStats> = z.object({
   notFound: count,
   denied: count,
   castsDropped: count,
+  valuesDenied: count,
 });
 
 function ask<Out>(output: Schema<Out>): Ask<Out> {

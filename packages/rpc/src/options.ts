@@ -4,7 +4,7 @@ import type { Mesh } from "@klatsch/mesh";
 import { z } from "zod";
 
 import { rpcError } from "./errors.ts";
-import type { ClientMiddleware, RpcInit, ServerMiddleware } from "./types.ts";
+import type { ClientMiddleware, OnceOptions, RpcInit, ServerMiddleware, Tracing } from "./types.ts";
 
 /** {@link RpcInit} with all defaults filled in and checked. */
 export interface RpcOptions {
@@ -13,6 +13,8 @@ export interface RpcOptions {
   readonly servingMax: number;
   readonly client: readonly ClientMiddleware[];
   readonly server: readonly ServerMiddleware[];
+  readonly once: OnceOptions | undefined;
+  readonly tracing: Tracing | undefined;
   readonly logger: Logger;
 }
 
@@ -30,6 +32,18 @@ const schema = z.strictObject({
   middleware: z
     .strictObject({ client: layers<ClientMiddleware>(), server: layers<ServerMiddleware>() })
     .optional(),
+  once: z
+    .strictObject({
+      queues: z.custom<OnceOptions["queues"]>(
+        (queues) => typeof (queues as Partial<OnceOptions["queues"]> | null)?.declare === "function",
+        "must be queues, such as createQueues makes",
+      ),
+      replicas: z.int().min(1).max(15).optional(),
+    })
+    .optional(),
+  tracing: z
+    .custom<Tracing>((tracing) => typeof (tracing as Partial<Tracing> | null)?.outgoing === "function")
+    .optional(),
   logger: z
     .custom<Logger>((logger) => typeof (logger as Partial<Logger> | null)?.warn === "function")
     .optional(),
@@ -43,11 +57,13 @@ export function resolveOptions(init: RpcInit): RpcOptions {
     const field = ["createRpc", ...(issue?.path ?? [])].join(".");
     throw rpcError("INVALID_OPTIONS", `${field}: ${issue?.message ?? "invalid"}`, result.error);
   }
-  const { middleware, logger, ...options } = result.data;
+  const { middleware, logger, tracing, once, ...options } = result.data;
   return {
     ...options,
     client: middleware?.client ?? [],
     server: middleware?.server ?? [],
+    once,
+    tracing,
     logger: logger ?? silentLogger,
   };
 }

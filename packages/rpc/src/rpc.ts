@@ -1,25 +1,48 @@
+import { renderMetrics } from "@klatsch/kit";
+import type { MetricFamily } from "@klatsch/kit";
+
 import { wireName } from "./contract.ts";
-import type { CallContext, Client, Contract, Implementation, Method, Methods } from "./contract.ts";
-import type { AskMessage } from "./core/messages.ts";
+import type {
+  CallContext,
+  CallOptions,
+  Client,
+  Contract,
+  Implementation,
+  Method,
+  Methods,
+} from "./contract.ts";
+import type { CastMessage, EmitMessage } from "./core/messages.ts";
 import type { Reducer } from "./core/reducers.ts";
-import type { Verdict } from "./core/serving.ts";
 import { rpcError } from "./errors.ts";
+import { Guard } from "./host/access.ts";
+import { callAny } from "./host/any.ts";
 import { Caller } from "./host/caller.ts";
 import { Engine } from "./host/engine.ts";
 import { Groups } from "./host/groups.ts";
 import { Handlers } from "./host/handlers.ts";
+import { Members } from "./host/members.ts";
+import { Once } from "./host/once.ts";
 import { Profile } from "./host/profile.ts";
 import type { MethodProfile } from "./host/profile.ts";
 import { Registry } from "./host/registry.ts";
-import { Topics } from "./host/topics.ts";
+import { routeOf } from "./host/route.ts";
+import { rpcFamilies } from "./host/rpc-metrics.ts";
+import { Spreading } from "./host/spreading.ts";
+import { RECALL, recallMethod, Topics } from "./host/topics.ts";
+import type { Recall, Recalled } from "./host/topics.ts";
 import { nodeContract, nodeMethods } from "./node-contract.ts";
 import { resolveOptions } from "./options.ts";
 import type { RpcOptions } from "./options.ts";
 import type { InputOf, OutputOf, Schema } from "./schema.ts";
 import type {
+  AnyClient,
   CastResult,
   GatherOptions,
   GatherResult,
+  OnceRun,
+  OnceScope,
+  OnceStatus,
+  OnceTask,
   Rpc,
   RpcInit,
   RpcStats,
@@ -36,68 +59,136 @@ export function createRpc(init: RpcInit): Rpc {
 
 class RpcService implements Rpc {
   readonly #options: RpcOptions;
+  readonly #guard: Guard;
   readonly #registry: Registry;
   readonly #engine: Engine;
   readonly #caller: Caller;
   readonly #handlers: Handlers;
+  readonly #members: Members;
+  readonly #spreading: Spreading;
+  readonly #topics: Topics;
+  readonly #groups: Groups;
+  readonly #once: Once;
   readonly #clientProfile = new Profile();
   readonly #serverProfile = new Profile();
   /** Clients made so far, by contract and peer. */
   readonly #clients = new WeakMap<Contract, Map<string, unknown>>();
-  readonly #topics: Topics;
-  readonly #groups: Groups;
   #badFrames = 0;
+  /** Where the next call of {@link any} begins. */
+  #turn = 0;
   #stopping: Promise<void> | undefined;
 
   constructor(options: RpcOptions) {
     this.#options = options;
-    const { mesh, logger } = options;
-    this.#registry = new Registry(logger);
-    const engine = (): Engine => this.#engine;
-    this.#caller = new Caller(() => this.#running, options.client, this.#clientProfile);
+    const { mesh, logger, tracing } = options;
+    const engine = (): Engine => this.#running;
+    this.#members = new Members(mesh);
+    this.#guard = new Guard(mesh, logger);
+    this.#registry = new Registry(this.#guard, logger);
+    this.#caller = new Caller({ engine, middleware: options.client, tracing, profile: this.#clientProfile });
     this.#handlers = new Handlers({
-      engine,
+      engine: () => this.#engine, // Also after the stop: what runs has to end.
       registry: this.#registry,
+      guard: this.#guard,
       middleware: options.server,
+      tracing,
       profile: this.#serverProfile,
-      self: mesh.peerId,
     });
-    this.#engine = new Engine(mesh, options, {
+    this.#spreading = new Spreading({
+      mesh,
+      engine: () => this.#engine,
+      logger,
+      onMessage: (peer, message) => this.#onFirst(peer, message),
+      onBad: (peer, reason) => this.#onBadFrame(peer, reason),
+    });
+    this.#engine = this.#createEngine();
+    this.#topics = this.#createTopics();
+    this.#groups = this.#createGroups();
+    const { handlers, registry, guard } = {
+      handlers: this.#handlers,
+      registry: this.#registry,
+      guard: this.#guard,
+    };
+    this.#once = new Once({ mesh, registry, guard, handlers, options: options.once, logger });
+    const recalled = (recall: Recall): Recalled => this.#topics.recalled(recall);
+    registry.add([{ name: RECALL, method: recallMethod, handler: recalled }]);
+    const served = (): ReturnType<Registry["entries"]> => registry.entries();
+    this.serve(nodeContract, nodeMethods(mesh, this, served));
+    this.#engine.start();
+    this.#spreading.start();
+    this.#once.start();
+  }
+
+  #createEngine(): Engine {
+    return new Engine(this.#options.mesh, this.#options, {
       onCallEffect: (effect) => this.#caller.on(effect),
       onServeEffect: (effect, peer) => this.#handlers.on(effect, peer),
-      judge: (peer, ask) => this.#judge(peer, ask),
-      onCast: (peer, message) => this.#groups.onCast(peer, message),
-      onTopic: (peer, message) => this.#topics.onMessage(peer, message),
-      onUp: (peer) => this.#topics.onUp(peer),
-      onBadFrame: (peer, reason) => {
-        this.#badFrames += 1;
-        logger.warn("a malformed rpc frame", { peer, reason });
+      judge: (peer, ask) => this.#registry.judge(ask.method, [peer]),
+      onCast: (peer, message) => {
+        if (message.no === undefined || this.#isFirst(peer, message.no)) this.#onFirst(peer, message);
       },
+      onTopic: (peer, message) => {
+        if (message.type === "recall") this.#topics.onRecall(peer, message);
+        else if (!message.spread || this.#isFirst(peer, message.no)) this.#onFirst(peer, message);
+      },
+      onUp: (peer) => this.#topics.onUp(peer),
+      onBadFrame: (peer, reason) => this.#onBadFrame(peer, reason),
     });
-    const bootOf = (peer: string): number => mesh.member(peer)?.boot ?? 0;
-    this.#topics = new Topics({ self: mesh.peerId, engine: () => this.#running, bootOf, logger });
-    this.#groups = new Groups({
+  }
+
+  #createTopics(): Topics {
+    return new Topics({
+      self: this.#options.mesh.peerId,
+      engine: () => this.#running,
+      guard: this.#guard,
+      spreading: this.#spreading,
+      bootOf: (peer) => this.#bootOf(peer),
+      gather: async (peers, recall) => {
+        const { value } = await this.#groups.gather(peers, RECALL, recallMethod, recall, {});
+        return value as readonly { peerId: string; value: Recalled }[];
+      },
+      logger: this.#options.logger,
+    });
+  }
+
+  #createGroups(): Groups {
+    const { mesh, tracing, logger } = this.#options;
+    return new Groups({
       mesh,
-      engine,
+      engine: () => this.#engine,
+      members: this.#members,
       registry: this.#registry,
+      guard: this.#guard,
       handlers: this.#handlers,
       caller: this.#caller,
+      spreading: this.#spreading,
+      tracing,
       logger,
     });
-    this.serve(
-      nodeContract,
-      nodeMethods(mesh, this, () => this.#registry.entries()),
-    );
-    this.#engine.start();
+  }
+
+  #bootOf(peer: string): number {
+    return this.#options.mesh.member(peer)?.boot ?? 0;
+  }
+
+  /** What came over a link may come over gossip too. */
+  #isFirst(peer: string, no: number): boolean {
+    return this.#spreading.isFirst(peer, this.#bootOf(peer), no);
+  }
+
+  #onFirst(peer: string, message: CastMessage | EmitMessage): void {
+    if (message.type === "cast") this.#groups.onCast(peer, message);
+    else this.#topics.onEmit(peer, message);
+  }
+
+  #onBadFrame(peer: string, reason: string): void {
+    this.#badFrames += 1;
+    this.#options.logger.warn("a malformed rpc frame", { peer, reason });
   }
 
   get #running(): Engine {
     if (this.#stopping !== undefined) throw rpcError("STOPPED", "this node's rpc has stopped");
     return this.#engine;
-  }
-
-  #judge(peer: string, ask: AskMessage): Verdict {
-    return this.#registry.judge(ask.method, [{ peerId: peer, self: peer === this.#options.mesh.peerId }]);
   }
 
   serve<M extends Methods>(contract: Contract<M>, implementation: Implementation<M>): () => void {
@@ -127,6 +218,33 @@ class RpcService implements Rpc {
       known.set(peerId, client);
     }
     return client as Client<M>;
+  }
+
+  any<M extends Methods>(target: TargetInit, contract: Contract<M>): AnyClient<M> {
+    const singles = Object.entries(contract.methods).filter(([, { stream }]) => stream === "none");
+    const methods = singles.map(([key, method]) => [
+      key,
+      async (input: unknown, options?: CallOptions): Promise<unknown> =>
+        await callAny(method, this.#inTurn(target, contract, key), input, options),
+    ]);
+    return Object.freeze(Object.fromEntries(methods)) as AnyClient<M>;
+  }
+
+  /** One method of each member meant, those with a link first; another of them begins each time. */
+  #inTurn(
+    target: TargetInit,
+    contract: Contract,
+    key: string,
+  ): readonly ((input: unknown, options?: CallOptions) => Promise<unknown>)[] {
+    const engine = this.#running;
+    const isNear = (peer: string): boolean => engine.isUp(routeOf(peer, "normal"));
+    const near = this.#members.candidates(target, isNear);
+    const linked = near.filter(isNear).length || near.length;
+    this.#turn += 1;
+    const from = linked === 0 ? 0 : this.#turn % linked;
+    const order = [...near.slice(from, linked), ...near.slice(0, from), ...near.slice(linked)];
+    type One = (input: unknown, options?: CallOptions) => Promise<unknown>;
+    return order.map((peer) => (this.peer(peer, contract) as Record<string, unknown>)[key] as One);
   }
 
   async cast<M extends Methods, Name extends SingleMethod<M>>(
@@ -166,11 +284,35 @@ class RpcService implements Rpc {
     handler: (value: OutputOf<S>, info: TopicInfo) => unknown,
     options: SubscribeOptions = {},
   ): () => void {
-    return this.#topics.subscribe(topic, schema, handler, options.last ?? 0);
+    return this.#topics.subscribe(topic, schema, handler, options);
   }
 
-  emit(topic: string, value: unknown): readonly string[] {
-    return this.#topics.emit(topic, value);
+  async emit(topic: string, value: unknown): Promise<readonly string[]> {
+    return await this.#topics.emit(topic, value);
+  }
+
+  async once<M extends Methods, Name extends SingleMethod<M>>({
+    scope,
+    task,
+    at,
+  }: {
+    readonly scope: OnceScope;
+    readonly task: OnceRun<M, Name>;
+    readonly at?: Date | undefined;
+  }): Promise<readonly OnceTask[]> {
+    void this.#running;
+    const { contract, method, input } = task;
+    return await this.#once.enter(
+      scope,
+      wireName(contract.name, method),
+      methodOf(contract, method),
+      input,
+      at,
+    );
+  }
+
+  async onceStatus(id: string): Promise<OnceStatus> {
+    return await this.#once.status(id);
   }
 
   profile(): { readonly client: readonly MethodProfile[]; readonly server: readonly MethodProfile[] } {
@@ -185,8 +327,17 @@ class RpcService implements Rpc {
       links,
       badFrames: this.#badFrames,
       castsDropped: this.#groups.dropped,
+      valuesDenied: this.#topics.denied,
       ...this.#registry.refused,
     };
+  }
+
+  metricFamilies(): readonly MetricFamily[] {
+    return rpcFamilies(this.stats(), { client: this.#clientProfile, server: this.#serverProfile });
+  }
+
+  metrics(): string {
+    return renderMetrics(this.metricFamilies());
   }
 
   stop(): Promise<void> {
@@ -195,7 +346,9 @@ class RpcService implements Rpc {
   }
 
   async #stop(): Promise<void> {
+    this.#spreading.stop();
     this.#engine.stop();
+    await this.#once.stop();
     await new Promise((resolve) => setImmediate(resolve));
   }
 

@@ -1,7 +1,16 @@
-import type { Logger } from "@klatsch/kit";
+import type { Logger, MetricSource } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 
-import type { CallContext, CallOptions, Client, Contract, Implementation, Methods } from "./contract.ts";
+import type {
+  Access,
+  CallContext,
+  CallOptions,
+  Client,
+  ClientMethod,
+  Contract,
+  Implementation,
+  Methods,
+} from "./contract.ts";
 import type { Reduce, Reducer } from "./core/reducers.ts";
 import type { MethodProfile } from "./host/profile.ts";
 import type { InputOf, OutputOf, Schema } from "./schema.ts";
@@ -14,7 +23,10 @@ export interface ClientCall {
   readonly options: CallOptions | undefined;
 }
 
-/** Around calls with a single output. `next` makes the call; what is returned is the caller's result. */
+/**
+ * Around calls. `next` makes the call and ends with it, of an output stream once all items were read. What is returned
+ * is the caller's result, where there is a single one; what is thrown, the caller gets.
+ */
 export type ClientMiddleware = (call: ClientCall, next: () => Promise<unknown>) => Promise<unknown>;
 
 /** One call as server middleware sees it; its caller was let in already. */
@@ -25,6 +37,27 @@ export interface ServerCall {
 
 /** Around handlers. `next` runs the handler, and ends with it; of an output stream, once all items have left. */
 export type ServerMiddleware = (call: ServerCall, next: () => Promise<unknown>) => Promise<unknown>;
+
+/** How spans follow calls over the wire. `@klatsch/rpc/opentelemetry` makes one. */
+export interface Tracing {
+  /** A call of this node begins, or a cast. What is returned travels with it. */
+  outgoing(method: string, peer: string): OutgoingSpan;
+  /** Runs a handler for a call that came with `traceparent`; spans that begin in it belong to it. */
+  incoming<T>(
+    method: string,
+    peer: string,
+    traceparent: string | undefined,
+    run: () => Promise<T>,
+  ): Promise<T>;
+}
+
+/** The span of one call, as its caller sees it. */
+export interface OutgoingSpan {
+  /** As W3C defines it, at most 128 characters. */
+  readonly traceparent: string | undefined;
+  /** Called once. */
+  end(error?: Error): void;
+}
 
 /** Options of `createRpc`. */
 export interface RpcInit {
@@ -40,6 +73,10 @@ export interface RpcInit {
         readonly server?: readonly ServerMiddleware[] | undefined;
       }
     | undefined;
+  /** What {@link Rpc.once} stands on. Default: nothing, and it throws. */
+  readonly once?: OnceOptions | undefined;
+  /** Default: no spans. */
+  readonly tracing?: Tracing | undefined;
   /** Default: nothing is written. */
   readonly logger?: Logger | undefined;
 }
@@ -55,7 +92,7 @@ export type SingleMethod<M extends Methods> = {
 /** Whom a cast was sent to, as peer ids; whether it ran there is not told. */
 export interface CastResult {
   readonly addressed: readonly string[];
-  /** Meant, but without a link, or with too much waiting for them already. */
+  /** Meant, but without a link, or with too much waiting for them; no neighbours, and too large or often for gossip. */
   readonly unreachable: readonly string[];
 }
 
@@ -100,6 +137,8 @@ export interface GatherResult {
 export interface SubscribeOptions {
   /** How many earlier values of each node to be given first; 0 to 64. Default 0. */
   readonly last?: number | undefined;
+  /** Whose values are heard; the others' are counted and dropped. Default `members`. */
+  readonly access?: Access | undefined;
 }
 
 /** Where a topic's value came from. */
@@ -108,6 +147,95 @@ export interface TopicInfo {
   /** It is from before the subscription. */
   readonly replayed: boolean;
 }
+
+/** Port: durable queues that the application wires in. The queues of `@klatsch/queue` fit as they are. */
+export interface OnceQueues {
+  declare(name: string, options: { readonly replicas?: number }): Promise<OnceQueue>;
+  inspect(id: string): Promise<{ readonly replicas: readonly OnceReplica[] }>;
+}
+
+/** A queue of {@link OnceQueues}. */
+export interface OnceQueue {
+  enqueue(body: Uint8Array, options: { readonly delayMs: number }): Promise<{ readonly id: string }>;
+  /** Returning acknowledges; what is thrown is remembered, and the message comes again. */
+  consume(handler: (message: OnceMessage) => Promise<void>): OnceConsumer;
+}
+
+/** What takes tasks here. */
+export interface OnceConsumer {
+  stop(): Promise<void>;
+}
+
+/** A message of an {@link OnceQueue}, held by this node. */
+export interface OnceMessage {
+  readonly id: string;
+  readonly body: Uint8Array;
+  /** Fires when somebody else may have it. */
+  readonly signal: AbortSignal;
+  /** Dead, with this reason. */
+  reject(reason: string): Promise<void>;
+}
+
+/** What one replica knows of a task. */
+export interface OnceReplica {
+  /** It knows the task to be over. */
+  readonly finished: boolean;
+  readonly message:
+    | {
+        readonly state: "ready" | "delayed" | "leased" | "dead" | "done";
+        readonly epoch: number;
+        readonly holder: { readonly peer: string } | undefined;
+        readonly reason: string | undefined;
+        readonly failures: readonly OnceFailure[];
+      }
+    | undefined;
+}
+
+/** A run that failed. */
+export interface OnceFailure {
+  readonly peer: string;
+  readonly atWallMs: number;
+  readonly reason: string;
+}
+
+/** What {@link Rpc.once} stands on. */
+export interface OnceOptions {
+  readonly queues: OnceQueues;
+  /** Copies of each task, the same on all nodes. Default: the queues' own. */
+  readonly replicas?: number | undefined;
+}
+
+/** `mesh`: one run. `cloud`, `node`: one in each. A tag: one for each value of it that a live member has. */
+export type OnceScope = "mesh" | "cloud" | "node" | { readonly tag: string };
+
+/** A method and its input. Only a method whose access is `members`: a queue does not prove who asks. */
+export interface OnceRun<M extends Methods, Name extends SingleMethod<M>> {
+  readonly contract: Contract<M>;
+  readonly method: Name;
+  readonly input: InputOf<M[Name]["input"]>;
+}
+
+/** A task that was entered for one scope. */
+export interface OnceTask {
+  readonly id: string;
+  /** `mesh`, `cloud=north`, `node=<peer id>`, `tag zone=a`. */
+  readonly scope: string;
+}
+
+/** What has become of a task. */
+export interface OnceStatus {
+  /** `dead`: it failed too often; `unknown`: no replica that answered knows it, or any more. */
+  readonly state: "waiting" | "running" | "done" | "dead" | "unknown";
+  /** Who runs it. */
+  readonly peerId: string | undefined;
+  /** Why it is dead. */
+  readonly reason: string | undefined;
+  /** The last runs that failed. */
+  readonly failures: readonly OnceFailure[];
+}
+
+/** Methods of whichever member answers. */
+export type AnyClient<M extends Methods> = { readonly [Name in SingleMethod<M>]: ClientMethod<M[Name]> };
 
 /** Counters of one node since its start, for tests and metrics. */
 export interface RpcStats {
@@ -125,14 +253,21 @@ export interface RpcStats {
   readonly denied: number;
   /** Casts of others that were not run here: not meant, refused, or too many at once. */
   readonly castsDropped: number;
+  /** Values of topics that a subscription's access rule refused. */
+  readonly valuesDenied: number;
 }
 
 /** Calls between this node and the others. */
-export interface Rpc extends AsyncDisposable {
+export interface Rpc extends AsyncDisposable, MetricSource {
   /** Offers methods until the returned function is called. @throws RpcError `CONFLICT`, `INVALID_OPTIONS`, `STOPPED`. */
   serve<M extends Methods>(contract: Contract<M>, implementation: Implementation<M>): () => void;
   /** The methods of one peer, this node included. Its calls reject with {@link RpcError}. */
   peer<M extends Methods>(peerId: string, contract: Contract<M>): Client<M>;
+  /**
+   * The methods of one of the members meant: those with a link first, in turn; the next where one did nothing, or the
+   * method is idempotent. See {@link CallGuard}. Its calls reject with {@link RpcError}.
+   */
+  any<M extends Methods>(target: TargetInit, contract: Contract<M>): AnyClient<M>;
   /**
    * Has all members meant run a method; nothing comes back. They check again that they are meant.
    * @throws RpcError `INVALID_TARGET`, `INVALID_INPUT`.
@@ -163,11 +298,29 @@ export interface Rpc extends AsyncDisposable {
     handler: (value: OutputOf<S>, info: TopicInfo) => unknown,
     options?: SubscribeOptions,
   ): () => void;
-  /** Tells all linked members that are subscribed, this node included. Peers that could not be sent to are returned. */
-  emit(topic: string, value: unknown): readonly string[];
+  /**
+   * Tells all members that are subscribed, this node included. Resolves once it is on its way, with the peers that
+   * could not be sent to. Members that are no neighbours are told over gossip: up to 64 KiB, 100 values a second.
+   * @throws RpcError `INVALID_OPTIONS`, `STOPPED`.
+   */
+  emit(topic: string, value: unknown): Promise<readonly string[]>;
+  /**
+   * Has a method run once in each scope, wherever in it, from `at` on (default: now). Resolves once queues have the
+   * tasks. A run whose node dies is repeated elsewhere; handlers see the task's id as `idempotencyKey`.
+   * @throws RpcError `NO_QUEUE`, `DENIED`, `INVALID_INPUT`, `INVALID_TARGET`, and what the queues throw.
+   */
+  once<M extends Methods, Name extends SingleMethod<M>>(init: {
+    readonly scope: OnceScope;
+    readonly task: OnceRun<M, Name>;
+    readonly at?: Date | undefined;
+  }): Promise<readonly OnceTask[]>;
+  /** Whether a task is done, and why it is not. @throws RpcError `NO_QUEUE`, and what the queues throw. */
+  onceStatus(id: string): Promise<OnceStatus>;
   /** Count, time and errors by method, as caller and as server. */
   profile(): { readonly client: readonly MethodProfile[]; readonly server: readonly MethodProfile[] };
   stats(): RpcStats;
+  /** A histogram of seconds by method, calls in progress and faults, in the text format of Prometheus. */
+  metrics(): string;
   /** Ends all calls, tells all handlers to stop, and leaves the links. May be called twice. */
   stop(): Promise<void>;
 }

@@ -140,10 +140,10 @@ describe("topics", () => {
         heard.push(`${name} ${value} from ${peerId === nodes.get("a").id ? "a" : "?"}`);
       });
     }
-    expect(nodes.get("a").rpc.emit("news", 1)).toEqual([]);
-    nodes.get("a").rpc.emit("news", "no number");
-    nodes.get("a").rpc.emit("other", 9);
-    for (const value of [2, 3]) nodes.get("a").rpc.emit("news", value);
+    expect(await nodes.get("a").rpc.emit("news", 1)).toEqual([]);
+    await nodes.get("a").rpc.emit("news", "no number");
+    await nodes.get("a").rpc.emit("other", 9);
+    for (const value of [2, 3]) await nodes.get("a").rpc.emit("news", value);
     await until("both have all", () => heard.length === 6);
     expect(heard.toSorted()).toEqual(
       [1, 2, 3].flatMap((no) => [`a ${no} from a`, `b ${no} from a`]).toSorted(),
@@ -156,7 +156,7 @@ describe("topics", () => {
         last: 2,
       });
     await until("the last two came", () => late.length === 2);
-    nodes.get("a").rpc.emit("news", 4);
+    await nodes.get("a").rpc.emit("news", 4);
     await until("the new one came", () => late.length === 3);
     expect(late.toSorted()).toEqual(
       [
@@ -171,7 +171,7 @@ describe("topics", () => {
     await until("the last three came", () => later.length === 3);
     expect(later).toEqual([2, 3, 4]);
     end();
-    nodes.get("a").rpc.emit("news", 5);
+    await nodes.get("a").rpc.emit("news", 5);
     await until("the new one came", () => later.length === 4);
     expect(late.length).toBe(3);
   });

@@ -10,11 +10,11 @@ interface StateFlags extends NodeFlags {
 
 export async function set(key: string, text: string, flags: StateFlags): Promise<void> {
   await using client = await connectTo(flags);
-  await client.call("state.set", { key, value: parse(text), shared: flags.shared });
+  await client.call("state.set", { key, value: parseValue(text), shared: flags.shared });
 }
 
 /** What is no JSON is meant as text. */
-function parse(text: string): unknown {
+export function parseValue(text: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch {

@@ -3,12 +3,14 @@ export interface MetricFamily {
   /** `klatsch_…`, with the unit; counters end in `_total`. */
   readonly name: string;
   readonly help: string;
-  /** `counter`: it only grows while the process lives. */
-  readonly type: "counter" | "gauge";
+  /** `counter`: it only grows while the process lives. `histogram`: samples have a `suffix`. */
+  readonly type: "counter" | "gauge" | "histogram";
   readonly samples: readonly MetricSample[];
 }
 
 interface MetricSample {
+  /** Of a histogram: cumulated counts with label `le`, their sum, and how many there are. */
+  readonly suffix?: "_bucket" | "_sum" | "_count";
   readonly labels: Readonly<Record<string, string>>;
   readonly value: number;
 }
@@ -26,7 +28,9 @@ export function renderMetrics(families: readonly MetricFamily[]): string {
   const lines = families.flatMap(({ name, help, type, samples }) => [
     `# HELP ${name} ${help.replaceAll("\\", "\\\\").replaceAll("\n", "\\n")}`,
     `# TYPE ${name} ${type}`,
-    ...samples.map(({ labels, value }) => `${name}${labelText(labels)} ${valueText(value)}`),
+    ...samples.map(
+      ({ suffix = "", labels, value }) => `${name}${suffix}${labelText(labels)} ${valueText(value)}`,
+    ),
   ]);
   return lines.length === 0 ? "" : `${lines.join("\n")}\n`;
 }

@@ -5,11 +5,13 @@ import {
   FRAME_BYTES,
   FRAME_ITEMS_MAX,
   NAME_LENGTH_MAX,
+  GATHER_TARGETS_MAX,
   STREAM_ITEMS_MAX,
   TARGET_LENGTH_MAX,
+  TRACE_LENGTH_MAX,
 } from "../core/limits.ts";
 import { RPC_ERROR_CODES } from "../core/messages.ts";
-import type { Fault, Message } from "../core/messages.ts";
+import type { CastMessage, EmitMessage, Fault, Message } from "../core/messages.ts";
 import { pack, unpack } from "./packr.ts";
 import { boolAt, bytesAt, CodecError, isAbsent, textAt, uintAt } from "./read.ts";
 import type { Values } from "./read.ts";
@@ -63,7 +65,8 @@ const BIN32_BYTES = 5;
 function valuesOf(m: Message): Values {
   switch (m.type) {
     case "ask":
-      if (m.key !== undefined) return [0, m.id, m.method, m.remainingMs ?? null, m.input, m.key];
+      if (m.key !== undefined || m.trace !== undefined)
+        return [0, m.id, m.method, m.remainingMs ?? null, m.input, m.key ?? null, ...present(m.trace)];
       if (m.input === undefined) return [0, m.id, m.method, m.remainingMs ?? null];
       return [0, m.id, m.method, m.remainingMs ?? null, m.input];
     case "reply": // An absent field reads as `undefined`, which MessagePack itself lacks.
@@ -79,16 +82,22 @@ function valuesOf(m: Message): Values {
     case "credit":
       return [6, m.id, m.up, m.count];
     case "cast":
-      return [7, m.method, m.input, m.target];
+      if (m.no === undefined && m.trace === undefined) return [7, m.method, m.input, m.target];
+      return [7, m.method, m.input, m.target, m.no ?? null, ...present(m.trace)];
     case "chunk":
       return [8, m.flow, m.last, m.bytes];
     case "took":
       return [9, m.bytes];
     case "emit":
-      return [10, m.topic, m.no, m.value, m.replayed];
+      return [10, m.topic, m.no, m.value, m.replayed, ...(m.spread ? [true] : [])];
     case "recall":
       return [11, m.topic, m.count];
   }
+}
+
+/** A last field, left out where it is absent. */
+function present(value: unknown): Values {
+  return value === undefined ? [] : [value];
 }
 
 function faultValues(fault: Fault): Values {
@@ -121,6 +130,27 @@ export function decodeFrame(bytes: Uint8Array): readonly Message[] {
   return messages;
 }
 
+/** What is told over gossip: `[version, boot, item]`, since there is no session that would tell the sender's boot. */
+export function encodeSpread({ boot, message }: Spread): Uint8Array {
+  return pack([WIRE_VERSION, boot, valuesOf(message)]);
+}
+
+/** Throws {@link CodecError}. */
+export function decodeSpread(bytes: Uint8Array): Spread {
+  const values = unpack(bytes);
+  if (!Array.isArray(values) || values[0] !== WIRE_VERSION) throw new CodecError("nothing that is spread");
+  const message = readItem(values[2]);
+  if (message.type !== "cast" && message.type !== "emit")
+    throw new CodecError("an item that is not for many");
+  return { boot: uintAt(values, 1), message };
+}
+
+/** What one member tells many. `boot`: of the process that says it. */
+export interface Spread {
+  readonly boot: number;
+  readonly message: CastMessage | EmitMessage;
+}
+
 /** Reads an item that came in chunks. Throws {@link CodecError}. */
 export function decodeItem(bytes: Uint8Array): Message {
   const message = readItem(unpack(bytes));
@@ -139,7 +169,7 @@ function readItem(values: unknown): Message {
       const method = textAt(v, 2, NAME_LENGTH_MAX);
       const remainingMs = isAbsent(v, 3) ? undefined : uintAt(v, 3, DEADLINE_MS_MAX);
       const key = isAbsent(v, 5) ? undefined : textAt(v, 5, NAME_LENGTH_MAX);
-      return { type, id, method, remainingMs, input: v[4], key };
+      return { type, id, method, remainingMs, input: v[4], key, trace: readTrace(v, 6) };
     }
     case "reply":
       return { type, id: uintAt(v, 1), value: v[2] };
@@ -154,7 +184,8 @@ function readItem(values: unknown): Message {
       return { type, id: uintAt(v, 1), up: boolAt(v, 2), count: uintAt(v, 3, STREAM_ITEMS_MAX) };
     case "cast": {
       const method = textAt(v, 1, NAME_LENGTH_MAX);
-      return { type, method, input: v[2], target: textAt(v, 3, TARGET_LENGTH_MAX) };
+      const no = isAbsent(v, 4) ? undefined : uintAt(v, 4);
+      return { type, method, input: v[2], target: readTarget(v, 3), no, trace: readTrace(v, 5) };
     }
     case "chunk":
       return { type, flow: uintAt(v, 1, FLOW_MAX), last: boolAt(v, 2), bytes: bytesAt(v, 3, CHUNK_BYTES) };
@@ -167,10 +198,22 @@ function readItem(values: unknown): Message {
         no: uintAt(v, 2),
         value: v[3],
         replayed: boolAt(v, 4),
+        spread: !isAbsent(v, 5) && boolAt(v, 5),
       };
     case "recall":
       return { type, topic: textAt(v, 1, NAME_LENGTH_MAX), count: uintAt(v, 2) };
   }
+}
+
+function readTrace(v: Values, at: number): string | undefined {
+  return isAbsent(v, at) ? undefined : textAt(v, at, TRACE_LENGTH_MAX);
+}
+
+function readTarget(v: Values, at: number): string | readonly string[] {
+  const peers = v[at];
+  if (!Array.isArray(peers)) return textAt(v, at, TARGET_LENGTH_MAX);
+  if (peers.length > GATHER_TARGETS_MAX) throw new CodecError(`field ${at}: too many peers`);
+  return peers.map((_, no) => textAt(peers, no, NAME_LENGTH_MAX));
 }
 
 function readFault(v: Values): Fault {

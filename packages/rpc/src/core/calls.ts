@@ -14,6 +14,7 @@ export interface Call {
   /** Monotonic instant in milliseconds; `undefined` for a stream without one. */
   readonly deadlineAt: number | undefined;
   readonly key: string | undefined;
+  readonly trace: string | undefined;
   /** Running it twice does no harm. */
   readonly idempotent: boolean;
   /** Has items beside its ask and its reply: never sent again once it was sent. */
@@ -31,6 +32,8 @@ export type CallInput =
   | { readonly type: "down"; readonly route: Route; readonly unsent: ReadonlySet<number> }
   /** The peer is dead, stopped or has left. */
   | { readonly type: "gone"; readonly route: Route }
+  /** Answers `reach`: there is no way to the peer, and none is to be expected. */
+  | { readonly type: "unreachable"; readonly route: Route; readonly reason: string }
   | { readonly type: "message"; readonly from: Route; readonly message: AnswerMessage }
   | { readonly type: "tick" }
   | { readonly type: "stop" };
@@ -40,6 +43,8 @@ export type AnswerMessage = Extract<Message, { readonly type: "reply" | "fail" |
 
 export type CallEffect =
   | { readonly type: "send"; readonly route: Route; readonly message: Message }
+  /** A call waits for a session with this peer, which may be no neighbour. */
+  | { readonly type: "reach"; readonly route: Route }
   | { readonly type: "resolve"; readonly id: number; readonly value: unknown }
   | { readonly type: "reject"; readonly id: number; readonly fault: Fault }
   | { readonly type: "item"; readonly id: number; readonly value: unknown }
@@ -89,6 +94,8 @@ export class Calls {
         return this.#down(input.route, input.unsent);
       case "gone":
         return this.#gone(input.route);
+      case "unreachable":
+        return this.#unreachable(input.route, input.reason);
       case "tick":
         return this.#deadlines.due(now.monoMs).flatMap((id) => this.#expire(id));
       case "stop":
@@ -106,7 +113,14 @@ export class Calls {
     this.#pending.set(call.id, pending);
     if (call.deadlineAt !== undefined) this.#deadlines.add(call.id, call.deadlineAt);
     const boot = this.#routes.get(call.route);
-    return boot === undefined ? NOTHING : [this.#send(pending, boot, now)];
+    return [boot === undefined ? { type: "reach", route: call.route } : this.#send(pending, boot, now)];
+  }
+
+  /** Whether a call waits for a session on this route (`sent` false), or for its answer. */
+  has(route: Route, sent: boolean): boolean {
+    for (const pending of this.#pending.values())
+      if (pending.call.route === route && pending.sent === sent) return true;
+    return false;
   }
 
   #refusal(call: Call, now: Instant): Fault | undefined {
@@ -121,13 +135,13 @@ export class Calls {
   }
 
   #send(pending: Pending, boot: number, now: Instant): CallEffect {
-    const { id, route, method, input, deadlineAt, key } = pending.call;
+    const { id, route, method, input, deadlineAt, key, trace } = pending.call;
     pending.sent = true;
     pending.boot ??= boot;
     pending.attempts += 1;
     const remainingMs =
       deadlineAt === undefined ? undefined : Math.max(1, Math.round(deadlineAt - now.monoMs));
-    return { type: "send", route, message: { type: "ask", id, method, remainingMs, input, key } };
+    return { type: "send", route, message: { type: "ask", id, method, remainingMs, input, key, trace } };
   }
 
   #answered(from: Route, message: AnswerMessage): readonly CallEffect[] {
@@ -195,7 +209,12 @@ export class Calls {
       if (mayRepeat && pending.attempts < ATTEMPTS_MAX) pending.sent = false;
       else effects.push(this.#reject(pending, broken(pending)));
     }
-    return effects;
+    return this.has(route, false) ? [...effects, { type: "reach", route }] : effects;
+  }
+
+  #unreachable(route: Route, reason: string): readonly CallEffect[] {
+    const waiting = [...this.#pending.values()].filter(({ call, sent }) => call.route === route && !sent);
+    return waiting.map((pending) => this.#reject(pending, fault("UNAVAILABLE", reason, outcomeOf(pending))));
   }
 
   #gone(route: Route): readonly CallEffect[] {

@@ -34,6 +34,8 @@ export const NAME_LENGTH_MAX = 200;
 export const FAULT_LENGTH_MAX = 2_000;
 /** Longest target expression. */
 export const TARGET_LENGTH_MAX = 4_096;
+/** Longest `traceparent`; later versions of it may have more fields than the 55 characters of today. */
+export const TRACE_LENGTH_MAX = 128;
 /** Deepest nesting of a target expression. */
 export const TARGET_DEPTH_MAX = 64;
 /** Casts whose handlers run at once on one node; more are dropped and counted. */
@@ -41,6 +43,9 @@ export const CASTS_MAX = 4_096;
 /** Values kept of one topic for late joiners, and topics with a history, on the node that emitted them. */
 export const HISTORY_MAX = 64;
 export const TOPICS_MAX = 1_024;
+/** Numbers remembered of each sender's process of what came over gossip or may still, and senders remembered. */
+export const SPREAD_SEEN_MAX = 512;
+export const SPREADERS_MAX = 4_096;
 /** Children of one node in the tree of a gather. */
 export const FANOUT_MAX = 64;
 export const FANOUT = 8;
@@ -50,3 +55,7 @@ export const GATHER_TARGETS_MAX = 16_384;
 export const GATHER_HOLD_MS = 20;
 /** Items kept by the reducers `set`, `top` and `concat`. */
 export const REDUCED_ITEMS_MAX = 16_384;
+/** Peers that one call of `Rpc.any` tries. */
+export const HEDGED_MAX = 4;
+/** Tags whose tasks a node takes, in the order in which it has them. */
+export const TAG_SCOPES_MAX = 32;

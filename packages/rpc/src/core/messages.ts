@@ -18,6 +18,7 @@ export type Route = string;
  * - `HANDLER_FAILED`: the handler threw; `remoteCode` has its error's code.
  * - `CONFLICT`: a method of that name is served already.
  * - `STOPPED`: used after `stop`.
+ * - `NO_QUEUE`: `once` was used, and the application wired no queues in.
  */
 export type RpcErrorCode = (typeof RPC_ERROR_CODES)[number];
 
@@ -37,6 +38,7 @@ export const RPC_ERROR_CODES = [
   "HANDLER_FAILED",
   "CONFLICT",
   "STOPPED",
+  "NO_QUEUE",
 ] as const;
 
 /** A failure as it travels. */
@@ -58,6 +60,33 @@ export interface AskMessage {
   readonly remainingMs: number | undefined;
   readonly input: unknown;
   readonly key: string | undefined;
+  /** W3C `traceparent` of the span that asks. */
+  readonly trace: string | undefined;
+}
+
+/** Has whoever is meant run a method. */
+export interface CastMessage {
+  readonly type: "cast";
+  readonly method: string;
+  readonly input: unknown;
+  /** An expression, or peer ids. */
+  readonly target: string | readonly string[];
+  /** Number of this value if it is told over gossip too: whoever gets both runs one. */
+  readonly no: number | undefined;
+  readonly trace: string | undefined;
+}
+
+/** A value of a topic. */
+export interface EmitMessage {
+  readonly type: "emit";
+  readonly topic: string;
+  /** Grows with every value that the sender's process casts or emits. */
+  readonly no: number;
+  readonly value: unknown;
+  /** From the history, for who asked for it. */
+  readonly replayed: boolean;
+  /** It is told over gossip too: whoever gets both hears one. */
+  readonly spread: boolean;
 }
 
 /** What travels. `up`: from the caller to the handler. */
@@ -69,17 +98,10 @@ export type Message =
   | { readonly type: "item"; readonly id: number; readonly up: boolean; readonly value: unknown }
   | { readonly type: "end"; readonly id: number }
   | { readonly type: "credit"; readonly id: number; readonly up: boolean; readonly count: number }
-  | { readonly type: "cast"; readonly method: string; readonly input: unknown; readonly target: string }
+  | CastMessage
   | { readonly type: "chunk"; readonly flow: number; readonly last: boolean; readonly bytes: Uint8Array }
   | { readonly type: "took"; readonly bytes: number }
-  /** `replayed`: from the history, for who asked for it. */
-  | {
-      readonly type: "emit";
-      readonly topic: string;
-      readonly no: number;
-      readonly value: unknown;
-      readonly replayed: boolean;
-    }
+  | EmitMessage
   | { readonly type: "recall"; readonly topic: string; readonly count: number };
 
 /** A fault made here. */

@@ -7,11 +7,12 @@ import { fault } from "../core/messages.ts";
 import type { Fault } from "../core/messages.ts";
 import { RpcError, rpcError } from "../errors.ts";
 import { parse } from "../schema.ts";
-import type { ClientMiddleware } from "../types.ts";
+import type { ClientMiddleware, OutgoingSpan, Tracing } from "../types.ts";
 import { ambient } from "./ambient.ts";
-import { routeOf } from "./engine.ts";
 import type { Engine } from "./engine.ts";
+import { routeOf } from "./route.ts";
 import type { Profile } from "./profile.ts";
+import { guarded } from "./resilience.ts";
 import { Inlet, Outlet } from "./streams.ts";
 
 type Source = Iterable<unknown> | AsyncIterable<unknown>;
@@ -34,19 +35,31 @@ interface Waiter {
   readonly outlet: Outlet | undefined;
   readonly signal: AbortSignal | undefined;
   readonly onAbort: (() => void) | undefined;
+  readonly span: OutgoingSpan | undefined;
+}
+
+type One = (input: unknown, options?: CallOptions) => Promise<unknown>;
+
+export interface CallerInit {
+  readonly engine: () => Engine;
+  readonly middleware: readonly ClientMiddleware[];
+  readonly tracing: Tracing | undefined;
+  readonly profile: Profile;
 }
 
 /** The calls of this node that wait for an answer. */
 export class Caller {
   readonly #engine: () => Engine;
   readonly #middleware: readonly ClientMiddleware[];
+  readonly #tracing: Tracing | undefined;
   readonly #profile: Profile;
   readonly #waiters = new Map<number, Waiter>();
   #lastId = 0;
 
-  constructor(engine: () => Engine, middleware: readonly ClientMiddleware[], profile: Profile) {
+  constructor({ engine, middleware, tracing, profile }: CallerInit) {
     this.#engine = engine;
     this.#middleware = middleware;
+    this.#tracing = tracing;
     this.#profile = profile;
   }
 
@@ -57,22 +70,58 @@ export class Caller {
   /** What a client offers under one method's name. */
   bind(remote: Remote): (input: unknown, options?: CallOptions) => unknown {
     const { stream } = remote.method;
-    if (stream === "output" || stream === "both")
-      return (input, options) => this.open(remote, input, options);
-    const one =
+    const isPlain = this.#middleware.length === 0;
+    if (stream === "output" || stream === "both") {
+      if (isPlain) return (input, options) => this.open(remote, input, options);
+      return (input, options) => this.#openWithin(remote, input, options);
+    }
+    const bare: One =
       stream === "none"
-        ? (input: unknown, options?: CallOptions): Promise<unknown> => this.ask(remote, input, options)
-        : (input: unknown, options?: CallOptions): Promise<unknown> =>
-            this.#upload(remote, input as Source, options);
-    if (this.#middleware.length === 0) return one;
-    return async (input, options) => {
-      const call = { peer: remote.peer, method: remote.name, input, options };
-      const onion = this.#middleware.reduceRight<() => Promise<unknown>>(
-        (next, layer) => async () => await layer(call, next),
-        async () => await one(input, options),
-      );
-      return await onion();
-    };
+        ? (input, options) => this.ask(remote, input, options)
+        : (input, options) => this.#upload(remote, input as Source, options);
+    const one = guarded(remote.name, remote.method.guard, bare);
+    if (isPlain) return one;
+    return async (input, options) =>
+      await this.#within(remote, input, options, async () => await one(input, options));
+  }
+
+  /** The first middleware is outermost. */
+  async #within(
+    { peer, name }: Remote,
+    input: unknown,
+    options: CallOptions | undefined,
+    innermost: () => Promise<unknown>,
+  ): Promise<unknown> {
+    const call = { peer, method: name, input, options };
+    const onion = this.#middleware.reduceRight<() => Promise<unknown>>(
+      (next, layer) => async () => await layer(call, next),
+      innermost,
+    );
+    return await onion();
+  }
+
+  /** An output stream within the middleware: it begins where that calls `next`, and that goes on at its end. */
+  async *#openWithin(remote: Remote, input: unknown, options: CallOptions | undefined): AsyncGenerator {
+    const begun = Promise.withResolvers<boolean>();
+    const ended = Promise.withResolvers<undefined>();
+    ended.promise.catch(() => undefined); // Middleware may never look.
+    const onion = this.#within(remote, input, options, async () => {
+      begun.resolve(true);
+      return await ended.promise;
+    });
+    onion.then(
+      () => begun.resolve(false),
+      () => begun.resolve(false),
+    );
+    try {
+      if (await begun.promise) yield* this.open(remote, input, options);
+      ended.resolve(undefined);
+    } catch (error) {
+      ended.reject(error);
+    } finally {
+      ended.resolve(undefined); // Its reader stopped early.
+      await onion;
+    }
   }
 
   /** One input, one output. */
@@ -165,17 +214,19 @@ export class Caller {
     const onAbort = signal === undefined ? undefined : (): void => engine.enterCall({ type: "cancel", id });
     if (onAbort !== undefined) signal?.addEventListener("abort", onAbort, { once: true });
     const { resolve, reject, inlet, outlet } = ends;
-    this.#waiters.set(id, { id, remote, beganMs, resolve, reject, inlet, outlet, signal, onAbort });
+    const span = this.#tracing?.outgoing(name, peer);
+    const trace = span?.traceparent;
+    this.#waiters.set(id, { id, remote, beganMs, resolve, reject, inlet, outlet, signal, onAbort, span });
     const { idempotent } = method;
     const reachable = engine.isUp(route) || engine.isReachable(peer);
     engine.enterCall({
       type: "call",
-      call: { id, route, method: name, input, deadlineAt, key, idempotent, stream, reachable },
+      call: { id, route, method: name, input, deadlineAt, key, trace, idempotent, stream, reachable },
     });
     return id;
   }
 
-  on(effect: Exclude<CallEffect, { readonly type: "send" }>): void {
+  on(effect: Exclude<CallEffect, { readonly type: "send" | "reach" }>): void {
     const waiter = this.#waiters.get(effect.id);
     if (waiter === undefined) return;
     switch (effect.type) {
@@ -196,7 +247,7 @@ export class Caller {
   }
 
   #resolve(waiter: Waiter, value: unknown): void {
-    this.#settle(waiter, true);
+    this.#settle(waiter, undefined);
     if (waiter.inlet !== undefined) {
       waiter.resolve(undefined);
       return;
@@ -211,15 +262,18 @@ export class Caller {
   }
 
   #reject(waiter: Waiter, reason: Fault): void {
-    this.#settle(waiter, false);
-    waiter.reject(new RpcError(reason, reason.code === "CANCELLED" ? waiter.signal?.reason : undefined));
+    const error = new RpcError(reason, reason.code === "CANCELLED" ? waiter.signal?.reason : undefined);
+    this.#settle(waiter, error);
+    waiter.reject(error);
   }
 
-  #settle({ id, remote, beganMs, outlet, signal, onAbort }: Waiter, ok: boolean): void {
+  #settle(waiter: Waiter, error: RpcError | undefined): void {
+    const { id, remote, beganMs, outlet, signal, onAbort, span } = waiter;
     this.#waiters.delete(id);
     outlet?.close();
     if (onAbort !== undefined) signal?.removeEventListener("abort", onAbort);
-    this.#profile.record(remote.name, systemClock.now().monoMs - beganMs, ok);
+    span?.end(error);
+    this.#profile.record(remote.name, systemClock.now().monoMs - beganMs, error === undefined);
   }
 }
 

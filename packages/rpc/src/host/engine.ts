@@ -1,5 +1,5 @@
 import { systemClock } from "@klatsch/kit";
-import type { Instant } from "@klatsch/kit";
+import type { Instant, Logger } from "@klatsch/kit";
 import type { Channel, Member, Mesh } from "@klatsch/mesh";
 
 import { Assembly } from "../codec/assembly.ts";
@@ -10,30 +10,33 @@ import { Calls } from "../core/calls.ts";
 import type { CallEffect, CallInput } from "../core/calls.ts";
 import { ITEM_BYTES_MAX } from "../core/limits.ts";
 import { fault } from "../core/messages.ts";
-import type { AskMessage, Fault, Message, Route } from "../core/messages.ts";
+import type { AskMessage, CastMessage, Fault, Message, Route } from "../core/messages.ts";
 import { Serving } from "../core/serving.ts";
 import type { ServeEffect, ServeInput, Verdict } from "../core/serving.ts";
 import { Outbox } from "./outbox.ts";
+import { Reaching } from "./reaching.ts";
+import { peerOf, routeOf } from "./route.ts";
 
 /** Both ends of a link open one channel of this name for each class. */
 const CHANNEL = "klatsch/rpc/1";
 const CLASSES: readonly CallClass[] = ["high", "normal", "bulk"];
 
 export interface EngineEvents {
-  onCallEffect(effect: Exclude<CallEffect, { readonly type: "send" }>): void;
+  onCallEffect(effect: Exclude<CallEffect, { readonly type: "send" | "reach" }>): void;
   /** `peer`: who asks. */
   onServeEffect(effect: Exclude<ServeEffect, { readonly type: "send" }>, peer: string): void;
   judge(peer: string, ask: AskMessage): Verdict;
-  onCast(peer: string, message: Message & { readonly type: "cast" }): void;
+  onCast(peer: string, message: CastMessage): void;
   onTopic(peer: string, message: Message & { readonly type: "emit" | "recall" }): void;
   /** A peer's session of class `normal` began. */
   onUp(peer: string): void;
   onBadFrame(peer: string, reason: string): void;
 }
 
-export interface EngineLimits {
+export interface EngineInit {
   readonly pendingMax: number;
   readonly servingMax: number;
+  readonly logger: Logger;
 }
 
 interface Link {
@@ -44,14 +47,6 @@ interface Link {
   readonly assembly: Assembly;
 }
 
-export function routeOf(peer: string, trafficClass: CallClass): Route {
-  return `${trafficClass}/${peer}`;
-}
-
-function peerOf(route: Route): string {
-  return route.slice(route.indexOf("/") + 1);
-}
-
 /** One node's two cores with its links, its frames and its one timer. */
 export class Engine {
   readonly #mesh: Mesh;
@@ -60,16 +55,23 @@ export class Engine {
   readonly #serving: Serving;
   readonly #links = new Map<Route, Link>();
   readonly #channels = new Map<CallClass, Channel>();
+  readonly #reaching: Reaching;
   #unsubscribe: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
   #armedAt = Infinity;
   #ended = false;
 
-  constructor(mesh: Mesh, limits: EngineLimits, events: EngineEvents) {
+  constructor(mesh: Mesh, { pendingMax, servingMax, logger }: EngineInit, events: EngineEvents) {
     this.#mesh = mesh;
     this.#events = events;
-    this.#calls = new Calls({ pendingMax: limits.pendingMax });
-    this.#serving = new Serving({ runsMax: limits.servingMax });
+    this.#calls = new Calls({ pendingMax });
+    this.#serving = new Serving({ runsMax: servingMax });
+    this.#reaching = new Reaching({
+      mesh,
+      logger,
+      has: (route, sent) => this.#calls.has(route, sent),
+      onUnreachable: (route, reason) => this.enterCall({ type: "unreachable", route, reason }),
+    });
   }
 
   /** Opens the channels. Calls to this node itself take the same way, without a link. */
@@ -262,6 +264,10 @@ export class Engine {
 
   #performCalls(effects: readonly CallEffect[]): void {
     for (const effect of effects) {
+      if (effect.type === "reach") {
+        this.#reaching.reach(effect.route);
+        continue;
+      }
       if (effect.type !== "send") {
         this.#events.onCallEffect(effect);
         continue;
@@ -313,6 +319,7 @@ export class Engine {
     this.enterServe({ type: "stop" });
     this.enterCall({ type: "stop" });
     this.#ended = true;
+    this.#reaching.stop();
     clearTimeout(this.#timer);
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     // What tells them is flushed before the channels go.

@@ -10,6 +10,7 @@ import { reducerOf } from "../core/reducers.ts";
 import type { Reduce, Reducer } from "../core/reducers.ts";
 import { faultOf, rpcError } from "../errors.ts";
 import type { Schema } from "../schema.ts";
+import type { Guard } from "./access.ts";
 import type { Caller } from "./caller.ts";
 import { Context } from "./handlers.ts";
 import type { Handlers } from "./handlers.ts";
@@ -67,6 +68,7 @@ export const collectMethod: Method<Schema<Collect>, Schema<Part>, "output"> = me
 export interface GatheringInit {
   readonly self: string;
   readonly registry: Registry;
+  readonly guard: Guard;
   readonly handlers: Handlers;
   readonly caller: Caller;
   readonly reducers: ReadonlyMap<string, Reducer>;
@@ -184,22 +186,18 @@ export class GatherRun {
 
   /** The same guard as for a call: it has to admit who asked, and whom that one says it asks for. */
   async #runOwn(): Promise<void> {
-    const { registry, handlers, self } = this.#init;
+    const { registry, guard, handlers } = this.#init;
     const { method: name, input, origin } = this.#asked;
-    const callers = [...new Set([this.#place.parent, origin])].map((id) => ({
-      peerId: id,
-      self: id === self,
-    }));
+    const { parent } = this.#place;
     try {
-      const verdict = registry.judge(name, callers);
+      const verdict = registry.judge(name, [...new Set([parent, origin])]);
       const served = registry.get(name);
       if (!verdict.ok || served === undefined) {
         const code = verdict.ok ? "NOT_FOUND" : verdict.fault.code;
         this.enter({ type: "own", result: { code } });
         return;
       }
-      const [caller = { peerId: self, self: true }] = callers;
-      const context = new Context(name, caller, undefined, this.#place.deadlineAt);
+      const context = new Context(name, guard.caller(parent), undefined, this.#place.deadlineAt);
       this.#own.signal.addEventListener("abort", () => context.abort(faultless()), { once: true });
       const value = await handlers.direct(served, context, input);
       this.enter({ type: "own", result: this.#mapped(value) });

@@ -1,34 +1,48 @@
-import { silentLogger, systemClock } from "@klatsch/kit";
+import { systemClock } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 
 import type { Method } from "../contract.ts";
 import type { Part } from "../core/gather.ts";
 import { CASTS_MAX, DEADLINE_MS, DEADLINE_MS_MAX, FANOUT, GATHER_TARGETS_MAX } from "../core/limits.ts";
-import type { Message } from "../core/messages.ts";
+import type { CastMessage } from "../core/messages.ts";
 import { reducerOf } from "../core/reducers.ts";
 import type { Reduce, Reducer } from "../core/reducers.ts";
 import { rpcError } from "../errors.ts";
 import { parse } from "../schema.ts";
-import type { CastResult, Covered, GatherOptions, GatherResult, TargetInit, Until } from "../types.ts";
+import type {
+  CastResult,
+  Covered,
+  GatherOptions,
+  GatherResult,
+  TargetInit,
+  Tracing,
+  Until,
+} from "../types.ts";
+import type { Guard } from "./access.ts";
 import { ambient } from "./ambient.ts";
 import type { Caller } from "./caller.ts";
-import { routeOf } from "./engine.ts";
 import type { Engine } from "./engine.ts";
+import { routeOf } from "./route.ts";
 import { COLLECT, collectMethod, collectSchema, Gathering } from "./gathering.ts";
 import type { Collect, GatherRun } from "./gathering.ts";
 import { Context } from "./handlers.ts";
 import type { Handlers } from "./handlers.ts";
-import { Members } from "./members.ts";
+import type { Members } from "./members.ts";
 import type { Registry } from "./registry.ts";
+import type { Spreading } from "./spreading.ts";
 
 export interface GroupsInit {
   readonly mesh: Mesh;
   readonly engine: () => Engine;
+  readonly members: Members;
   readonly registry: Registry;
+  readonly guard: Guard;
   readonly handlers: Handlers;
   readonly caller: Caller;
-  readonly logger?: Logger;
+  readonly spreading: Spreading;
+  readonly tracing: Tracing | undefined;
+  readonly logger: Logger;
 }
 
 /** What is asked of many: casts and gathers. */
@@ -43,11 +57,12 @@ export class Groups {
 
   constructor(init: GroupsInit) {
     this.#init = init;
-    const { mesh, registry, handlers, caller } = init;
-    this.#members = new Members(mesh);
+    const { mesh, registry, guard, handlers, caller } = init;
+    this.#members = init.members;
     this.#gathering = new Gathering({
       self: mesh.peerId,
       registry,
+      guard,
       handlers,
       caller,
       reducers: this.#reducers,
@@ -69,33 +84,53 @@ export class Groups {
 
   async cast(target: TargetInit, name: string, method: Method, input: unknown): Promise<CastResult> {
     await parse(method.input, input, "INVALID_INPUT", "input");
+    const { spreading, tracing } = this.#init;
     const addressed: string[] = [];
     const unreachable: string[] = [];
+    const strangers = new Set(spreading.far());
+    const [near, far] = [new Array<string>(), new Array<string>()];
+    for (const peer of this.#members.select(target)) (strangers.has(peer) ? far : near).push(peer);
+    const no = far.length === 0 ? undefined : spreading.nextNo();
     // A list is resolved here; its members need not be asked whether they are meant.
     const text = typeof target === "string" ? target : "all";
-    for (const peer of this.#members.select(target)) {
-      const message: Message = { type: "cast", method: name, input, target: text };
+    const span = tracing?.outgoing(name, text);
+    const trace = span?.traceparent;
+    const message: CastMessage = { type: "cast", method: name, input, target: text, no, trace };
+    for (const peer of near) {
       const reason = this.#init.engine().send(routeOf(peer, method.class), message);
-      if (reason?.code === "TOO_LARGE" || reason?.code === "INVALID_INPUT")
-        throw rpcError(reason.code, reason.message);
+      if (reason?.code === "TOO_LARGE" || reason?.code === "INVALID_INPUT") {
+        const error = rpcError(reason.code, reason.message);
+        span?.end(error);
+        throw error;
+      }
       (reason === undefined ? addressed : unreachable).push(peer);
     }
+    if (far.length > 0) {
+      const told = await spreading.tell({ ...message, target: typeof target === "string" ? target : far });
+      (told ? addressed : unreachable).push(...far);
+    }
+    span?.end();
     return { addressed, unreachable };
   }
 
-  onCast(peer: string, { method, input, target }: Message & { readonly type: "cast" }): void {
-    const { registry, handlers, mesh, logger = silentLogger } = this.#init;
-    const caller = { peerId: peer, self: peer === mesh.peerId };
+  /** A cast that is the first copy of it. */
+  onCast(peer: string, { method, input, target, trace }: CastMessage): void {
+    const { registry, guard, handlers, logger } = this.#init;
     const isMeant = this.#members.isMeant(target) && this.#casting < CASTS_MAX;
-    const served = isMeant && registry.judge(method, [caller]).ok ? registry.get(method) : undefined;
+    const served = isMeant && registry.judge(method, [peer]).ok ? registry.get(method) : undefined;
     if (served?.method.stream !== "none") {
       this.dropped += 1;
       return;
     }
     this.#casting += 1;
-    const context = new Context(method, caller, undefined, systemClock.now().monoMs + DEADLINE_MS);
+    const context = new Context(
+      method,
+      guard.caller(peer),
+      undefined,
+      systemClock.now().monoMs + DEADLINE_MS,
+    );
     handlers
-      .direct(served, context, input)
+      .direct(served, context, input, trace)
       .catch((error: unknown) => logger.warn("a cast failed", { err: error, method, peer }))
       .finally(() => (this.#casting -= 1));
   }

@@ -5,7 +5,8 @@ import type { AskMessage, Fault } from "../core/messages.ts";
 import type { Result, ServeEffect } from "../core/serving.ts";
 import { faultOf, RpcError } from "../errors.ts";
 import { parse } from "../schema.ts";
-import type { ServerMiddleware } from "../types.ts";
+import type { ServerMiddleware, Tracing } from "../types.ts";
+import type { Guard } from "./access.ts";
 import { ambient } from "./ambient.ts";
 import type { Engine } from "./engine.ts";
 import type { Profile } from "./profile.ts";
@@ -56,9 +57,10 @@ interface Running {
 export interface HandlersInit {
   readonly engine: () => Engine;
   readonly registry: Registry;
+  readonly guard: Guard;
   readonly middleware: readonly ServerMiddleware[];
+  readonly tracing: Tracing | undefined;
   readonly profile: Profile;
-  readonly self: string;
 }
 
 /** The handlers that run now. */
@@ -101,14 +103,14 @@ export class Handlers {
   }
 
   #begin(run: number, ask: AskMessage, from: string, peer: string, deadlineAt: number | undefined): void {
-    const { registry, self, profile } = this.#init;
+    const { registry, guard, profile } = this.#init;
     const engine = this.#init.engine();
     const served = registry.get(ask.method);
     if (served === undefined) return;
     const { stream } = served.method;
     const grant = (count: number): void =>
       void engine.send(from, { type: "credit", id: ask.id, up: true, count });
-    const context = new Context(ask.method, { peerId: peer, self: peer === self }, ask.key, deadlineAt);
+    const context = new Context(ask.method, guard.caller(peer), ask.key, deadlineAt);
     const running: Running = {
       context,
       inlet: stream === "input" || stream === "both" ? new Inlet(grant, () => undefined) : undefined,
@@ -121,10 +123,10 @@ export class Handlers {
       profile.record(ask.method, systemClock.now().monoMs - beganMs, result.ok);
       engine.enterServe({ type: "done", run, result });
     };
+    const execute = (): Promise<unknown> =>
+      this.invoke(served, context, () => this.#execute(run, served, running, ask.input));
     ambient
-      .run({ deadlineAt }, () =>
-        this.invoke(served, context, () => this.#execute(run, served, running, ask.input)),
-      )
+      .run({ deadlineAt }, () => this.#traced(context, ask.trace, execute))
       .then(
         (value) => ended({ ok: true, value }),
         (error: unknown) => ended({ ok: false, fault: faultOf(error) }),
@@ -132,19 +134,29 @@ export class Handlers {
   }
 
   /** Runs one handler for a caller that was let in, without streams: what a cast or a gather's own part is. */
-  async direct(served: Served, context: Context, input: unknown): Promise<unknown> {
+  async direct(served: Served, context: Context, input: unknown, trace?: string): Promise<unknown> {
     const { profile } = this.#init;
     const beganMs = systemClock.now().monoMs;
     let ok = false;
     try {
-      const value = await ambient.run({ deadlineAt: context.deadlineAt }, () =>
-        this.invoke(served, context, () => this.#single(served, context, input)),
-      );
+      const single = (): Promise<unknown> =>
+        this.invoke(served, context, () => this.#single(served, context, input));
+      const { deadlineAt } = context;
+      const value = await ambient.run({ deadlineAt }, () => this.#traced(context, trace, single));
       ok = true;
       return value;
     } finally {
       profile.record(served.name, systemClock.now().monoMs - beganMs, ok);
     }
+  }
+
+  #traced(
+    { method, caller }: Context,
+    trace: string | undefined,
+    run: () => Promise<unknown>,
+  ): Promise<unknown> {
+    const { tracing } = this.#init;
+    return tracing === undefined ? run() : tracing.incoming(method, caller.peerId, trace, run);
   }
 
   /** The first middleware is outermost. */

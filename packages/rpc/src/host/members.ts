@@ -24,14 +24,24 @@ export class Members {
     return there.filter((member) => matches(parsed, member)).map(({ peerId }) => peerId);
   }
 
-  /** Whether this node is meant; a target that does not parse means nobody. */
-  isMeant(target: string): boolean {
+  /** Whether this node is meant, by an expression or a list; a target that does not parse means nobody. */
+  isMeant(target: string | readonly string[]): boolean {
+    if (typeof target !== "string") return target.includes(this.#mesh.peerId);
     const self: Facts | undefined = this.#mesh.member(this.#mesh.peerId);
     try {
       return self !== undefined && matches(this.#parse(target), self);
     } catch {
       return false;
     }
+  }
+
+  /** The members meant that are there; those for whom `isNear` says yes first. @throws RpcError `INVALID_TARGET`. */
+  candidates(target: string | readonly string[], isNear: (peer: string) => boolean): readonly string[] {
+    const there = this.select(target).filter((peer) => {
+      const status = this.#mesh.member(peer)?.status;
+      return status === "alive" || status === "suspect";
+    });
+    return [...there.filter(isNear), ...there.filter((peer) => !isNear(peer))];
   }
 
   nameOf(peerId: string): string {

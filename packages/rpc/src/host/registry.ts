@@ -1,12 +1,12 @@
-import { silentLogger } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 
-import type { CallContext, Caller, Method } from "../contract.ts";
+import type { CallContext, Method } from "../contract.ts";
 import { fault } from "../core/messages.ts";
 import type { Fault } from "../core/messages.ts";
 import { nearest } from "../core/nearest.ts";
 import type { Verdict } from "../core/serving.ts";
 import { rpcError } from "../errors.ts";
+import type { Guard } from "./access.ts";
 
 /** A method that is served here. */
 export interface Served {
@@ -18,11 +18,13 @@ export interface Served {
 /** The methods of one node, by their name on the wire, and the one guard for every way in. */
 export class Registry {
   readonly #served = new Map<string, Served>();
+  readonly #guard: Guard;
   readonly #logger: Logger;
   /** Refused asks since the start. */
   readonly refused: { notFound: number; denied: number } = { notFound: 0, denied: 0 };
 
-  constructor(logger: Logger = silentLogger) {
+  constructor(guard: Guard, logger: Logger) {
+    this.#guard = guard;
     this.#logger = logger;
   }
 
@@ -44,12 +46,13 @@ export class Registry {
     return [...this.#served.values()];
   }
 
-  /** Whether these callers (all of them) may call; anything but a clear yes is a no. */
-  judge(name: string, callers: readonly Caller[]): Verdict {
+  /** Whether these peers (all of them) may call. */
+  judge(name: string, peers: readonly string[]): Verdict {
     const served = this.#served.get(name);
     if (served === undefined) return { ok: false, fault: this.#notFound(name) };
-    const stranger = callers.find((caller) => !this.#admits(served, caller));
-    if (stranger === undefined && callers.length > 0) {
+    const { access } = served.method;
+    const stranger = peers.find((peer) => !this.#guard.admits(access, this.#guard.caller(peer), name));
+    if (stranger === undefined && peers.length > 0) {
       return {
         ok: true,
         concurrencyMax: served.method.concurrencyMax,
@@ -57,25 +60,11 @@ export class Registry {
       };
     }
     this.refused.denied += 1;
-    this.#logger.warn("a call was denied", { method: name, peer: stranger?.peerId });
+    this.#logger.warn("a call was denied", { method: name, peer: stranger });
     return {
       ok: false,
-      fault: fault("DENIED", `${name}: its access rule does not admit ${stranger?.peerId}`),
+      fault: fault("DENIED", `${name}: its access rule does not admit ${stranger}`),
     };
-  }
-
-  #admits({ name, method }: Served, caller: Caller): boolean {
-    const { access } = method;
-    if (access === "members") return true;
-    if (access === "self") return caller.self;
-    if (typeof access !== "function") return access.includes(caller.peerId);
-    try {
-      const verdict: unknown = access(caller);
-      return verdict === true; // A promise is no yes.
-    } catch (error) {
-      this.#logger.error("an access rule threw", { err: error, method: name });
-      return false;
-    }
   }
 
   #notFound(name: string): Fault {

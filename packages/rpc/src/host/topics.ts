@@ -1,14 +1,20 @@
 import type { Logger } from "@klatsch/kit";
+import { z } from "zod";
 
+import { isAccess, method } from "../contract.ts";
+import type { Access, Method } from "../contract.ts";
 import { HISTORY_MAX, NAME_LENGTH_MAX, TOPICS_MAX } from "../core/limits.ts";
-import type { Message } from "../core/messages.ts";
+import type { EmitMessage } from "../core/messages.ts";
+import { Seen } from "../core/seen.ts";
 import { rpcError } from "../errors.ts";
 import { parse } from "../schema.ts";
 import type { Schema } from "../schema.ts";
-import { routeOf } from "./engine.ts";
+import type { SubscribeOptions } from "../types.ts";
+import type { Guard } from "./access.ts";
 import type { Engine } from "./engine.ts";
+import { routeOf } from "./route.ts";
+import type { Spreading } from "./spreading.ts";
 
-type Emit = Message & { readonly type: "emit" };
 /** `no` grows with every value a process emits; a value is known by `(peer, boot, no)`. */
 type Handler = (value: never, info: { readonly peerId: string; readonly replayed: boolean }) => unknown;
 
@@ -17,53 +23,89 @@ interface Subscription {
   readonly schema: Schema;
   readonly handler: Handler;
   readonly last: number;
-  /** Numbers lately seen from each peer's process: what is replayed may have come live. */
-  readonly seen: Map<string, Set<number>>;
+  readonly access: Access;
+  /** What is replayed may have come live. Remembers what can be replayed, and as many that came since. */
+  readonly seen: Seen;
 }
 
-/** Numbers remembered of each peer: what can be replayed, and as many that came since. */
-const SEEN_MAX = HISTORY_MAX * 2;
+/** What members that are no neighbours are asked for, all together. */
+export interface Recall {
+  readonly topic: string;
+  readonly count: number;
+}
+export type Recalled = readonly (readonly [no: number, value: unknown])[];
+
+export const RECALL = "klatsch.topic.recall";
+export const recallMethod: Method<Schema<Recall>, Schema<Recalled>, "none"> = method({
+  input: z.object({ topic: z.string().max(NAME_LENGTH_MAX), count: z.int().min(0) }),
+  output: z.array(z.tuple([z.int().min(0), z.unknown()])).max(HISTORY_MAX),
+  access: "members", // As for what comes live: whoever is a member may hear it.
+  idempotent: true,
+});
 
 export interface TopicsInit {
   readonly self: string;
   readonly engine: () => Engine;
+  readonly guard: Guard;
+  readonly spreading: Spreading;
   readonly bootOf: (peer: string) => number;
+  /** Asks these members for what they emitted last. */
+  readonly gather: (
+    peers: readonly string[],
+    recall: Recall,
+  ) => Promise<readonly { readonly peerId: string; readonly value: Recalled }[]>;
   readonly logger: Logger;
 }
 
-/** What this node emits and hears. Values go to all linked peers; each keeps the history of what it emitted. */
+/** What this node emits and hears. Values go to all members; each keeps the history of what it emitted. */
 export class Topics {
   readonly #init: TopicsInit;
   readonly #subscriptions = new Set<Subscription>();
-  readonly #histories = new Map<string, Emit[]>();
-  #lastNo = 0;
+  readonly #histories = new Map<string, EmitMessage[]>();
+  /** Values that a subscription's access rule refused. */
+  denied = 0;
 
   constructor(init: TopicsInit) {
     this.#init = init;
   }
 
   /** Peers that could not be sent to are returned. @throws RpcError `INVALID_OPTIONS`. */
-  emit(topic: string, value: unknown): readonly string[] {
+  async emit(topic: string, value: unknown): Promise<readonly string[]> {
     checkTopic(topic);
-    const { engine, self } = this.#init;
-    this.#lastNo += 1;
-    const message: Emit = { type: "emit", topic, no: this.#lastNo, value, replayed: false };
+    const { engine, self, spreading } = this.#init;
+    const far = spreading.far();
+    const spread = far.length > 0;
+    const message: EmitMessage = {
+      type: "emit",
+      topic,
+      no: spreading.nextNo(),
+      value,
+      replayed: false,
+      spread,
+    };
     this.#keep(message);
     // Hearing oneself takes the same way as for others.
-    return [self, ...engine().peers()].filter(
+    const unreachable = [self, ...engine().peers()].filter(
       (peer) => engine().send(routeOf(peer, "normal"), message) !== undefined,
     );
+    return !spread || (await spreading.tell(message)) ? unreachable : [...unreachable, ...far];
   }
 
-  subscribe(topic: string, schema: Schema, handler: Handler, last: number): () => void {
+  subscribe(topic: string, schema: Schema, handler: Handler, options: SubscribeOptions): () => void {
+    const { last = 0, access = "members" } = options;
     checkTopic(topic);
     if (!Number.isSafeInteger(last) || last < 0 || last > HISTORY_MAX) {
       throw rpcError("INVALID_OPTIONS", `last: must be a whole number up to ${HISTORY_MAX}`);
     }
-    const subscription: Subscription = { topic, schema, handler, last, seen: new Map() };
+    if (!isAccess(access)) throw rpcError("INVALID_OPTIONS", "access: must say whose values are heard");
+    const seen = new Seen({ numbersMax: HISTORY_MAX * 2, sendersMax: TOPICS_MAX });
+    const subscription: Subscription = { topic, schema, handler, last, access, seen };
     this.#subscriptions.add(subscription);
     const { engine, self } = this.#init;
-    if (last > 0) for (const peer of [self, ...engine().peers()]) this.#recall(peer, subscription);
+    if (last > 0) {
+      for (const peer of [self, ...engine().peers()]) this.#recall(peer, subscription);
+      void this.#recallFar(subscription);
+    }
     return () => void this.#subscriptions.delete(subscription);
   }
 
@@ -73,26 +115,52 @@ export class Topics {
       if (subscription.last > 0) this.#recall(peer, subscription);
   }
 
-  onMessage(peer: string, message: Message & { readonly type: "emit" | "recall" }): void {
-    if (message.type === "recall") {
-      const history = this.#histories.get(message.topic) ?? [];
-      const count = Math.min(message.count, HISTORY_MAX);
-      for (const one of count === 0 ? [] : history.slice(-count)) {
-        this.#init.engine().send(routeOf(peer, "normal"), { ...one, replayed: true });
-      }
-      return;
+  /** A neighbour asks for what was last. */
+  onRecall(peer: string, recall: Recall): void {
+    for (const one of this.#lastOf(recall)) {
+      this.#init.engine().send(routeOf(peer, "normal"), { ...one, replayed: true, spread: false });
     }
+  }
+
+  /** A value that is the first copy of it. */
+  onEmit(peer: string, message: EmitMessage): void {
     const process = `${peer} ${this.#init.bootOf(peer)}`;
     for (const subscription of this.#subscriptions) {
       if (subscription.topic === message.topic) void this.#hear(subscription, peer, process, message);
     }
   }
 
+  /** The handler of {@link RECALL}. */
+  recalled(recall: Recall): Recalled {
+    return this.#lastOf(recall).map(({ no, value }) => [no, value]);
+  }
+
+  #lastOf({ topic, count }: Recall): readonly EmitMessage[] {
+    return count === 0 ? [] : (this.#histories.get(topic) ?? []).slice(-Math.min(count, HISTORY_MAX));
+  }
+
   #recall(peer: string, { topic, last }: Subscription): void {
     this.#init.engine().send(routeOf(peer, "normal"), { type: "recall", topic, count: last });
   }
 
-  #keep(message: Emit): void {
+  async #recallFar(subscription: Subscription): Promise<void> {
+    const { spreading, gather, logger, bootOf } = this.#init;
+    const { topic, last } = subscription;
+    const far = spreading.far();
+    if (far.length === 0) return;
+    try {
+      for (const { peerId, value } of await gather(far, { topic, count: last })) {
+        for (const [no, one] of value) {
+          const message: EmitMessage = { type: "emit", topic, no, value: one, replayed: true, spread: false };
+          await this.#hear(subscription, peerId, `${peerId} ${bootOf(peerId)}`, message);
+        }
+      }
+    } catch (error) {
+      logger.warn("what a topic had before could not be asked for", { err: error, topic });
+    }
+  }
+
+  #keep(message: EmitMessage): void {
     const history = this.#histories.get(message.topic) ?? [];
     this.#histories.delete(message.topic); // Back at the end: the topic longest silent is given up first.
     const [oldest] = this.#histories.keys();
@@ -100,30 +168,28 @@ export class Topics {
     this.#histories.set(message.topic, [...history.slice(1 - HISTORY_MAX), message]);
   }
 
-  async #hear(subscription: Subscription, peer: string, process: string, message: Emit): Promise<void> {
-    const { schema, handler, last, seen } = subscription;
+  async #hear(
+    subscription: Subscription,
+    peer: string,
+    process: string,
+    message: EmitMessage,
+  ): Promise<void> {
+    const { schema, handler, last, access, seen } = subscription;
+    const { guard, logger } = this.#init;
+    if (!this.#subscriptions.has(subscription)) return;
     if (message.replayed && last === 0) return; // Another subscription of this node asked for it.
-    if (last > 0 && isSeen(seen, process, message.no)) return;
+    if (last > 0 && !seen.isNew(process, message.no)) return;
+    if (!guard.admits(access, guard.caller(peer), message.topic)) {
+      this.denied += 1;
+      return;
+    }
     try {
       const value = await parse(schema, message.value, "INVALID_INPUT", message.topic);
       await handler(value as never, { peerId: peer, replayed: message.replayed });
     } catch (error) {
-      this.#init.logger.warn("a topic's value was not handled", { err: error, topic: message.topic, peer });
+      logger.warn("a topic's value was not handled", { err: error, topic: message.topic, peer });
     }
   }
-}
-
-function isSeen(seen: Map<string, Set<number>>, process: string, no: number): boolean {
-  const numbers = seen.get(process) ?? new Set();
-  if (numbers.has(no)) return true;
-  numbers.add(no);
-  const [oldest] = numbers;
-  if (oldest !== undefined && numbers.size > SEEN_MAX) numbers.delete(oldest);
-  seen.delete(process);
-  const [stale] = seen.keys();
-  if (stale !== undefined && seen.size >= TOPICS_MAX) seen.delete(stale);
-  seen.set(process, numbers);
-  return false;
 }
 
 function checkTopic(topic: string): void {

@@ -16,6 +16,7 @@ const call = (change: Partial<Call> = {}): Call => ({
   input: 7,
   deadlineAt: 1_000,
   key: undefined,
+  trace: undefined,
   idempotent: false,
   stream: false,
   reachable: true,
@@ -78,23 +79,23 @@ describe("the caller's core", () => {
   it("sends a call again that had not left", () => {
     const { step } = linked();
     step({ type: "call", call: call() });
-    expect(step({ ...down, unsent: new Set([1]) })).toEqual([]);
+    expect(step({ ...down, unsent: new Set([1]) })).toEqual([{ type: "reach", route: "r" }]);
     expect(step(up(2))).toMatchObject([{ type: "send", message: { id: 1 } }]);
   });
 
   it("repeats a call with a key only at the process that keeps its result", () => {
     const { step } = linked();
     step({ type: "call", call: call({ key: "k" }) });
-    expect(step(down)).toEqual([]);
+    expect(step(down)).toEqual([{ type: "reach", route: "r" }]);
     expect(step(up(1))).toMatchObject([{ type: "send" }]);
-    expect(step(down)).toEqual([]);
+    expect(step(down)).toEqual([{ type: "reach", route: "r" }]);
     expect(faultsOf(step(up(2)))).toEqual(["UNAVAILABLE unknown"]);
   });
 
   it("waits for a link that blinks, not for a peer that is gone, and not beyond the limit", () => {
     const { step } = linked();
     step(down);
-    expect(step({ type: "call", call: call() })).toEqual([]);
+    expect(step({ type: "call", call: call() })).toEqual([{ type: "reach", route: "r" }]);
     expect(faultsOf(step({ type: "call", call: call({ id: 2, reachable: false }) }))).toEqual([
       "UNAVAILABLE none",
     ]);
@@ -111,7 +112,7 @@ describe("the handlers' core", () => {
     type: "ask",
     from,
     owner: "p",
-    ask: { type: "ask", id, method: "m", remainingMs: 100, input: 7, key },
+    ask: { type: "ask", id, method: "m", remainingMs: 100, input: 7, key, trace: undefined },
     verdict,
   });
   const done = (run: number, value: unknown): ServeInput => ({

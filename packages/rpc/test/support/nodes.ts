@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { createMesh } from "@klatsch/mesh";
-import type { Mesh, MeshInit } from "@klatsch/mesh";
+import type { Member, Mesh, MeshInit } from "@klatsch/mesh";
 import { createRpc } from "@klatsch/rpc";
 import type { Rpc, RpcInit } from "@klatsch/rpc";
 
@@ -15,12 +15,17 @@ export interface Node {
   readonly rpc: Rpc;
 }
 
-type Init = Partial<Omit<RpcInit, "mesh">> & Pick<MeshInit, "cloud" | "tags">;
+interface Init extends Partial<Omit<RpcInit, "mesh">>, Pick<MeshInit, "cloud" | "tags"> {
+  /** Names of those it has a direct link with. Default: all that run. */
+  readonly neighbours?: readonly string[];
+}
 
 /** Members on loopback with data directories of their own; all of it is gone after `stop`. */
 export class Nodes implements AsyncDisposable {
   readonly #directory: string;
   readonly #nodes = new Map<string, Node>();
+  /** Neighbours that each node has. */
+  readonly #linksOf = new Map<string, number>();
 
   private constructor(directory: string) {
     this.#directory = directory;
@@ -42,15 +47,25 @@ export class Nodes implements AsyncDisposable {
     return [...this.#nodes.values()];
   }
 
-  /** Starts a node and waits until all have a session of each class with it. */
-  async add(name: string, { cloud, tags, ...init }: Init = {}): Promise<Node> {
-    const bootstrap = this.all().flatMap(({ mesh }) => [...mesh.addresses()]);
-    const mesh = await createMesh({ name, bootstrap, dataDir: join(this.#directory, name), cloud, tags });
+  /** Starts a node and waits until its neighbours have a session of each class with it, and all know of it. */
+  async add(name: string, { cloud, tags, neighbours, ...init }: Init = {}): Promise<Node> {
+    const others = this.all();
+    const near = others.filter((one) => neighbours?.includes(one.name) ?? true);
+    const bootstrap = near.flatMap(({ mesh }) => [...mesh.addresses()]);
+    const mayLink =
+      neighbours === undefined ? undefined : (peer: { name: string }) => neighbours.includes(peer.name);
+    const dataDir = join(this.#directory, name);
+    const mesh = await createMesh({ name, bootstrap, dataDir, cloud, tags, mayLink });
     const rpc = createRpc({ mesh, ...init });
     const node = { name, id: mesh.peerId, mesh, rpc };
     this.#nodes.set(name, node);
-    await until(`${name} sees all`, () =>
-      this.all().every((one) => one.rpc.stats().links === 3 * (this.#nodes.size - 1)),
+    for (const one of near) this.#linksOf.set(one.name, (this.#linksOf.get(one.name) ?? 0) + 1);
+    this.#linksOf.set(name, near.length);
+    await until(`${name} has its links`, () =>
+      [node, ...near].every((one) => one.rpc.stats().links >= 3 * (this.#linksOf.get(one.name) ?? 0)),
+    );
+    await until(`all know ${name}`, () =>
+      this.all().every((one) => one.mesh.members().filter(isThere).length >= this.#nodes.size),
     );
     return node;
   }
@@ -58,6 +73,7 @@ export class Nodes implements AsyncDisposable {
   async end(name: string): Promise<void> {
     const { mesh, rpc } = this.get(name);
     this.#nodes.delete(name);
+    this.#linksOf.clear(); // Whoever joins later is awaited by what it has itself.
     await rpc.stop();
     await mesh.stop();
   }
@@ -66,6 +82,10 @@ export class Nodes implements AsyncDisposable {
     for (const name of [...this.#nodes.keys()]) await this.end(name);
     await rm(this.#directory, { recursive: true, force: true });
   }
+}
+
+function isThere({ status }: Member): boolean {
+  return status === "alive" || status === "suspect";
 }
 
 /** Waits for `condition`, looking again every few milliseconds; fails naming `what` after `timeoutMs`. */
