@@ -5,9 +5,13 @@ import { createMesh } from "@klatsch/mesh";
 import { createQueues } from "@klatsch/queue";
 import { contract, createRpc, method } from "@klatsch/rpc";
 import type { OnceTask } from "@klatsch/rpc";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { z } from "zod";
-import { until } from "../../packages/rpc/test/support/nodes.ts";
+
+/** Looks again every few milliseconds. */
+async function until(what: string, condition: () => boolean): Promise<void> {
+  await vi.waitFor(() => expect(condition(), what).toBe(true), { timeout: 15_000, interval: 5 });
+}
 
 const text = z.string();
 const api = contract({

@@ -78,7 +78,7 @@ describe("klatsch", () => {
       expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
       return stdout.trimEnd();
     };
-    const [info = "", offered = "", cast = "", count] = await Promise.all([
+    const [info, offered, cast, count] = await Promise.all([
       asked("call", "b", "klatsch.node.info"),
       asked("methods", "c"),
       asked("cast", "name=b | name=c", "klatsch.node.ping"),
