@@ -88,6 +88,12 @@ const commands = {
     return Promise.resolve(taken);
   },
 
+  /** What this process has used of the processors so far, user and system, in microseconds. */
+  cpu(): Promise<number> {
+    const { user, system } = process.cpuUsage();
+    return Promise.resolve(user + system);
+  },
+
   /** Resident memory of this process, in bytes. */
   memory(): Promise<number> {
     return Promise.resolve(process.memoryUsage().rss);

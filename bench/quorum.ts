@@ -59,6 +59,8 @@ interface Figures {
   readonly opsPerSecond?: number;
   readonly p50Ms?: number;
   readonly p99Ms?: number;
+  /** Of all processes together, user and system, in microseconds per message. */
+  readonly cpuUs?: number;
 }
 
 /** Medians; the extremes of the runs stand beside them. */
@@ -134,12 +136,28 @@ function producerOf(fleet: Fleet): BenchNode<QuorumCommands> {
   return producer;
 }
 
+/** What all processes used meanwhile, by message, in microseconds. Steadier than any rate where the machine is shared. */
+async function withCpu<T extends { readonly enqueued: number }>(
+  fleet: Fleet,
+  work: () => Promise<T>,
+): Promise<T & { readonly cpuUs: number }> {
+  const used = async (): Promise<number> => {
+    const all = await Promise.all(fleet.map((node) => node.call("cpu")));
+    return all.reduce((sum, one) => sum + one, 0);
+  };
+  const before = await used();
+  const done = await work();
+  return { ...done, cpuUs: ((await used()) - before) / done.enqueued };
+}
+
 async function measureEnqueue(fleet: Fleet, one: Case, { seconds, warmUp }: Options): Promise<Figures> {
   const args = { bytes: one.bytes, inFlight: one.inFlight ?? 1 };
   const producer = producerOf(fleet);
   await producer.call("produce", { ...args, seconds: warmUp });
-  const { enqueued, startedAt, endedAt, p50Ms, p99Ms } = await producer.call("produce", { ...args, seconds });
-  return { opsPerSecond: (enqueued * 1_000) / (endedAt - startedAt), p50Ms, p99Ms };
+  const { enqueued, startedAt, endedAt, p50Ms, p99Ms, cpuUs } = await withCpu(fleet, () =>
+    producer.call("produce", { ...args, seconds }),
+  );
+  return { opsPerSecond: (enqueued * 1_000) / (endedAt - startedAt), p50Ms, p99Ms, cpuUs };
 }
 
 /** Resolves with the time of the last acknowledgement once there have been `total`. */
@@ -165,9 +183,11 @@ async function measureLife(fleet: Fleet, one: Case, { seconds, warmUp }: Options
   await Promise.all(fleet.map((node) => node.call("consume", { prefetch: PREFETCH })));
   const warm = await producer.call("produce", { ...args, seconds: warmUp });
   await allAcked(fleet, warm.enqueued);
-  const { enqueued, startedAt } = await producer.call("produce", { ...args, seconds });
-  const lastAckAt = await allAcked(fleet, warm.enqueued + enqueued);
-  return { opsPerSecond: (enqueued * 1_000) / (lastAckAt - startedAt) };
+  const { enqueued, startedAt, lastAckAt, cpuUs } = await withCpu(fleet, async () => {
+    const made = await producer.call("produce", { ...args, seconds });
+    return { ...made, lastAckAt: await allAcked(fleet, warm.enqueued + made.enqueued) };
+  });
+  return { opsPerSecond: (enqueued * 1_000) / (lastAckAt - startedAt), cpuUs };
 }
 
 async function measureLatency(fleet: Fleet, one: Case, { seconds, warmUp }: Options): Promise<Figures> {
@@ -177,11 +197,14 @@ async function measureLatency(fleet: Fleet, one: Case, { seconds, warmUp }: Opti
   const warm = await producer.call("pace", { ...args, seconds: warmUp });
   await allAcked(fleet, warm.enqueued);
   await Promise.all(fleet.map((node) => node.call("latencies")));
-  const { enqueued } = await producer.call("pace", { ...args, seconds });
-  await allAcked(fleet, warm.enqueued + enqueued);
+  const { cpuUs } = await withCpu(fleet, async () => {
+    const made = await producer.call("pace", { ...args, seconds });
+    await allAcked(fleet, warm.enqueued + made.enqueued);
+    return made;
+  });
   const latencies = (await Promise.all(fleet.map((node) => node.call("latencies")))).flat();
   latencies.sort((a, b) => a - b);
-  return { p50Ms: percentile(latencies, 50), p99Ms: percentile(latencies, 99) };
+  return { p50Ms: percentile(latencies, 50), p99Ms: percentile(latencies, 99), cpuUs };
 }
 
 const MEASURE = { enqueue: measureEnqueue, life: measureLife, latency: measureLatency };
@@ -211,7 +234,7 @@ async function measure(one: Case, options: Options): Promise<Row> {
 function rowOf(one: Case, runs: readonly Figures[]): Row {
   const medians: Record<string, number> = {};
   const spread: Record<string, Omit<Spread, "median">> = {};
-  for (const name of ["opsPerSecond", "p50Ms", "p99Ms"] as const) {
+  for (const name of ["opsPerSecond", "p50Ms", "p99Ms", "cpuUs"] as const) {
     const values = runs.map((figures) => figures[name]).filter((value) => value !== undefined);
     if (values.length === 0) continue;
     const { median, min, max } = spreadOf(values.map((value) => rounded(value)));
@@ -225,10 +248,11 @@ function rounded(value: number): number {
   return value >= 1_000 ? Math.round(value) : Math.round(value * 100) / 100;
 }
 
-function describe({ opsPerSecond, p50Ms, p99Ms }: Figures): string {
+function describe({ opsPerSecond, p50Ms, p99Ms, cpuUs }: Figures): string {
   const parts = [];
   if (opsPerSecond !== undefined) parts.push(`${text(opsPerSecond)}/s`);
   if (p50Ms !== undefined && p99Ms !== undefined) parts.push(`p50 ${text(p50Ms)} ms, p99 ${text(p99Ms)} ms`);
+  if (cpuUs !== undefined) parts.push(`${text(cpuUs)} µs of processor each`);
   return parts.join(", ");
 }
 
@@ -248,8 +272,8 @@ async function main(): Promise<void> {
   );
   console.log(
     table(
-      ["work", "bytes", "in flight", "per second", "min", "max", "p50 ms", "p99 ms"],
-      rows.map(({ work, bytes, inFlight, opsPerSecond, p50Ms, p99Ms, spread }) => [
+      ["work", "bytes", "in flight", "per second", "min", "max", "p50 ms", "p99 ms", "cpu µs"],
+      rows.map(({ work, bytes, inFlight, opsPerSecond, p50Ms, p99Ms, cpuUs, spread }) => [
         work,
         text(bytes),
         text(inFlight),
@@ -258,6 +282,7 @@ async function main(): Promise<void> {
         text(spread.opsPerSecond?.max),
         text(p50Ms),
         text(p99Ms),
+        text(cpuUs),
       ]),
     ),
   );
