@@ -1,4 +1,3 @@
-import { noise } from "@libp2p/noise";
 import type {
   ConnectionEncrypter,
   MessageStream,
@@ -9,6 +8,8 @@ import { lpStream } from "@libp2p/utils";
 import { decodeHandshake, encodeDecision, HANDSHAKE_BYTES_MAX } from "../codec/admission-codec.ts";
 import type { HandshakeMessage } from "../codec/admission-codec.ts";
 import type { AdmissionRefusal } from "../core/trust/statements.ts";
+import { thriftyNoise } from "./noise.ts";
+import type { NoiseComponents } from "./noise.ts";
 
 /** Names under which Noise runs: two nodes of different admission cannot even begin. */
 export const CERTIFICATE_NOISE = "/klatsch/noise/1";
@@ -46,15 +47,14 @@ export interface AdmissionRules {
   onRefused(peer: string | undefined, refusal: Refusal): void;
 }
 
-type NoiseComponents = Parameters<ReturnType<typeof noise>>[0];
 export type EncrypterFactory = (components: NoiseComponents) => ConnectionEncrypter;
 
 /** What a node puts into libp2p: ours, and under the names of the others such as refuse and count. */
 export function admissionEncrypters(rules: AdmissionRules): EncrypterFactory[] {
   const foreign = otherMode(rules);
   return [
-    (components) => new AdmissionEncrypter(rules, noise()(components)),
-    (components) => new AdmissionEncrypter(foreign, noise()(components)),
+    (components) => new AdmissionEncrypter(rules, thriftyNoise(components)),
+    (components) => new AdmissionEncrypter(foreign, thriftyNoise(components)),
     () => new RefusingEncrypter(rules),
   ];
 }

@@ -97,7 +97,7 @@ export class FrameDecoder {
     const needed = this.#heldBytes + bytes.length;
     if (needed > this.#held.length) {
       const grown = Math.max(this.#held.length * 2, CLAIM_BYTES_MAX);
-      const larger = new Uint8Array(Math.max(needed, Math.min(grown, total)));
+      const larger = Buffer.allocUnsafeSlow(Math.max(needed, Math.min(grown, total)));
       larger.set(this.#held.subarray(0, this.#heldBytes));
       this.#held = larger;
     }

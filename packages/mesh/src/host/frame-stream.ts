@@ -1,5 +1,6 @@
 import type { Clock } from "@klatsch/kit";
 import type { Stream, StreamCloseEvent, StreamMessageEvent } from "@libp2p/interface";
+import { Uint8ArrayList } from "uint8arraylist";
 import { FRAME_HEADER_BYTES, FrameDecoder, writeFrameHeader } from "../codec/framing.ts";
 import type { ClassLimits } from "../types.ts";
 
@@ -8,6 +9,8 @@ import type { ClassLimits } from "../types.ts";
  * it bounds how long an urgent frame waits behind a lesser one.
  */
 const CHUNK_BYTES_MAX = 128 * 1024;
+/** Shorter frames are copied together. */
+const VIEW_BYTES_MIN: number = 16 * 1024;
 
 /** What a {@link FrameStream} needs and whom it tells. */
 export interface FrameStreamInit {
@@ -171,46 +174,57 @@ export class FrameStream {
     });
   };
 
-  /** The next bytes of the queue: small frames gathered into one buffer, the inside of a large one as it is. */
-  #takeChunk(): Uint8Array {
-    const head = this.#frames[this.#head] as Uint8Array;
-    const payloadFrom = this.#sentOfHead - FRAME_HEADER_BYTES;
-    if (payloadFrom >= 0 && head.length - payloadFrom >= CHUNK_BYTES_MAX) {
-      const view = head.subarray(payloadFrom, payloadFrom + CHUNK_BYTES_MAX);
-      this.#sentOfHead += CHUNK_BYTES_MAX;
-      this.#took(CHUNK_BYTES_MAX, head);
-      return view;
-    }
-    const chunk = Buffer.allocUnsafeSlow(Math.min(this.#queuedBytes, CHUNK_BYTES_MAX));
-    let at = 0;
-    while (at < chunk.length) {
-      const copied = this.#copyHead(chunk, at);
-      if (copied === 0) return chunk.subarray(0, at); // A header is never cut; it opens the next chunk.
-      at += copied;
+  /** The next bytes of the queue: small frames gathered into one buffer, large ones where they are. */
+  #takeChunk(): Uint8ArrayList {
+    const chunk = new Uint8ArrayList();
+    while (this.#queuedBytes > 0) {
+      const room = CHUNK_BYTES_MAX - chunk.byteLength;
+      const head = this.#frames[this.#head] as Uint8Array;
+      const piece = head.length < VIEW_BYTES_MIN ? this.#gather(room) : this.#takePart(head, room);
+      if (piece === undefined) break;
+      chunk.append(piece);
     }
     return chunk;
   }
 
-  /** Copies what fits of the head frame to `from`; the bytes copied. */
-  #copyHead(chunk: Uint8Array, from: number): number {
-    const head = this.#frames[this.#head] as Uint8Array;
-    let at = from;
-    if (this.#sentOfHead === 0) {
-      if (chunk.length - at < FRAME_HEADER_BYTES) return 0;
-      writeFrameHeader(chunk, at, this.#channels[this.#head] as number, head.length);
-      at += FRAME_HEADER_BYTES;
-      this.#sentOfHead = FRAME_HEADER_BYTES;
+  /** As many small frames as there is room for, headers included. */
+  #gather(room: number): Uint8Array | undefined {
+    let bytes = 0;
+    for (let at = this.#head; at < this.#frames.length; at += 1) {
+      const { length } = this.#frames[at] as Uint8Array;
+      if (length >= VIEW_BYTES_MIN || bytes + length + FRAME_HEADER_BYTES > room) break;
+      bytes += length + FRAME_HEADER_BYTES;
     }
-    const payloadFrom = this.#sentOfHead - FRAME_HEADER_BYTES;
-    const bytes = Math.min(head.length - payloadFrom, chunk.length - at);
-    chunk.set(bytes === head.length ? head : head.subarray(payloadFrom, payloadFrom + bytes), at);
-    this.#sentOfHead += bytes;
-    this.#took(at + bytes - from, head);
-    return at + bytes - from;
+    if (bytes === 0) return undefined;
+    const piece = Buffer.allocUnsafe(bytes);
+    for (let at = 0; at < bytes;) {
+      const frame = this.#frames[this.#head] as Uint8Array;
+      writeFrameHeader(piece, at, this.#channels[this.#head] as number, frame.length);
+      piece.set(frame, at + FRAME_HEADER_BYTES);
+      at += frame.length + FRAME_HEADER_BYTES;
+      this.#took(frame.length + FRAME_HEADER_BYTES, frame);
+    }
+    return piece;
+  }
+
+  /** The header of a large frame, or what follows of its inside. A header is never cut; it opens the next chunk. */
+  #takePart(head: Uint8Array, room: number): Uint8Array | undefined {
+    if (room < FRAME_HEADER_BYTES) return undefined;
+    if (this.#sentOfHead === 0) {
+      const header = Buffer.allocUnsafe(FRAME_HEADER_BYTES);
+      writeFrameHeader(header, 0, this.#channels[this.#head] as number, head.length);
+      this.#took(FRAME_HEADER_BYTES, head);
+      return header;
+    }
+    const from = this.#sentOfHead - FRAME_HEADER_BYTES;
+    const part = head.subarray(from, from + room);
+    this.#took(part.length, head);
+    return part;
   }
 
   #took(bytes: number, head: Uint8Array): void {
     this.#queuedBytes -= bytes;
+    this.#sentOfHead += bytes;
     if (this.#sentOfHead < head.length + FRAME_HEADER_BYTES) return;
     this.#sentOfHead = 0;
     this.#frames[this.#head] = NOTHING;

@@ -13,6 +13,7 @@ import { conduits, inDialOrder, isRefusal, removeStaleSocket } from "./conduits.
 import { classProtocol, LINK_PROTOCOL } from "./link-connection.ts";
 import { TUNNEL_PROTOCOL } from "./tunnels.ts";
 import type { Tunnels } from "./tunnels.ts";
+import { withSparingWindows } from "./windows.ts";
 
 /** A dial, the handshake included, may take this long, in milliseconds. */
 const DIAL_MS = 3_000;
@@ -77,6 +78,11 @@ type NodeOptions = Pick<NodeInit, "listen" | "announce" | "membersMax" | "inboun
   readonly libp2p: GivenNode | undefined;
 };
 
+const makeMuxer = yamux({
+  enableKeepAlive: false, // Our probes do that.
+  streamOptions: { maxStreamWindowSize: WINDOW_BYTES_MAX, maxReadBufferLength: READ_BUFFER_BYTES_MAX },
+});
+
 /** Starts a libp2p node of our own. @throws MeshError `LISTEN_FAILED`. */
 export async function startNode(init: NodeInit): Promise<LinkNode> {
   let components: GossipSubComponents | undefined;
@@ -86,12 +92,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
     addresses: { listen: [...init.listen], announce: [...init.announce] },
     transports: [...conduits(), init.tunnels.transport],
     connectionEncrypters: [...init.encrypters],
-    streamMuxers: [
-      yamux({
-        enableKeepAlive: false, // Our probes do that.
-        streamOptions: { maxStreamWindowSize: WINDOW_BYTES_MAX, maxReadBufferLength: READ_BUFFER_BYTES_MAX },
-      }),
-    ],
+    streamMuxers: [() => withSparingWindows(makeMuxer())],
     services: {
       components: (given: GossipSubComponents) => {
         given.peerStore = new ForgetfulPeers();
