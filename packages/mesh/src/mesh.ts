@@ -359,6 +359,10 @@ class MeshService implements Mesh {
     return this.#routing.connect(peerId, options);
   }
 
+  neighbours(peerId: string): readonly string[] {
+    return this.#routing.neighbours(peerId);
+  }
+
   trace(peerId: string): Promise<readonly RouteTrace[]> {
     return this.#routing.trace(peerId);
   }

@@ -277,6 +277,8 @@ export interface Mesh extends AsyncDisposable, MetricSource {
    * @throws MeshError `NO_ROUTE`, `FORBIDDEN`, `RELAY_FULL`, `LIMIT_REACHED`, `STOPPED`, or the signal's reason.
    */
   connect(peerId: string, options?: ConnectOptions): Promise<void>;
+  /** Members that a member has a direct link with, as both say; this node's as they are now. None of who is unknown. */
+  neighbours(peerId: string): readonly string[];
   /** The way that each class (high, normal, bulk) takes to a member, and the round trip to each hop of it. */
   trace(peerId: string): Promise<readonly RouteTrace[]>;
   stats(): MeshStats;

@@ -203,6 +203,11 @@ export class Routing {
     }
   }
 
+  /** See `Mesh.neighbours`. */
+  neighbours(peer: string): readonly string[] {
+    return this.#mapped().neighbours(peer);
+  }
+
   /** See `Mesh.trace`. */
   async trace(peer: string): Promise<readonly RouteTrace[]> {
     const self = this.#init.ports.self().peer;
@@ -390,12 +395,17 @@ export class Routing {
   // ── the map ────────────────────────────────────────────────────────────────────────────────────
 
   #route(peer: string, trafficClass: RouteClass): ReturnType<Router["route"]> {
+    return this.#mapped().route(peer, trafficClass, this.#init.clock.now());
+  }
+
+  /** The router, with the map as it is now. */
+  #mapped(): Router {
     const router = (this.#router ??= new Router(this.#init.ports.self().peer));
     if (this.#mapIsOld) {
       this.#mapIsOld = false;
       router.learn(this.#nodes());
     }
-    return router.route(peer, trafficClass, this.#init.clock.now());
+    return router;
   }
 
   /** What everybody says of itself; who has said nothing yet can be an end and no relay. */

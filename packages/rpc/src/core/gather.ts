@@ -1,5 +1,8 @@
 import type { Instant } from "@klatsch/kit/core";
 
+import { plant, subtreesOf } from "./tree.ts";
+import type { Forest, Neighbours } from "./tree.ts";
+
 /** One member in a gather; opaque here. */
 export type Peer = string;
 
@@ -25,22 +28,26 @@ export type GatherEffect =
   | {
       readonly type: "ask";
       readonly child: Peer;
-      readonly below: readonly Peer[];
+      /** Whom the child is to ask, and how. */
+      readonly below: Forest;
       readonly deadlineMs: number;
     }
   | { readonly type: "cancel"; readonly child: Peer }
   | { readonly type: "report"; readonly part: Part; readonly last: boolean };
 
 export interface GatherInit {
-  /** This node, if it is asked too. */
-  readonly self: Peer | undefined;
-  /** All others below this node, each once. */
-  readonly below: readonly Peer[];
+  readonly self: Peer;
+  /** Whether this node is asked too. */
+  readonly asked: boolean;
+  /** All others below this node, each once, and how they are to be asked; without sizes this node decides. */
+  readonly below: Forest;
   readonly fanout: number;
   /** Monotonic instant in milliseconds. */
   readonly deadlineAt: number;
   /** See `GATHER_HOLD_MS`; `undefined` at the root, which reports at once. */
   readonly holdMs: number | undefined;
+  /** Links, along which members are asked. */
+  readonly neighbours: Neighbours;
   merge(a: unknown, b: unknown): unknown;
 }
 
@@ -69,7 +76,7 @@ export class Gather {
 
   constructor(init: GatherInit) {
     this.#init = init;
-    this.#ownOpen = init.self !== undefined;
+    this.#ownOpen = init.asked;
   }
 
   nextDeadline(): number | undefined {
@@ -81,7 +88,7 @@ export class Gather {
     switch (input.type) {
       case "start": {
         const own: readonly GatherEffect[] = this.#ownOpen ? [{ type: "runOwn" }] : NOTHING;
-        return [...own, ...this.#assign(this.#init.below, now), ...this.#report(now)];
+        return [...own, ...this.#ask(this.#init.below, now), ...this.#report(now)];
       }
       case "own":
         return this.#own(input.result, now);
@@ -96,17 +103,22 @@ export class Gather {
     }
   }
 
-  /** Splits members into at most `fanout` subtrees of about the same size. */
+  /** Members whose child broke are asked through others. */
   #assign(members: readonly Peer[], now: Instant): readonly GatherEffect[] {
+    const { self, fanout, neighbours } = this.#init;
+    return this.#ask(plant(self, members, fanout, neighbours), now);
+  }
+
+  #ask(below: Forest, now: Instant): readonly GatherEffect[] {
     const leftMs = this.#init.deadlineAt - now.monoMs;
     const deadlineMs = Math.floor(leftMs - Math.max(MARGIN_MS, leftMs * MARGIN));
     if (deadlineMs <= 0) return NOTHING; // They stay missing.
-    const groups = Math.min(this.#init.fanout, members.length);
-    return Array.from({ length: groups }, (_, no) => {
-      const from = Math.floor((no * members.length) / groups);
-      const [child = "", ...below] = members.slice(from, Math.floor(((no + 1) * members.length) / groups));
-      this.#open.set(child, new Set([child, ...below]));
-      return { type: "ask", child, below, deadlineMs };
+    const { self, fanout, neighbours } = this.#init;
+    const given = subtreesOf(below, fanout);
+    const subtrees = given ?? subtreesOf(plant(self, below.peers, fanout, neighbours), fanout) ?? [];
+    return subtrees.map(({ peers: [child = "", ...peers], sizes: [, ...sizes] }) => {
+      this.#open.set(child, new Set([child, ...peers]));
+      return { type: "ask", child, below: { peers, sizes }, deadlineMs };
     });
   }
 
@@ -115,7 +127,7 @@ export class Gather {
     now: Instant,
   ): readonly GatherEffect[] {
     const { self } = this.#init;
-    if (!this.#ownOpen || self === undefined) return NOTHING;
+    if (!this.#ownOpen) return NOTHING;
     this.#ownOpen = false;
     if ("code" in result) this.#failed.push([self, result.code]);
     else if (!this.#add([self], result.state)) this.#failed.push([self, "INVALID_OUTPUT"]);

@@ -6,6 +6,7 @@ import type { CallContext, Method } from "../contract.ts";
 import { Gather } from "../core/gather.ts";
 import type { GatherEffect, GatherInput, Part } from "../core/gather.ts";
 import { FANOUT_MAX, GATHER_HOLD_MS, GATHER_TARGETS_MAX, NAME_LENGTH_MAX } from "../core/limits.ts";
+import type { Forest } from "../core/tree.ts";
 import { reducerOf } from "../core/reducers.ts";
 import type { Reduce, Reducer } from "../core/reducers.ts";
 import { faultOf, rpcError } from "../errors.ts";
@@ -25,6 +26,8 @@ export interface Collect {
   readonly input: unknown;
   /** Members below the child. */
   readonly below: readonly string[];
+  /** How they are to be asked: see {@link Forest}. Left out: as the child sees fit. */
+  readonly sizes?: readonly number[] | undefined;
   readonly reduce: Reduce;
   readonly fanout: number;
   /** Who began the gather, as the parent says. */
@@ -46,6 +49,7 @@ export const collectSchema: z.ZodType<Collect, Collect> = z.object({
   method: peer,
   input: z.unknown(),
   below: z.array(peer).max(GATHER_TARGETS_MAX),
+  sizes: z.array(z.int().min(1)).max(GATHER_TARGETS_MAX).optional(),
   reduce: reduceSchema,
   fanout: z.int().min(1).max(FANOUT_MAX),
   origin: peer,
@@ -67,6 +71,7 @@ export const collectMethod: Method<Schema<Collect>, Schema<Part>, "output"> = me
 
 export interface GatheringInit {
   readonly self: string;
+  readonly neighbours: (peer: string) => readonly string[];
   readonly registry: Registry;
   readonly guard: Guard;
   readonly handlers: Handlers;
@@ -148,8 +153,10 @@ export class GatherRun {
     this.#place = place;
     this.#reducer = reducer;
     this.#core = new Gather({
-      self: place.asked ? init.self : undefined,
-      below: asked.below,
+      self: init.self,
+      asked: place.asked,
+      neighbours: init.neighbours,
+      below: { peers: asked.below, sizes: asked.sizes ?? [] },
       fanout: asked.fanout,
       deadlineAt: place.deadlineAt,
       holdMs: place.isRoot ? undefined : GATHER_HOLD_MS,
@@ -215,7 +222,7 @@ export class GatherRun {
     }
   }
 
-  async #ask(child: string, below: readonly string[], deadlineMs: number): Promise<void> {
+  async #ask(child: string, { peers, sizes }: Forest, deadlineMs: number): Promise<void> {
     const { caller } = this.#init;
     const controller = new AbortController();
     this.#children.set(child, controller);
@@ -223,7 +230,11 @@ export class GatherRun {
     const options = { deadlineMs, signal: controller.signal };
     let code: string | undefined;
     try {
-      const parts = caller.open(remote, { ...this.#asked, below }, options) as AsyncIterable<Part>;
+      const parts = caller.open(
+        remote,
+        { ...this.#asked, below: peers, sizes },
+        options,
+      ) as AsyncIterable<Part>;
       for await (const part of parts) this.enter({ type: "part", child, part });
     } catch (error) {
       code = faultOf(error).code;

@@ -61,6 +61,7 @@ export class Groups {
     this.#members = init.members;
     this.#gathering = new Gathering({
       self: mesh.peerId,
+      neighbours: (peer) => mesh.neighbours(peer),
       registry,
       guard,
       handlers,

@@ -2,6 +2,7 @@ import { randomBelow, SeededRandom } from "@klatsch/kit";
 
 import { Gather } from "../../src/core/gather.ts";
 import type { GatherEffect, GatherInput, Part } from "../../src/core/gather.ts";
+import type { Forest } from "../../src/core/tree.ts";
 
 export interface WorldInit {
   readonly seed: number;
@@ -11,6 +12,8 @@ export interface WorldInit {
   /** Delay of one hop: fixed, and what chance adds at most, in milliseconds. */
   readonly delayMs: number;
   readonly jitterMs: number;
+  /** Links of each node, from which nodes are as many hops apart as it takes. 0: all have links with all. */
+  readonly degree: number;
   /** In how many of a hundred a node dies, and in how many a link breaks, at some moment. */
   readonly deaths: number;
   readonly breaks: number;
@@ -26,6 +29,9 @@ export interface Outcome {
   readonly dead: ReadonlySet<string>;
   readonly tookMs: number;
   readonly messagesAtRoot: number;
+  /** Questions, and how many of them went to a neighbour. */
+  readonly asked: number;
+  readonly askedNear: number;
 }
 
 /** A question to a child: breaks when either end dies. */
@@ -61,10 +67,46 @@ export class GatherWorld {
   readonly #parts: Part[] = [];
   #rootEnded: number | undefined;
   #messagesAtRoot = 0;
+  #asked = 0;
+  #askedNear = 0;
+  readonly #graph: ReadonlyMap<string, readonly string[]>;
+  readonly #distances = new Map<string, ReadonlyMap<string, number>>();
 
   constructor(init: WorldInit) {
     this.#init = init;
     this.#random = new SeededRandom(init.seed);
+    this.#graph = this.#links();
+  }
+
+  /** Rings in random order, as the mesh's overlay has them. */
+  #links(): ReadonlyMap<string, readonly string[]> {
+    const { nodes, degree } = this.#init;
+    const names = Array.from({ length: nodes }, (_, no) => `n${no}`);
+    if (degree === 0) return new Map(names.map((name) => [name, names.filter((one) => one !== name)]));
+    const graph = new Map(names.map((name) => [name, new Set<string>()]));
+    for (let ring = 0; ring < degree / 2; ring += 1) {
+      const order = names.map((name) => ({ name, at: this.#random.uint32() })).sort((a, b) => a.at - b.at);
+      order.forEach(({ name }, at) => {
+        const next = order[(at + 1) % nodes]?.name ?? name;
+        if (next === name) return;
+        graph.get(name)?.add(next);
+        graph.get(next)?.add(name);
+      });
+    }
+    return new Map([...graph].map(([name, links]) => [name, [...links]]));
+  }
+
+  #hops(from: string, to: string): number {
+    if (this.#init.degree === 0) return 1;
+    let distances = this.#distances.get(from);
+    if (distances === undefined) {
+      const found = new Map([[from, 0]]);
+      for (const [at, hops] of found)
+        for (const next of this.#graph.get(at) ?? []) if (!found.has(next)) found.set(next, hops + 1);
+      distances = found;
+      this.#distances.set(from, found);
+    }
+    return distances.get(to) ?? 1;
   }
 
   run(): Outcome {
@@ -74,7 +116,7 @@ export class GatherWorld {
       if (name !== "n0" && this.#chance(deaths))
         this.#after(randomBelow(this.#random, 80), () => this.#kill(name));
     }
-    this.#begin("n0", targets.slice(1), deadlineMs, undefined);
+    this.#begin("n0", { peers: targets.slice(1), sizes: [] }, deadlineMs, undefined);
     while (this.#rootEnded === undefined) this.#next();
     const answered = this.#parts.flatMap((part) => part.answered);
     const failed = this.#parts.flatMap((part) => part.failed);
@@ -88,6 +130,8 @@ export class GatherWorld {
       dead: this.#dead,
       tookMs: this.#rootEnded,
       messagesAtRoot: this.#messagesAtRoot,
+      asked: this.#asked,
+      askedNear: this.#askedNear,
     };
   }
 
@@ -95,8 +139,9 @@ export class GatherWorld {
     return randomBelow(this.#random, 100) < percent;
   }
 
-  #hop(): number {
-    return this.#init.delayMs + randomBelow(this.#random, this.#init.jitterMs + 1);
+  /** Time from one to the other. */
+  #way(from: string, to: string): number {
+    return this.#hops(from, to) * this.#init.delayMs + randomBelow(this.#random, this.#init.jitterMs + 1);
   }
 
   #after(delayMs: number, run: () => void): void {
@@ -125,9 +170,11 @@ export class GatherWorld {
     }
   }
 
-  #begin(name: string, below: readonly string[], deadlineMs: number, up: Link | undefined): Actor {
+  #begin(name: string, below: Forest, deadlineMs: number, up: Link | undefined): Actor {
     const core = new Gather({
       self: name,
+      asked: true,
+      neighbours: (peer) => this.#graph.get(peer) ?? [],
       below,
       fanout: this.#init.fanout,
       deadlineAt: this.#now + deadlineMs,
@@ -166,10 +213,12 @@ export class GatherWorld {
     }
   }
 
-  #ask(parent: Actor, child: string, below: readonly string[], deadlineMs: number): void {
+  #ask(parent: Actor, child: string, below: Forest, deadlineMs: number): void {
     const link: Link = { parent, child, actor: undefined, isOpen: true };
     parent.down.set(child, link);
-    this.#after(this.#hop(), () => {
+    this.#asked += 1;
+    if (this.#hops(parent.name, child) === 1) this.#askedNear += 1;
+    this.#after(this.#way(parent.name, child), () => {
       if (!link.isOpen) return;
       if (this.#dead.has(child)) this.#close(link, "UNAVAILABLE");
       else link.actor = this.#begin(child, below, deadlineMs, link);
@@ -188,7 +237,7 @@ export class GatherWorld {
       return;
     }
     // Fixed: parts and the end of one child keep their order.
-    this.#after(this.#init.delayMs, () => {
+    this.#after(this.#hops(link.parent.name, link.child) * this.#init.delayMs, () => {
       // Also where the link has broken meanwhile: what comes too late must not count.
       if (link.parent.up === undefined) this.#messagesAtRoot += 1;
       this.#enter(link.parent, { type: "part", child: link.child, part });
@@ -203,7 +252,8 @@ export class GatherWorld {
     link.isOpen = false;
     if (code !== undefined) this.#enter(link.parent, { type: "ended", child: link.child, code });
     const { actor } = link;
-    if (actor !== undefined) this.#after(this.#hop(), () => this.#enter(actor, { type: "stop" }));
+    if (actor !== undefined)
+      this.#after(this.#way(link.parent.name, link.child), () => this.#enter(actor, { type: "stop" }));
   }
 
   #kill(name: string): void {
@@ -212,7 +262,8 @@ export class GatherWorld {
       if (actor.name !== name) continue;
       this.#actors.delete(actor);
       const links = [...actor.down.values(), ...(actor.up === undefined ? [] : [actor.up])];
-      for (const link of links) this.#after(this.#hop(), () => this.#close(link, "UNAVAILABLE"));
+      for (const link of links)
+        this.#after(this.#way(link.parent.name, link.child), () => this.#close(link, "UNAVAILABLE"));
     }
   }
 }

@@ -40,6 +40,11 @@ export class Router {
     for (const node of nodes) this.#map.learn(node);
   }
 
+  /** Who has a link with a peer, as both say. */
+  neighbours(peer: string): readonly string[] {
+    return this.#map.links(peer).map((link) => link.peer);
+  }
+
   /** The route to take to a peer now. */
   route(target: string, trafficClass: RouteClass, now: Instant): RouteAnswer {
     const [self, other] = [this.#map.node(this.#self), this.#map.node(target)];
