@@ -1,6 +1,6 @@
 /**
- * Packs every package, installs the tarballs in an empty project under the oldest supported Node, and imports
- * every door. Needs the npm registry; run by `npm run test:pack`, not by `npm test`.
+ * Packs every package, has publint judge the tarballs, installs them in an empty project under the oldest supported
+ * Node, and imports every door. Needs the npm registry; run by `npm run test:pack`, not by `npm test`.
  */
 import { execFile } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -8,6 +8,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { publint } from "publint";
+import { formatMessage } from "publint/utils";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const run = promisify(execFile);
@@ -30,8 +32,20 @@ async function pack(directory: string, target: string): Promise<Packed> {
   for (const needed of ["README.md", "LICENSE", "dist/index.js", "dist/index.d.ts"]) {
     if (!paths.includes(needed)) throw new Error(`${manifest.name}: ${needed} is not in the tarball`);
   }
+  const tarball = join(target, packed.filename);
+  await lint(tarball);
   const doors = Object.keys(manifest.exports).map((door) => manifest.name + door.slice(1));
-  return { name: manifest.name, tarball: join(target, packed.filename), doors };
+  return { name: manifest.name, tarball, doors };
+}
+
+/** @throws Error with what publint finds wrong, suggestions included. */
+async function lint(tarball: string): Promise<void> {
+  const bytes = await readFile(tarball);
+  const { messages, pkg } = await publint({
+    pack: { tarball: bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) },
+    strict: true,
+  });
+  if (messages.length > 0) throw new Error(messages.map((each) => formatMessage(each, pkg)).join("\n"));
 }
 
 async function main(): Promise<void> {
