@@ -347,8 +347,7 @@ class MeshService implements Mesh {
 
   isGone(peerId: string, boot: number): Promise<boolean> {
     if (this.#stopping !== undefined) return Promise.reject(new MeshError("STOPPED", "the mesh has stopped"));
-    this.#lastInquiry += 1;
-    const id = this.#lastInquiry;
+    const id = (this.#lastInquiry += 1);
     return new Promise((resolve) => {
       this.#inquiries.set(id, resolve);
       this.#enter({ type: "ask", id, peer: peerId, boot });
@@ -388,8 +387,7 @@ class MeshService implements Mesh {
   }
 
   stop(): Promise<void> {
-    this.#stopping ??= this.#depart("stopped");
-    return this.#stopping;
+    return (this.#stopping ??= this.#depart("stopped"));
   }
 
   leave(): Promise<void> {

@@ -57,10 +57,10 @@ function adopt(
 /** Each before its own, and how many each has, itself included. */
 function inOrder(self: Peer, below: ReadonlyMap<Peer, readonly Peer[]>): Forest {
   const peers: Peer[] = [];
-  const stack = [...(below.get(self) ?? [])].reverse();
+  const stack = (below.get(self) ?? []).toReversed();
   for (let peer = stack.pop(); peer !== undefined; peer = stack.pop()) {
     peers.push(peer);
-    stack.push(...[...(below.get(peer) ?? [])].reverse());
+    stack.push(...(below.get(peer) ?? []).toReversed());
   }
   const counted = new Map<Peer, number>();
   for (const peer of peers.toReversed()) {
