@@ -124,12 +124,12 @@ export class Checks {
         this.violate("PLANNED_END", `${node.name} holds ${peer} dead, which ${subject.departedAs}`);
       return;
     }
-    const wellMs = Math.max(subject.wellSinceMs, network.joinedSinceMs(node.name, peer));
+    // Who wakes is told what others rightly held while it, who joined them, did not.
+    const { evidence } = node.membership.member(peer) ?? {};
+    const awakeMs = evidence === "reported" ? node.sickUntilMs : -Infinity;
+    const wellMs = Math.max(subject.wellSinceMs, awakeMs, network.joinedSinceMs(node.name, peer));
     if (wellMs === Infinity || (wellMs > subject.startedMs && nowMs - wellMs < rules.graceMs)) return;
-    this.violate(
-      "FALSE_DEATH",
-      `${node.name} holds ${peer} dead (${node.membership.member(peer)?.evidence})`,
-    );
+    this.violate("FALSE_DEATH", `${node.name} holds ${peer} dead (${evidence})`);
   }
 
   /** Whether nothing was in the way when a member said that it goes. */
@@ -141,7 +141,12 @@ export class Checks {
       network.joinedSinceMs(node.name, subject.name),
     );
     const isStalled = subject.departedMs - node.pausedMs < rules.stallMsMax;
-    return network.lossShare === 0 && !isStalled && subject.departedMs - wellMs > rules.graceMs;
+    return (
+      !subject.departedInLoss &&
+      network.lossShare === 0 &&
+      !isStalled &&
+      subject.departedMs - wellMs > rules.graceMs
+    );
   }
 
   #forgot(node: SimNode, peer: string, boot: number): void {

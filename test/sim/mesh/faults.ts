@@ -49,6 +49,7 @@ const KINDS = [
 export function breakSomething(world: World): void {
   const { random, network } = world;
   const nodes = world.running();
+  if (nodes.length === 0) return; // All are frozen, or on their way back.
   const pick = (): SimNode => nodes[randomBelow(random, nodes.length)]!;
   const [a, b] = [pick(), pick()];
   const durationMs = 500 + randomBelow(random, 20_000);

@@ -15,7 +15,7 @@ function run(scenario: keyof typeof SCENARIOS, init: ScenarioInit): readonly str
 describe("a mesh without one of its rules", () => {
   it.each(Object.entries(MESH_MUTANTS).map(([id, mutant]) => [id, mutant.what, mutant] as const))(
     "%s is caught: %s",
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async (id, _what, { edits, flaws, scenario, seeds }) => {
       const membershipClass = await loadMeshMutant(id, edits);
       for (let seed = 1; seed <= seeds; seed += 1) {

@@ -94,7 +94,7 @@ export const MESH_MUTANTS: Readonly<Record<string, MeshMutant>> = {
     edits: [
       {
         file: "hearsay.ts",
-        find: '    this.#context.send(peer, { type: "views", views: [view] });\n',
+        find: '    this.#context.send(entry.record.peer, { type: "views", views: [view] });\n',
         replace: "",
       },
     ],
@@ -177,6 +177,75 @@ export const MESH_MUTANTS: Readonly<Record<string, MeshMutant>> = {
       },
     ],
     scenario: "splitOffFewOfMany",
+    seeds: 3,
+  },
+  unwatched: {
+    what: "nobody wonders why it is not probed",
+    edits: [{ file: "membership.ts", find: "    this.#probes.missWatcher(now);\n", replace: "" }],
+    scenario: "cutOffAlone",
+    seeds: 3,
+  },
+  hastyHearsay: {
+    what: "a reported death is believed before a busy member can answer",
+    edits: [
+      { file: "hearsay.ts", find: ">= this.#context.times.hearsayMs", replace: ">= 500" },
+      { file: "hearsay.ts", find: ">= times.agreeMs", replace: ">= 500" },
+    ],
+    scenario: "healWhileBusy",
+    seeds: 3,
+  },
+  oldRefusal: {
+    what: "alone, one convicts by a refusal from before",
+    edits: [
+      {
+        file: "doubts.ts",
+        find: "if (now - entry.refusedLastAt > times.redialMs) {",
+        replace: "if (now < entry.refusedLastAt) {",
+      },
+    ],
+    scenario: "mendedAndAlone",
+    seeds: 3,
+  },
+  aloneForAMoment: {
+    what: "a lost link leaves one alone before it was dialled again",
+    edits: [
+      {
+        file: "doubts.ts",
+        find: "if (other.linked || (this.isNeighbour(other) && other.dialFailedAt < other.lostAt)) return false;",
+        replace: "if (other.linked) return false;",
+      },
+    ],
+    scenario: "flapBehindWall",
+    seeds: 3,
+  },
+  oldNeighbours: {
+    what: "only those may object whom it named before the link was lost",
+    edits: [
+      {
+        file: "doubts.ts",
+        find: "if (other !== entry && other.neighbours?.includes(entry.hash) !== false) watching.add(other);",
+        replace: "if (other === entry) watching.add(other);",
+      },
+    ],
+    scenario: "lateObjector",
+    seeds: 3,
+  },
+  saidOnce: {
+    what: "a member is told once that it is held dead",
+    edits: [{ file: "membership.ts", find: "      else this.#standings.remind(entry);\n", replace: "" }],
+    scenario: "lostRefutation",
+    seeds: 3,
+  },
+  notMine: {
+    what: "who alone hears a member goes on watching it as seldom as before",
+    edits: [
+      {
+        file: "hearsay.ts",
+        find: "    if (entry.round === undefined) this.#probes.hasten(entry, now);\n",
+        replace: "",
+      },
+    ],
+    scenario: "regroup",
     seeds: 3,
   },
   duplicateClose: {

@@ -57,6 +57,10 @@ export class Network {
   readonly #refusing = new Set<string>();
   /** `a b` in order: since when firewalls alone keep the two apart, and until when. */
   readonly #cutOff = new Map<string, { readonly fromMs: number; untilMs: number }>();
+  /** `a b` in order: when a firewall between the two was last taken away. */
+  readonly #mendedMs = new Map<string, number>();
+  /** When somebody could last be heard that could not be reached. */
+  #heardOneWayMs = -Infinity;
   #lastLink = 0;
 
   readonly #flaws: NetworkFlaws;
@@ -85,17 +89,34 @@ export class Network {
   /** Since when packets find a way between the two, over others if need be; −∞ if ever, ∞ if not now. */
   joinedSinceMs(a: string, b: string): number {
     const cutMs = this.#cutOff.get(pairOf(a, b))?.untilMs ?? -Infinity;
+    const directMs = this.#openSinceMs(a, b);
+    // Over one other, though it went when there was a direct way; beyond that nobody is blamed.
+    const relays = [...this.#world.nodes.values()].filter(
+      ({ name, endedMs, departedMs }) =>
+        name !== a && name !== b && Math.min(endedMs, departedMs) >= directMs,
+    );
+    const ways = relays.map(({ name, wellSinceMs }) =>
+      Math.max(wellSinceMs, this.#openSinceMs(a, name), this.#openSinceMs(name, b)),
+    );
+    return Math.max(cutMs, Math.min(directMs, ...ways));
+  }
+
+  /** Since when nothing stands between the two themselves. */
+  #openSinceMs(a: string, b: string): number {
+    if (!this.#isOpen(a, b) || !this.#isOpen(b, a)) return Infinity;
     for (let index = this.#splits.length - 1; index >= 0; index -= 1) {
       const split = this.#splits[index]!;
-      if ((split.groupOf.get(a) ?? 0) !== (split.groupOf.get(b) ?? 0)) return Math.max(cutMs, split.untilMs);
+      if ((split.groupOf.get(a) ?? 0) !== (split.groupOf.get(b) ?? 0)) return split.untilMs;
     }
-    return cutMs;
+    return this.#mendedMs.get(pairOf(a, b)) ?? -Infinity;
   }
 
   /** Since when they do not; ∞ if they do now. */
   partedSinceMs(a: string, b: string): number {
     const cut = this.#cutOff.get(pairOf(a, b));
-    return Math.min(this.#splitSinceMs(a, b), cut?.untilMs === Infinity ? cut.fromMs : Infinity);
+    const oneWayMs = this.#oneWay.size > 0 ? this.#world.nowMs : this.#heardOneWayMs;
+    const cutMs = cut?.untilMs === Infinity ? Math.max(cut.fromMs, oneWayMs) : Infinity;
+    return Math.min(this.#splitSinceMs(a, b), cutMs);
   }
 
   /** Firewalls, or who is there behind them, have changed. */
@@ -127,8 +148,9 @@ export class Network {
   mend(a: string, b: string): void {
     for (const way of [`${a}>${b}`, `${b}>${a}`]) {
       this.#refusing.delete(way);
-      this.#oneWay.delete(way);
+      if (this.#oneWay.delete(way)) this.#heardOneWayMs = this.#world.nowMs;
     }
+    this.#mendedMs.set(pairOf(a, b), this.#world.nowMs);
     this.changed();
   }
 
@@ -278,21 +300,27 @@ export class Network {
 
   /** Numbers the parts of the network between which nothing travels. */
   #parts(names: readonly string[]): ReadonlyMap<string, number> {
-    const isOpen = (from: string, to: string): boolean =>
-      this.#passes(from, to) && this.#passes(to, from) && !this.#refusing.has(`${from}>${to}`);
     const partOf = new Map<string, number>();
-    const isAwake = (name: string): boolean => this.#world.nodes.get(name)?.state === "running";
+    const isAwake = (name: string): boolean => {
+      const node = this.#world.nodes.get(name);
+      return node?.state === "running" && node.departedAs === undefined;
+    };
     for (const [number, start] of names.filter(isAwake).entries()) {
       const waiting = partOf.has(start) ? [] : [start];
       for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
         if (partOf.has(name)) continue;
         partOf.set(name, number);
-        // Who sleeps passes nothing on.
+        // Who sleeps, or takes its leave, passes nothing on.
         if (!isAwake(name)) continue;
-        for (const other of names) if (!partOf.has(other) && isOpen(name, other)) waiting.push(other);
+        for (const other of names) if (!partOf.has(other) && this.#isOpen(name, other)) waiting.push(other);
       }
     }
     return partOf;
+  }
+
+  /** Whether the one can dial the other. */
+  #isOpen(from: string, to: string): boolean {
+    return this.#passes(from, to) && this.#passes(to, from) && !this.#refusing.has(`${from}>${to}`);
   }
 
   #isLost(): boolean {

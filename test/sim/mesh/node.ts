@@ -26,6 +26,8 @@ export class SimNode {
   /** How it took its leave, if it did. */
   departedAs: "stopped" | "left" | undefined;
   departedMs = Infinity;
+  /** Frames were lost while it said so. */
+  departedInLoss = false;
   pausedMs = -Infinity;
   /** When the last pause that was longer than anybody has to bear ended; now, while it lasts. */
   sickUntilMs = -Infinity;
@@ -86,6 +88,7 @@ export class SimNode {
     if (this.state === "ended") return;
     this.state = "ended";
     this.endedMs = this.#world.nowMs;
+    this.departedInLoss ||= this.#world.network.lossShare > 0;
     this.#timers = [];
     this.#inputs = [];
     this.#runner.stop();
@@ -97,6 +100,8 @@ export class SimNode {
     if (this.state !== "running") return;
     this.departedAs = status;
     this.departedMs = this.#world.nowMs;
+    this.departedInLoss = this.#world.network.lossShare > 0;
+    this.#world.network.changed();
     this.enter({ type: "depart", status });
   }
 

@@ -155,11 +155,117 @@ export const SCENARIOS = {
 
   /** The same where they would look for the others for a long time. */
   splitOffFewOfMany: (init: ScenarioInit) => {
-    const world = joined(init, 140, {}, { deathMs: 16_000 });
+    const world = joined(init, 100, {}, { deathMs: 16_000 });
     world.network.split([[0, 1, 2, 3].map(nameOf)]);
     world.run(18_000);
     world.runChecked(1_000);
     return found(world).filter((line) => line.includes("MISSED_DEATH"));
+  },
+
+  /** Each in turn is cut off from all; some of them watch nobody often. */
+  cutOffAlone: (init: ScenarioInit) => {
+    const lines: string[] = [];
+    for (const size of [4, 5, 6]) {
+      for (let alone = 0; alone < size; alone += 1) {
+        const world = joined(init, size);
+        world.run(5_000);
+        world.network.split([[nameOf(alone)]]);
+        world.runChecked(20_000);
+        lines.push(...found(world));
+      }
+    }
+    return lines;
+  },
+
+  /** A partition heals while somebody is busy for 2 s whom the other side holds dead. */
+  healWhileBusy: (init: ScenarioInit) => {
+    const lines: string[] = [];
+    for (let stalledMs = 600; stalledMs < 1_500; stalledMs += 100) {
+      const world = joined(init, 8);
+      world.network.split([[0, 1, 2, 3].map(nameOf)]);
+      world.run(30_000);
+      world.node(1).stall(2_000);
+      world.run(stalledMs);
+      world.network.heal();
+      world.network.dial(world.node(0), nameOf(4));
+      world.runChecked(10_000);
+      lines.push(...found(world));
+    }
+    return lines;
+  },
+
+  /** A firewall goes, and at that moment the one over whom the two behind it knew of each other. */
+  mendedAndAlone: (init: ScenarioInit) => {
+    const lines: string[] = [];
+    for (let cutMs = 1_000; cutMs < 10_000; cutMs += 1_000) {
+      const world = joined(init, 3);
+      world.network.cut(nameOf(0), nameOf(1));
+      world.network.lossShare = 0.3; // What takes a finding back may be lost.
+      world.run(cutMs);
+      world.network.lossShare = 0;
+      world.network.mend(nameOf(0), nameOf(1));
+      world.node(2).kill();
+      world.runChecked(10_000);
+      lines.push(...found(world));
+    }
+    return lines;
+  },
+
+  /** Two behind a firewall; the link of one of them to the third flaps. */
+  flapBehindWall: (init: ScenarioInit) => {
+    const world = joined(init, 3);
+    world.network.cut(nameOf(0), nameOf(1));
+    for (let flap = 0; flap < 20; flap += 1) {
+      world.run(1_000);
+      world.network.disconnect(nameOf(0), nameOf(2), "flap");
+    }
+    world.runChecked(5_000);
+    return found(world);
+  },
+
+  /** Firewalls part one from two others; the only one that still hears it came after the first of them. */
+  lateObjector: (init: ScenarioInit) => {
+    const world = joined(init, 3);
+    world.network.cut(nameOf(0), nameOf(1));
+    world.run(5_000);
+    world.start(nameOf(3));
+    world.run(10_000);
+    world.network.cut(nameOf(0), nameOf(2));
+    world.runChecked(MINUTE_MS);
+    return found(world);
+  },
+
+  /** Two that held each other dead meet, and what they say of that is lost. */
+  lostRefutation: (init: ScenarioInit) => {
+    const world = joined(init, 2);
+    world.network.split([[nameOf(0)]]);
+    world.run(30_000);
+    world.network.heal();
+    world.network.dial(world.node(0), nameOf(1));
+    world.runUntil(() => world.network.isLinked(nameOf(0), nameOf(1)), 1_000, 1);
+    world.network.lossShare = 1;
+    world.run(500);
+    world.network.lossShare = 0;
+    world.run(3_000);
+    return world.allSee("alive") ? found(world) : ["they do not believe each other"];
+  },
+
+  /** A partition that becomes another one, through all pairs of parts. */
+  regroup: (init: ScenarioInit) => {
+    const lines: string[] = [];
+    for (const moving of [0, 1, 2, 3, 4]) {
+      for (const staying of [0, 1, 2, 3, 4]) {
+        if (staying === moving) continue;
+        const third = [0, 1, 2, 3, 4].find((index) => index !== moving && index !== staying) ?? 0;
+        const world = joined(init, 5);
+        world.network.split([[moving, staying, third].map(nameOf)]);
+        world.run(4_500);
+        world.network.split([[staying, third].map(nameOf)]);
+        world.runChecked(20_000);
+        lines.push(...found(world));
+      }
+    }
+    return lines;
   },
 
   /** Both ends dial at once, again and again. */

@@ -154,12 +154,6 @@ export class Context {
     return this.roster.linked;
   }
 
-  countLinkedAlive(except: Entry): number {
-    let count = 0;
-    for (const entry of this.roster.linked) if (entry.status === "alive" && entry !== except) count += 1;
-    return count;
-  }
-
   /**
    * Members that watch this one besides us, as far as it has told us whom it is linked with; before that, all that
    * we are linked with ourselves. Only those count that are alive.

@@ -39,6 +39,7 @@ export class Doubts {
     }
     if (!isEnded(entry.status)) this.#standings.believeIfDue(entry);
     if (!isEnded(entry.status)) this.#judgeGone(entry);
+    if (!isEnded(entry.status)) this.#standings.hearsays.askAgain(entry);
   }
 
   /** A frame came directly from this member, at core time `at`: what was doubted since before is answered. */
@@ -65,9 +66,13 @@ export class Doubts {
       return;
     }
     if (this.#addAccusation(entry, inc, id, accuser)) this.#context.sendAll(message, from);
-    // It was taken back, and whoever repeats it does not know.
-    else if (entry.settledIds?.has(id) === true && accuser === from)
-      this.#context.send(from, { type: "heard", subject, boot, id, witness: this.#context.selfPeer });
+    else if (entry.settledIds?.has(id) === true) this.#tellHeard(from, accuser, message);
+  }
+
+  /** What was said is taken back already, and whoever repeats its own word does not know. */
+  #tellHeard(from: string, author: string, { subject, boot, id }: Message<"suspect" | "gone">): void {
+    if (author !== from) return;
+    this.#context.send(from, { type: "heard", subject, boot, id, witness: this.#context.selfPeer });
   }
 
   /** A witness heard the member after it had learnt of this doubt. */
@@ -75,7 +80,7 @@ export class Doubts {
     const entry = this.#context.roster.entries.get(message.subject);
     if (entry === undefined || entry.record.boot !== message.boot || message.witness === message.subject)
       return;
-    if (this.#standings.hearsays.onDenial(entry, message.id)) {
+    if (this.#standings.hearsays.onDenial(entry, message.id, message.witness)) {
       this.#context.sendAll(message, from);
       return;
     }
@@ -101,12 +106,23 @@ export class Doubts {
     const { entries } = this.#context.roster;
     const entry = entries.get(subject);
     if (entry === undefined || entry === this.#context.self) return;
-    if (entry.record.boot !== boot || isEnded(entry.status)) return;
-    if (witness === subject || !entries.has(witness)) return;
-    if (entry.gone?.get(witness) === id || entry.settledIds?.has(id) === true) return;
-    this.#addWitness(entry, witness, id);
-    this.#context.sendAll(message, from);
-    if (entry.linked) this.#probes.pingSuspect(entry, this.#context.now);
+    if (entry.record.boot !== boot || witness === subject || !entries.has(witness)) return;
+    if (isEnded(entry.status)) {
+      // It may have said so itself, to others.
+      if (witness === from) this.#context.tell(from, entry);
+      return;
+    }
+    if (entry.settledIds?.has(id) === true) {
+      this.#tellHeard(from, witness, message);
+      return;
+    }
+    const isNew = entry.gone?.get(witness) !== id;
+    if (isNew) {
+      this.#addWitness(entry, witness, id);
+      this.#context.sendAll(message, from);
+    }
+    if (entry.linked) this.#probes.ask(entry);
+    else if (!isNew) return;
     else if (entry.wanted !== undefined || this.isNeighbour(entry) || this.#isGuardian(entry))
       this.#dialing.want(subject, this.#context.now);
   }
@@ -115,6 +131,7 @@ export class Doubts {
   dialFailed(entry: Entry, refused: boolean): void {
     const { now, times } = this.#context;
     entry.dialFailedAt = now;
+    entry.refusedLastAt = refused ? now : -Infinity;
     if (!refused) entry.refusedAt = undefined;
     else if (entry.refusedAt === undefined) {
       entry.refusedAt = now;
@@ -155,6 +172,9 @@ export class Doubts {
     entry.evidence = accuser === this.#context.selfPeer ? "silence" : "reported";
     this.#context.roster.active.add(entry);
     this.#context.changed(entry);
+    // It may be within reach although no link is: a cut that was the reason may be over.
+    if (!entry.linked && (entry.wanted !== undefined || this.isNeighbour(entry)))
+      this.#dialing.want(entry.record.peer, this.#context.now);
     if (first) this.#context.emitMember("suspected", entry);
     return true;
   }
@@ -266,6 +286,7 @@ export class Doubts {
     const { peer, boot } = entry.record;
     const id = this.#context.newId();
     this.#addWitness(entry, witness, id);
+    entry.goneToldAt = this.#context.now;
     this.#context.sendAll({ type: "gone", subject: peer, boot, id, witness });
   }
 
@@ -273,19 +294,53 @@ export class Doubts {
   #judgeGone(entry: Entry): void {
     const found = entry.gone?.size ?? 0;
     if (found === 0 || entry.linked || this.#context.isBarred) return;
-    // Alone with it, one's own word has to do.
-    const { goneNeeded } = this.#context.times;
-    if (found < goneNeeded && this.#context.countLinkedAlive(entry) > 0) return;
-    entry.goneAt ??= this.#context.now;
-    if (this.#context.now - entry.goneAt >= this.#context.times.objectMs || this.#areWitnesses(entry))
+    const { now, times } = this.#context;
+    // Alone with it, one's own word has to do, if it is of now: what refused us before may have let others through.
+    if (found < times.goneNeeded) {
+      if (!this.#isAloneWith(entry)) return;
+      if (now - entry.refusedLastAt > times.redialMs) {
+        this.#dialing.want(entry.record.peer, now);
+        return;
+      }
+    }
+    entry.goneAt ??= now;
+    const waitedMs = now - entry.goneAt;
+    const share = this.#shareOfWitnesses(entry);
+    if (share === 1 || waitedMs >= (share > 0.5 ? times.objectMs : times.objectMsMax))
       this.#standings.declareDead(entry, "refused");
+    else this.#repeatGone(entry);
   }
 
-  /** Whether all that are linked with it found it gone; else those who hear it have a moment to say so. */
-  #areWitnesses(entry: Entry): boolean {
-    for (const other of this.#context.otherNeighbours(entry)) {
-      if (entry.gone?.has(other.record.peer) !== true) return false;
+  /** Those who hear it may not have learnt that we do not, or their answer was lost. */
+  #repeatGone(entry: Entry): void {
+    const { now, times, selfPeer: witness } = this.#context;
+    const id = entry.gone?.get(witness);
+    if (id === undefined || now - entry.goneToldAt < times.objectMs) return;
+    entry.goneToldAt = now;
+    const { peer, boot } = entry.record;
+    this.#context.sendAll({ type: "gone", subject: peer, boot, id, witness });
+  }
+
+  /** Nobody else is here who could know: no link, nor one just lost that is being dialled again. */
+  #isAloneWith(entry: Entry): boolean {
+    for (const other of this.#context.roster.active) {
+      if (other === entry || other.status !== "alive") continue;
+      if (other.linked || (this.isNeighbour(other) && other.dialFailedAt < other.lostAt)) return false;
     }
     return true;
+  }
+
+  /**
+   * How many of those that are linked with it found it gone, by what it said of itself and, as that may be old, by
+   * what they say; the others hear it, or will know before long.
+   */
+  #shareOfWitnesses(entry: Entry): number {
+    const watching = new Set(this.#context.otherNeighbours(entry));
+    for (const other of this.#context.linked()) {
+      if (other !== entry && other.neighbours?.includes(entry.hash) !== false) watching.add(other);
+    }
+    let count = 0;
+    for (const { record } of watching) if (entry.gone?.has(record.peer) === true) count += 1;
+    return watching.size === 0 ? 1 : count / watching.size;
   }
 }

@@ -204,9 +204,11 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     const factor = this.#roster.linked.size === 0 ? times.isolatedFactor : health.factor;
     this.#keeper.work();
     this.#probes.rank(now);
+    this.#probes.missWatcher(now);
     this.#probes.expire(now);
     for (const entry of this.#roster.active) {
       if (!isEnded(entry.status)) this.#doubts.watch(entry, factor);
+      else this.#standings.remind(entry);
       if (!this.#isActive(entry)) this.#roster.active.delete(entry);
     }
     this.#inquiries.work();
@@ -313,7 +315,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
         return;
       case "views":
         for (const view of message.views) {
-          if (view.peer === selfPeer) this.#own.learn(view);
+          if (view.peer === selfPeer) this.#own.learn(view, peer);
           else this.#standings.learn(view, peer);
         }
         return;
@@ -368,7 +370,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   #isActive(entry: Entry): boolean {
     if (entry.linked) return true;
     if (isEnded(entry.status)) return false;
-    const isHeld = entry.hearsay?.isDenied === false;
+    const isHeld = entry.hearsay !== undefined && entry.hearsay.deniedBy === undefined;
     return isHeld || entry.suspicion !== undefined || entry.gone !== undefined || entry.probeAt !== Infinity;
   }
 

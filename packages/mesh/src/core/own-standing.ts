@@ -31,8 +31,8 @@ export class OwnStanding {
     return this.#farewell !== undefined;
   }
 
-  /** Somebody's view of this node. */
-  learn(view: View): void {
+  /** A view of this node, by `from`. */
+  learn(view: View, from: string): void {
     const { boot, inc } = this.#context.self.record;
     if (view.boot > boot && view.boot > this.#askedBoot) {
       this.#askedBoot = view.boot;
@@ -41,6 +41,8 @@ export class OwnStanding {
     if (view.boot !== boot || this.#farewell !== undefined) return;
     const ended = isEnded(view.status);
     if (view.inc > inc || (ended && view.inc === inc)) this.#refute(view.inc);
+    // It was refuted, and whoever still says so missed that.
+    else if (ended) this.#context.tell(from, this.#context.self);
     // Even if it was refuted already, as a mere suspicion: others may have acted on our death.
     if (!ended || view.inc <= this.#deadInc) return;
     this.#deadInc = view.inc;

@@ -27,6 +27,8 @@ export class Probes {
   #relayCount = 0;
   #rankedRevision = -1;
   #rankedAt = -Infinity;
+  /** Whoever probes this node most often. */
+  #watcher: Entry | undefined;
 
   constructor(init: { readonly context: Context; readonly random: Random }) {
     this.#context = init.context;
@@ -40,12 +42,23 @@ export class Probes {
     if (this.#rankedRevision === this.#roster.revision || now < this.#rankedAt + this.#times.tickMs) return;
     this.#rankedRevision = this.#roster.revision;
     this.#rankedAt = now;
+    this.#watcher = this.#findWatcher();
     for (const entry of this.#roster.linked) {
       const rank = this.#rankOf(entry);
       if (rank === entry.rank || isEnded(entry.status)) continue;
       entry.rank = rank;
       if (entry.round === undefined) this.schedule(entry, now);
     }
+  }
+
+  /**
+   * Looks after a watcher that is silent. Whoever is cut off and watches nobody often itself would else notice only
+   * when its rarest probe is due.
+   */
+  missWatcher(now: number): void {
+    const watcher = this.#watcher;
+    if (watcher?.linked !== true || watcher.round !== undefined || watcher.suspicion !== undefined) return;
+    if (now - Math.max(watcher.heardAt, watcher.linkedAt) > this.#times.unprobedMs) this.hasten(watcher, now);
   }
 
   /** Goes on with the probing of one member that nobody suspects. `silent`: the round ended without an answer. */
@@ -209,6 +222,17 @@ export class Probes {
       if (rank === 2) return rank;
     }
     return rank;
+  }
+
+  #findWatcher(): Entry | undefined {
+    const { self } = this.#context;
+    let watcher: Entry | undefined;
+    for (const entry of this.#roster.linked) {
+      if (isEnded(entry.status)) continue;
+      if (watcher === undefined || mix32(self.hash, entry.hash) < mix32(self.hash, watcher.hash))
+        watcher = entry;
+    }
+    return watcher;
   }
 
   #wasLinked(entry: Entry, now: number): boolean {

@@ -9,8 +9,10 @@ export interface Hearsay {
   readonly from: string;
   /** Core time of when it came. */
   readonly since: number;
-  /** Somebody heard the member: the same word is not passed on again for a while. */
-  isDenied: boolean;
+  /** Core time of when others were last asked about it. */
+  askedAt: number;
+  /** Who heard the member since: the same word is not passed on again for a while. */
+  deniedBy: string | undefined;
 }
 
 /** Why a status is what it is; see `MemberEvidence`. */
@@ -57,8 +59,12 @@ export interface Entry {
   gone: Map<string, string> | undefined;
   /** Core time at which enough of them had. */
   goneAt: number | undefined;
+  /** Core time at which we last said so. */
+  goneToldAt: number;
   /** When all addresses first refused us, since the link was lost. */
   refusedAt: number | undefined;
+  /** Core time of our last dial of it, if all addresses refused us then. */
+  refusedLastAt: number;
   /** Core time of our last dial of it that failed. */
   dialFailedAt: number;
   /** Dials that failed in a row. */
@@ -241,7 +247,9 @@ export class Roster {
       smoothedMs: undefined,
       gone: undefined,
       goneAt: undefined,
+      goneToldAt: -Infinity,
       refusedAt: undefined,
+      refusedLastAt: -Infinity,
       dialFailedAt: -Infinity,
       dialFailures: 0,
       avoidUntil: -Infinity,

@@ -120,6 +120,14 @@ export class Standings {
     this.adopt(entry, { ...hearsay.view, ageMs: hearsay.view.ageMs + waitedMs }, "reported", hearsay.from);
   }
 
+  /** A member that we hold dead is linked with us: it is told so until it says otherwise. */
+  remind(entry: Entry): void {
+    const { now, times } = this.#context;
+    if (!entry.linked || entry.status !== "dead" || now - entry.pingedAt < times.refuteMs) return;
+    entry.pingedAt = now;
+    this.#context.tell(entry.record.peer, entry);
+  }
+
   /** Forgets who has been gone for long enough. */
   forgetDue(): void {
     for (const entry of this.#context.roster.sweep(this.#context.monoMs)) this.#forget(entry);

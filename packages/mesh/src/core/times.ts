@@ -8,6 +8,8 @@ export interface MembershipTimes {
   readonly barMs: number;
   /** Between two probes by the first and the second watcher of a member, and by everybody else. */
   readonly probeMs: readonly [number, number, number];
+  /** Who is to probe us most often and has not been heard for this long is probed itself. */
+  readonly unprobedMs: number;
   /** Between two indirect probes of a member we have no link to. */
   readonly probeUnlinkedMs: number;
   /** Within a round: when to ping again, and when to ask others to ping. */
@@ -31,8 +33,11 @@ export interface MembershipTimes {
   readonly heardMs: number;
   /** A reported death is believed unless somebody denies it within this time … */
   readonly hearsayMs: number;
-  /** … and is passed on once in this time. */
+  /** … meanwhile asked about this often … */
+  readonly hearsayAgainMs: number;
+  /** … and passed on once in this time, unless one's own suspicion is this old: then it is believed at once. */
   readonly hearsayKeptMs: number;
+  readonly agreeMs: number;
   /** Nobody that is linked with a suspect can be heard: those few that its name chooses judge it after this. */
   readonly orphanMs: number;
   readonly guardians: number;
@@ -64,8 +69,10 @@ export interface MembershipTimes {
   /** Between the two refused redials that make hard evidence. */
   readonly redialMs: number;
   readonly goneNeeded: number;
-  /** Where they have been found, those who hear the member may object for this long. */
+  /** Where they have been found, those who hear the member may object for this long, and again after it … */
   readonly objectMs: number;
+  /** … or this long, where no more than half of those linked with it found it gone. */
+  readonly objectMsMax: number;
   /** Between two dials of the rotation over everybody we have no link to. */
   readonly rotationMs: number;
   /** Between two dials of one alive member, doubling up to the last. */
@@ -116,6 +123,7 @@ export const MEMBERSHIP_TIMES: MembershipTimes = {
   lateMs: 500,
   barMs: 500,
   probeMs: [1_250, 5_000, 60_000],
+  unprobedMs: 3_000,
   probeUnlinkedMs: 5_000,
   pingEveryMs: 250,
   askOthersAfterMs: 500,
@@ -124,12 +132,14 @@ export const MEMBERSHIP_TIMES: MembershipTimes = {
   suspicionMsMax: 4_000,
   suspicionMsMin: 2_300,
   confirmationsMax: 2,
-  repeatMs: 1_000,
+  repeatMs: 400,
   confirmAfterMs: 500,
   isolatedFactor: 3,
   heardMs: 2_000,
-  hearsayMs: 500,
+  hearsayMs: 2_500,
+  hearsayAgainMs: 500,
   hearsayKeptMs: 10_000,
+  agreeMs: 2_100,
   orphanMs: 5_000,
   guardians: 3,
   rollDeathsMin: 3,
@@ -150,6 +160,7 @@ export const MEMBERSHIP_TIMES: MembershipTimes = {
   redialMs: 300,
   goneNeeded: 2,
   objectMs: 150,
+  objectMsMax: 600,
   rotationMs: 2_000,
   retryMs: [100, 10_000],
   refusedMs: 30_000,
