@@ -6,13 +6,14 @@ import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
 import { keyOf } from "../../packages/queue/src/core/records.ts";
 import { CHUNK_SEQS } from "../../packages/queue/src/core/finished.ts";
 import { DEFAULT_TUNING } from "../../packages/queue/src/core/context.ts";
-import { earliestWallMs, isVoid } from "../../packages/queue/src/core/register.ts";
-import type { LaneId, Resolution, SettledCode, Value } from "../../packages/queue/src/core/types.ts";
+import { earliestWallMs } from "../../packages/queue/src/core/register.ts";
+import type { Attributes, LaneId, Resolution, SettledCode, Value } from "../../packages/queue/src/core/types.ts";
 import type { Operation } from "./history.ts";
 import { isLinearizable } from "./history.ts";
 import type { SimNode } from "./node.ts";
 import type { LaneTruth, MessageTruth } from "./truth.ts";
-import { nameOf, say, short, Truth } from "./truth.ts";
+import { isOut, nameOf, say, short, Truth } from "./truth.ts";
+import { OrderChecker } from "./order.ts";
 import type { Request } from "./workload.ts";
 import { CLOCK_STEP_MS } from "./workload.ts";
 import type { World } from "./world.ts";
@@ -29,9 +30,11 @@ interface Known {
   readonly history: Operation[];
 }
 
-interface Enqueued {
+export interface Enqueued {
   readonly askedAt: number;
   readonly body: Uint8Array;
+  readonly group: string | undefined;
+  readonly dedupKey: string | undefined;
   /** The ids under which it was acknowledged or handed out: at most one. */
   id: string | undefined;
 }
@@ -39,6 +42,7 @@ interface Enqueued {
 /** Holds everything applications are told against what was really chosen. */
 export class Checker {
   readonly truth: Truth;
+  readonly order: OrderChecker;
   readonly #world: World;
   readonly #known = new Map<string, Known>();
   readonly #enqueued = new Map<number, Enqueued>();
@@ -48,8 +52,12 @@ export class Checker {
     this.#world = world;
     this.truth = new Truth(
       (rule, text) => world.violate(rule, text),
-      (message, value) => this.#checkClocks(message, value),
+      (message, value) => {
+        this.#checkClocks(message, value);
+        this.order.onChosen(message, value);
+      },
     );
+    this.order = new OrderChecker(world, this.truth);
   }
 
   onSent(message: Message): void {
@@ -108,19 +116,22 @@ export class Checker {
 
   // Producers.
 
-  onEnqueue(request: Request, body: Uint8Array, hash: string): void {
+  onEnqueue(request: Request, body: Uint8Array, hash: string, attributes: Attributes | undefined): void {
     this.#hashes.set(hash, request.id);
-    this.#enqueued.set(request.id, { askedAt: request.askedAt, body, id: undefined });
+    const { group, dedupKey } = attributes ?? {};
+    this.#enqueued.set(request.id, { askedAt: request.askedAt, body, id: undefined, group, dedupKey });
   }
 
   onEnqueued(request: Request, result: EnqueueResult): void {
     if (result.code !== "OK") return;
     const { lane, seq } = result;
     const message = this.#message(lane, seq, "acknowledgement");
-    this.#bind(request.id, message);
-    this.#acknowledge(message);
     const named = this.#requestOf(message);
-    if (named !== request.id)
+    if (result.duplicate === true) this.order.onDuplicate(request.id, named, message);
+    else this.#bind(request.id, message);
+    this.#acknowledge(message);
+    this.order.onEnqueued(request, this.#enqueued.get(request.id)!, message, result.duplicate === true);
+    if (result.duplicate !== true && named !== request.id)
       this.#world.violate("ACK_NAMES", `${nameOf(message)} is request ${named}, not ${request.id}`);
     const { descriptor, quorum } = message.lane;
     const stores = new Set(descriptor.replicas.map(({ store }) => store));
@@ -141,7 +152,7 @@ export class Checker {
     const known = this.#of(lane.lane, seq);
     known.acknowledged = true;
     if (known.never) this.#world.violate("NEVER_IS_NEVER", `${nameOf(message)} is acknowledged`);
-    if (lane.end !== undefined && isVoid(lane.end, seq)) {
+    if (isOut(lane, seq)) {
       this.#world.violate("ACKNOWLEDGED_EXISTS", `${nameOf(message)} is void in END`);
     }
   }
@@ -153,7 +164,7 @@ export class Checker {
     if (resolution === "NEVER") {
       known.never = true;
       const truth = this.truth.lanes.get(lane);
-      if (known.acknowledged || truth?.end === undefined || !isVoid(truth.end, seq)) {
+      if (known.acknowledged || truth === undefined || !isOut(truth, seq)) {
         this.#world.violate(
           "NEVER_IS_NEVER",
           `${short(lane)}-${seq} was resolved NEVER, and END does not say so`,
@@ -188,8 +199,7 @@ export class Checker {
     if (earlier !== undefined) report("ONE_DELIVERY_PER_EPOCH", `was handed out to ${earlier} before`);
     known.delivered.set(epoch, `${node.peer}/${session}`);
     if (known.never) report("NEVER_IS_NEVER", "had been resolved NEVER");
-    const { end } = message.lane;
-    if (end !== undefined && isVoid(end, seq)) report("VOID_NEVER_DELIVERED", "is void in END");
+    if (isOut(message.lane, seq)) report("VOID_NEVER_DELIVERED", "is void in END");
     const { done } = message;
     if (done !== undefined && (epoch >= done.epoch || !this.#world.faults.overlapExcused)) {
       report("NOT_AFTER_ACK", `comes after ${say(done)} was chosen`);
@@ -320,6 +330,7 @@ export class Checker {
 
   /** Everything acknowledged is over, and every message's life makes sense. */
   onDrained(): void {
+    this.order.onDrained(this.truth.lanes.values());
     for (const known of this.#known.values()) {
       const message = this.truth.message(known.lane, known.seq);
       if (message === undefined) continue;
@@ -339,8 +350,7 @@ export class Checker {
     }
     for (const message of this.truth.messages()) {
       if (message.done !== undefined || this.truth.latest(message)?.state === "DEAD") continue;
-      const { end } = message.lane;
-      const fate = end !== undefined && isVoid(end, message.seq) ? "void" : "alive";
+      const fate = isOut(message.lane, message.seq) ? "void" : "alive";
       if (fate === "alive" && this.truth.exists(message)) {
         this.#world.violate("DRAINED", `${nameOf(message)} still lives`);
       }
@@ -364,8 +374,11 @@ export class Checker {
   mayKeep(lane: LaneId, seq: number): boolean {
     const message = this.truth.message(lane, seq);
     if (message === undefined) return false;
-    const { end } = message.lane;
-    return this.truth.latest(message)?.state === "DEAD" || (end !== undefined && isVoid(end, seq));
+    return this.truth.latest(message)?.state === "DEAD" || isOut(message.lane, seq);
+  }
+
+  isOrdered(lane: LaneId): boolean {
+    return this.truth.lanes.get(lane)?.descriptor.shard !== undefined;
   }
 
   /** Lanes that may stay: a dead message keeps its lane, and that lane those of its origin above it. */
@@ -400,7 +413,7 @@ function ended(value: { state: string; epoch: number }, epoch: number, kind: str
 function holds({ disk }: SimNode, { lane, descriptor }: LaneTruth, seq: number): boolean {
   const { synced } = disk;
   const floor = synced.get(keyOf.floor(pidStore(descriptor.originPid)));
-  if (floor?.kind === "floor") {
+  if (floor?.kind === "floor" && descriptor.shard === undefined) {
     const boot = pidBoot(descriptor.originPid);
     if (boot < floor.floor.boot) return true;
     if (boot === floor.floor.boot && descriptor.laneNo < floor.floor.laneNo) return true;

@@ -253,7 +253,7 @@ export const MUTANTS: readonly Mutant[] = [
 ];
 
 /** What a mutant's runs are without, unless it says so: a rule of flow 6 needs no dead letters to be missed. */
-const PLAIN: ScenarioPatch = { attributed: 0, wrongClockMs: 0, undertaking: 0, operateMs: 0, maxLength: 0 };
+const PLAIN: ScenarioPatch = { attributed: 0, wrongClockMs: 0, undertaking: 0, operateMs: 0, maxLength: 0, shards: 0 };
 
 export function patchOf({ patch }: Mutant): ScenarioPatch {
   return { ...PLAIN, ...patch };

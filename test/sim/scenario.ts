@@ -88,6 +88,11 @@ export interface Scenario {
   readonly wallSkewMs: number;
   /** How wrong the wall clock of one machine is; 0 is right. */
   readonly wrongClockMs: number;
+  /** Lanes of an ordered queue; 0 is a standard one. With how many groups and keys, none at 0, and how long a key counts. */
+  readonly shards: number;
+  readonly groups: number;
+  readonly keys: number;
+  readonly dedupMs: number;
   /** Limit of the queue; 0 is none. */
   readonly maxLength: number;
   /** Probability that a consumer wants dead messages, and mean pause between acts of operators; 0 is none. */
@@ -157,9 +162,19 @@ export function drawScenario(dice: Dice, patch: ScenarioPatch = {}): Scenario {
     undertaking: dice.pick([0, 0, 0.3]),
     operateMs: dice.pick([0, 0, 300, 2_000]),
     maxLength: dice.pick([0, 0, 0, 4]),
+    ...drawOrder(dice),
   };
   const faults = { ...drawn.faults, ...patch.faults };
   return { ...drawn, ...patch, faults, tuning: { ...drawn.tuning, ...patch.tuning } };
+}
+
+function drawOrder(dice: Dice): Pick<Scenario, "shards" | "groups" | "keys" | "dedupMs"> {
+  return {
+    shards: dice.pick([0, 0, 1, 1, 2]),
+    groups: dice.pick([0, 1, 2, 5]),
+    keys: dice.pick([0, 3, 10, 40]),
+    dedupMs: dice.pick([1_000, 5_000, 60_000]),
+  };
 }
 
 function drawTuning(dice: Dice): Partial<Tuning> {
@@ -189,5 +204,7 @@ function drawTuning(dice: Dice): Partial<Tuning> {
     pendingEnqueues: dice.pick([4, 65_536]),
     readyBytes: dice.pick([0, 0, 1_000, 64 * 1_024 * 1_024]),
     looseRegisters: dice.pick([0, 0, 3, 256]),
+    tokenKeepMs: dice.pick([10_000, 30_000]),
+    appendWindow: dice.pick([1, 2, 10]),
   };
 }

@@ -3,7 +3,7 @@ import { compareBallots, comparePromises } from "../../packages/queue/src/core/b
 import { CHUNK_SEQS } from "../../packages/queue/src/core/finished.ts";
 import type { Message } from "../../packages/queue/src/core/messages.ts";
 import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
-import { isVoid, sameEnd, sameValue } from "../../packages/queue/src/core/register.ts";
+import { isIn, isVoid, sameEnd, sameValue } from "../../packages/queue/src/core/register.ts";
 import type { Descriptor, EndValue, LaneId, StoreId, Value } from "../../packages/queue/src/core/types.ts";
 import type { SimNode } from "./node.ts";
 
@@ -167,6 +167,7 @@ export class Truth {
       for (let bit = 0; set >> bit !== 0; bit += 1) {
         const seq = chunk * CHUNK_SEQS + byte * 8 + bit;
         if ((set & (1 << bit)) === 0 || lane.messages.get(seq)?.done !== undefined) continue;
+        if (lane.descriptor.shard !== undefined && isOut(lane, seq)) continue;
         this.#report("FINISHED_IS_DONE", `${node.peer} finished ${short(lane.lane)}-${seq}, not chosen DONE`);
       }
     }
@@ -176,7 +177,7 @@ export class Truth {
     const [lane, seq] = this.#of(node, key);
     const message = lane?.messages.get(seq);
     if (lane === undefined || message === undefined || message.done !== undefined) return;
-    if (lane.end !== undefined && isVoid(lane.end, seq)) return;
+    if (isOut(lane, seq)) return;
     this.#report("BODY_KEPT", `${node.peer} dropped the body of ${short(lane.lane)}-${seq}, which lives`);
   }
 
@@ -187,7 +188,7 @@ export class Truth {
     if (message === undefined) {
       message = { lane, seq, proposals: [], holders: new Map(), done: undefined };
       lane.messages.set(seq, message);
-      if (ballot.round > 0)
+      if (ballot.round > 0 && lane.descriptor.shard === undefined)
         this.#report("ROUND_0_APPENDS", `${short(lane.lane)}-${seq} begins above round 0`);
     }
     const known = message.proposals.find((proposal) => compareBallots(proposal.ballot, ballot) === 0);
@@ -247,7 +248,7 @@ export class Truth {
       else if (order < 0 && other.chosen) this.#descends(message, other, chosen);
     }
     if (chosen.value.state === "DONE") message.done ??= chosen.value;
-    if (lane.end !== undefined && isVoid(lane.end, seq)) {
+    if (isOut(lane, seq)) {
       this.#report(
         "VOID_NEVER_CHOSEN",
         `${nameOf(message)} ${show(chosen.ballot)} ${say(chosen.value)} after END`,
@@ -260,6 +261,7 @@ export class Truth {
     const a = low.value;
     const b = high.value;
     const sound =
+      a.attributes?.token === b.attributes?.token &&
       b.epoch >= a.epoch &&
       b.deliveries >= a.deliveries &&
       b.acquired >= a.acquired &&
@@ -284,13 +286,39 @@ export class Truth {
     }
     const proposal = { ballot, value, accepted: 0, chosen: false };
     lane.ends.push(proposal);
+    if (lane.descriptor.shard !== undefined) {
+      this.#checkCut(lane, proposal);
+      return proposal;
+    }
     for (const other of lane.ends) {
       if (other.chosen && compareBallots(other.ballot, ballot) < 0) this.#extends(lane, other, proposal);
     }
     return proposal;
   }
 
+  /** Whatever a writer's cut excludes was not chosen, and is not by a lower right ever after. */
+  #checkCut(lane: LaneTruth, { ballot, value }: Proposal<EndValue>): void {
+    for (const { seq, proposals } of lane.messages.values()) {
+      if (!isVoid(value, seq) || !proposals.some(({ chosen }) => chosen)) continue;
+      if (proposals.some((one) => comparePromises(one.ballot, ballot) >= 0)) continue;
+      this.#report("VOID_NEVER_CHOSEN", `${short(lane.lane)}-${seq} was chosen, and the cut at ${show(ballot)} is without it`);
+    }
+  }
+
+  #onCutChosen(lane: LaneTruth, chosen: Proposal<EndValue>): void {
+    const newest = lane.ends.filter((end) => end.chosen).sort((a, b) => compareBallots(b.ballot, a.ballot))[0];
+    if (newest !== chosen) return;
+    for (const [from, to] of lane.end?.voids ?? []) {
+      for (let seq = from; seq < to; seq += 1) {
+        if (isIn(chosen.value.voids, seq)) continue;
+        this.#report("END_IS_KEPT", `${short(lane.lane)}-${seq} was void, and is not in the cut at ${show(chosen.ballot)}`);
+      }
+    }
+    lane.end = chosen.value;
+  }
+
   #onEndChosen(lane: LaneTruth, chosen: Proposal<EndValue>): void {
+    if (lane.descriptor.shard !== undefined) return this.#onCutChosen(lane, chosen);
     for (const other of lane.ends) {
       if (compareBallots(other.ballot, chosen.ballot) > 0) this.#extends(lane, chosen, other);
       else if (other !== chosen && other.chosen) this.#extends(lane, other, chosen);
@@ -324,7 +352,8 @@ export class Truth {
   /** Whether a quorum has the message, at whatever step of one writer. */
   exists(message: MessageTruth): boolean {
     const { lane, seq, proposals } = message;
-    if (lane.end !== undefined) return !isVoid(lane.end, seq);
+    if (lane.end !== undefined && lane.descriptor.shard === undefined) return !isVoid(lane.end, seq);
+    if (isOut(lane, seq)) return false;
     return proposals.some((one) => {
       let bits = 0;
       for (const other of proposals) {
@@ -362,6 +391,12 @@ function sameGift({ attributes: a }: Value, { attributes: b }: Value): boolean {
     a?.group === b?.group &&
     a?.dedupKey === b?.dedupKey
   );
+}
+
+/** Whether a chosen END, or the newest chosen cut of an ordered lane, says that the message never existed. */
+export function isOut({ end, descriptor }: LaneTruth, seq: number): boolean {
+  if (end === undefined) return false;
+  return descriptor.shard === undefined ? isVoid(end, seq) : isIn(end.voids, seq);
 }
 
 function sameHolder(a: Value, b: Value): boolean {

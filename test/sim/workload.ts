@@ -1,3 +1,4 @@
+import { PLAIN as NO_ATTRIBUTES } from "../../packages/queue/src/core/register.ts";
 import { bodyHash } from "../../packages/queue/src/codec/hash.ts";
 import type { QueueEffect } from "../../packages/queue/src/core/queue-core.ts";
 import { deadViewOf } from "../../packages/queue/src/core/dead-queue.ts";
@@ -112,14 +113,15 @@ export class Workload {
     const body = new Uint8Array(4 + dice.whole(0, scenario.bodyBytes));
     new DataView(body.buffer).setUint32(0, id);
     const hash = bodyHash(body);
-    checker.onEnqueue(this.requests.get(id)!, body, hash);
+    const attributes = this.#attributes(node);
+    checker.onEnqueue(this.requests.get(id)!, body, hash, attributes.attributes);
     node.enter({
       type: "enqueue",
       requestId: id,
       queue,
       body,
       bodyHash: hash,
-      ...this.#attributes(node),
+      ...attributes,
       deadlineMs: node.now().monoMs + waitMs,
     });
   }
@@ -127,23 +129,32 @@ export class Workload {
   /** Now and then a message is more than its body: its attributes must outlive every step of it. */
   #attributes(node: SimNode): { notBeforeWallMs: number; attributes: Attributes | undefined } {
     const { scenario, dice } = this.#world;
-    if (!dice.chance(scenario.attributed)) return { notBeforeWallMs: 0, attributes: undefined };
+    const order = this.#order();
+    if (!dice.chance(scenario.attributed)) {
+      const isPlain = order.group === undefined && order.dedupKey === undefined;
+      return { notBeforeWallMs: 0, attributes: isPlain ? undefined : { ...NO_ATTRIBUTES, ...order } };
+    }
     const { wallMs } = node.now();
     const dueMs = dice.pick([0, 0, 50, 3_000]);
     const liveMs = dice.pick([0, 0, 500, 5_000]);
     return {
       notBeforeWallMs: dueMs === 0 ? 0 : Math.ceil(wallMs + dueMs),
       attributes: {
+        ...NO_ATTRIBUTES,
         priority: dice.whole(0, 9),
         headerBytes: dice.whole(0, 4),
         expiresAtWallMs: liveMs === 0 ? 0 : Math.ceil(wallMs + liveMs),
-        group: undefined,
-        dedupKey: undefined,
-        failures: [],
-        redrives: 0,
-        forgiven: 0,
+        ...order,
       },
     };
+  }
+
+  #order(): { group: string | undefined; dedupKey: string | undefined } {
+    const { scenario, dice } = this.#world;
+    const { shards, groups, keys } = scenario;
+    const group = shards > 0 && groups > 0 && dice.chance(0.8) ? `g${dice.whole(1, groups)}` : undefined;
+    const dedupKey = shards > 0 && keys > 0 && dice.chance(0.7) ? `k${dice.whole(1, keys)}` : undefined;
+    return { group, dedupKey };
   }
 
   #ask(what: Omit<Request, "id" | "boot" | "askedAt" | "deadlineAt">, waitMs: number): number {
@@ -218,7 +229,9 @@ export class Workload {
         const { result } = effect;
         if (request === undefined) return;
         this.#world.checker.onEnqueued(request, result);
-        if (result.code === "INDETERMINATE") this.#resolveLater(result.lane, result.seq);
+        if (result.code === "INDETERMINATE" && result.lane !== undefined) {
+          this.#resolveLater(result.lane, result.seq);
+        }
         return;
       }
       case "verdict": {

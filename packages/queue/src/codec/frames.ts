@@ -5,7 +5,10 @@ import type {
   Counts,
   CreditItem,
   Delivery,
+  EnteredCode,
+  EnterItem,
   Exception,
+  KeptKeys,
   HeldItem,
   LaneRefusal,
   ManagedItem,
@@ -30,6 +33,7 @@ import {
   PEER_MAX,
   REASON_MAX,
   SESSION_DIGITS,
+  TOKEN_MAX,
   VALUE_BYTES_MAX,
 } from "./value.ts";
 
@@ -46,6 +50,7 @@ const OP_REFUSALS: readonly OpRefusal[] = ["OLDER", "GONE", "NEED_BODY", "CONFLI
 const RESOLUTIONS: readonly Resolution[] = ["ACKED", "NEVER", "PENDING", "UNKNOWN"];
 const ACTS: readonly ManageAct[] = ["list", "count", "redrive", "discard", "consumers"];
 const SCOPES: readonly ManageScope[] = ["any", "alive", "ready", "dead"];
+const ENTERED: readonly EnteredCode[] = ["PENDING", "OK", "DUPLICATE", "RETRY", "FULL", "ELSEWHERE"];
 const CODES: readonly SettledCode[] = ["DONE", "STALE", "FINISHED", "RETRY"];
 const VERDICTS = ["ack", "nack", "release", "reject", "renew", "redrive"] as const;
 
@@ -97,6 +102,8 @@ const KINDS = [
   "inspect",
   "inspected",
   "usage",
+  "enter",
+  "entered",
 ] as const satisfies readonly Kind[];
 
 type Kind = Exclude<Message["type"], "synced">;
@@ -126,6 +133,7 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
     m.registers.map((e) => [e.seq, shapes.ballot.write(e.ballot), encodeValue(e.value)]),
     shapes.ranges.write(m.finished),
     m.end === undefined ? null : [shapes.ballot.write(m.end.ballot), shapes.endValue.write(m.end.value)],
+    ...(m.keys.length === 0 ? [] : [m.keys.map((k) => [k.seq, ...shapes.keys.write(k.keys)])]),
   ],
   more: (m) => [m.lane, m.snapshot, m.index],
   closed: (m) => [m.lane, m.end === undefined ? null : shapes.endValue.write(m.end)],
@@ -163,6 +171,12 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
     const consumers = m.consumers.map((c) => [c.session, c.prefetch, c.held]);
     return [m.token, items, m.count, [ready, delayed, leased, dead, oldestWallMs], consumers];
   },
+  enter: (m) => [m.lane, m.items.map((i) => [encodeValue(i.value), i.body])],
+  entered: (m) => [
+    m.lane,
+    m.items.map((i) => [i.token, ENTERED.indexOf(i.code), i.seq]),
+    m.hint ?? null,
+  ],
   usage: (m) => [m.items.map((i) => [i.queue, i.count, i.bytes])],
   inspect: (m) => [m.token, m.lane, m.seq],
   inspected: (m) => [
@@ -309,6 +323,16 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     counts: readCounts(f.nested()),
     consumers: f.list(MANAGE_ITEMS_MAX, readRoster),
   }),
+  enter: (f) => ({ type: "enter", lane: lane(f), items: f.list(ITEMS_MAX, readEnter) }),
+  entered: (f) => ({
+    type: "entered",
+    lane: lane(f),
+    items: f.list(ITEMS_MAX, (at) => {
+      const inner = new Fields(at);
+      return { token: inner.text(TOKEN_MAX), code: pick(inner, ENTERED), seq: seq(inner) };
+    }),
+    hint: f.optional((field) => field.text(PEER_MAX)),
+  }),
   usage: (f) => ({
     type: "usage",
     items: f.list(QUEUES_MAX, (at) => {
@@ -354,6 +378,7 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
       const inner = at.nested();
       return { ballot: shapes.ballot.read(inner), value: shapes.endValue.read(inner) };
     }),
+    keys: f.optional((at) => at.list(ITEMS_MAX, readKeys)) ?? [],
   }),
   more: (f) => ({ type: "more", lane: lane(f), snapshot: f.uint(), index: f.uint() }),
   closed: (f) => ({ type: "closed", lane: lane(f), end: f.optional(shapes.endValue.read) }),
@@ -416,6 +441,21 @@ function readAccept(at: unknown): AcceptOp {
     throw new CodecError("a body does not match its hash");
   }
   return op;
+}
+
+function readEnter(at: unknown): EnterItem {
+  const f = new Fields(at);
+  const item = { value: readValue(f), body: f.bytes(BODY_BYTES_MAX) };
+  if (item.value.state !== "READY" || item.value.attributes?.token === undefined) {
+    throw new CodecError("what enters is ready and has a token");
+  }
+  if (bodyHash(item.body) !== item.value.bodyHash) throw new CodecError("a body does not match its hash");
+  return item;
+}
+
+function readKeys(at: unknown): KeptKeys {
+  const f = new Fields(at);
+  return { seq: seq(f), keys: shapes.keys.read(f) };
 }
 
 function readException(at: unknown): Exception {

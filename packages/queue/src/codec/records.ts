@@ -94,6 +94,8 @@ function wireOf(record: Exclude<StoredRecord, { kind: "message" | "register" }>)
       return [record.count, record.digest];
     case "finished":
       return [record.bits];
+    case "keys":
+      return shapes.keys.write(record.keys);
     case "opened":
       return [record.lane];
     case "floor":
@@ -131,6 +133,8 @@ export function decodeRecord(key: string, bytes: Uint8Array): StoredRecord {
       return { kind: "digest", count: fields.uint(), digest: fields.uint() };
     case "g":
       return { kind: "finished", bits: fields.bytes(CHUNK_SEQS / 8) };
+    case "d":
+      return { kind: "keys", keys: shapes.keys.read(fields) };
     case "o":
       return { kind: "opened", lane: fields.hex(shapes.LANE_DIGITS) };
     case "f":

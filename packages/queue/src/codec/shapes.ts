@@ -1,19 +1,21 @@
 import type { Ballot, Right } from "../core/ballot.ts";
 import { PID_DIGITS } from "../core/ballot.ts";
-import type { Floor } from "../core/messages.ts";
+import type { Floor, Keys } from "../core/messages.ts";
 import type {
   Attributes,
   Definition,
   Descriptor,
   EndValue,
   Failure,
+  Ordered,
   Ranges,
   Replica,
   RetryPolicy,
+  Shard,
 } from "../core/types.ts";
 import { FAILURE_REASON_MAX, FAILURES_MAX } from "../core/register.ts";
 import { CodecError, Fields, ROUND_MAX, SEQ_MAX } from "./fields.ts";
-import { HEADER_BYTES_MAX, KEY_MAX, PEER_MAX, PRIORITY_MAX } from "./value.ts";
+import { HEADER_BYTES_MAX, KEY_MAX, PEER_MAX, PRIORITY_MAX, TOKEN_MAX } from "./value.ts";
 
 /** The shapes that stand both on the wire and on disk, as positional arrays. */
 
@@ -21,6 +23,8 @@ export const LANE_DIGITS = 64;
 export const STORE_DIGITS = 32;
 /** Replicas of a lane at most: their bits fit one small integer. */
 export const REPLICAS_MAX = 15;
+/** Lanes of an ordered queue at most. */
+export const SHARDS_MAX = 64;
 const NAME_MAX = 128;
 const RANGES_MAX = 65_536;
 const LEASE_MS_MAX = 2_147_483_647;
@@ -80,6 +84,16 @@ const replica = {
   },
 };
 
+/** An optional field of a definition: absent is not the same as undefined to who compares or hashes it. */
+function present<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
+  return value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
+}
+
+function readShard(fields: Fields): Shard {
+  const inner = fields.nested();
+  return { no: inner.uint(SHARDS_MAX - 1), dedupMs: inner.uint(LEASE_MS_MAX) };
+}
+
 export const descriptor = {
   write: (d: Descriptor): Wire => [
     d.queue,
@@ -89,6 +103,7 @@ export const descriptor = {
     d.voters,
     d.consumersSeen,
     d.wanted,
+    ...(d.shard === undefined ? [] : [[d.shard.no, d.shard.dedupMs]]),
   ],
   read: (fields: Fields): Descriptor => {
     const inner = fields.nested();
@@ -100,8 +115,24 @@ export const descriptor = {
       voters: inner.uint(2 ** REPLICAS_MAX - 1),
       consumersSeen: inner.uint(),
       wanted: inner.uint(REPLICAS_MAX),
+      ...present("shard", inner.optional(readShard)),
     };
     if (read.replicas.length === 0) throw new CodecError("a lane has replicas");
+    return read;
+  },
+};
+
+const ordered = {
+  write: (o: Ordered): Wire => [o.groups, o.dedupMs, o.shards, o.stores.map(replica.write)],
+  read: (fields: Fields): Ordered => {
+    const inner = fields.nested();
+    const read = {
+      groups: inner.bool(),
+      dedupMs: inner.uint(LEASE_MS_MAX),
+      shards: inner.uint(SHARDS_MAX),
+      stores: inner.list(REPLICAS_MAX, replica.read),
+    };
+    if (read.shards === 0 || read.stores.length === 0) throw new CodecError("an ordered queue has lanes");
     return read;
   },
 };
@@ -122,16 +153,12 @@ const retry = {
   },
 };
 
-/** An optional field of a definition: absent is not the same as undefined to who compares or hashes it. */
-function present<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
-  return value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
-}
-
 export const definition = {
   write: (d: Definition): Wire => {
     const plain = [d.queue, d.name, d.replicas, d.leaseMs, d.maxDeliveries];
     const written = d.retry === undefined ? null : retry.write(d.retry);
-    const more = [written, d.exclusive ?? null, d.maxLength ?? null, d.maxBytes ?? null];
+    const inOrder = d.ordered === undefined ? null : ordered.write(d.ordered);
+    const more = [written, d.exclusive ?? null, d.maxLength ?? null, d.maxBytes ?? null, inOrder];
     // What is absent at the end is left out: a queue has the same id as before there were these.
     while (more.length > 0 && more.at(-1) === null) more.pop();
     return [...plain, ...more];
@@ -157,6 +184,7 @@ export const definition = {
         "maxBytes",
         inner.optional((f) => f.uint()),
       ),
+      ...present("ordered", inner.optional(ordered.read)),
     };
   },
 };
@@ -184,6 +212,7 @@ export const attributes = {
     a.failures.map(failure.write),
     a.redrives,
     a.forgiven,
+    ...(a.token === undefined ? [] : [a.token]),
   ],
   read: (fields: Fields): Attributes => {
     const inner = fields.nested();
@@ -196,8 +225,19 @@ export const attributes = {
       failures: inner.list(FAILURES_MAX, failure.read),
       redrives: inner.optional((f) => f.uint()) ?? 0,
       forgiven: inner.optional((f) => f.uint()) ?? 0,
+      token: inner.optional((f) => f.text(TOKEN_MAX)),
     };
   },
+};
+
+export const keys = {
+  write: (k: Keys): Wire => [k.token, k.group ?? null, k.dedupKey ?? null, k.atWallMs],
+  read: (fields: Fields): Keys => ({
+    token: fields.text(TOKEN_MAX),
+    group: fields.optional((f) => f.text(KEY_MAX)),
+    dedupKey: fields.optional((f) => f.text(KEY_MAX)),
+    atWallMs: fields.uint(),
+  }),
 };
 
 export const floor = {

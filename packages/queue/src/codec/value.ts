@@ -11,7 +11,8 @@ import { CodecError } from "./fields.ts";
  * length as varint, block`; a length of 0 means there is none, and so does an end before the last two.
  *
  * The block of attributes is `priority, headerBytes, expiresAtWallMs ‖ group, dedupKey: length + 1, UTF-8 ‖
- * failures: count, then epoch, atWallMs, peer, reason each ‖ redrives, forgiven`, all numbers and lengths varints.
+ * failures: count, then epoch, atWallMs, peer, reason each ‖ redrives, forgiven ‖ token: length + 1, UTF-8, if there
+ * is one`, all numbers and lengths varints.
  */
 
 const STATES = ["READY", "LEASED", "DONE", "DEAD"] as const;
@@ -31,13 +32,15 @@ const VARINT_BYTES = 8;
 const LENGTH_BYTES = 2;
 /** Characters of a group's name and of a deduplication key at most. */
 export const KEY_MAX = 128;
+/** Characters of a token at most. */
+export const TOKEN_MAX = 32;
 /** Highest priority. */
 export const PRIORITY_MAX = 9;
 /** Bytes of a message's encoded headers at most. */
 export const HEADER_BYTES_MAX: number = 16 * 1_024;
 const FAILURE_BYTES: number = 4 * VARINT_BYTES + 4 * PEER_MAX + 4 * FAILURE_REASON_MAX;
 const ATTRIBUTES_BYTES_MAX: number =
-  8 * VARINT_BYTES + 2 * 4 * KEY_MAX + FAILURES_MAX * FAILURE_BYTES + VARINT_BYTES;
+  8 * VARINT_BYTES + 2 * 4 * KEY_MAX + 4 * TOKEN_MAX + FAILURES_MAX * FAILURE_BYTES + VARINT_BYTES;
 const FIXED_BYTES: number =
   1 + 8 * VARINT_BYTES + HASH_BYTES + 1 + PEER_MAX + SESSION_DIGITS + 2 + ATTRIBUTES_BYTES_MAX;
 /** Bytes of an encoded value at most. */
@@ -90,6 +93,7 @@ function writeAttributes(attributes: Attributes, from: number): number {
   }
   at = writeVarint(attributes.redrives, at);
   at = writeVarint(attributes.forgiven, at);
+  if (attributes.token !== undefined) at = writeText(attributes.token, at);
   const length = at - from - LENGTH_BYTES;
   scratch[from] = (length % 0x80) | 0x80;
   scratch[from + 1] = Math.floor(length / 0x80);
@@ -187,6 +191,7 @@ function readAttributes(reader: Reader, bodyBytes: number): Attributes {
     failures: Array.from({ length: reader.varint(FAILURES_MAX) }, () => readFailure(reader)),
     redrives: reader.isAtEnd ? 0 : reader.varint(Number.MAX_SAFE_INTEGER),
     forgiven: reader.isAtEnd ? 0 : reader.varint(Number.MAX_SAFE_INTEGER),
+    token: reader.isAtEnd ? undefined : reader.text(TOKEN_MAX),
   };
 }
 

@@ -4,13 +4,24 @@ import type { Ballot, Pid, Right } from "./ballot.ts";
 import { compareBallots, comparePromises, pidBoot, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
 import { FinishedSet } from "./finished.ts";
-import type { AcceptOp, Exception, Floor, LaneRefusal, Message, RegisterEntry, Section } from "./messages.ts";
+import { keysOf } from "./lane-order.ts";
+import type {
+  AcceptOp,
+  Exception,
+  Floor,
+  KeptKeys,
+  Keys,
+  LaneRefusal,
+  Message,
+  RegisterEntry,
+  Section,
+} from "./messages.ts";
 import { RegisterTable } from "./register-table.ts";
 import type { StoredRegisters } from "./stored-registers.ts";
 import { entryDigest } from "./stored-registers.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyFields, keyOf } from "./records.ts";
-import { earliestWallMs, sameEnd, sameValue } from "./register.ts";
+import { earliestWallMs, isIn, sameEnd, sameValue } from "./register.ts";
 import type { Descriptor, EndValue, LaneId, PeerId, Ranges, StoreId, Value } from "./types.ts";
 
 /** Snapshots kept for page transfers at a time. */
@@ -28,6 +39,8 @@ export interface AcceptorLane {
   closed: boolean;
   registers: RegisterTable;
   finished: FinishedSet;
+  /** Of an ordered lane: what its finished messages are known by, until their time is over. */
+  readonly keys: Map<number, Keys>;
   digest: number;
   dirty: boolean;
   /** Monotonic instant at which the promise's holder was last heard in this lane. */
@@ -43,6 +56,7 @@ interface Snapshot {
   readonly seqs: readonly number[];
   readonly finished: Ranges;
   readonly end: AcceptorLane["end"];
+  readonly keys: readonly KeptKeys[];
   readonly expiresMs: number;
 }
 
@@ -71,6 +85,7 @@ export class Acceptor {
   readonly #snapshots = new Map<number, Snapshot>();
   readonly #dirty = new Set<AcceptorLane>();
   #nextSlot = 0;
+  #sweeping = false;
   #nextSnapshot = 1;
 
   constructor(context: Context, events: AcceptorEvents) {
@@ -92,6 +107,7 @@ export class Acceptor {
 
   /** Whether the origin said that this lane is closed and answered [M13]. */
   isBelowFloor(descriptor: Descriptor): boolean {
+    if (descriptor.shard !== undefined) return false;
     const floor = this.#floors.get(pidStore(descriptor.originPid));
     if (floor === undefined) return false;
     const boot = pidBoot(descriptor.originPid);
@@ -106,6 +122,7 @@ export class Acceptor {
     const bySlot = new Map<number, AcceptorLane>();
     const digests = new Map<number, { count: number; digest: number }>();
     const finished: (readonly [slot: number, chunk: number, bits: Uint8Array])[] = [];
+    const keys: (readonly [slot: number, seq: number, keys: Keys])[] = [];
     for (const [key, record] of records) {
       const fields = keyFields(key)?.fields ?? [];
       const slot = Number.parseInt(fields[0] ?? "", 16);
@@ -115,6 +132,12 @@ export class Acceptor {
       else if (record.kind === "floor") this.#floors.set(fields[0] ?? "", record.floor);
       else if (record.kind === "message" || record.kind === "register") registers.add(slot, at, record);
       else if (record.kind === "finished") finished.push([slot, at, record.bits]);
+      else if (record.kind === "keys") keys.push([slot, at, record.keys]);
+    }
+    for (const [slot, seq, kept] of keys) {
+      const lane = bySlot.get(slot);
+      assert(lane !== undefined, `a record of slot ${slot} has no lane`);
+      this.#keep(lane, seq, kept);
     }
     for (const [slot, chunk, bits] of finished) {
       const lane = bySlot.get(slot);
@@ -150,6 +173,7 @@ export class Acceptor {
       closed: false,
       registers: new RegisterTable(this.#context.tuning.looseRegisters),
       finished: new FinishedSet(),
+      keys: new Map(),
       digest: 0,
       dirty: false,
       heardMs: this.#context.now.monoMs,
@@ -364,6 +388,34 @@ export class Acceptor {
     lane.registers.delete(seq);
     if (stored.rewritten) this.#context.persist(keyOf.register(lane.slot, seq), undefined);
     if (stored.hasBody) this.#context.persist(keyOf.message(lane.slot, seq), undefined);
+    const keys = lane.descriptor.shard === undefined ? undefined : keysOf(stored.value);
+    // Flow 14: keys outlive their message. What never existed has none.
+    if (keys === undefined || (lane.end !== undefined && isIn(lane.end.value.voids, seq))) return;
+    this.#context.persist(keyOf.keys(lane.slot, seq), { kind: "keys", keys });
+    this.#keep(lane, seq, keys);
+  }
+
+  #keep(lane: AcceptorLane, seq: number, keys: Keys): void {
+    lane.keys.set(seq, keys);
+    if (this.#sweeping) return;
+    this.#sweeping = true;
+    const at = this.#context.now.monoMs + this.#context.tuning.tokenKeepMs / 2;
+    this.#context.timers.set(at, () => {
+      this.#sweeping = false;
+      for (const one of this.#lanes.values()) this.#sweep(one);
+    });
+  }
+
+  /** Forgets keys whose time is over, and goes on while there are others. */
+  #sweep(lane: AcceptorLane): void {
+    const { tokenKeepMs, clockSlackMs } = this.#context.tuning;
+    const keepMs = Math.max(lane.descriptor.shard?.dedupMs ?? 0, tokenKeepMs) + 2 * clockSlackMs;
+    const endWallMs = this.#context.now.wallMs - keepMs;
+    for (const [seq, keys] of lane.keys) {
+      if (keys.atWallMs > endWallMs) return this.#keep(lane, seq, keys);
+      lane.keys.delete(seq);
+      this.#context.persist(keyOf.keys(lane.slot, seq), undefined);
+    }
   }
 
   /** Flow 8: records, bodies and bitmap go; END stays and answers everything. */
@@ -440,6 +492,7 @@ export class Acceptor {
       seqs: [...lane.registers.keys()],
       finished: lane.finished.ranges(),
       end: lane.end,
+      keys: [...lane.keys].map(([seq, keys]) => ({ seq, keys })),
       expiresMs: nowMs + this.#context.tuning.snapshotMs,
     });
     return id;
@@ -456,7 +509,8 @@ export class Acceptor {
     if (snapshot === undefined) return;
     const { pageRegisters } = this.#context.tuning;
     const { lane, round, registers, seqs, finished, end } = snapshot;
-    const last = (index + 1) * pageRegisters >= seqs.length;
+    const { keys } = snapshot;
+    const last = (index + 1) * pageRegisters >= Math.max(seqs.length, keys.length);
     this.#context.sendAfter(to, {
       type: "page",
       lane,
@@ -469,6 +523,7 @@ export class Acceptor {
         .flatMap((seq) => entryOf(seq, registers)),
       finished: index === 0 ? finished : [],
       end: index === 0 ? end : undefined,
+      keys: keys.slice(index * pageRegisters, (index + 1) * pageRegisters),
     });
     if (last) this.#snapshots.delete(id);
   }

@@ -44,6 +44,10 @@ export interface Tuning {
   readonly pendingBytes: number;
   /** Bodies of this node's waiting messages in memory. */
   readonly readyBytes: number;
+  /** How long an enqueue is known again in an ordered lane; its entry node asks again for half of it. */
+  readonly tokenKeepMs: number;
+  /** Seqs of an ordered lane appended and not on q replicas yet: its next writer begins so far above what it found. */
+  readonly appendWindow: number;
 }
 
 /** The protocol's defaults. */
@@ -76,6 +80,8 @@ export const DEFAULT_TUNING: Tuning = {
   pendingEnqueues: 65_536,
   pendingBytes: 64 * 1_024 * 1_024,
   readyBytes: 32 * 1_024 * 1_024,
+  tokenKeepMs: 30_000,
+  appendWindow: 1_024,
 };
 
 /** What a body takes in memory beside its bytes. */

@@ -253,10 +253,11 @@ export class Dispatch {
 }
 
 function isClaimable(lane: LaneWriter, seq: number, wallMs: number, alive: boolean): boolean {
-  if (!lane.isLost && lane.registers.rests(seq)) return alive;
+  if (!lane.isLost && lane.order === undefined && lane.registers.rests(seq)) return alive;
   const register = lane.isLost ? undefined : lane.registers.peek(seq);
   return (
     register?.chosen === true &&
+    lane.isNext(register) &&
     register.value.state === (alive ? "READY" : "DEAD") &&
     register.value.notBeforeWallMs <= wallMs
   );

@@ -1,6 +1,7 @@
 import type { Enqueued } from "./register.ts";
+import type { KeptKeys } from "./messages.ts";
 import type { Timer } from "./timers.ts";
-import type { Value, Verdict } from "./types.ts";
+import type { EndValue, Ranges, Value, Verdict } from "./types.ts";
 
 /** An enqueue of this node that waits for its quorum. */
 export interface PendingEnqueue extends Enqueued {
@@ -71,6 +72,17 @@ export interface RecoveredRegister {
   readonly proven: boolean;
   /** Replicas that answered with the message, one bit each. */
   readonly heldBy: number;
+}
+
+/** What q snapshots of a lane say of its END: to be proposed again, or, in an ordered lane, the new writer's cut. */
+export interface Recovered {
+  readonly found: readonly RecoveredRegister[];
+  readonly finished: Ranges;
+  /** One above the highest seq that anybody had. */
+  readonly nextSeq: number;
+  readonly end: EndValue | undefined;
+  /** Of finished messages of an ordered lane. */
+  readonly keys: readonly KeptKeys[];
 }
 
 /** What one replica has not been told yet. */

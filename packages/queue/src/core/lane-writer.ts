@@ -2,12 +2,13 @@ import { assert } from "@klatsch/kit/core";
 
 import type { Right } from "./ballot.ts";
 import { comparePromises, pidStore } from "./ballot.ts";
-import type { Context } from "./context.ts";
+import type { Context, Tuning } from "./context.ts";
 import { CHUNK_SEQS, FinishedSet, toRanges } from "./finished.ts";
 import type { LaneHost } from "./lane-host.ts";
-import type { Owed, PendingEnqueue, RecoveredRegister, Register, Waiter } from "./lane-register.ts";
+import { keysOf, LaneOrder } from "./lane-order.ts";
+import type { Owed, PendingEnqueue, Recovered, RecoveredRegister, Register, Waiter } from "./lane-register.ts";
 import { bitCount, restingRegister } from "./lane-register.ts";
-import type { Exception, LaneException, OpException, Section } from "./messages.ts";
+import type { Exception, KeptKeys, LaneException, OpException, Section } from "./messages.ts";
 import {
   discarded,
   done,
@@ -27,8 +28,11 @@ import type { LaneSender, ReplicaLink } from "./replica-link.ts";
 import { LaneUsage } from "./quota.ts";
 import { DEFAULT_RETRY, retryDelayMs } from "./retry.ts";
 import type { Timer } from "./timers.ts";
-import type { Descriptor, EndValue, Holder, LaneId, Ranges, Value, Verdict } from "./types.ts";
+import type { Descriptor, EndValue, Holder, LaneId, Value, Verdict } from "./types.ts";
 import { WriterRegisters } from "./writer-registers.ts";
+
+/** Messages an ordered lane may ever hold. */
+const SHARD_SEQS = 0xf_0000;
 
 /**
  * The proposer of one lane at one (round, pid): every change of a message is its next step, bound to
@@ -41,6 +45,8 @@ export class LaneWriter implements LaneSender {
   readonly quorum: number;
   readonly registers: WriterRegisters;
   readonly finished: FinishedSet = new FinishedSet();
+  /** Of an ordered lane. */
+  readonly order: LaneOrder | undefined;
   readonly #context: Context;
   readonly #host: LaneHost<LaneWriter>;
   readonly #owed: readonly Owed[];
@@ -62,6 +68,8 @@ export class LaneWriter implements LaneSender {
   #earlyTimer: Timer | undefined;
   #end: { step: number; value: EndValue; acks: number; chosen: boolean } | undefined;
   #closing = false;
+  /** Of an ordered lane, until it is proposed. */
+  #cut: EndValue | undefined;
 
   constructor(
     context: Context,
@@ -80,7 +88,8 @@ export class LaneWriter implements LaneSender {
       stored: (seq) => host.stored(init.lane, seq),
       onMissing: () => this.#loseRole(undefined),
     });
-    this.#appending = init.right.round === 0;
+    this.order = makeOrder(context.tuning, init.descriptor);
+    this.#appending = init.right.round === 0 && this.order === undefined;
     const { replicas } = init.descriptor;
     this.quorum = Math.floor(replicas.length / 2) + 1;
     this.#links = replicas.map((replica) => host.link(replica));
@@ -110,7 +119,13 @@ export class LaneWriter implements LaneSender {
   }
 
   get isFull(): boolean {
-    return this.#nextSeq >= this.#context.tuning.laneMessages;
+    const { tuning } = this.#context;
+    return this.#nextSeq >= (this.order === undefined ? tuning.laneMessages : SHARD_SEQS);
+  }
+
+  /** What the next message gets. */
+  get nextSeq(): number {
+    return this.#nextSeq;
   }
 
   /** How many replicas can be reached now. */
@@ -132,7 +147,7 @@ export class LaneWriter implements LaneSender {
   // Flows 1 to 5: the life of a message.
 
   append(pending: PendingEnqueue, leaseMs: number, holder: Holder | undefined): Register {
-    assert(this.isAppending, "only the origin's open lane appends");
+    assert(this.isAppending, "only an open lane appends");
     const seq = this.#nextSeq;
     this.#nextSeq += 1;
     const ready = enqueued(pending, leaseMs);
@@ -187,7 +202,7 @@ export class LaneWriter implements LaneSender {
 
   /** An operator's act on a message that nobody holds: back into its queue, or away. `undefined`: it is not so. */
   manage(seq: number, act: "redrive" | "discard"): Register | undefined {
-    const register = this.#lost ? undefined : this.registers.get(seq);
+    const register = this.#lost || !this.isOpen ? undefined : this.registers.get(seq);
     if (register?.chosen !== true) return undefined;
     const { state } = register.value;
     if (state !== "DEAD" && (state !== "READY" || act === "redrive")) return undefined;
@@ -243,6 +258,7 @@ export class LaneWriter implements LaneSender {
     register.step += 1;
     this.#usage.remove(register.value);
     this.#usage.add(value);
+    this.order?.follow(register.seq, value, false);
     register.value = value;
     register.acks = 0;
     register.chosen = false;
@@ -338,6 +354,8 @@ export class LaneWriter implements LaneSender {
   /** A refused writer seals the lane but serves it while q replicas still follow. */
   #onFollowerLost(index: number, promise: Right | undefined): void {
     if (promise !== undefined && comparePromises(promise, this.right) <= 0) return;
+    // An ordered lane has no other to go on in: better somebody takes it over whole.
+    if (this.order !== undefined) return this.#loseRole(undefined);
     this.#refused |= 1 << index;
     // Who was promised the lane follows nobody else either.
     const holder = promise === undefined ? undefined : pidStore(promise.pid);
@@ -463,6 +481,7 @@ export class LaneWriter implements LaneSender {
     }
     this.#context.timers.cancel(register.timer);
     register.timer = undefined;
+    this.order?.follow(register.seq, value, true);
     if (waiter !== undefined) {
       register.waiter = undefined;
       register.settled = { epoch: waiter.epoch, kind: waiter.kind };
@@ -487,7 +506,30 @@ export class LaneWriter implements LaneSender {
         break;
     }
     this.#settleDown(register);
+    const next = this.order?.next(value);
+    if (next !== undefined && next !== register.seq) this.#offer(next);
     this.#advance();
+  }
+
+  /** It is the next one of its group now, or the lane is open at last. */
+  #offer(seq: number): void {
+    const register = this.registers.get(seq);
+    if (register?.chosen !== true || this.#lost) return;
+    if (register.value.state !== "READY" && register.value.state !== "DEAD") return;
+    this.#context.timers.cancel(register.timer);
+    register.timer = undefined;
+    this.#onReady(register);
+    this.#settleDown(register);
+  }
+
+  /** Whether it may be handed out: an ordered lane must be open, and the message next in its group. */
+  isNext({ seq, value }: Register): boolean {
+    return this.order === undefined || (this.isOpen && this.order.isNext(seq, value));
+  }
+
+  /** Whether verdicts may finish messages: in an ordered lane once its cut is chosen, which tells those that are done from those that never were. */
+  get isOpen(): boolean {
+    return this.order === undefined || this.#end?.chosen === true;
   }
 
   /** The message may wait for long: as little of it as can be stays in memory. */
@@ -523,7 +565,7 @@ export class LaneWriter implements LaneSender {
       return;
     }
     if (expiresAtWallMs > 0) this.#armTtl(register, expiresAtWallMs);
-    this.#host.onClaimable(this, register);
+    if (this.isNext(register)) this.#host.onClaimable(this, register);
   }
 
   /** It was claimable and could not be handed out: if only because its time has still to come, it waits for that. */
@@ -633,12 +675,7 @@ export class LaneWriter implements LaneSender {
   // Flow 6's end: what a steal found.
 
   /** Takes over what q snapshots said; every value not yet proved chosen is proposed again, as it is. */
-  recover(
-    found: readonly RecoveredRegister[],
-    finished: Ranges,
-    nextSeq: number,
-    end: EndValue | undefined,
-  ): void {
+  recover({ found, finished, nextSeq, end, keys }: Recovered): void {
     this.#nextSeq = nextSeq;
     for (const [from, to] of finished) {
       for (let seq = from; seq < to; seq += 1) if (this.finished.add(seq)) this.#toLearn.push(seq);
@@ -652,7 +689,9 @@ export class LaneWriter implements LaneSender {
       return { register, proven };
     });
     this.#recovering = registers.length;
-    if (end !== undefined) this.#proposeEnd(end);
+    this.#recoverOrder(found, keys);
+    if (this.order !== undefined) this.#cut = end;
+    else if (end !== undefined) this.#proposeEnd(end);
     for (const { register, proven } of registers) {
       if (!proven) this.#propose(register, register.value);
     }
@@ -663,6 +702,29 @@ export class LaneWriter implements LaneSender {
     }
     if (this.#toLearn.length > 0) this.#learn();
     this.#advance();
+  }
+
+  #recoverOrder(found: readonly RecoveredRegister[], kept: readonly KeptKeys[]): void {
+    const { order } = this;
+    if (order === undefined) return;
+    const all = [...kept];
+    for (const { seq, value } of found) {
+      order.follow(seq, value, false);
+      const keys = keysOf(value);
+      if (keys !== undefined) all.push({ seq, keys });
+    }
+    all.sort((a, b) => a.keys.atWallMs - b.keys.atWallMs);
+    for (const one of all) order.take(one);
+  }
+
+  /** The cut is chosen: what it excludes is over, and the lane may be appended to. */
+  #openUp({ voids }: EndValue): void {
+    for (const [from, to] of voids) {
+      for (let seq = from; seq < to; seq += 1) if (this.finished.add(seq)) this.#toLearn.push(seq);
+    }
+    if (this.#toLearn.length > 0) this.#learn();
+    this.#appending = true;
+    for (const { seq } of [...this.registers.values()]) this.#offer(seq);
   }
 
   /** A body this node lacked has come: what waited for it goes on, a replica or a consumer. */
@@ -684,6 +746,10 @@ export class LaneWriter implements LaneSender {
 
   #advance(): void {
     if (this.#appending || this.#lost) return;
+    if (this.order !== undefined) {
+      if (this.#recovering === 0 && this.#end === undefined && this.#cut !== undefined) this.#proposeEnd(this.#cut);
+      return;
+    }
     // Its origin ends a lane over chosen values only; a stealer, once all it found is chosen again.
     if ((this.right.round === 0 ? this.#unchosen : this.#recovering) > 0) return;
     if (this.#end === undefined) this.#proposeEnd(this.#endFound());
@@ -716,6 +782,7 @@ export class LaneWriter implements LaneSender {
     end.acks |= bit;
     if (bitCount(end.acks) < this.quorum) return;
     end.chosen = true;
+    if (this.order !== undefined) this.#openUp(end.value);
     this.#host.onEnd(this, end.value);
     if (end.value.closed) this.#spreadClosed();
     else this.#advance();
@@ -736,4 +803,11 @@ export class LaneWriter implements LaneSender {
       link.owe(this);
     });
   }
+}
+
+function makeOrder(tuning: Tuning, { shard }: Descriptor): LaneOrder | undefined {
+  if (shard === undefined) return undefined;
+  // A key counts at least as long as its window, although the clocks of two writers differ.
+  const dedupMs = shard.dedupMs === 0 ? 0 : shard.dedupMs + tuning.clockSlackMs;
+  return new LaneOrder(dedupMs, tuning.tokenKeepMs + tuning.clockSlackMs);
 }

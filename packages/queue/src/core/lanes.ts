@@ -3,12 +3,13 @@ import { pidStore } from "./ballot.ts";
 import { Confirms } from "./confirms.ts";
 import type { Context } from "./context.ts";
 import { Dispatch } from "./dispatch.ts";
+import { Entrances } from "./entrance.ts";
 import type { PendingEnqueue, Register, Waiter } from "./lane-register.ts";
 import { bitCount } from "./lane-register.ts";
 import type { LaneHost } from "./lane-host.ts";
 import { LaneWriter } from "./lane-writer.ts";
 import type { Delivery, HeldItem, Message, SettledItem, VerdictItem } from "./messages.ts";
-import { isVoid } from "./register.ts";
+import { isIn, isVoid } from "./register.ts";
 import type { Usage } from "./quota.ts";
 import type { ReplicaLink } from "./replica-link.ts";
 import type { Recovery, Steals } from "./steal.ts";
@@ -69,6 +70,8 @@ export class Lanes {
   /** Lanes this node closed a while ago, for what they remember. */
   readonly #closed = new Map<LaneId, LaneWriter>();
   readonly #confirms: Confirms;
+  /** Doors of the ordered lanes. */
+  readonly entrances: Entrances;
   readonly #laneHost: LaneHost<LaneWriter>;
   readonly #deliveries = new Map<PeerId, Delivery[]>();
   readonly #settled = new Map<PeerId, SettledItem[]>();
@@ -89,6 +92,14 @@ export class Lanes {
     this.dispatch = new Dispatch(context, {
       consumersOf: (queue) => host.consumersOf(queue),
       leaseMs: (queue) => this.#definition(queue).leaseMs,
+    });
+    this.entrances = new Entrances(context, {
+      claim: (lane) => this.dispatch.claim(lane),
+      leaseMs: (lane) => this.#definition(lane.descriptor.queue).leaseMs,
+      hint: (lane) => {
+        const promise = this.#acceptor.lane(lane)?.promise;
+        return promise === undefined ? undefined : host.peerOf(pidStore(promise.pid));
+      },
     });
     this.#laneHost = this.#makeLaneHost();
   }
@@ -122,7 +133,8 @@ export class Lanes {
       link: (replica) => this.#host.link(replica),
       isHolderGone: ({ peer }) => this.#host.isOut(peer),
       onEnqueued: (lane, register, pending) => {
-        this.#host.onEnqueued(pending, lane.lane, register.seq);
+        if (lane.order === undefined) this.#host.onEnqueued(pending, lane.lane, register.seq);
+        else this.entrances.exists(lane, register.seq);
       },
       onClaimable: (lane, register) => this.dispatch.add(lane, register),
       usage: (lane) => this.#host.usage(lane.descriptor.queue),
@@ -155,12 +167,14 @@ export class Lanes {
   }
 
   steal(lane: AcceptorLane, recovery: Recovery): void {
-    this.#writers.get(lane.lane)?.retire();
-    const { right, found, finished, nextSeq, end } = recovery;
+    const before = this.#writers.get(lane.lane);
+    before?.retire();
+    if (before !== undefined) this.entrances.giveUp(before);
+    const { right } = recovery;
     const init = { lane: lane.lane, descriptor: lane.descriptor, right, synced: true };
     const writer = new LaneWriter(this.#context, this.#laneHost, init);
     this.#writers.set(lane.lane, writer);
-    writer.recover(found, finished, nextSeq, end);
+    writer.recover(recovery);
   }
 
   #remove(lane: LaneWriter): void {
@@ -196,10 +210,11 @@ export class Lanes {
 
   #onRoleLost(lane: LaneWriter, end: EndValue | undefined): void {
     this.#remove(lane);
+    this.entrances.giveUp(lane);
     const orphans: (readonly [number, PendingEnqueue])[] = [];
     for (const register of lane.registers.awake()) {
       const { enqueue, waiter, seq } = register;
-      if (enqueue !== undefined) orphans.push([seq, enqueue]);
+      if (enqueue !== undefined && lane.order === undefined) orphans.push([seq, enqueue]);
       if (waiter !== undefined) this.#answerWaiter(lane, seq, waiter, "RETRY");
     }
     const known = this.#acceptor.lane(lane.lane);
@@ -250,6 +265,7 @@ export class Lanes {
   }
 
   flush(): void {
+    this.entrances.flush();
     for (const [peer, items] of this.#settled) this.#context.send(peer, { type: "settled", items });
     this.#settled.clear();
     for (const [peer, items] of this.#deliveries) this.#tell(peer, items);
@@ -262,6 +278,7 @@ export class Lanes {
     this.#stamps.delete(peer);
     this.#deliveries.delete(peer);
     this.#settled.delete(peer);
+    this.entrances.linkDown(peer);
   }
 
   stamp(peer: PeerId, stampMs: number): void {
@@ -295,6 +312,7 @@ export class Lanes {
   verdict(from: PeerId, item: VerdictItem): void {
     const lane = this.#writers.get(item.lane);
     if (lane === undefined) return this.#misdirected(from, item);
+    if (!lane.isOpen && item.verdict.kind !== "renew") return this.#answer(from, item, "RETRY");
     const register = lane.registers.peek(item.seq);
     if (register === undefined) return this.#onFinished(from, item, lane);
     const { value, chosen, waiter, settled } = register;
@@ -373,9 +391,17 @@ export class Lanes {
     this.#confirms.confirmed(from, this.#writers.get(message.lane), message);
   }
 
+  /** Messages for an ordered lane, whose writer this node is, or may know. */
+  enter(from: PeerId, { lane, items }: Message & { type: "enter" }): void {
+    const writer = this.#writers.get(lane);
+    if (writer === undefined) this.#steals?.kick(lane);
+    this.entrances.enter(from, writer?.order === undefined ? undefined : writer, lane, items);
+  }
+
   /** What became of a message id, as far as this node may say [M8]. */
   resolution(lane: LaneId, seq: number): Resolution {
     const writer = this.#writers.get(lane);
+    if (writer?.order !== undefined) return orderedResolution(writer, seq);
     if (writer !== undefined) {
       if (writer.end !== undefined) return isVoid(writer.end, seq) ? "NEVER" : "ACKED";
       if (writer.right.round > 0) return "PENDING";
@@ -451,4 +477,13 @@ export class Lanes {
     this.#endFetch(fetch);
     fetch.lane.onBody(message.seq, message.body);
   }
+}
+
+/** In an ordered lane what no cut excludes is there, or finished. */
+function orderedResolution({ end, registers, finished, quorum }: LaneWriter, seq: number): Resolution {
+  if (end === undefined) return "PENDING";
+  if (isIn(end.voids, seq)) return "NEVER";
+  const register = registers.peek(seq);
+  if (register === undefined) return finished.has(seq) ? "ACKED" : "UNKNOWN";
+  return register.enqueue === undefined || bitCount(register.heldBy) >= quorum ? "ACKED" : "PENDING";
 }

@@ -71,6 +71,39 @@ export interface RegisterEntry {
   readonly value: Value;
 }
 
+/** By what the enqueue of a message is known again: its token, and its deduplication key with its group. */
+export interface Keys {
+  readonly token: string;
+  readonly group: string | undefined;
+  readonly dedupKey: string | undefined;
+  /** When it was appended, by its writer's wall clock. */
+  readonly atWallMs: number;
+}
+
+/** Keys of a finished message. */
+export interface KeptKeys {
+  readonly seq: number;
+  readonly keys: Keys;
+}
+
+/** A message on its way to the writer of an ordered lane; its token is in its attributes. */
+export interface EnterItem {
+  readonly value: Value;
+  readonly body: Uint8Array;
+}
+
+/**
+ * `PENDING`: appended. `OK`, `DUPLICATE`: q replicas have it, or the one that came first. `ELSEWHERE`: not here, where
+ * nothing was done. `RETRY`: whoever writes the lane next may find it.
+ */
+export type EnteredCode = "PENDING" | "OK" | "DUPLICATE" | "RETRY" | "FULL" | "ELSEWHERE";
+
+export interface EnteredItem {
+  readonly token: string;
+  readonly code: EnteredCode;
+  readonly seq: number;
+}
+
 export interface MessageRef {
   readonly lane: LaneId;
   readonly seq: number;
@@ -173,6 +206,8 @@ export type Message =
       readonly registers: readonly RegisterEntry[];
       readonly finished: Ranges;
       readonly end: { readonly ballot: Ballot; readonly value: EndValue } | undefined;
+      /** Of ordered lanes. */
+      readonly keys: readonly KeptKeys[];
     }
   | { readonly type: "more"; readonly lane: LaneId; readonly snapshot: number; readonly index: number }
   | { readonly type: "closed"; readonly lane: LaneId; readonly end: EndValue | undefined }
@@ -234,6 +269,15 @@ export type Message =
       readonly count: number;
       readonly counts: Counts;
       readonly consumers: readonly RosterEntry[];
+    }
+  /** To the writer of an ordered lane, as far as the sender knows who that is. */
+  | { readonly type: "enter"; readonly lane: LaneId; readonly items: readonly EnterItem[] }
+  | {
+      readonly type: "entered";
+      readonly lane: LaneId;
+      readonly items: readonly EnteredItem[];
+      /** Who may know better, for RETRY. */
+      readonly hint: string | undefined;
     }
   /** What the sender's lanes hold of queues with a limit. */
   | {

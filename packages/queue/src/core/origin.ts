@@ -1,5 +1,6 @@
 import type { Acceptor } from "./acceptor.ts";
 import type { Context } from "./context.ts";
+import { Entry } from "./entry.ts";
 import type { PendingEnqueue } from "./lane-register.ts";
 import type { LaneWriter } from "./lane-writer.ts";
 import type { Lanes } from "./lanes.ts";
@@ -14,14 +15,17 @@ import type { Definition, LaneId, QueueId, Resolution } from "./types.ts";
 
 /** How an enqueue ended. */
 export type EnqueueResult =
-  | { readonly code: "OK"; readonly lane: LaneId; readonly seq: number }
+  /** `duplicate`: of a message that came before. */
+  | { readonly code: "OK"; readonly lane: LaneId; readonly seq: number; readonly duplicate?: boolean }
   | { readonly code: "QUORUM_UNAVAILABLE"; readonly have: number; readonly need: number }
   | { readonly code: "QUEUE_FULL"; readonly limit: string }
-  | { readonly code: "INDETERMINATE"; readonly lane: LaneId; readonly seq: number }
+  /** Without a lane nobody said where it was appended, if it was. */
+  | { readonly code: "INDETERMINATE"; readonly lane: LaneId | undefined; readonly seq: number }
   | { readonly code: "OVERLOADED"; readonly waiting: number; readonly waitingBytes: number };
 
 interface Waiting extends PendingEnqueue {
   readonly queue: QueueId;
+  readonly isOrdered: boolean;
   timer: Timer | undefined;
   /** Where it was appended last. */
   at: { readonly lane: LaneId; readonly seq: number } | undefined;
@@ -61,6 +65,8 @@ export class Origin {
   readonly #acceptor: Acceptor;
   readonly #lanes: Lanes;
   readonly #host: OriginHost;
+  /** Of ordered queues. */
+  readonly entry: Entry<Waiting>;
   readonly #sides = new Map<QueueId, QueueSide>();
   #opened: Opened[] = [];
   /** Enqueues per lane whose outcome is being resolved: they hold the floor back [M12]. */
@@ -76,6 +82,7 @@ export class Origin {
     this.#acceptor = acceptor;
     this.#lanes = lanes;
     this.#host = host;
+    this.entry = new Entry(context, members, acceptor, (waiting, result) => this.#answer(waiting, result));
   }
 
   load(records: Iterable<readonly [key: string, record: StoredRecord]>): void {
@@ -116,11 +123,13 @@ export class Origin {
     if (limit !== undefined) return this.#host.onEnqueued(pending.requestId, { code: "QUEUE_FULL", limit });
     const { queue } = definition;
     const enqueuedWallMs = Math.floor(this.#context.now.wallMs);
-    const rest = { enqueuedWallMs, queue, timer: undefined, at: undefined, answered: false };
+    const isOrdered = definition.ordered !== undefined;
+    const rest = { enqueuedWallMs, queue, isOrdered, timer: undefined, at: undefined, answered: false };
     const waiting: Waiting = { ...pending, ...rest };
     this.#waitingCount += 1;
     this.#waitingBytes = bytes;
     waiting.timer = this.#context.timers.set(pending.deadlineMs, () => this.#onDeadline(waiting));
+    if (isOrdered) return this.entry.add(definition, waiting);
     const side = this.#side(definition);
     side.waiting.push(waiting);
     this.#admit(side);
@@ -136,6 +145,7 @@ export class Origin {
   }
 
   #onDeadline(waiting: Waiting): void {
+    if (waiting.isOrdered) return this.#answer(waiting, this.entry.expire(waiting));
     if (waiting.at !== undefined) {
       this.#answer(waiting, { code: "INDETERMINATE", ...waiting.at });
       return;

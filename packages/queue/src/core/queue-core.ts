@@ -15,6 +15,7 @@ import type { PeerStatus } from "./members.ts";
 import { Members } from "./members.ts";
 import type { Delivery, Message } from "./messages.ts";
 import type { EnqueueResult } from "./origin.ts";
+import { shardDescriptors } from "./ordered.ts";
 import { Origin } from "./origin.ts";
 import type { RecordKey, StoredRecord } from "./records.ts";
 import { StoredRegisters } from "./stored-registers.ts";
@@ -373,6 +374,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.now = now;
     this.#tellRoster();
     this.#consumers.flush();
+    this.#origin.entry.flush();
     this.lanes.flush();
     for (const [store, link] of this.#links) {
       for (const frame of link.flush()) {
@@ -409,7 +411,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       case "declaredDead":
         return this.#consumers.doubtAll();
       case "declare":
-        this.members.define(input.definition);
+        if (this.members.define(input.definition)) this.#openShards(input.definition);
         return this.#tellOthers({ type: "declare", definition: input.definition });
       case "enqueue": {
         const definition = this.members.definition(input.queue);
@@ -466,6 +468,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#quota.linkDown(peer);
     this.#restored.drop(peer);
     this.lanes.linkDown(peer);
+    this.#origin.entry.linkDown(peer);
     if (store !== undefined) this.#links.get(store)?.down();
     this.#origin.review();
   }
@@ -483,6 +486,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#consumers.linkUp(from);
     this.#quota.linkUp();
     this.#steals.recheck();
+    this.#origin.entry.linkUp();
     this.#onRoster(from, hello.consumes);
   }
 
@@ -502,7 +506,18 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   }
 
   #define(definition: Definition): void {
-    if (this.members.define(definition)) this.#emit({ type: "defined", definition });
+    if (!this.members.define(definition)) return;
+    this.#openShards(definition);
+    this.#emit({ type: "defined", definition });
+  }
+
+  /** An ordered queue's lanes are known to all who know the queue: their replicas see to it that somebody writes them. */
+  #openShards(definition: Definition): void {
+    for (const descriptor of shardDescriptors(definition)) {
+      if (!descriptor.replicas.some(({ store }) => store === this.store)) continue;
+      const lane = this.laneIdOf(descriptor);
+      if (this.acceptor.lane(lane) === undefined) this.acceptor.open(lane, descriptor);
+    }
   }
 
   #onStatus(peer: PeerId, status: PeerStatus): void {
@@ -591,6 +606,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         const resolution = lanes.resolution(lane, seq);
         this.send(from, { type: "resolved", lane, seq, resolution });
       },
+      enter: (from, message) => lanes.enter(from, message),
+      entered: (from, message) => this.#origin.entry.entered(from, message),
       resolved: (from, message) => this.#resolves.resolved(from, message),
       credit: (from, { items, stampMs }) => {
         lanes.stamp(from, stampMs);

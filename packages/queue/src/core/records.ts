@@ -2,7 +2,7 @@ import type { RowKey } from "@klatsch/kit/core";
 import { hex8 } from "@klatsch/kit/core";
 
 import type { Ballot, Right } from "./ballot.ts";
-import type { Floor } from "./messages.ts";
+import type { Floor, Keys } from "./messages.ts";
 import type { Definition, Descriptor, EndValue, LaneId, PeerId, StoreId, Value } from "./types.ts";
 
 /** What a store keeps, by kind of key. See PROTOCOL.md, "Keys". */
@@ -32,6 +32,8 @@ export type StoredRecord =
       readonly hasBody: boolean;
     }
   | { readonly kind: "finished"; readonly bits: Uint8Array }
+  /** Of a finished message of an ordered lane. */
+  | { readonly kind: "keys"; readonly keys: Keys }
   | { readonly kind: "opened"; readonly lane: LaneId }
   | { readonly kind: "floor"; readonly floor: Floor }
   | {
@@ -56,6 +58,7 @@ export const keyOf = {
   digest: (slot: number): string => `n/${hex8(slot)}`,
   register: (slot: number, seq: number): RowKey => ({ family: CODE_R, slot, seq }),
   message: (slot: number, seq: number): RowKey => ({ family: CODE_B, slot, seq }),
+  keys: (slot: number, seq: number): string => `d/${hex8(slot)}/${hex8(seq)}`,
   finished: (slot: number, chunk: number): string => `g/${hex8(slot)}/${hex8(chunk)}`,
   opened: (boot: number, laneNo: number): string => `o/${hex12(boot)}/${hex8(laneNo)}`,
   floor: (store: StoreId): string => `f/${store}`,

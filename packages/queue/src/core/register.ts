@@ -1,4 +1,4 @@
-import type { Attributes, Definition, EndValue, Holder, Value } from "./types.ts";
+import type { Attributes, Definition, EndValue, Holder, Ranges, Value } from "./types.ts";
 
 /** Why a message is dead when no consumer said so. */
 const EXPIRED = "expired";
@@ -15,6 +15,7 @@ export const PLAIN: Attributes = {
   expiresAtWallMs: 0,
   group: undefined,
   dedupKey: undefined,
+  token: undefined,
   failures: [],
   redrives: 0,
   forgiven: 0,
@@ -189,6 +190,7 @@ function sameAttributes(a: Attributes | undefined, b: Attributes | undefined): b
     a.expiresAtWallMs === b.expiresAtWallMs &&
     a.group === b.group &&
     a.dedupKey === b.dedupKey &&
+    a.token === b.token &&
     a.redrives === b.redrives &&
     a.forgiven === b.forgiven &&
     a.failures.length === b.failures.length &&
@@ -213,7 +215,11 @@ export function sameEnd(a: EndValue, b: EndValue): boolean {
   );
 }
 
+export function isIn(ranges: Ranges, seq: number): boolean {
+  return ranges.some(([from, to]) => from <= seq && seq < to);
+}
+
 /** Whether `seq` never existed, given a chosen END. */
 export function isVoid(end: EndValue, seq: number): boolean {
-  return seq >= end.n || end.voids.some(([from, to]) => from <= seq && seq < to);
+  return seq >= end.n || isIn(end.voids, seq);
 }

@@ -4,21 +4,16 @@ import type { AcceptorLane } from "./acceptor.ts";
 import type { Ballot, Pid, Right } from "./ballot.ts";
 import { compareBallots, comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
-import { FinishedSet } from "./finished.ts";
-import type { RecoveredRegister } from "./lane-register.ts";
-import type { Message } from "./messages.ts";
-import { isVoid } from "./register.ts";
+import { FinishedSet, toRanges } from "./finished.ts";
+import type { Recovered, RecoveredRegister } from "./lane-register.ts";
+import type { Keys, Message } from "./messages.ts";
+import { isIn, isVoid } from "./register.ts";
 import type { Timer } from "./timers.ts";
 import type { EndValue, LaneId, PeerId, Ranges, Replica, StoreId, Value } from "./types.ts";
 
 /** Everything q snapshots of one lane say. */
-export interface Recovery {
+export interface Recovery extends Recovered {
   readonly right: Right;
-  readonly found: readonly RecoveredRegister[];
-  readonly finished: Ranges;
-  /** One above the highest seq that anybody had. */
-  readonly nextSeq: number;
-  readonly end: EndValue | undefined;
 }
 
 /** What the steals of a node ask of the node. */
@@ -39,6 +34,7 @@ interface Answer {
   readonly registers: Map<number, { readonly ballot: Ballot; readonly value: Value }>;
   finished: Ranges;
   end: { readonly ballot: Ballot; readonly value: EndValue } | undefined;
+  readonly keys: Map<number, Keys>;
 }
 
 interface Watch {
@@ -130,7 +126,10 @@ export class Steals {
   /** This node was asked about a lane it does not write: see whether anybody does. */
   kick(lane: LaneId): void {
     const watch = this.#watches.get(lane);
-    if (watch !== undefined) this.#consider(watch);
+    if (watch === undefined) return;
+    this.#consider(watch);
+    // Nobody opens another lane in its place: whether its writer still serves is asked at once.
+    if (watch.phase === "idle" && watch.lane.descriptor.shard !== undefined) this.#probe(watch);
   }
 
   /** This node's own writer of the lane ended without a successor it knows of. */
@@ -283,6 +282,7 @@ export class Steals {
    * store opened, whose floor waits until it knows the lane closed.
    */
   #isOwed({ registers, end, descriptor }: AcceptorLane): boolean {
+    if (descriptor.shard !== undefined) return registers.size > 0;
     return registers.size > 0 || end !== undefined || pidStore(descriptor.originPid) === this.#context.store;
   }
 
@@ -374,12 +374,14 @@ export class Steals {
         registers: new Map(),
         finished: message.finished,
         end: message.end,
+        keys: new Map(),
       };
       watch.answers.set(replica.store, answer);
     }
     if (answer === undefined || answer.snapshot !== message.snapshot) return;
     if (answer.complete || answer.pages !== message.index) return;
     for (const { seq, ballot, value } of message.registers) answer.registers.set(seq, { ballot, value });
+    for (const { seq, keys } of message.keys) answer.keys.set(seq, keys);
     answer.pages += 1;
     answer.complete = message.last;
     if (message.last) this.#gather(watch);
@@ -396,7 +398,9 @@ export class Steals {
       return answer?.complete === true ? [[index, answer] as const] : [];
     });
     if (watch.right === undefined || answers.length < this.#quorum(watch)) return;
-    const recovery = recover(watch.right, answers);
+    const { shard } = watch.lane.descriptor;
+    const read = recover(watch.right, answers, shard !== undefined);
+    const recovery = shard === undefined ? read : cut(read, this.#context.tuning.appendWindow);
     this.#rest(watch);
     watch.delayMs = 0;
     watch.steals += 1;
@@ -408,6 +412,7 @@ export class Steals {
 function recover(
   right: Right,
   answers: readonly (readonly [index: number, answer: Omit<Answer, "pages" | "snapshot" | "complete">])[],
+  isOrdered: boolean,
 ): Recovery {
   const finished = new FinishedSet();
   let nextSeq = 0;
@@ -433,15 +438,47 @@ function recover(
       else best.set(seq, { ...known, same: known.same + (order === 0 ? 1 : 0), heldBy });
     }
   }
-  if (end !== undefined && isRefuted(end, finished.ranges(), best)) end = undefined;
+  if (!isOrdered && end !== undefined && isRefuted(end, finished.ranges(), best)) end = undefined;
   const found: RecoveredRegister[] = [];
-  for (const [seq, { value, same, heldBy }] of best) {
-    if (finished.has(seq) || (end !== undefined && isVoid(end.value, seq))) continue;
+  for (const [seq, { ballot, value, same, heldBy }] of best) {
+    if (finished.has(seq) || isExcluded(end, seq, ballot, isOrdered)) continue;
     found.push({ seq, value, heldBy, proven: same >= answers.length });
   }
   found.sort((a, b) => a.seq - b.seq);
-  if (end !== undefined) nextSeq = end.value.n;
-  return { right, found, finished: finished.ranges(), nextSeq, end: end?.value };
+  if (end !== undefined) nextSeq = isOrdered ? Math.max(nextSeq, end.value.n) : end.value.n;
+  const keys = [...new Map(answers.flatMap(([, answer]) => [...answer.keys]))];
+  const kept = keys.map(([seq, one]) => ({ seq, keys: one }));
+  return { right, found, finished: finished.ranges(), nextSeq, end: end?.value, keys: kept };
+}
+
+/**
+ * Whether END says that this register never came to be. In an ordered lane END is the cut of one writer: it tells of
+ * what lower rights wrote, and its word is true even if it was never chosen, for that writer's prepare stopped them.
+ */
+function isExcluded(end: Answer["end"], seq: number, ballot: Ballot, isOrdered: boolean): boolean {
+  if (end === undefined || !isVoid(end.value, seq)) return false;
+  return !isOrdered || comparePromises(ballot, end.ballot) < 0;
+}
+
+/**
+ * An ordered lane goes on: its new writer says which seqs below its own first one never existed. It begins so far
+ * above all it found that no earlier writer can have given one of its seqs to another message; and where no cut
+ * was ever made, none was given at all.
+ */
+function cut(read: Recovery, appendWindow: number): Recovery {
+  const { found, finished, nextSeq, end } = read;
+  const n = end === undefined ? nextSeq : nextSeq + appendWindow;
+  const present = new Set(found.map(({ seq }) => seq));
+  const over = new FinishedSet();
+  over.addRanges(finished);
+  const absent: number[] = [];
+  for (let seq = 0; seq < n; seq += 1) {
+    if (present.has(seq)) continue;
+    if (!over.has(seq) || (end !== undefined && isIn(end.voids, seq))) absent.push(seq);
+  }
+  const voids = toRanges(absent);
+  const keys = read.keys.filter(({ seq }) => !isIn(voids, seq));
+  return { ...read, keys, nextSeq: n, end: { n, voids, closed: false } };
 }
 
 /**

@@ -28,6 +28,26 @@ export interface Descriptor {
   readonly consumersSeen: number;
   /** `replicas` of the queue; fewer in fact make the lane weak. */
   readonly wanted: number;
+  /** Of a lane that keeps order. It never ends: whoever writes it appends. */
+  readonly shard?: Shard | undefined;
+}
+
+/** Which part of an ordered queue a lane is. */
+export interface Shard {
+  readonly no: number;
+  /** How long a deduplication key counts, in milliseconds; 0: there are none. */
+  readonly dedupMs: number;
+}
+
+/** What makes a queue ordered: it keeps groups in order, or deduplicates, or both. */
+export interface Ordered {
+  readonly groups: boolean;
+  /** How long a deduplication key counts, in milliseconds; 0: there are none. */
+  readonly dedupMs: number;
+  /** Lanes the queue has: groups, and keys without a group, are spread over them. */
+  readonly shards: number;
+  /** Stores its lanes are placed on, as whoever declared it chose them. */
+  readonly stores: readonly Replica[];
 }
 
 /** How long a message waits after a failed delivery. `jitter`: the fraction of it that is left to chance. */
@@ -51,6 +71,7 @@ export interface Definition {
   /** Messages, and bytes of their bodies, that are neither done nor dead. */
   readonly maxLength?: number | undefined;
   readonly maxBytes?: number | undefined;
+  readonly ordered?: Ordered | undefined;
 }
 
 /** Who holds a lease. The session is never the same after a restart. */
@@ -78,6 +99,8 @@ export interface Attributes {
   readonly expiresAtWallMs: number;
   readonly group: string | undefined;
   readonly dedupKey: string | undefined;
+  /** In ordered queues, names the enqueue itself: its entry node may ask again. */
+  readonly token: string | undefined;
   /** The newest failed deliveries, oldest first. */
   readonly failures: readonly Failure[];
   /** How often it was dead and put back. */
@@ -115,7 +138,10 @@ export interface Value {
 /** Half-open ranges of seqs. */
 export type Ranges = readonly (readonly [from: number, to: number])[];
 
-/** Value of a lane's END register. Fields are only ever added. */
+/**
+ * Value of a lane's END register. Fields are only ever added; but in an ordered lane it is the *cut* its newest writer
+ * made before it appended, which speaks of the seqs below `n` alone.
+ */
 export interface EndValue {
   /** Seqs ≥ n never existed. */
   readonly n: number;

@@ -30,8 +30,9 @@ export function enqueueError(result: Exclude<EnqueueResult, { code: "OK" }>): Qu
       return new QueueError("QUORUM_UNAVAILABLE", text);
     }
     case "INDETERMINATE": {
-      const id = messageId(result.lane, result.seq);
-      const text = `no quorum answered in time; resolve("${id}") tells what became of the message`;
+      const id = result.lane === undefined ? undefined : messageId(result.lane, result.seq);
+      const tells = id === undefined ? "the same dedupKey again finds it, if there is one" : `resolve("${id}") tells what became of the message`;
+      const text = `no quorum answered in time; ${tells}`;
       return new QueueError("INDETERMINATE", text, { outcome: "unknown", id });
     }
     case "QUEUE_FULL":

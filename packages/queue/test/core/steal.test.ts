@@ -61,6 +61,7 @@ function sentAbout(lane: Partial<AcceptorLane>, origin: string): Message[] {
     closed: false,
     registers: new RegisterTable(0),
     finished: new FinishedSet(),
+    keys: new Map(),
     digest: 0,
     dirty: false,
     heardMs: 0,

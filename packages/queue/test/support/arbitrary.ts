@@ -2,7 +2,7 @@ import fc from "fast-check";
 
 import { bodyHash } from "../../src/codec/hash.ts";
 import type { Message } from "../../src/core/messages.ts";
-import type { Attributes, Definition, Descriptor, RetryPolicy, Value } from "../../src/core/types.ts";
+import type { Attributes, Definition, Descriptor, Ordered, RetryPolicy, Value } from "../../src/core/types.ts";
 
 const hex = (digits: number): fc.Arbitrary<string> =>
   fc.string({
@@ -29,6 +29,7 @@ const failure = fc.record({
   peer,
   reason: fc.string({ maxLength: 200 }),
 });
+const token = fc.string({ maxLength: 32 });
 const attributes: fc.Arbitrary<Attributes> = fc.record({
   priority: fc.nat(9),
   headerBytes: fc.constant(0),
@@ -38,6 +39,7 @@ const attributes: fc.Arbitrary<Attributes> = fc.record({
   failures: fc.array(failure, { maxLength: 8 }),
   redrives: count,
   forgiven: count,
+  token: maybe(token),
 });
 const plain = {
   epoch: count,
@@ -74,7 +76,8 @@ const ranges = fc
   .map((ats) => ats.slice(0, ats.length & ~1))
   .map((ats) => ats.flatMap((at, i) => (i % 2 === 0 ? [[at, ats[i + 1] ?? at + 1] as const] : [])));
 export const end = fc.record({ n: seq, voids: ranges, closed: fc.boolean() });
-export const descriptor: fc.Arbitrary<Descriptor> = fc.record({
+const shard = fc.record({ no: fc.nat(63), dedupMs: count });
+const plainDescriptor = fc.record({
   queue: lane,
   originPid: pid,
   laneNo: count,
@@ -83,6 +86,9 @@ export const descriptor: fc.Arbitrary<Descriptor> = fc.record({
   consumersSeen: fc.nat(9),
   wanted: fc.nat(9),
 });
+export const descriptor: fc.Arbitrary<Descriptor> = fc
+  .tuple(plainDescriptor, maybe(shard))
+  .map(([plain, one]) => (one === undefined ? plain : { ...plain, shard: one }));
 const ref = { lane, seq, epoch: count, session };
 const accept = fc
   .record({ seq, step: count, value, body: maybe(body) })
@@ -127,6 +133,12 @@ const retry: fc.Arbitrary<RetryPolicy> = fc.record({
   maxMs: count,
   jitter: fc.double({ min: 0, max: 1, noNaN: true }),
 });
+const ordered: fc.Arbitrary<Ordered> = fc.record({
+  groups: fc.boolean(),
+  dedupMs: count,
+  shards: fc.integer({ min: 1, max: 64 }),
+  stores: fc.array(fc.record({ peer, store }), { minLength: 1, maxLength: 5 }),
+});
 export const definition: fc.Arbitrary<Definition> = fc
   .record({
     queue: lane,
@@ -136,8 +148,32 @@ export const definition: fc.Arbitrary<Definition> = fc
     maxDeliveries: count,
   })
   .chain((plain) =>
-    maybe(retry).map((policy) => (policy === undefined ? plain : { ...plain, retry: policy })),
+    fc
+      .tuple(maybe(retry), maybe(ordered))
+      .map(([policy, order]) => ({
+        ...plain,
+        ...(policy === undefined ? {} : { retry: policy }),
+        ...(order === undefined ? {} : { ordered: order }),
+      })),
   );
+const keys = fc.record({
+  token,
+  group: maybe(fc.string({ maxLength: 128 })),
+  dedupKey: maybe(fc.string({ maxLength: 128 })),
+  atWallMs: wallMs,
+});
+const entering = fc
+  .tuple(value, attributes, token, body)
+  .map(([one, given, name, content]) => ({
+    value: {
+      ...one,
+      state: "READY" as const,
+      holder: undefined,
+      attributes: { ...given, token: name },
+      bodyHash: bodyHash(content),
+    },
+    body: content,
+  }));
 const floor = fc.record({ boot: count, laneNo: count });
 const verdict = fc.oneof(
   fc.record({
@@ -181,6 +217,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     registers: list(fc.record({ seq, ballot, value })),
     finished: ranges,
     end: maybe(fc.record({ ballot, value: end })),
+    keys: list(fc.record({ seq, keys })),
   }),
   of("more", { lane, snapshot: count, index: count }),
   of("closed", { lane, end: maybe(end) }),
@@ -239,6 +276,25 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     count,
     counts: fc.record({ ready: count, delayed: count, leased: count, dead: count, oldestWallMs: wallMs }),
     consumers: list(fc.record({ session, prefetch: count, held: count })),
+  }),
+  of("enter", { lane, items: list(entering) }),
+  of("entered", {
+    lane,
+    items: list(
+      fc.record({
+        token,
+        code: fc.constantFrom(
+          "PENDING" as const,
+          "OK" as const,
+          "DUPLICATE" as const,
+          "RETRY" as const,
+          "FULL" as const,
+          "ELSEWHERE" as const,
+        ),
+        seq,
+      }),
+    ),
+    hint: maybe(peer),
   }),
   of("usage", { items: list(fc.record({ queue: lane, count, bytes: count })) }),
   of("inspect", { token: count, lane, seq }),

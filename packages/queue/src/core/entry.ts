@@ -1,0 +1,272 @@
+import type { Acceptor } from "./acceptor.ts";
+import { pidStore } from "./ballot.ts";
+import type { Context } from "./context.ts";
+import type { PendingEnqueue } from "./lane-register.ts";
+import type { Members } from "./members.ts";
+import type { EnteredItem, EnterItem, Message } from "./messages.ts";
+import { shardDescriptors, shardOf } from "./ordered.ts";
+import type { EnqueueResult } from "./origin.ts";
+import { enqueued, PLAIN } from "./register.ts";
+import type { Timer } from "./timers.ts";
+import type { Definition, Descriptor, LaneId, PeerId, QueueId, Value } from "./types.ts";
+
+/** How often a hint is followed at once; after that, at its next turn. */
+const REDIRECTS_MAX = 3;
+/** About what an item of an `enter` takes beside its body. */
+const ITEM_BYTES = 200;
+
+interface Item<P> {
+  readonly pending: P;
+  readonly token: string;
+  readonly group: string | undefined;
+  readonly value: Value;
+  /** Monotonic instant at which it left first. */
+  sentMs: number | undefined;
+  /** Times it was sent and nobody said that it is not there. */
+  open: number;
+  seq: number | undefined;
+}
+
+/** What this node wants to enter one lane. */
+interface Side<P> {
+  readonly lane: LaneId;
+  readonly descriptor: Descriptor;
+  /** Not answered yet; those of one group after another. */
+  readonly items: Map<string, Item<P>>;
+  due: Item<P>[];
+  /** Groups with a message under way, and what waits behind it. */
+  readonly groups: Map<string, Item<P>[]>;
+  target: PeerId | undefined;
+  tries: number;
+  redirects: number;
+  delayMs: number;
+  timer: Timer | undefined;
+}
+
+/**
+ * The entry node's part of an enqueue in an ordered queue: it goes to whoever writes the lane, again and again until
+ * it is answered or its time is over. The token makes that one message. Of a group one is under way at a time, so
+ * that what was enqueued first comes first whatever becomes of writers and links.
+ */
+export class Entry<P extends PendingEnqueue> {
+  readonly #context: Context;
+  readonly #members: Members;
+  readonly #acceptor: Acceptor;
+  readonly #answer: (pending: P, result: EnqueueResult) => void;
+  readonly #queues = new Map<QueueId, readonly Side<P>[]>();
+  readonly #lanes = new Map<LaneId, Side<P>>();
+  readonly #dirty = new Set<Side<P>>();
+  readonly #where = new Map<P, readonly [Side<P>, Item<P>]>();
+  #count = 0;
+
+  constructor(
+    context: Context,
+    members: Members,
+    acceptor: Acceptor,
+    answer: (pending: P, result: EnqueueResult) => void,
+  ) {
+    this.#context = context;
+    this.#members = members;
+    this.#acceptor = acceptor;
+    this.#answer = answer;
+  }
+
+  #sides(definition: Definition): readonly Side<P>[] {
+    const known = this.#queues.get(definition.queue);
+    if (known !== undefined) return known;
+    const sides = shardDescriptors(definition).map((descriptor): Side<P> => {
+      const lane = this.#context.laneIdOf(descriptor);
+      const rest = { target: undefined, tries: 0, redirects: 0, delayMs: 0, timer: undefined };
+      return { lane, descriptor, items: new Map(), due: [], groups: new Map(), ...rest };
+    });
+    this.#queues.set(definition.queue, sides);
+    for (const side of sides) this.#lanes.set(side.lane, side);
+    return sides;
+  }
+
+  add(definition: Definition, pending: P): void {
+    const { ordered } = definition;
+    if (ordered === undefined) return;
+    const no = shardOf(ordered, pending.attributes, this.#count);
+    const side = this.#sides(definition)[no];
+    if (side === undefined) return;
+    this.#count += 1;
+    const token = this.#context.pid.slice(-16) + this.#count.toString(36);
+    const attributes = { ...(pending.attributes ?? PLAIN), token };
+    const value = enqueued({ ...pending, attributes }, definition.leaseMs);
+    const { group } = attributes;
+    const item = { pending, token, group, value, sentMs: undefined, open: 0, seq: undefined };
+    this.#where.set(pending, [side, item]);
+    const behind = group === undefined ? undefined : side.groups.get(group);
+    if (behind !== undefined) return void behind.push(item);
+    if (group !== undefined) side.groups.set(group, []);
+    this.#begin(side, item);
+  }
+
+  #begin(side: Side<P>, item: Item<P>): void {
+    side.items.set(item.token, item);
+    side.due.push(item);
+    // While it waits to ask again, what comes meanwhile waits too.
+    if (side.timer === undefined || side.delayMs === 0) this.#dirty.add(side);
+  }
+
+  /** Its time is over: what may be said of it. */
+  expire(pending: P): EnqueueResult {
+    const [side, item] = this.#where.get(pending) ?? [];
+    if (side === undefined || item === undefined) return { code: "INDETERMINATE", lane: undefined, seq: 0 };
+    this.#end(side, item);
+    const { lane, descriptor } = side;
+    if (item.open > 0) {
+      return { code: "INDETERMINATE", lane: item.seq === undefined ? undefined : lane, seq: item.seq ?? 0 };
+    }
+    const have = descriptor.replicas.filter(({ store }) => this.#context.reachable(store)).length;
+    return { code: "QUORUM_UNAVAILABLE", have, need: Math.floor(descriptor.replicas.length / 2) + 1 };
+  }
+
+  #end(side: Side<P>, item: Item<P>): void {
+    this.#where.delete(item.pending);
+    const behind = item.group === undefined ? undefined : side.groups.get(item.group);
+    if (!side.items.delete(item.token)) {
+      if (behind !== undefined) behind.splice(behind.indexOf(item), 1);
+      return;
+    }
+    side.due = side.due.filter((one) => one !== item);
+    const next = behind?.shift();
+    if (next !== undefined) this.#begin(side, next);
+    else if (item.group !== undefined) side.groups.delete(item.group);
+  }
+
+  // Sending.
+
+  flush(): void {
+    for (const side of this.#dirty) this.#send(side);
+    this.#dirty.clear();
+  }
+
+  #send(side: Side<P>): void {
+    const { due, lane } = side;
+    if (due.length === 0) return;
+    const { monoMs } = this.#context.now;
+    const target = (side.target ??= this.#find(side));
+    if (target === undefined) return this.#backOff(side);
+    side.due = [];
+    const { frameBytes, tokenKeepMs } = this.#context.tuning;
+    let items: EnterItem[] = [];
+    let bytes = 0;
+    for (const item of due) {
+      // Asked too late, it could be taken for new: its first answer may still come.
+      if (item.sentMs !== undefined && monoMs - item.sentMs > tokenKeepMs / 2) continue;
+      item.sentMs ??= monoMs;
+      item.open += 1;
+      items.push({ value: item.value, body: item.pending.body });
+      bytes += ITEM_BYTES + item.pending.body.length;
+      if (bytes < frameBytes) continue;
+      this.#context.send(target, { type: "enter", lane, items });
+      items = [];
+      bytes = 0;
+    }
+    if (items.length > 0) this.#context.send(target, { type: "enter", lane, items });
+    this.#at(side, this.#context.tuning.askTimeoutMs);
+  }
+
+  /** Whoever this store promised the lane to, or else its replicas in turn. */
+  #find({ lane, descriptor, tries }: Side<P>): PeerId | undefined {
+    const promise = this.#acceptor.lane(lane)?.promise;
+    const peer = promise === undefined ? undefined : this.#members.peerOf(pidStore(promise.pid));
+    if (tries % 2 === 0 && peer !== undefined && this.#members.isGreeted(peer)) return peer;
+    const up = descriptor.replicas.filter(({ store }) => this.#context.reachable(store));
+    return up[(tries >> 1) % Math.max(1, up.length)]?.peer;
+  }
+
+  #backOff(side: Side<P>): void {
+    const { verdictRetryMs, verdictRetryMaxMs } = this.#context.tuning;
+    side.delayMs = Math.min(verdictRetryMaxMs, Math.max(verdictRetryMs, side.delayMs * 2));
+    this.#at(side, side.delayMs);
+  }
+
+  /** Whatever is not answered until then is asked again, elsewhere perhaps. */
+  #at(side: Side<P>, delayMs: number): void {
+    this.#context.timers.cancel(side.timer);
+    side.timer = this.#context.timers.set(this.#context.now.monoMs + delayMs, () => {
+      side.timer = undefined;
+      side.redirects = 0;
+      this.#again(side);
+    });
+  }
+
+  #again(side: Side<P>): void {
+    side.target = undefined;
+    side.tries += 1;
+    side.due = [...side.items.values()];
+    if (side.due.length > 0) this.#dirty.add(side);
+    else side.delayMs = 0;
+  }
+
+  /** The link to `peer` ended: what it has not answered is asked anew. */
+  linkDown(peer: PeerId): void {
+    for (const side of this.#lanes.values()) if (side.target === peer) this.#restart(side);
+  }
+
+  /** Somebody came: lanes without anybody to ask may have one now. */
+  linkUp(): void {
+    for (const side of this.#lanes.values()) {
+      if (side.target === undefined && side.items.size > 0) this.#restart(side);
+    }
+  }
+
+  #restart(side: Side<P>): void {
+    this.#context.timers.cancel(side.timer);
+    side.timer = undefined;
+    side.delayMs = 0;
+    this.#again(side);
+  }
+
+  // Answers.
+
+  entered(from: PeerId, { lane, items, hint }: Message & { type: "entered" }): void {
+    const side = this.#lanes.get(lane);
+    if (side?.descriptor.replicas.some(({ peer }) => peer === from) !== true) return;
+    let retries = 0;
+    for (const answer of items) {
+      const item = side.items.get(answer.token);
+      if (item !== undefined && !this.#take(side, item, answer)) retries += 1;
+    }
+    if (retries === 0) {
+      side.delayMs = 0;
+      return;
+    }
+    const follows = hint !== undefined && hint !== from && this.#members.isGreeted(hint);
+    if (side.target !== from) return;
+    if (!follows || side.redirects >= REDIRECTS_MAX) return this.#backOff(side);
+    side.redirects += 1;
+    side.target = hint;
+    this.#dirty.add(side);
+  }
+
+  /** `false`: it is to be asked again. */
+  #take(side: Side<P>, item: Item<P>, { code, seq }: EnteredItem): boolean {
+    switch (code) {
+      case "PENDING":
+        item.seq = seq;
+        return true;
+      case "OK":
+      case "DUPLICATE": {
+        const { lane } = side;
+        this.#end(side, item);
+        this.#answer(item.pending, { code: "OK", lane, seq, duplicate: code === "DUPLICATE" });
+        return true;
+      }
+      case "FULL":
+        this.#end(side, item);
+        this.#answer(item.pending, { code: "QUEUE_FULL", limit: "limit of messages or keys of one lane" });
+        return true;
+      case "ELSEWHERE":
+        item.open -= 1;
+        if (!side.due.includes(item)) side.due.push(item);
+        return false;
+      case "RETRY":
+        if (!side.due.includes(item)) side.due.push(item);
+        return false;
+    }
+  }
+}

@@ -1,0 +1,168 @@
+import type { Keys, KeptKeys } from "./messages.ts";
+import type { Value } from "./types.ts";
+
+/** Keys one lane knows at most: about 200 bytes of memory each. */
+const KEYS_MAX = 524_288;
+
+/** Messages of one group that are neither done nor dead, by seq. */
+class Line {
+  #seqs: number[] = [];
+  #head = 0;
+  /** The one that is leased, or proposed to be. */
+  flying: number | undefined;
+
+  get size(): number {
+    return this.#seqs.length - this.#head;
+  }
+
+  get first(): number | undefined {
+    return this.#seqs[this.#head];
+  }
+
+  add(seq: number): void {
+    const last = this.#seqs.at(-1);
+    if (this.size === 0 || last === undefined || last < seq) return void this.#seqs.push(seq);
+    this.#seqs = this.#seqs.slice(this.#head);
+    this.#head = 0;
+    const at = this.#seqs.findIndex((one) => one >= seq);
+    // A dead message that was put back comes where it was.
+    if (this.#seqs[at] !== seq) this.#seqs.splice(at, 0, seq);
+  }
+
+  delete(seq: number): void {
+    if (this.flying === seq) this.flying = undefined;
+    if (this.first === seq) {
+      this.#head += 1;
+      if (this.#head < 1_024 || this.#head * 2 < this.#seqs.length) return;
+      this.#seqs = this.#seqs.slice(this.#head);
+      this.#head = 0;
+      return;
+    }
+    const at = this.#seqs.indexOf(seq, this.#head);
+    if (at >= 0) this.#seqs.splice(at, 1);
+  }
+}
+
+/** A group with messages that wait or are held. */
+export interface GroupState {
+  readonly group: string;
+  readonly count: number;
+  /** The one that is next, or held. */
+  readonly seq: number;
+}
+
+interface Known {
+  readonly seq: number;
+  readonly atWallMs: number;
+}
+
+/**
+ * What the writer of an ordered lane knows beyond its registers: who is next in each group (G6), and which keys
+ * are taken (G7). All of it is in the registers and kept keys that a steal brings along.
+ */
+export class LaneOrder {
+  readonly #dedupMs: number;
+  readonly #tokenMs: number;
+  readonly #groups = new Map<string, Line>();
+  readonly #tokens = new Map<string, Known>();
+  readonly #keys = new Map<string, Known>();
+
+  constructor(dedupMs: number, tokenMs: number) {
+    this.#dedupMs = dedupMs;
+    this.#tokenMs = tokenMs;
+  }
+
+  // Groups.
+
+  /** The message's value is proposed, or `chosen`: only then is it out of the way. */
+  follow(seq: number, value: Value, chosen: boolean): void {
+    const group = value.attributes?.group;
+    if (group === undefined) return;
+    let line = this.#groups.get(group);
+    if (value.state === "DONE" || value.reason !== undefined) {
+      if (chosen) line?.delete(seq);
+      if (line?.size === 0) this.#groups.delete(group);
+      return;
+    }
+    if (line === undefined) this.#groups.set(group, (line = new Line()));
+    line.add(seq);
+    if (value.state === "LEASED") line.flying = seq;
+    else if (chosen && line.flying === seq) line.flying = undefined;
+  }
+
+  /** Whether nobody of its group comes before it, or is held. */
+  isNext(seq: number, { attributes, reason }: Value): boolean {
+    if (attributes?.group === undefined || reason !== undefined) return true;
+    const line = this.#groups.get(attributes.group);
+    return line === undefined || (line.first === seq && (line.flying ?? seq) === seq);
+  }
+
+  /** Who is next in the message's group, if nobody is held. */
+  next({ attributes }: Value): number | undefined {
+    const line = attributes?.group === undefined ? undefined : this.#groups.get(attributes.group);
+    return line?.flying === undefined ? line?.first : undefined;
+  }
+
+  /** Whether messages of the group wait or are held. */
+  hasGroup(group: string | undefined): boolean {
+    return group !== undefined && this.#groups.has(group);
+  }
+
+  *groups(): Iterable<GroupState> {
+    for (const [group, line] of this.#groups) {
+      const seq = line.flying ?? line.first;
+      if (seq !== undefined) yield { group, count: line.size, seq };
+    }
+  }
+
+  // Keys.
+
+  /** The message that came with this key before, within the window; `token` says whether by the very same enqueue. */
+  find(keys: Omit<Keys, "atWallMs">, wallMs: number): { seq: number; same: boolean } | undefined {
+    const same = this.#tokens.get(keys.token);
+    if (same !== undefined) return { seq: same.seq, same: true };
+    const name = nameOf(keys);
+    const known = name === undefined ? undefined : this.#keys.get(name);
+    if (known === undefined || known.atWallMs + this.#dedupMs <= wallMs) return undefined;
+    return { seq: known.seq, same: false };
+  }
+
+  /** `false`: there are as many as may be. */
+  get hasRoom(): boolean {
+    return this.#tokens.size < KEYS_MAX && this.#keys.size < KEYS_MAX;
+  }
+
+  take({ seq, keys }: KeptKeys): void {
+    const known = { seq, atWallMs: keys.atWallMs };
+    this.#tokens.set(keys.token, known);
+    const name = this.#dedupMs === 0 ? undefined : nameOf(keys);
+    if (name === undefined) return;
+    this.#keys.delete(name); // To the end: they leave in the order of their time.
+    this.#keys.set(name, known);
+  }
+
+  /** Forgets what its time is over for. */
+  sweep(wallMs: number): void {
+    sweep(this.#tokens, wallMs - this.#tokenMs);
+    sweep(this.#keys, wallMs - this.#dedupMs);
+  }
+}
+
+/** A key counts within its group: groups lie in different lanes. */
+function nameOf({ group, dedupKey }: Omit<Keys, "atWallMs">): string | undefined {
+  return dedupKey === undefined ? undefined : `${group ?? ""}\0${dedupKey}`;
+}
+
+function sweep(known: Map<string, Known>, endWallMs: number): void {
+  for (const [name, { atWallMs }] of known) {
+    if (atWallMs > endWallMs) return;
+    known.delete(name);
+  }
+}
+
+/** What the enqueue of this message is known by; `undefined` outside ordered lanes. */
+export function keysOf({ attributes, enqueuedWallMs }: Value): Keys | undefined {
+  if (attributes?.token === undefined) return undefined;
+  const { token, group, dedupKey } = attributes;
+  return { token, group, dedupKey, atWallMs: enqueuedWallMs };
+}
