@@ -7,7 +7,13 @@ import { keyOf } from "../../packages/queue/src/core/records.ts";
 import { CHUNK_SEQS } from "../../packages/queue/src/core/finished.ts";
 import { DEFAULT_TUNING } from "../../packages/queue/src/core/context.ts";
 import { earliestWallMs } from "../../packages/queue/src/core/register.ts";
-import type { Attributes, LaneId, Resolution, SettledCode, Value } from "../../packages/queue/src/core/types.ts";
+import type {
+  Attributes,
+  LaneId,
+  Resolution,
+  SettledCode,
+  Value,
+} from "../../packages/queue/src/core/types.ts";
 import type { Operation } from "./history.ts";
 import { isLinearizable } from "./history.ts";
 import type { SimNode } from "./node.ts";
@@ -47,6 +53,8 @@ export class Checker {
   readonly #known = new Map<string, Known>();
   readonly #enqueued = new Map<number, Enqueued>();
   readonly #hashes = new Map<string, number>();
+  /** Requests by the id under which they may exist. */
+  readonly #indeterminate = new Map<string, number>();
 
   constructor(world: World) {
     this.#world = world;
@@ -98,7 +106,8 @@ export class Checker {
   }
 
   #requestOf(message: MessageTruth): number {
-    return this.#hashes.get(message.proposals[0]!.value.bodyHash) ?? 0;
+    const value = this.truth.latest(message) ?? message.proposals[0]!.value;
+    return this.#hashes.get(value.bodyHash) ?? 0;
   }
 
   /** One request is one message, however often it was tried. */
@@ -123,6 +132,9 @@ export class Checker {
   }
 
   onEnqueued(request: Request, result: EnqueueResult): void {
+    if (result.code === "INDETERMINATE" && result.lane !== undefined) {
+      this.#indeterminate.set(`${result.lane}-${result.seq}`, request.id);
+    }
     if (result.code !== "OK") return;
     const { lane, seq } = result;
     const message = this.#message(lane, seq, "acknowledgement");
@@ -174,6 +186,13 @@ export class Checker {
       const message = this.#message(lane, seq, "resolution");
       if (!this.truth.exists(message))
         this.#world.violate("ACKED_EXISTS", `${nameOf(message)} was resolved ACKED`);
+      const asked = this.#indeterminate.get(`${lane}-${seq}`);
+      if (asked !== undefined && asked !== this.#requestOf(message)) {
+        this.#world.violate(
+          "ACK_NAMES",
+          `${nameOf(message)} was resolved ACKED, but is not request ${asked}`,
+        );
+      }
       this.#acknowledge(message);
     }
   }

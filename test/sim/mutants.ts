@@ -21,6 +21,17 @@ export interface Mutant {
   readonly seeds: number;
 }
 
+/** Runs of an ordered queue. */
+const ORDER: ScenarioPatch = {
+  nodes: 3,
+  replicas: 3,
+  shards: 1,
+  groups: 2,
+  keys: 10,
+  dedupMs: 60_000,
+  wallSkewMs: 0,
+};
+
 export const MUTANTS: readonly Mutant[] = [
   {
     id: "M1",
@@ -250,10 +261,126 @@ export const MUTANTS: readonly Mutant[] = [
     },
     seeds: 300,
   },
+  {
+    id: "O1",
+    what: "an ordered lane is appended to before its cut is chosen",
+    file: "lane-writer.ts",
+    find: "this.#proposeEnd(this.#cut);",
+    replace: "{ this.#proposeEnd(this.#cut); this.#openUp(this.#cut); }",
+    patch: { ...ORDER, faults: { falseDeath: 300, partition: 1_000 } },
+    seeds: 400,
+  },
+  {
+    id: "O2",
+    what: "keys die with LEARN",
+    file: "acceptor.ts",
+    find: '    this.#context.persist(keyOf.keys(lane.slot, seq), { kind: "keys", keys });\n    this.#keep(lane, seq, keys);\n',
+    replace: "",
+    patch: { ...ORDER, keys: 3, dedupMs: 60_000, faults: { crash: 500 } },
+    seeds: 200,
+  },
+  {
+    id: "O3",
+    what: "a message is handed out although others of its group come before it",
+    file: "lane-order.ts",
+    find: "return line === undefined || (line.first === seq && (line.flying ?? seq) === seq);",
+    replace: "return true;",
+    patch: ORDER,
+    seeds: 100,
+  },
+  {
+    id: "O4",
+    what: "whoever takes a lane over leaves the keys of finished messages behind",
+    file: "steal.ts",
+    find: "return { ...read, keys, nextSeq: n,",
+    replace: "return { ...read, keys: keys.slice(0, 0), nextSeq: n,",
+    patch: { ...ORDER, keys: 3, dedupMs: 60_000, faults: { falseDeath: 500 } },
+    seeds: 200,
+  },
+  {
+    id: "O5",
+    what: "a seq that an earlier writer gave away is given to another message",
+    file: "steal.ts",
+    find: "nextSeq + appendWindow",
+    replace: "nextSeq",
+    patch: {
+      ...ORDER,
+      enqueueDeadlineMs: 300,
+      faults: { falseDeath: 300, partition: 700 },
+      tuning: { appendWindow: 10 },
+    },
+    seeds: 2_000,
+  },
+  {
+    id: "O6",
+    what: "what a cut excluded comes back when its lane is taken over again",
+    file: "steal.ts",
+    find: "return !isOrdered || comparePromises(ballot, end.ballot) < 0;",
+    replace: "return !isOrdered;",
+    patch: { ...ORDER, faults: { falseDeath: 300, partition: 700 } },
+    seeds: 2_000,
+  },
+  {
+    id: "O7",
+    what: "a duplicate is answered before the first is chosen",
+    file: "entrance.ts",
+    find: "if (askers === undefined) return",
+    replace: "return",
+    patch: { ...ORDER, keys: 3, dedupMs: 60_000, enqueueMs: 2 },
+    seeds: 200,
+  },
+  {
+    id: "O8",
+    what: "an enqueue that is asked again is taken for another",
+    file: "lane-order.ts",
+    find: "if (same !== undefined) return",
+    replace: "if (same !== undefined && same.seq < 0) return",
+    patch: { ...ORDER, keys: 0, faults: { reset: 200, crash: 800 } },
+    seeds: 200,
+  },
+  {
+    id: "O9",
+    what: "messages of one group are under way side by side",
+    file: "entry.ts",
+    find: "if (behind !== undefined) return void behind.push(item);",
+    replace: "",
+    patch: { ...ORDER, groups: 1, enqueueMs: 2, faults: { falseDeath: 300, reset: 200 } },
+    seeds: 1_000,
+  },
+  {
+    id: "O10",
+    what: "a message that was put back overtakes one of its group that is held",
+    file: "lane-order.ts",
+    find: "(line.flying ?? seq) === seq",
+    replace: "seq >= 0",
+    patch: { ...ORDER, groups: 1, maxDeliveries: 3, reject: 0.3, operateMs: 300 },
+    seeds: 300,
+  },
+  {
+    id: "O11",
+    what: "what never existed leaves its key",
+    file: "steal.ts",
+    find: "const keys = read.keys.filter(({ seq }) => !isIn(voids, seq));",
+    replace: "const { keys } = read;",
+    patch: {
+      ...ORDER,
+      messages: 150,
+      enqueueDeadlineMs: 300,
+      faults: { falseDeath: 200, partition: 500, reset: 300 },
+    },
+    seeds: 2_000,
+  },
 ];
 
 /** What a mutant's runs are without, unless it says so: a rule of flow 6 needs no dead letters to be missed. */
-const PLAIN: ScenarioPatch = { attributed: 0, wrongClockMs: 0, undertaking: 0, operateMs: 0, maxLength: 0, shards: 0 };
+const PLAIN: ScenarioPatch = {
+  attributed: 0,
+  wrongClockMs: 0,
+  undertaking: 0,
+  operateMs: 0,
+  maxLength: 0,
+  shards: 0,
+};
 
 export function patchOf({ patch }: Mutant): ScenarioPatch {
   return { ...PLAIN, ...patch };

@@ -10,6 +10,7 @@ import type { World } from "./world.ts";
 /** An enqueue that was acknowledged: from when it was asked to when it was answered. */
 interface Answered {
   readonly message: MessageTruth;
+  readonly request: Request;
   readonly askedAt: number;
   readonly answeredAt: number;
 }
@@ -36,11 +37,17 @@ export class OrderChecker {
       const latest = this.#truth.latest(other);
       if (latest === undefined || latest.attributes?.group !== group || latest.reason !== undefined) continue;
       if (latest.state === "LEASED") {
-        this.#world.violate("ONE_IN_FLIGHT", `${nameOf(message)} is leased while ${nameOf(other)} is ${say(latest)}`);
+        this.#world.violate(
+          "ONE_IN_FLIGHT",
+          `${nameOf(message)} is leased while ${nameOf(other)} is ${say(latest)}`,
+        );
       }
       const wasPassed = (latest.attributes?.redrives ?? 0) > 0;
       if (other.seq < message.seq && !wasPassed) {
-        this.#world.violate("GROUP_ORDER", `${nameOf(message)} is leased before ${nameOf(other)}, ${say(latest)}`);
+        this.#world.violate(
+          "GROUP_ORDER",
+          `${nameOf(message)} is leased before ${nameOf(other)}, ${say(latest)}`,
+        );
       }
     }
   }
@@ -49,19 +56,27 @@ export class OrderChecker {
   onEnqueued(request: Request, asked: Enqueued, message: MessageTruth, isDuplicate: boolean): void {
     const { group, dedupKey } = asked;
     const answeredAt = this.#world.events.now;
-    const one = { message, askedAt: asked.askedAt, answeredAt };
+    const one = { message, request, askedAt: asked.askedAt, answeredAt };
     if (group !== undefined && !isDuplicate) {
       for (const other of listOf(this.#groups, group)) {
         if (other.message.lane !== message.lane) {
           this.#world.violate("ONE_LANE", `${nameOf(message)} and ${nameOf(other.message)} are of one group`);
         }
-        if (other.answeredAt < one.askedAt && other.message.seq >= message.seq) {
-          this.#world.violate("GROUP_ORDER", `${nameOf(message)} was enqueued after ${nameOf(other.message)}`);
+        if (
+          isBefore(other, one)
+            ? other.message.seq >= message.seq
+            : isBefore(one, other) && other.message.seq <= message.seq
+        ) {
+          this.#world.violate(
+            "GROUP_ORDER",
+            `${nameOf(message)} and ${nameOf(other.message)} have changed places`,
+          );
         }
       }
       listOf(this.#groups, group).push(one);
     }
-    if (dedupKey === undefined) return;
+    // The window runs from the enqueue that made the message.
+    if (dedupKey === undefined || isDuplicate) return;
     for (const other of listOf(this.#keys, `${group ?? ""} ${dedupKey}`)) this.#checkKey(request, other, one);
     listOf(this.#keys, `${group ?? ""} ${dedupKey}`).push(one);
   }
@@ -76,14 +91,21 @@ export class OrderChecker {
     const closeMs = Math.abs(before.answeredAt - one.askedAt);
     if (Math.max(apartMs, closeMs) + excusedMs >= dedupMs) return;
     const names = `${nameOf(before.message)} and ${nameOf(one.message)}`;
-    this.#world.violate("ONE_ID_PER_KEY", `request ${id}: ${names} have one key, ${apartMs.toFixed(0)} ms apart`);
+    this.#world.violate(
+      "ONE_ID_PER_KEY",
+      `request ${id}: ${names} have one key, ${apartMs.toFixed(0)} ms apart`,
+    );
   }
 
   /** The first is chosen when a duplicate is told of it. */
   onDuplicate(id: number, first: number, message: MessageTruth): void {
-    if (id === first) this.#world.violate("DUPLICATE_IS_ONE", `request ${id} is called a duplicate of itself`);
+    if (id === first)
+      this.#world.violate("DUPLICATE_IS_ONE", `request ${id} is called a duplicate of itself`);
     if (this.#truth.exists(message)) return;
-    this.#world.violate("DUPLICATE_EXISTS", `request ${id} is a duplicate of ${nameOf(message)}, which nobody chose`);
+    this.#world.violate(
+      "DUPLICATE_EXISTS",
+      `request ${id} is a duplicate of ${nameOf(message)}, which nobody chose`,
+    );
   }
 
   /** Messages that exist although nobody heard so count as well. */
@@ -101,6 +123,15 @@ export class OrderChecker {
       }
     }
   }
+}
+
+/** Answered before the other was asked, or asked before it by the same process. */
+function isBefore(a: Answered, b: Answered): boolean {
+  const { request: one } = a;
+  const { request: other } = b;
+  return (
+    a.answeredAt < b.askedAt || (one.node === other.node && one.boot === other.boot && one.id < other.id)
+  );
 }
 
 function listOf(map: Map<string, Answered[]>, key: string): Answered[] {

@@ -301,17 +301,25 @@ export class Truth {
     for (const { seq, proposals } of lane.messages.values()) {
       if (!isVoid(value, seq) || !proposals.some(({ chosen }) => chosen)) continue;
       if (proposals.some((one) => comparePromises(one.ballot, ballot) >= 0)) continue;
-      this.#report("VOID_NEVER_CHOSEN", `${short(lane.lane)}-${seq} was chosen, and the cut at ${show(ballot)} is without it`);
+      this.#report(
+        "VOID_NEVER_CHOSEN",
+        `${short(lane.lane)}-${seq} was chosen, and the cut at ${show(ballot)} is without it`,
+      );
     }
   }
 
   #onCutChosen(lane: LaneTruth, chosen: Proposal<EndValue>): void {
-    const newest = lane.ends.filter((end) => end.chosen).sort((a, b) => compareBallots(b.ballot, a.ballot))[0];
+    const newest = lane.ends
+      .filter((end) => end.chosen)
+      .sort((a, b) => compareBallots(b.ballot, a.ballot))[0];
     if (newest !== chosen) return;
     for (const [from, to] of lane.end?.voids ?? []) {
       for (let seq = from; seq < to; seq += 1) {
         if (isIn(chosen.value.voids, seq)) continue;
-        this.#report("END_IS_KEPT", `${short(lane.lane)}-${seq} was void, and is not in the cut at ${show(chosen.ballot)}`);
+        this.#report(
+          "END_IS_KEPT",
+          `${short(lane.lane)}-${seq} was void, and is not in the cut at ${show(chosen.ballot)}`,
+        );
       }
     }
     lane.end = chosen.value;

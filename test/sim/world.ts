@@ -377,7 +377,9 @@ export class World {
 
 /** An ordered lane stays, and so does what says which of its messages are over. */
 function staysOrdered(record: StoredRecord): boolean {
-  return record.kind === "lane" || record.kind === "finished" || (record.kind === "digest" && record.count === 0);
+  return (
+    record.kind === "lane" || record.kind === "finished" || (record.kind === "digest" && record.count === 0)
+  );
 }
 
 export function runSeed(init: WorldInit): RunResult {

@@ -1,6 +1,7 @@
 import { z } from "zod";
 
-import { HEADER_BYTES_MAX, PRIORITY_MAX, REASON_MAX } from "./codec/value.ts";
+import { SHARDS_MAX } from "./codec/shapes.ts";
+import { HEADER_BYTES_MAX, KEY_MAX, PRIORITY_MAX, REASON_MAX } from "./codec/value.ts";
 import type { Binding, ExchangeKind } from "./core/exchange.ts";
 import { MANAGE_ITEMS_MAX } from "./core/manage.ts";
 import { parseMessageId } from "./core/message-id.ts";
@@ -28,6 +29,10 @@ const MESSAGE_BYTES_MAX: number = 1_024 * 1_024;
 /** Default of `timeoutMs`, in milliseconds. */
 export const TIMEOUT_MS = 10_000;
 const DURATION_MS_MAX = 2_147_483_647;
+/** Longest time that a deduplication key counts, in milliseconds. */
+const DEDUP_MS_MAX: number = 7 * 24 * 3_600_000;
+/** `shards` of an ordered queue unless somebody says otherwise. */
+export const SHARDS = 4;
 
 export interface QueueOptions {
   readonly replicas: number;
@@ -35,6 +40,9 @@ export interface QueueOptions {
   readonly maxDeliveries: number;
   readonly retry?: RetryPolicy | undefined;
   readonly exclusive: boolean;
+  readonly groups: boolean;
+  readonly dedupMs?: number | undefined;
+  readonly shards?: number | undefined;
   readonly maxLength?: number | undefined;
   readonly maxBytes?: number | undefined;
 }
@@ -58,20 +66,28 @@ const nackSchema = z
   })
   .refine(({ delayMs, retry }) => delayMs === undefined || retry === undefined, "delayMs or retry, not both");
 
-const queueSchema: z.ZodType<QueueOptions, QueueInit> = z.strictObject({
-  replicas: z
-    .int()
-    .min(1)
-    .max(15)
-    .refine((count) => count % 2 === 1, "must be odd")
-    .default(3),
-  leaseMs: durationMs.min(1_000).default(30_000),
-  maxDeliveries: z.int().min(1).max(1_000_000).default(20),
-  retry: retrySchema.optional(),
-  exclusive: z.boolean().default(false),
-  maxLength: z.int().min(1).optional(),
-  maxBytes: z.int().min(1).optional(),
-});
+const queueSchema: z.ZodType<QueueOptions, QueueInit> = z
+  .strictObject({
+    replicas: z
+      .int()
+      .min(1)
+      .max(15)
+      .refine((count) => count % 2 === 1, "must be odd")
+      .default(3),
+    leaseMs: durationMs.min(1_000).default(30_000),
+    maxDeliveries: z.int().min(1).max(1_000_000).default(20),
+    retry: retrySchema.optional(),
+    exclusive: z.boolean().default(false),
+    groups: z.boolean().default(false),
+    dedupMs: durationMs.min(1_000).max(DEDUP_MS_MAX).optional(),
+    shards: z.int().min(1).max(SHARDS_MAX).optional(),
+    maxLength: z.int().min(1).optional(),
+    maxBytes: z.int().min(1).optional(),
+  })
+  .refine(
+    ({ groups, dedupMs, shards }) => shards === undefined || groups || dedupMs !== undefined,
+    "shards are of queues with groups or dedupMs",
+  );
 
 const nameSchema = z
   .string()
@@ -102,6 +118,8 @@ export interface MessageOptions {
   readonly priority: number;
   readonly delayMs: number;
   readonly ttlMs: number | undefined;
+  readonly group: string | undefined;
+  readonly dedupKey: string | undefined;
 }
 
 const headersSchema: z.ZodType<MessageHeaders> = z
@@ -113,6 +131,8 @@ const messageFields = {
   priority: z.int().min(0).max(PRIORITY_MAX).default(0),
   delayMs: z.number().min(0).max(WAIT_MS_MAX).default(0),
   ttlMs: z.number().min(1).max(WAIT_MS_MAX).optional(),
+  group: z.string().min(1).max(KEY_MAX).optional(),
+  dedupKey: z.string().min(1).max(KEY_MAX).optional(),
 };
 const timeoutSchema = z.strictObject({ timeoutMs: durationMs.min(1).default(TIMEOUT_MS) });
 const enqueueSchema = z.strictObject({ ...messageFields, ...timeoutSchema.shape });
@@ -144,7 +164,14 @@ const bindSchema = z.strictObject({
   match: z.enum(["all", "any"]).default("all"),
 });
 const itemSchema = z.strictObject({ ...messageFields, body: z.custom<Uint8Array>() });
-const PLAIN: MessageOptions = { headers: undefined, priority: 0, delayMs: 0, ttlMs: undefined };
+const PLAIN: MessageOptions = {
+  headers: undefined,
+  priority: 0,
+  delayMs: 0,
+  ttlMs: undefined,
+  group: undefined,
+  dedupKey: undefined,
+};
 const PREFETCH_MAX = 4_096;
 const RATE_MAX = 1_000_000;
 const prefetchSchema = z.int().min(1).max(PREFETCH_MAX);
@@ -246,8 +273,8 @@ export function parseTimeout(options: { readonly timeoutMs?: number | undefined 
 
 export function parseEnqueue(options: EnqueueOptions | undefined): MessageOptions & { timeoutMs: number } {
   if (options === undefined) return { ...PLAIN, timeoutMs: TIMEOUT_MS };
-  const { headers, ttlMs, ...rest } = parse(enqueueSchema, options, "options");
-  return { headers, ttlMs, ...rest };
+  const { headers, ttlMs, group, dedupKey, ...rest } = parse(enqueueSchema, options, "options");
+  return { headers, ttlMs, group, dedupKey, ...rest };
 }
 
 /** The messages of one `enqueueMany`, all of them checked. */
@@ -258,9 +285,9 @@ export function parseItems(
     throw new QueueError("INVALID_OPTIONS", `items: must be a list of up to ${MANY_MAX}`);
   }
   return items.map((item: EnqueueItem, at) => {
-    const { headers, ttlMs, ...rest } = parse(itemSchema, item, `items.${at}`);
+    const { headers, ttlMs, group, dedupKey, ...rest } = parse(itemSchema, item, `items.${at}`);
     checkBody(rest.body);
-    return { headers, ttlMs, ...rest };
+    return { headers, ttlMs, group, dedupKey, ...rest };
   });
 }
 

@@ -22,8 +22,18 @@ import { makeContent } from "./host/content.ts";
 import { MessageStream } from "./host/messages.ts";
 import { HeldMessage } from "./host/message.ts";
 import type { SettleDone } from "./host/message.ts";
+import { publishKey } from "./host/publish.ts";
 import { Operations } from "./host/operate.ts";
-import { differenceOf, enqueueError } from "./host/told.ts";
+import { declareOrdered } from "./host/declare.ts";
+import {
+  assertSame,
+  checkOrder,
+  describeQueue,
+  enqueueError,
+  fitTo,
+  orderOf,
+  shardsOf,
+} from "./host/told.ts";
 import {
   checkBody,
   parseBrowse,
@@ -50,6 +60,7 @@ import type {
   ConsumerInfo,
   DeadLetters,
   ElectOptions,
+  Enqueued,
   EnqueueItem,
   EnqueueOptions,
   EnqueueOutcome,
@@ -92,7 +103,7 @@ export async function createQueues(init: QueuesInit): Promise<Queues> {
 }
 
 interface PendingEnqueue {
-  readonly resolve: (result: { readonly id: string }) => void;
+  readonly resolve: (result: Enqueued) => void;
   readonly reject: (error: QueueError) => void;
 }
 
@@ -135,10 +146,13 @@ class QueuesService implements Queues {
     this.#mesh = mesh;
     this.#logger = logger;
     this.#exchanges = new ExchangeCalls(mesh, {
-      enqueue: (queue, body, message, timeoutMs) =>
+      enqueue: (queue, body, message, publishId, timeoutMs) =>
         new Promise((resolve, reject) => {
-          this.#enter(this.#known(queue).queue, body, message, timeoutMs, { resolve, reject });
+          const definition = this.#known(queue);
+          const fitting = fitTo(definition, message, publishKey(publishId, queue));
+          this.#enter(definition, body, fitting, timeoutMs, { resolve, reject });
         }),
+      deduplicates: (queue) => orderOf(this.#known(queue)).dedupMs !== undefined,
       resolve: (id, timeoutMs) => this.resolve(id, { timeoutMs }),
     });
     this.#emitter = new Emitter(logger);
@@ -206,12 +220,10 @@ class QueuesService implements Queues {
     this.#assertRunning();
     const known = this.#names.get(parseName(name));
     if (known !== undefined) {
-      const difference = differenceOf(known, options);
-      if (difference !== undefined) {
-        throw new QueueError("QUEUE_CONFLICT", `queue ${name} exists with ${difference}`);
-      }
+      assertSame(known, options);
       return this.#handle(known);
     }
+    const shards = shardsOf(options);
     if (this.#names.size >= DEFINITIONS_MAX) {
       throw new QueueError("LIMIT_REACHED", `this node knows ${DEFINITIONS_MAX} queues already`);
     }
@@ -222,7 +234,23 @@ class QueuesService implements Queues {
       ...(maxLength === undefined ? {} : { maxLength }),
       ...(maxBytes === undefined ? {} : { maxBytes }),
     };
-    return this.#handle(this.#agree({ name, replicas, leaseMs, maxDeliveries, ...more }));
+    const agreed = { name, replicas, leaseMs, maxDeliveries, ...more };
+    if (shards === 0) return this.#handle(this.#agree(agreed));
+    const order = { groups: options.groups, dedupMs: options.dedupMs ?? 0, shards };
+    const made = await declareOrdered(
+      {
+        known: () => this.#names.get(name),
+        candidates: () => this.#running.core.members.candidates(""),
+        agree: (ordered) => void this.#agree({ ...agreed, ordered }),
+        check: () => this.#assertRunning(),
+      },
+      name,
+      replicas,
+      order,
+    );
+    // Somebody else may have declared it meanwhile, and otherwise.
+    assertSame(made, options);
+    return this.#handle(made);
   }
 
   #agree(agreed: Omit<Definition, "queue">): Definition {
@@ -252,8 +280,8 @@ class QueuesService implements Queues {
       get depth() {
         return depthOf();
       },
-      enqueue: (body, options) => this.#enqueue(queue, body, options),
-      enqueueMany: (items, options) => this.#enqueueMany(queue, items, options),
+      enqueue: (body, options) => this.#enqueue(definition, body, options),
+      enqueueMany: (items, options) => this.#enqueueMany(definition, items, options),
       consume: (handler, options) =>
         definition.exclusive === true
           ? this.#consumeAlone(definition, handler, options)
@@ -321,12 +349,8 @@ class QueuesService implements Queues {
 
   list(): readonly QueueDescription[] {
     const known = [...this.#names.values()].filter(({ name }) => !isElection(name));
-    const described = known.map(({ queue, exclusive, retry, maxLength, maxBytes, ...rest }) => {
-      const { name, replicas, leaseMs, maxDeliveries } = rest;
-      const isPaused = this.#mesh.state.shared.get(PAUSED + queue) === true;
-      const options = { retry, exclusive: exclusive === true, maxLength, maxBytes };
-      return { name, replicas, leaseMs, maxDeliveries, ...options, isPaused };
-    });
+    const { shared } = this.#mesh.state;
+    const described = known.map((one) => describeQueue(one, shared.get(PAUSED + one.queue) === true));
     return described.toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
@@ -358,26 +382,24 @@ class QueuesService implements Queues {
     return await this.#operations.inspect(parseId(id), parseTimeout(options));
   }
 
-  #enqueue(
-    queue: string,
-    body: Uint8Array,
-    options: EnqueueOptions | undefined,
-  ): Promise<{ readonly id: string }> {
+  #enqueue(definition: Definition, body: Uint8Array, options: EnqueueOptions | undefined): Promise<Enqueued> {
     return new Promise((resolve, reject) => {
       checkBody(body);
       const { timeoutMs, ...message } = parseEnqueue(options);
-      this.#enter(queue, body, message, timeoutMs, { resolve, reject });
+      this.#enter(definition, body, message, timeoutMs, { resolve, reject });
     });
   }
 
   #enter(
-    queue: string,
+    definition: Definition,
     body: Uint8Array,
     options: MessageOptions,
     timeoutMs: number,
     pending: PendingEnqueue,
   ): void {
     const engine = this.#running;
+    const { queue } = definition;
+    checkOrder(definition, options.group, options.dedupKey);
     const now = systemClock.now();
     const message = makeContent(body, options, now.wallMs);
     const requestId = this.#request();
@@ -387,17 +409,18 @@ class QueuesService implements Queues {
   }
 
   async #enqueueMany(
-    queue: string,
+    definition: Definition,
     items: readonly EnqueueItem[],
     options: { readonly timeoutMs?: number | undefined } | undefined,
   ): Promise<readonly EnqueueOutcome[]> {
     const timeoutMs = parseTimeout(options);
     const messages = parseItems(items);
+    for (const { group, dedupKey } of messages) checkOrder(definition, group, dedupKey);
     const outcomes = messages.map(
       ({ body, ...message }) =>
         new Promise<EnqueueOutcome>((resolve) => {
           const reject = (error: QueueError): void => resolve({ id: error.id, error });
-          this.#enter(queue, body, message, timeoutMs, { resolve, reject });
+          this.#enter(definition, body, message, timeoutMs, { resolve, reject });
         }),
     );
     return await Promise.all(outcomes);
@@ -414,7 +437,7 @@ class QueuesService implements Queues {
     this.#enqueues.delete(requestId);
     if (result.code === "OK") {
       this.#counts.enqueued += 1;
-      pending.resolve({ id: messageId(result.lane, result.seq) });
+      pending.resolve({ id: messageId(result.lane, result.seq), duplicate: result.duplicate === true });
     } else pending.reject(enqueueError(result));
   }
 

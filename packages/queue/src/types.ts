@@ -74,6 +74,8 @@ export interface MessageInfo {
   /** Times it was dead and put back. */
   readonly redrives: number;
   readonly priority: number;
+  readonly group: string | undefined;
+  readonly dedupKey: string | undefined;
   readonly ageMs: number;
   /** Until it may be handed out, in milliseconds. */
   readonly dueMs: number;
@@ -165,6 +167,15 @@ export interface QueueInit {
    */
   readonly exclusive?: boolean | undefined;
   /**
+   * Messages of one `group` are handled in the order they were enqueued, one at a time. Default `false`. A queue with groups or
+   * `dedupMs` is *ordered*: it is made only while all its `replicas` can be reached, and stays where it was placed.
+   */
+  readonly groups?: boolean | undefined;
+  /** How long a `dedupKey` counts, in milliseconds, 1,000 to 7 days, and up to 5 s more. Default: messages have no keys. */
+  readonly dedupMs?: number | undefined;
+  /** Of an ordered queue: parts that are written side by side, 1 to 64. Default 4. */
+  readonly shards?: number | undefined;
+  /**
    * Messages, and bytes of their bodies and headers, that may be neither done nor dead; then `QUEUE_FULL`. All nodes together may
    * pass it by what they enter within a second. Default: no limit.
    */
@@ -188,6 +199,16 @@ export interface EnqueueOptions {
    * Default: never. Like `delayMs` it goes by the wall clocks of a majority of the replicas.
    */
   readonly ttlMs?: number | undefined;
+  /**
+   * Of a queue with `groups`, 1 to 128 characters: messages of one group are handled one after the other. One that is delayed or
+   * fails holds up those behind it, until it is done or dead.
+   */
+  readonly group?: string | undefined;
+  /**
+   * Of a queue with `dedupMs`, 1 to 128 characters: within that time further messages with the same key, in the same group, are
+   * not enqueued, whether the first is done or not; their enqueue resolves with the id of the first.
+   */
+  readonly dedupKey?: string | undefined;
   /** How long to wait for a quorum, in milliseconds. Default 10,000. */
   readonly timeoutMs?: number | undefined;
 }
@@ -197,9 +218,15 @@ export interface EnqueueItem extends Omit<EnqueueOptions, "timeoutMs"> {
   readonly body: Uint8Array;
 }
 
+/** The message that is in the queue; `duplicate`: one with the same `dedupKey`, which came before. */
+export interface Enqueued {
+  readonly id: string;
+  readonly duplicate: boolean;
+}
+
 /** What became of one message of `enqueueMany`. */
 export type EnqueueOutcome =
-  | { readonly id: string; readonly error?: undefined }
+  | (Enqueued & { readonly error?: undefined })
   /** `id` is there if the message may exist all the same (`INDETERMINATE`). */
   | { readonly id: string | undefined; readonly error: QueueError };
 
@@ -241,6 +268,8 @@ export interface Message {
   /** Time from its enqueue to this delivery, in milliseconds, by the wall clocks of the two nodes. */
   readonly ageMs: number;
   readonly priority: number;
+  readonly group: string | undefined;
+  readonly dedupKey: string | undefined;
   readonly headers: MessageHeaders;
   /** Why it is dead: of messages that come from `dead` only. */
   readonly reason: string | undefined;
@@ -313,7 +342,7 @@ export interface Queue {
    * @throws {@link QueueError} `MESSAGE_TOO_LARGE`, `QUEUE_FULL`, `QUORUM_UNAVAILABLE`, `INDETERMINATE` (with `id`),
    * `OVERLOADED`, `INVALID_OPTIONS`, `FAILED`, `STOPPED`.
    */
-  enqueue(body: Uint8Array, options?: EnqueueOptions): Promise<{ readonly id: string }>;
+  enqueue(body: Uint8Array, options?: EnqueueOptions): Promise<Enqueued>;
   /**
    * Several at once, each a message of its own: one may fail and others not, so look at every outcome. In their
    * order, at most 10,000.
@@ -371,7 +400,7 @@ export interface BindOptions {
   readonly match?: "all" | "any" | undefined;
 }
 
-/** Options of `publish`. */
+/** Options of `publish`. Only queues that have groups or keys get `group` and `dedupKey`; by default the key is the publish's own. */
 export interface PublishOptions extends EnqueueOptions {
   /** Routing key, at most 255 characters. Default empty. */
   readonly key?: string | undefined;
@@ -437,6 +466,10 @@ export interface QueueDescription {
   readonly maxDeliveries: number;
   readonly retry: Required<RetryOptions> | undefined;
   readonly exclusive: boolean;
+  readonly groups: boolean;
+  readonly dedupMs: number | undefined;
+  /** 0 for a queue that is not ordered. */
+  readonly shards: number;
   readonly maxLength: number | undefined;
   readonly maxBytes: number | undefined;
   readonly isPaused: boolean;
@@ -480,7 +513,8 @@ export interface QueuesStats {
 export interface Queues extends AsyncDisposable {
   /**
    * Makes a queue known, here and on every node this one reaches. Names: 1 to 128 of `A-Z a-z 0-9 . _ -`.
-   * @throws {@link QueueError} `INVALID_OPTIONS`, `QUEUE_CONFLICT`, `LIMIT_REACHED`, `FAILED`, `STOPPED`.
+   * @throws {@link QueueError} `INVALID_OPTIONS`, `QUEUE_CONFLICT`, `LIMIT_REACHED`, `FAILED`, `STOPPED`; `QUORUM_UNAVAILABLE`: an
+   * ordered queue is new, and fewer stores than its `replicas` were reached within 10 s.
    */
   declare(name: string, options?: QueueInit): Promise<Queue>;
   /** What became of a message id; waits up to `timeoutMs` (default 10,000) for a decision. */

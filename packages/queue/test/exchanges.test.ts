@@ -91,6 +91,7 @@ describe("publishing again", () => {
         enqueued += 1;
         return { id: "new" };
       },
+      deduplicates: () => false,
       resolve: async () => resolution,
     };
     const { outcomes } = await publishTo(port, ["q"], indeterminate("old"));

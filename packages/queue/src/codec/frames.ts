@@ -172,11 +172,7 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
     return [m.token, items, m.count, [ready, delayed, leased, dead, oldestWallMs], consumers];
   },
   enter: (m) => [m.lane, m.items.map((i) => [encodeValue(i.value), i.body])],
-  entered: (m) => [
-    m.lane,
-    m.items.map((i) => [i.token, ENTERED.indexOf(i.code), i.seq]),
-    m.hint ?? null,
-  ],
+  entered: (m) => [m.lane, m.items.map((i) => [i.token, ENTERED.indexOf(i.code), i.seq]), m.hint ?? null],
   usage: (m) => [m.items.map((i) => [i.queue, i.count, i.bytes])],
   inspect: (m) => [m.token, m.lane, m.seq],
   inspected: (m) => [

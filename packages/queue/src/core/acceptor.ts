@@ -21,7 +21,7 @@ import type { StoredRegisters } from "./stored-registers.ts";
 import { entryDigest } from "./stored-registers.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyFields, keyOf } from "./records.ts";
-import { earliestWallMs, isIn, sameEnd, sameValue } from "./register.ts";
+import { earliestWallMs, sameEnd, sameValue } from "./register.ts";
 import type { Descriptor, EndValue, LaneId, PeerId, Ranges, StoreId, Value } from "./types.ts";
 
 /** Snapshots kept for page transfers at a time. */
@@ -40,7 +40,7 @@ export interface AcceptorLane {
   registers: RegisterTable;
   finished: FinishedSet;
   /** Of an ordered lane: what its finished messages are known by, until their time is over. */
-  readonly keys: Map<number, Keys>;
+  readonly keys: Map<number, { readonly keys: Keys; readonly sinceMs: number }>;
   digest: number;
   dirty: boolean;
   /** Monotonic instant at which the promise's holder was last heard in this lane. */
@@ -389,14 +389,17 @@ export class Acceptor {
     if (stored.rewritten) this.#context.persist(keyOf.register(lane.slot, seq), undefined);
     if (stored.hasBody) this.#context.persist(keyOf.message(lane.slot, seq), undefined);
     const keys = lane.descriptor.shard === undefined ? undefined : keysOf(stored.value);
-    // Flow 14: keys outlive their message. What never existed has none.
-    if (keys === undefined || (lane.end !== undefined && isIn(lane.end.value.voids, seq))) return;
+    if (keys === undefined) return; // Flow 14: they outlive their message.
     this.#context.persist(keyOf.keys(lane.slot, seq), { kind: "keys", keys });
     this.#keep(lane, seq, keys);
   }
 
   #keep(lane: AcceptorLane, seq: number, keys: Keys): void {
-    lane.keys.set(seq, keys);
+    lane.keys.set(seq, { keys, sinceMs: this.#context.now.monoMs });
+    this.#sweepLater();
+  }
+
+  #sweepLater(): void {
     if (this.#sweeping) return;
     this.#sweeping = true;
     const at = this.#context.now.monoMs + this.#context.tuning.tokenKeepMs / 2;
@@ -409,10 +412,12 @@ export class Acceptor {
   /** Forgets keys whose time is over, and goes on while there are others. */
   #sweep(lane: AcceptorLane): void {
     const { tokenKeepMs, clockSlackMs } = this.#context.tuning;
-    const keepMs = Math.max(lane.descriptor.shard?.dedupMs ?? 0, tokenKeepMs) + 2 * clockSlackMs;
-    const endWallMs = this.#context.now.wallMs - keepMs;
-    for (const [seq, keys] of lane.keys) {
-      if (keys.atWallMs > endWallMs) return this.#keep(lane, seq, keys);
+    const { monoMs, wallMs } = this.#context.now;
+    const keepMs = (lane.descriptor.shard?.dedupMs ?? 0) + 2 * clockSlackMs;
+    for (const [seq, { keys, sinceMs }] of lane.keys) {
+      // Enqueues are known again by no wall clock; keys count by that of whoever writes the lane.
+      const counts = keys.dedupKey !== undefined && keys.atWallMs + keepMs > wallMs;
+      if (counts || sinceMs + tokenKeepMs > monoMs) return this.#sweepLater();
       lane.keys.delete(seq);
       this.#context.persist(keyOf.keys(lane.slot, seq), undefined);
     }
@@ -492,7 +497,7 @@ export class Acceptor {
       seqs: [...lane.registers.keys()],
       finished: lane.finished.ranges(),
       end: lane.end,
-      keys: [...lane.keys].map(([seq, keys]) => ({ seq, keys })),
+      keys: [...lane.keys].map(([seq, { keys }]) => ({ seq, keys })),
       expiresMs: nowMs + this.#context.tuning.snapshotMs,
     });
     return id;

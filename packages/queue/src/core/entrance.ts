@@ -68,7 +68,7 @@ export class Entrances {
       askers.push(asker);
       return;
     }
-    lane.order?.sweep(wallMs);
+    lane.order?.sweep(this.#context.now);
     if (lane.isFull || lane.order?.hasRoom !== true) {
       return this.#answer(peer, lane.lane, { token, code: "FULL", seq: 0 });
     }
@@ -85,7 +85,10 @@ export class Entrances {
     const enqueuedWallMs = Math.floor(this.#context.now.wallMs);
     const seq = lane.nextSeq;
     open.set(seq, [{ peer, token, isDuplicate: false }]);
-    lane.order?.take({ seq, keys: { token, group, dedupKey, atWallMs: enqueuedWallMs } });
+    lane.order?.take(
+      { seq, keys: { token, group, dedupKey, atWallMs: enqueuedWallMs } },
+      this.#context.now.monoMs,
+    );
     const isFree = lane.order?.hasGroup(group) !== true && notBeforeWallMs <= this.#context.now.wallMs;
     const holder = isFree ? this.#host.claim(lane) : undefined;
     const content = { body, bodyHash, notBeforeWallMs, enqueuedWallMs, attributes };

@@ -74,6 +74,13 @@ export class FinishedSet {
   }
 }
 
+/** The seqs below `n` that are not there. */
+export function absentBelow(n: number, has: (seq: number) => boolean): Ranges {
+  const absent: number[] = [];
+  for (let seq = 0; seq < n; seq += 1) if (!has(seq)) absent.push(seq);
+  return toRanges(absent);
+}
+
 /** Half-open ranges that cover `seqs`, in order; sorts its argument. */
 export function toRanges(seqs: number[]): Ranges {
   const ranges: [number, number][] = [];

@@ -1,5 +1,9 @@
+import type { Instant } from "@klatsch/kit/core";
+
+import type { Tuning } from "./context.ts";
+import type { RecoveredRegister } from "./lane-register.ts";
 import type { Keys, KeptKeys } from "./messages.ts";
-import type { Value } from "./types.ts";
+import type { Descriptor, Value } from "./types.ts";
 
 /** Keys one lane knows at most: about 200 bytes of memory each. */
 const KEYS_MAX = 524_288;
@@ -53,7 +57,8 @@ export interface GroupState {
 
 interface Known {
   readonly seq: number;
-  readonly atWallMs: number;
+  /** Of a key by the wall clock of the message's writer; of a token by this node's monotonic one, since it knows it. */
+  readonly atMs: number;
 }
 
 /**
@@ -123,7 +128,7 @@ export class LaneOrder {
     if (same !== undefined) return { seq: same.seq, same: true };
     const name = nameOf(keys);
     const known = name === undefined ? undefined : this.#keys.get(name);
-    if (known === undefined || known.atWallMs + this.#dedupMs <= wallMs) return undefined;
+    if (known === undefined || known.atMs + this.#dedupMs <= wallMs) return undefined;
     return { seq: known.seq, same: false };
   }
 
@@ -132,18 +137,29 @@ export class LaneOrder {
     return this.#tokens.size < KEYS_MAX && this.#keys.size < KEYS_MAX;
   }
 
-  take({ seq, keys }: KeptKeys): void {
-    const known = { seq, atWallMs: keys.atWallMs };
-    this.#tokens.set(keys.token, known);
+  take({ seq, keys }: KeptKeys, monoMs: number): void {
+    this.#tokens.set(keys.token, { seq, atMs: monoMs });
     const name = this.#dedupMs === 0 ? undefined : nameOf(keys);
     if (name === undefined) return;
     this.#keys.delete(name); // To the end: they leave in the order of their time.
-    this.#keys.set(name, known);
+    this.#keys.set(name, { seq, atMs: keys.atWallMs });
+  }
+
+  /** What a steal found: live messages, and keys of finished ones. */
+  recover(found: readonly RecoveredRegister[], kept: readonly KeptKeys[], monoMs: number): void {
+    const all = [...kept];
+    for (const { seq, value } of found) {
+      this.follow(seq, value, false);
+      const keys = keysOf(value);
+      if (keys !== undefined) all.push({ seq, keys });
+    }
+    all.sort((a, b) => a.keys.atWallMs - b.keys.atWallMs);
+    for (const one of all) this.take(one, monoMs);
   }
 
   /** Forgets what its time is over for. */
-  sweep(wallMs: number): void {
-    sweep(this.#tokens, wallMs - this.#tokenMs);
+  sweep({ monoMs, wallMs }: Instant): void {
+    sweep(this.#tokens, monoMs - this.#tokenMs);
     sweep(this.#keys, wallMs - this.#dedupMs);
   }
 }
@@ -153,9 +169,9 @@ function nameOf({ group, dedupKey }: Omit<Keys, "atWallMs">): string | undefined
   return dedupKey === undefined ? undefined : `${group ?? ""}\0${dedupKey}`;
 }
 
-function sweep(known: Map<string, Known>, endWallMs: number): void {
-  for (const [name, { atWallMs }] of known) {
-    if (atWallMs > endWallMs) return;
+function sweep(known: Map<string, Known>, endMs: number): void {
+  for (const [name, { atMs }] of known) {
+    if (atMs > endMs) return;
     known.delete(name);
   }
 }
@@ -165,4 +181,12 @@ export function keysOf({ attributes, enqueuedWallMs }: Value): Keys | undefined 
   if (attributes?.token === undefined) return undefined;
   const { token, group, dedupKey } = attributes;
   return { token, group, dedupKey, atWallMs: enqueuedWallMs };
+}
+
+/** Of a lane that keeps order; `undefined` for any other. */
+export function makeOrder(tuning: Tuning, { shard }: Descriptor): LaneOrder | undefined {
+  if (shard === undefined) return undefined;
+  // A key counts at least as long as its window, although the clocks of two writers differ.
+  const dedupMs = shard.dedupMs === 0 ? 0 : shard.dedupMs + tuning.clockSlackMs;
+  return new LaneOrder(dedupMs, tuning.tokenKeepMs);
 }

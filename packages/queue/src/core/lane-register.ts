@@ -95,6 +95,10 @@ export interface Owed {
   closed: boolean;
 }
 
+export function nothingOwed(): Owed {
+  return { seqs: new Set(), early: new Set(), learned: [], end: false, closed: false };
+}
+
 export function bitCount(bits: number): number {
   let count = 0;
   for (let rest = bits; rest !== 0; rest &= rest - 1) count += 1;

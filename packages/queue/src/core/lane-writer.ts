@@ -2,26 +2,25 @@ import { assert } from "@klatsch/kit/core";
 
 import type { Right } from "./ballot.ts";
 import { comparePromises, pidStore } from "./ballot.ts";
-import type { Context, Tuning } from "./context.ts";
-import { CHUNK_SEQS, FinishedSet, toRanges } from "./finished.ts";
+import type { Context } from "./context.ts";
+import { absentBelow, CHUNK_SEQS, FinishedSet, toRanges } from "./finished.ts";
 import type { LaneHost } from "./lane-host.ts";
-import { keysOf, LaneOrder } from "./lane-order.ts";
-import type { Owed, PendingEnqueue, Recovered, RecoveredRegister, Register, Waiter } from "./lane-register.ts";
-import { bitCount, restingRegister } from "./lane-register.ts";
-import type { Exception, KeptKeys, LaneException, OpException, Section } from "./messages.ts";
+import type { LaneOrder } from "./lane-order.ts";
+import { makeOrder } from "./lane-order.ts";
+import type { Owed, PendingEnqueue, Recovered, Register, Waiter } from "./lane-register.ts";
+import { bitCount, nothingOwed, restingRegister } from "./lane-register.ts";
+import type { Exception, LaneException, OpException, Section } from "./messages.ts";
 import {
   discarded,
-  done,
   enqueued,
   expired,
   failed,
   failedCount,
   FAILURE_REASON_MAX,
   isExpired,
+  judged,
   leased,
   redriven,
-  rejected,
-  released,
   superseded,
 } from "./register.ts";
 import type { LaneSender, ReplicaLink } from "./replica-link.ts";
@@ -96,13 +95,7 @@ export class LaneWriter implements LaneSender {
     this.#usage = new LaneUsage(host.usage(this));
     this.#self = replicas.findIndex((replica) => replica.store === context.store);
     assert(this.#self >= 0, "a lane is written by one of its replicas");
-    this.#owed = replicas.map(() => ({
-      seqs: new Set(),
-      early: new Set(),
-      learned: [],
-      end: false,
-      closed: false,
-    }));
+    this.#owed = replicas.map(nothingOwed);
   }
 
   get isAppending(): boolean {
@@ -212,25 +205,15 @@ export class LaneWriter implements LaneSender {
 
   /** A verdict on the chosen lease of `waiter.epoch`. */
   settle(register: Register, verdict: Verdict, waiter: Waiter): void {
-    register.waiter = waiter;
     const { value } = register;
-    switch (verdict.kind) {
-      case "ack":
-        return this.#propose(register, done(value));
-      case "nack": {
-        const { retry = DEFAULT_RETRY } = this.#host.definition(this);
-        const { delayMs = retryDelayMs(retry, failedCount(value) + 1, this.#context.random) } = verdict;
-        return this.#propose(register, this.#failed(value, verdict.reason ?? "nack", delayMs));
-      }
-      case "redrive":
-        return this.#propose(register, redriven(value));
-      case "release":
-        return this.#propose(register, released(value));
-      case "reject":
-        return this.#propose(register, rejected(value, verdict.reason));
-      case "renew":
-        register.waiter = undefined;
-    }
+    const next = judged(value, verdict, (reason, delayMs) => {
+      const { retry = DEFAULT_RETRY } = this.#host.definition(this);
+      const waitMs = delayMs ?? retryDelayMs(retry, failedCount(value) + 1, this.#context.random);
+      return this.#failed(value, reason, waitMs);
+    });
+    if (next === undefined) return;
+    register.waiter = waiter;
+    this.#propose(register, next);
   }
 
   /** RENEW, once q confirmed the lane: the timer runs from `fromMs`, when the request came. */
@@ -571,17 +554,7 @@ export class LaneWriter implements LaneSender {
   /** It was claimable and could not be handed out: if only because its time has still to come, it waits for that. */
   reconsider(seq: number): void {
     const register = this.registers.peek(seq);
-    if (this.#lost || register?.chosen !== true) return;
-    const { value } = register;
-    if (
-      (value.state !== "READY" && value.state !== "DEAD") ||
-      value.notBeforeWallMs <= this.#context.now.wallMs
-    ) {
-      return;
-    }
-    this.#context.timers.cancel(register.timer);
-    register.timer = undefined;
-    this.#onReady(register);
+    if (register !== undefined && register.value.notBeforeWallMs > this.#context.now.wallMs) this.#offer(seq);
   }
 
   /** Flow 12: while nobody holds it, its time may run out. A clock that was set back is waited for. */
@@ -689,7 +662,7 @@ export class LaneWriter implements LaneSender {
       return { register, proven };
     });
     this.#recovering = registers.length;
-    this.#recoverOrder(found, keys);
+    this.order?.recover(found, keys, this.#context.now.monoMs);
     if (this.order !== undefined) this.#cut = end;
     else if (end !== undefined) this.#proposeEnd(end);
     for (const { register, proven } of registers) {
@@ -702,19 +675,6 @@ export class LaneWriter implements LaneSender {
     }
     if (this.#toLearn.length > 0) this.#learn();
     this.#advance();
-  }
-
-  #recoverOrder(found: readonly RecoveredRegister[], kept: readonly KeptKeys[]): void {
-    const { order } = this;
-    if (order === undefined) return;
-    const all = [...kept];
-    for (const { seq, value } of found) {
-      order.follow(seq, value, false);
-      const keys = keysOf(value);
-      if (keys !== undefined) all.push({ seq, keys });
-    }
-    all.sort((a, b) => a.keys.atWallMs - b.keys.atWallMs);
-    for (const one of all) order.take(one);
   }
 
   /** The cut is chosen: what it excludes is over, and the lane may be appended to. */
@@ -747,7 +707,8 @@ export class LaneWriter implements LaneSender {
   #advance(): void {
     if (this.#appending || this.#lost) return;
     if (this.order !== undefined) {
-      if (this.#recovering === 0 && this.#end === undefined && this.#cut !== undefined) this.#proposeEnd(this.#cut);
+      if (this.#recovering === 0 && this.#end === undefined && this.#cut !== undefined)
+        this.#proposeEnd(this.#cut);
       return;
     }
     // Its origin ends a lane over chosen values only; a stealer, once all it found is chosen again.
@@ -759,11 +720,9 @@ export class LaneWriter implements LaneSender {
   }
 
   #endFound(): EndValue {
-    const absent: number[] = [];
-    for (let seq = 0; seq < this.#nextSeq; seq += 1) {
-      if (!this.registers.has(seq) && !this.finished.has(seq)) absent.push(seq);
-    }
-    return { n: this.#nextSeq, voids: toRanges(absent), closed: false };
+    const n = this.#nextSeq;
+    const voids = absentBelow(n, (seq) => this.registers.has(seq) || this.finished.has(seq));
+    return { n, voids, closed: false };
   }
 
   #proposeEnd(value: EndValue): void {
@@ -803,11 +762,4 @@ export class LaneWriter implements LaneSender {
       link.owe(this);
     });
   }
-}
-
-function makeOrder(tuning: Tuning, { shard }: Descriptor): LaneOrder | undefined {
-  if (shard === undefined) return undefined;
-  // A key counts at least as long as its window, although the clocks of two writers differ.
-  const dedupMs = shard.dedupMs === 0 ? 0 : shard.dedupMs + tuning.clockSlackMs;
-  return new LaneOrder(dedupMs, tuning.tokenKeepMs + tuning.clockSlackMs);
 }

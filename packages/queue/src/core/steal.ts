@@ -4,7 +4,7 @@ import type { AcceptorLane } from "./acceptor.ts";
 import type { Ballot, Pid, Right } from "./ballot.ts";
 import { compareBallots, comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
-import { FinishedSet, toRanges } from "./finished.ts";
+import { absentBelow, FinishedSet } from "./finished.ts";
 import type { Recovered, RecoveredRegister } from "./lane-register.ts";
 import type { Keys, Message } from "./messages.ts";
 import { isIn, isVoid } from "./register.ts";
@@ -471,12 +471,8 @@ function cut(read: Recovery, appendWindow: number): Recovery {
   const present = new Set(found.map(({ seq }) => seq));
   const over = new FinishedSet();
   over.addRanges(finished);
-  const absent: number[] = [];
-  for (let seq = 0; seq < n; seq += 1) {
-    if (present.has(seq)) continue;
-    if (!over.has(seq) || (end !== undefined && isIn(end.voids, seq))) absent.push(seq);
-  }
-  const voids = toRanges(absent);
+  const wasVoid = (seq: number): boolean => end !== undefined && isIn(end.voids, seq);
+  const voids = absentBelow(n, (seq) => present.has(seq) || (over.has(seq) && !wasVoid(seq)));
   const keys = read.keys.filter(({ seq }) => !isIn(voids, seq));
   return { ...read, keys, nextSeq: n, end: { n, voids, closed: false } };
 }

@@ -13,7 +13,7 @@ export function makeContent(
   options: MessageOptions,
   wallMs: number,
 ): Omit<Enqueued, "enqueuedWallMs"> {
-  const { delayMs, priority, ttlMs } = options;
+  const { delayMs, priority, ttlMs, group, dedupKey } = options;
   const headers = options.headers === undefined ? undefined : encodeHeaders(options.headers);
   const headerBytes = headers?.length ?? 0;
   if (headerBytes > HEADER_BYTES_MAX) {
@@ -26,10 +26,11 @@ export function makeContent(
     content.set(body, headerBytes);
   }
   const expiresAtWallMs = ttlMs === undefined ? 0 : Math.ceil(wallMs + ttlMs);
+  const keys = group === undefined && dedupKey === undefined ? undefined : { group, dedupKey };
   const attributes: Attributes | undefined =
-    priority === 0 && headerBytes === 0 && expiresAtWallMs === 0
+    priority === 0 && headerBytes === 0 && expiresAtWallMs === 0 && keys === undefined
       ? undefined
-      : { ...PLAIN, priority, headerBytes, expiresAtWallMs };
+      : { ...PLAIN, priority, headerBytes, expiresAtWallMs, ...keys };
   return {
     body: content,
     bodyHash: bodyHash(content),

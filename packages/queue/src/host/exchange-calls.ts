@@ -21,8 +21,10 @@ interface ExchangePort {
     queue: string,
     body: Uint8Array,
     message: MessageOptions,
+    publishId: string,
     timeoutMs: number,
   ): Promise<{ readonly id: string }>;
+  deduplicates(queue: string): boolean;
   resolve(id: string, timeoutMs: number): Promise<Resolution>;
 }
 
@@ -82,7 +84,9 @@ export class ExchangeCalls {
       throw new QueueError("UNROUTABLE", `exchange ${name} has no queue for the key "${key ?? ""}"`);
     }
     const port = {
-      enqueue: (queue: string) => this.#port.enqueue(queue, body, message, timeoutMs),
+      enqueue: (queue: string, publishId: string) =>
+        this.#port.enqueue(queue, body, message, publishId, timeoutMs),
+      deduplicates: (queue: string) => this.#port.deduplicates(queue),
       resolve: (id: string) => this.#port.resolve(id, timeoutMs),
     };
     const published = await publishTo(port, queues, retry);

@@ -26,6 +26,8 @@ export class HeldMessage implements Message {
   readonly attempt: number;
   readonly ageMs: number;
   readonly priority: number;
+  readonly group: string | undefined;
+  readonly dedupKey: string | undefined;
   readonly reason: string | undefined;
   readonly failures: readonly Failure[];
   readonly body: Uint8Array;
@@ -44,6 +46,8 @@ export class HeldMessage implements Message {
     this.attempt = item.deliveries + 1;
     this.ageMs = item.enqueuedWallMs === 0 ? 0 : Math.max(0, wallMs - item.enqueuedWallMs);
     this.priority = item.attributes?.priority ?? 0;
+    this.group = item.attributes?.group;
+    this.dedupKey = item.attributes?.dedupKey;
     this.reason = item.reason;
     this.failures = item.attributes?.failures ?? NO_FAILURES;
     const headerBytes = item.attributes?.headerBytes ?? 0;

@@ -200,6 +200,8 @@ function infoOf(lane: LaneId, seq: number, value: Value, peer: string): MessageI
     releases: acquired,
     redrives: attributes?.redrives ?? 0,
     priority: attributes?.priority ?? 0,
+    group: attributes?.group,
+    dedupKey: attributes?.dedupKey,
     ageMs: value.enqueuedWallMs === 0 ? 0 : Math.max(0, wallMs - value.enqueuedWallMs),
     dueMs: Math.max(0, value.notBeforeWallMs - wallMs),
     bodyBytes: bodyBytes - (attributes?.headerBytes ?? 0),

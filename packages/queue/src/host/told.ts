@@ -1,11 +1,13 @@
 import { messageId } from "../core/message-id.ts";
 import type { EnqueueResult } from "../core/origin.ts";
 import type { Definition } from "../core/types.ts";
+import type { QueueDescription } from "../types.ts";
 import { QueueError } from "../errors.ts";
-import type { QueueOptions } from "../options.ts";
+import { SHARDS } from "../options.ts";
+import type { MessageOptions, QueueOptions } from "../options.ts";
 
 /** How a queue differs from what somebody wants of it; `undefined` if it does not. */
-export function differenceOf(known: Definition, options: QueueOptions): string | undefined {
+function differenceOf(known: Definition, options: QueueOptions): string | undefined {
   for (const field of [
     "replicas",
     "leaseMs",
@@ -19,7 +21,63 @@ export function differenceOf(known: Definition, options: QueueOptions): string |
     const wanted = JSON.stringify(options[field]);
     if (here !== wanted) return `${field} ${here}, not ${wanted}`;
   }
+  const here = orderOf(known);
+  for (const field of ["groups", "dedupMs", "shards"] as const) {
+    const wanted = field === "shards" ? shardsOf(options) : options[field];
+    if (here[field] !== wanted) return `${field} ${here[field]}, not ${wanted}`;
+  }
   return undefined;
+}
+
+/** Throws `QUEUE_CONFLICT` if the queue is not what somebody wants of it. */
+export function assertSame(known: Definition, options: QueueOptions): void {
+  const difference = differenceOf(known, options);
+  if (difference === undefined) return;
+  throw new QueueError("QUEUE_CONFLICT", `queue ${known.name} exists with ${difference}`);
+}
+
+/** The options of a queue that make it ordered, as its declarer gave them. */
+export function orderOf({ ordered }: Definition): {
+  groups: boolean;
+  dedupMs: number | undefined;
+  shards: number;
+} {
+  const dedupMs = ordered === undefined || ordered.dedupMs === 0 ? undefined : ordered.dedupMs;
+  return { groups: ordered?.groups ?? false, dedupMs, shards: ordered?.shards ?? 0 };
+}
+
+export function describeQueue(definition: Definition, isPaused: boolean): QueueDescription {
+  const { name, replicas, leaseMs, maxDeliveries, retry, exclusive, maxLength, maxBytes } = definition;
+  const plain = { name, replicas, leaseMs, maxDeliveries, retry, exclusive: exclusive === true };
+  return { ...plain, ...orderOf(definition), maxLength, maxBytes, isPaused };
+}
+
+/** Parts of the queue; 0 if it is not ordered. */
+export function shardsOf({ groups, dedupMs, shards }: QueueOptions): number {
+  return groups || dedupMs !== undefined ? (shards ?? SHARDS) : 0;
+}
+
+/** Throws `INVALID_OPTIONS` for what this queue knows nothing of. */
+export function checkOrder(
+  definition: Definition,
+  group: string | undefined,
+  dedupKey: string | undefined,
+): void {
+  const { groups, dedupMs } = orderOf(definition);
+  const { name } = definition;
+  if (group !== undefined && !groups) {
+    throw new QueueError("INVALID_OPTIONS", `options.group: queue ${name} is declared without groups`);
+  }
+  if (dedupKey !== undefined && dedupMs === undefined) {
+    throw new QueueError("INVALID_OPTIONS", `options.dedupKey: queue ${name} is declared without dedupMs`);
+  }
+}
+
+/** What is published goes to queues of all kinds: each gets what it knows of. */
+export function fitTo(definition: Definition, message: MessageOptions, key: string): MessageOptions {
+  const { groups, dedupMs } = orderOf(definition);
+  const group = groups ? message.group : undefined;
+  return { ...message, group, dedupKey: dedupMs === undefined ? undefined : (message.dedupKey ?? key) };
 }
 
 /** What an enqueue that failed tells its caller. */
@@ -31,7 +89,10 @@ export function enqueueError(result: Exclude<EnqueueResult, { code: "OK" }>): Qu
     }
     case "INDETERMINATE": {
       const id = result.lane === undefined ? undefined : messageId(result.lane, result.seq);
-      const tells = id === undefined ? "the same dedupKey again finds it, if there is one" : `resolve("${id}") tells what became of the message`;
+      const tells =
+        id === undefined
+          ? "the same dedupKey again finds it, if there is one"
+          : `resolve("${id}") tells what became of the message`;
       const text = `no quorum answered in time; ${tells}`;
       return new QueueError("INDETERMINATE", text, { outcome: "unknown", id });
     }

@@ -2,7 +2,14 @@ import fc from "fast-check";
 
 import { bodyHash } from "../../src/codec/hash.ts";
 import type { Message } from "../../src/core/messages.ts";
-import type { Attributes, Definition, Descriptor, Ordered, RetryPolicy, Value } from "../../src/core/types.ts";
+import type {
+  Attributes,
+  Definition,
+  Descriptor,
+  Ordered,
+  RetryPolicy,
+  Value,
+} from "../../src/core/types.ts";
 
 const hex = (digits: number): fc.Arbitrary<string> =>
   fc.string({
@@ -148,13 +155,11 @@ export const definition: fc.Arbitrary<Definition> = fc
     maxDeliveries: count,
   })
   .chain((plain) =>
-    fc
-      .tuple(maybe(retry), maybe(ordered))
-      .map(([policy, order]) => ({
-        ...plain,
-        ...(policy === undefined ? {} : { retry: policy }),
-        ...(order === undefined ? {} : { ordered: order }),
-      })),
+    fc.tuple(maybe(retry), maybe(ordered)).map(([policy, order]) => ({
+      ...plain,
+      ...(policy === undefined ? {} : { retry: policy }),
+      ...(order === undefined ? {} : { ordered: order }),
+    })),
   );
 const keys = fc.record({
   token,
@@ -162,18 +167,16 @@ const keys = fc.record({
   dedupKey: maybe(fc.string({ maxLength: 128 })),
   atWallMs: wallMs,
 });
-const entering = fc
-  .tuple(value, attributes, token, body)
-  .map(([one, given, name, content]) => ({
-    value: {
-      ...one,
-      state: "READY" as const,
-      holder: undefined,
-      attributes: { ...given, token: name },
-      bodyHash: bodyHash(content),
-    },
-    body: content,
-  }));
+const entering = fc.tuple(value, attributes, token, body).map(([one, given, name, content]) => ({
+  value: {
+    ...one,
+    state: "READY" as const,
+    holder: undefined,
+    attributes: { ...given, token: name },
+    bodyHash: bodyHash(content),
+  },
+  body: content,
+}));
 const floor = fc.record({ boot: count, laneNo: count });
 const verdict = fc.oneof(
   fc.record({

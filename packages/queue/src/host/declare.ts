@@ -1,0 +1,78 @@
+import { systemClock } from "@klatsch/kit";
+import { rendezvousOrder } from "@klatsch/kit/core";
+
+import { REPLICAS_MAX } from "../codec/shapes.ts";
+import type { Candidate } from "../core/placement.ts";
+import type { Definition, Ordered } from "../core/types.ts";
+import { QueueError } from "../errors.ts";
+
+/** How long the stores of a new ordered queue may take to be reached, in milliseconds. */
+const STORES_MS = 10_000;
+/** How long to wait for each node that comes before this one, and for others that declared at the same time. */
+const RANK_MS = 250;
+const SETTLE_MS = 300;
+const LOOK_MS = 20;
+
+/** What declaring an ordered queue needs of the node. */
+export interface DeclarePort {
+  /** What is known under the name now. */
+  known(): Definition | undefined;
+  candidates(): { readonly self: Candidate; readonly others: readonly Candidate[] };
+  agree(ordered: Ordered): void;
+  /** Throws once the queues have ended. */
+  check(): void;
+}
+
+/**
+ * Makes an ordered queue known. Its definition names the stores of its lanes, so two nodes that declare it at once
+ * would make two queues: nodes let the one go first that comes first for this name, and of two the smaller id stays.
+ */
+export async function declareOrdered(
+  port: DeclarePort,
+  name: string,
+  replicas: number,
+  order: Omit<Ordered, "stores">,
+): Promise<Definition> {
+  const endMs = systemClock.now().monoMs + STORES_MS;
+  const stores = await reachable(port, name, replicas, endMs);
+  const self = port.candidates().self.store;
+  const rank = Math.max(
+    0,
+    stores.findIndex(({ store }) => store === self),
+  );
+  await until(port, () => port.known() !== undefined, systemClock.now().monoMs + rank * RANK_MS);
+  if (port.known() === undefined) port.agree({ ...order, stores });
+  await until(port, () => false, systemClock.now().monoMs + SETTLE_MS);
+  const known = port.known();
+  if (known === undefined) throw new QueueError("FAILED", `queue ${name} was not kept`);
+  return known;
+}
+
+async function reachable(
+  port: DeclarePort,
+  name: string,
+  replicas: number,
+  endMs: number,
+): Promise<Ordered["stores"]> {
+  let stores: Ordered["stores"] = [];
+  const enough = (): boolean => {
+    const { self, others } = port.candidates();
+    const up = [self, ...others.filter(({ status, reachable: isUp }) => isUp && status === "alive")];
+    const byStore = new Map(up.map(({ peer, store }) => [store, { peer, store }]));
+    stores = rendezvousOrder(name, [...byStore.keys()]).flatMap((store) => byStore.get(store) ?? []);
+    return stores.length >= replicas || port.known() !== undefined;
+  };
+  await until(port, enough, endMs);
+  if (!enough()) {
+    const text = `an ordered queue needs all ${replicas} stores when it is made: ${stores.length} can be reached`;
+    throw new QueueError("QUORUM_UNAVAILABLE", text);
+  }
+  return stores.slice(0, REPLICAS_MAX);
+}
+
+async function until(port: DeclarePort, condition: () => boolean, endMs: number): Promise<void> {
+  while (!condition() && systemClock.now().monoMs < endMs) {
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    port.check();
+  }
+}
