@@ -1,6 +1,6 @@
 import { keyText } from "@klatsch/kit/core";
 import { pidBoot, pidStore } from "../../packages/queue/src/core/ballot.ts";
-import type { EnqueueResult } from "../../packages/queue/src/core/origin.ts";
+import type { EnqueueResult } from "../../packages/queue/src/core/lane-register.ts";
 import type { Delivery, Message } from "../../packages/queue/src/core/messages.ts";
 import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
 import { keyOf } from "../../packages/queue/src/core/records.ts";

@@ -32,6 +32,8 @@ export class OrderChecker {
   onChosen(message: MessageTruth, value: Value): void {
     const group = value.attributes?.group;
     if (group === undefined || value.state !== "LEASED" || value.reason !== undefined) return;
+    // A late replica may complete the quorum of a step that is long passed.
+    if (this.#truth.latest(message) !== value) return;
     for (const other of message.lane.messages.values()) {
       if (other === message || isOut(other.lane, other.seq) || other.done !== undefined) continue;
       const latest = this.#truth.latest(other);

@@ -104,7 +104,7 @@ export class World {
   constructor(init: WorldInit) {
     this.seed = init.seed;
     this.dice = new Dice(init.seed);
-    this.scenario = drawScenario(this.dice, init.patch);
+    this.scenario = drawScenario(init.seed, this.dice, init.patch);
     this.flaws = init.flaws ?? {};
     this.#coreClass = init.coreClass ?? QueueCore;
     this.#lines = init.traced === true ? [] : undefined;

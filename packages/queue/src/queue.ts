@@ -8,7 +8,7 @@ import { DEFINITIONS_MAX } from "./core/members.ts";
 import { deadViewOf } from "./core/dead-queue.ts";
 import { messageId } from "./core/message-id.ts";
 import type { Delivery } from "./core/messages.ts";
-import type { EnqueueResult } from "./core/origin.ts";
+import type { EnqueueResult } from "./core/lane-register.ts";
 import type { Definition, Verdict } from "./core/types.ts";
 import { QueueError } from "./errors.ts";
 import { HandlerConsumer } from "./host/consumer.ts";

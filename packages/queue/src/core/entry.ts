@@ -1,11 +1,10 @@
 import type { Acceptor } from "./acceptor.ts";
 import { pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
-import type { PendingEnqueue } from "./lane-register.ts";
+import type { EnqueueResult, PendingEnqueue } from "./lane-register.ts";
 import type { Members } from "./members.ts";
 import type { EnteredItem, EnterItem, Message } from "./messages.ts";
 import { shardDescriptors, shardOf } from "./ordered.ts";
-import type { EnqueueResult } from "./origin.ts";
 import { enqueued, PLAIN } from "./register.ts";
 import type { Timer } from "./timers.ts";
 import type { Definition, Descriptor, LaneId, PeerId, QueueId, Value } from "./types.ts";

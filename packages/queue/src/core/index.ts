@@ -4,7 +4,7 @@ export { DEFAULT_TUNING } from "./context.ts";
 export { messageId, parseMessageId } from "./message-id.ts";
 export type { PeerStatus } from "./members.ts";
 export type * from "./messages.ts";
-export type { EnqueueResult } from "./origin.ts";
+export type { EnqueueResult } from "./lane-register.ts";
 export { QueueCore } from "./queue-core.ts";
 export type { QueueCoreInit, QueueEffect, QueueGauges, QueueInput } from "./queue-core.ts";
 export type { StoredRecord } from "./records.ts";

@@ -1,7 +1,17 @@
 import type { Enqueued } from "./register.ts";
 import type { KeptKeys } from "./messages.ts";
 import type { Timer } from "./timers.ts";
-import type { EndValue, Ranges, Value, Verdict } from "./types.ts";
+import type { EndValue, LaneId, Ranges, Value, Verdict } from "./types.ts";
+
+/** How an enqueue ended. */
+export type EnqueueResult =
+  /** `duplicate`: of a message that came before. */
+  | { readonly code: "OK"; readonly lane: LaneId; readonly seq: number; readonly duplicate?: boolean }
+  | { readonly code: "QUORUM_UNAVAILABLE"; readonly have: number; readonly need: number }
+  | { readonly code: "QUEUE_FULL"; readonly limit: string }
+  /** Without a lane nobody said where it was appended, if it was. */
+  | { readonly code: "INDETERMINATE"; readonly lane: LaneId | undefined; readonly seq: number }
+  | { readonly code: "OVERLOADED"; readonly waiting: number; readonly waitingBytes: number };
 
 /** An enqueue of this node that waits for its quorum. */
 export interface PendingEnqueue extends Enqueued {

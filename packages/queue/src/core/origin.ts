@@ -1,7 +1,7 @@
 import type { Acceptor } from "./acceptor.ts";
 import type { Context } from "./context.ts";
 import { Entry } from "./entry.ts";
-import type { PendingEnqueue } from "./lane-register.ts";
+import type { EnqueueResult, PendingEnqueue } from "./lane-register.ts";
 import type { LaneWriter } from "./lane-writer.ts";
 import type { Lanes } from "./lanes.ts";
 import type { Members } from "./members.ts";
@@ -12,16 +12,6 @@ import type { StoredRecord } from "./records.ts";
 import { keyFields, keyOf } from "./records.ts";
 import type { Timer } from "./timers.ts";
 import type { Definition, LaneId, QueueId, Resolution } from "./types.ts";
-
-/** How an enqueue ended. */
-export type EnqueueResult =
-  /** `duplicate`: of a message that came before. */
-  | { readonly code: "OK"; readonly lane: LaneId; readonly seq: number; readonly duplicate?: boolean }
-  | { readonly code: "QUORUM_UNAVAILABLE"; readonly have: number; readonly need: number }
-  | { readonly code: "QUEUE_FULL"; readonly limit: string }
-  /** Without a lane nobody said where it was appended, if it was. */
-  | { readonly code: "INDETERMINATE"; readonly lane: LaneId | undefined; readonly seq: number }
-  | { readonly code: "OVERLOADED"; readonly waiting: number; readonly waitingBytes: number };
 
 interface Waiting extends PendingEnqueue {
   readonly queue: QueueId;

@@ -1,5 +1,5 @@
 import { messageId } from "../core/message-id.ts";
-import type { EnqueueResult } from "../core/origin.ts";
+import type { EnqueueResult } from "../core/lane-register.ts";
 import type { Definition } from "../core/types.ts";
 import type { QueueDescription } from "../types.ts";
 import { QueueError } from "../errors.ts";
