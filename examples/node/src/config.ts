@@ -25,6 +25,7 @@ export interface UpFlags {
   readonly mesh?: string;
   readonly joinAny?: true;
   readonly cloud?: string;
+  readonly tag?: readonly string[];
   readonly admission?: string;
   readonly certificate?: string;
   readonly socket?: string;
@@ -48,9 +49,10 @@ const FIELDS = [
 
 /** @throws NodeError `USAGE` naming the field. */
 export async function readConfig(flags: UpFlags): Promise<NodeConfig> {
-  const { config: file, ...given } = flags;
+  const { config: file, tag, ...given } = flags;
   const written = file === undefined ? {} : await readConfigFile(file);
-  const merged = new Fields({ ...written, ...given }, "", "USAGE").only(...FIELDS);
+  const tags = tag === undefined ? {} : { tags: tagsOf(tag) };
+  const merged = new Fields({ ...written, ...tags, ...given }, "", "USAGE").only(...FIELDS);
   const dataDir = resolve(merged.requiredText("data"));
   const { readAdoption } = await import("@klatsch/mesh"); // Whoever only asks for a socket's path has no use for it.
   const adoption = await readAdoption(dataDir);
@@ -71,6 +73,17 @@ export async function readConfig(flags: UpFlags): Promise<NodeConfig> {
       admission,
     },
   };
+}
+
+/** Tags by `key=value`. @throws NodeError `USAGE`. */
+export function tagsOf(pairs: readonly string[]): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    pairs.map((text) => {
+      const at = text.indexOf("=");
+      if (at < 1) throw new NodeError("USAGE", `tag: must be key=value, not ${text}`);
+      return [text.slice(0, at), text.slice(at + 1)];
+    }),
+  );
 }
 
 /** A node that was adopted, or is given a certificate, is of a mesh of certificates. */

@@ -41,10 +41,11 @@ function addUp(program: Command): void {
     .option("--mesh <name>", "only nodes of the same mesh name meet")
     .option("--join-any", "wait for the first member that dials this node, and join its mesh for good")
     .option("--cloud <name>", "where this node is")
+    .option("--tag <key=value...>", "its tags")
     .option("--admission <rule>", '"open", or "certificate"; one is needed to listen beyond loopback')
     .option("--certificate <file>", "this node's certificate (default: what it was given when adopted)")
     .option("--socket <path>", "unix socket for commands (default: klatsch.sock in the data directory)")
-    .option("--config <file>", "JSON with fields named like these flags, and tags; flags win")
+    .option("--config <file>", "JSON with fields named like these flags, and tags as an object; flags win")
     .action(async (flags: UpFlags) => {
       // Not before: the commands for a running node have no use for a mesh of their own, and start faster.
       const { up } = await import("./commands/up.ts");
@@ -155,6 +156,10 @@ function addNodeCommands(program: Command): void {
     .option("--json", "as JSON")
     .option("--watch", "then each change, until interrupted")
     .action(node.members);
+  asking(program, "tags [key=value...]", "the node's tags, changed first as asked; until it stops")
+    .option("--delete <key...>", "without these")
+    .option("--json", "as JSON")
+    .action(node.tags);
   asking(program, "trace <name>", "the way to a member, hop by hop, for each class of traffic")
     .option("--json", "as JSON")
     .action(node.trace);

@@ -52,6 +52,15 @@ export function createOperations({ mesh, queues, rpc, stop }: OperationsInit): O
       end();
       return {};
     },
+    tags: async (args) => {
+      args.only("set", "delete");
+      const [set, gone] = [args.textByName("set"), args.texts("delete")];
+      const tagsNow = (): Readonly<Record<string, string>> => mesh.member(mesh.peerId)?.tags ?? {};
+      if (set === undefined && gone === undefined) return tagsNow();
+      const kept = Object.entries(tagsNow()).filter(([key]) => gone?.includes(key) !== true);
+      await mesh.setTags({ ...Object.fromEntries(kept), ...set });
+      return tagsNow();
+    },
     trace: async (args) => {
       const traces = await mesh.trace(mesh.resolve(args.only("member").requiredText("member")));
       return traces.map(({ class: name, hops, code }) => ({

@@ -62,6 +62,7 @@ interface NodeStats {
 
 export const MEMBER_CHANGES = [
   "joined",
+  "updated",
   "suspected",
   "refuted",
   "died",
@@ -115,6 +116,14 @@ export interface Contract {
   members: { args: None; result: readonly Member[] };
   /** Each change is an event; answered only when it ends. */
   "members.watch": { args: None; result: None };
+  /** With `set` or `delete` its tags change first, until it stops. */
+  tags: {
+    args: {
+      readonly set?: Readonly<Record<string, string>> | undefined;
+      readonly delete?: readonly string[] | undefined;
+    };
+    result: Readonly<Record<string, string>>;
+  };
   trace: { args: { readonly member: string }; result: readonly Trace[] };
   "queue.declare": { args: QueueArgs; result: QueueStatus };
   "queue.put": {

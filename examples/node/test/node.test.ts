@@ -56,6 +56,25 @@ describe("klatsch", () => {
     ]);
   });
 
+  it("changes its tags while it runs, for all to see", async () => {
+    const tags = async (...args: string[]): Promise<unknown> =>
+      await run(["tags", ...args, "--data", b.dataDir]);
+    expect(await tags("role=web", "disk=fast")).toMatchObject({ code: 0, stdout: "role=web\ndisk=fast\n" });
+    expect(await tags("role=db", "--delete", "disk")).toMatchObject({ code: 0, stdout: "role=db\n" });
+    await a.ask((client) =>
+      until("a sees the tags of b", async () => {
+        const seen = (await client.call("members", {})).find(({ name }) => name === "b");
+        return JSON.stringify(seen?.tags) === '{"role":"db"}' && seen?.status === "alive";
+      }),
+    );
+    expect(await tags("role")).toMatchObject({ code: 2, stderr: expect.stringContaining("key=value") });
+    expect(await tags(`role=${"x".repeat(300)}`)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("tags.role"),
+    });
+    expect(await tags()).toMatchObject({ code: 0, stdout: "role=db\n" });
+  });
+
   it("traces the way to a member", async () => {
     const { stdout, code } = await run(["trace", "c", "--data", a.dataDir]);
     expect(code).toBe(0);

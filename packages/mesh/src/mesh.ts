@@ -36,7 +36,7 @@ import { SharedStore } from "./host/shared-store.ts";
 import type { LinkedMember } from "./host/link-publisher.ts";
 import { StateHost } from "./host/state-host.ts";
 import { Topics } from "./host/topics.ts";
-import { resolveOptions } from "./options.ts";
+import { resolveOptions, resolveTags } from "./options.ts";
 import type { MeshOptions } from "./options.ts";
 import type { MeshState, StateValue } from "./state-types.ts";
 import type {
@@ -134,6 +134,8 @@ class MeshService implements Mesh {
   #raising: Promise<void> | undefined;
   readonly #inquiries = new Map<number, (gone: boolean) => void>();
   #lastInquiry = 0;
+  /** Who waits for other tags to be said, in order. */
+  readonly #retagging: (() => void)[] = [];
   #departed: (() => void) | undefined;
   #stopping: Promise<void> | undefined;
 
@@ -296,6 +298,17 @@ class MeshService implements Mesh {
         if (this.#membership === undefined) stream.abort(new Error("not ready"));
         else links.acceptStream(kind, stream, connection);
       },
+    });
+  }
+
+  async setTags(tags: Readonly<Record<string, string>>): Promise<void> {
+    const resolved = resolveTags(tags);
+    if (this.#stopping !== undefined) throw new MeshError("STOPPED", "the mesh has stopped");
+    if (!this.#admission.control.isDescribed({ ...this.#self(), tags: resolved }))
+      throw new MeshError("FORBIDDEN", "tags: the certificate says what they are; issue another one");
+    await new Promise<void>((resolve) => {
+      this.#retagging.push(resolve);
+      this.#enter({ type: "retag", tags: resolved });
     });
   }
 
@@ -629,6 +642,7 @@ class MeshService implements Mesh {
         this.#emitter.emit("self:isolated", { boot: this.#self().boot });
         return;
       case "joined":
+      case "updated":
       case "suspected":
       case "refuted":
       case "died":
@@ -644,6 +658,7 @@ class MeshService implements Mesh {
           boot: member.boot,
         });
         this.#emitter.emit(`member:${event.type}`, member);
+        if (event.type === "updated" && member.self) this.#retagging.shift()?.();
       }
     }
   }
@@ -663,6 +678,7 @@ class MeshService implements Mesh {
     // Who is still asking learns nothing: it is here that the mesh has gone.
     for (const answer of this.#inquiries.values()) answer(false);
     this.#inquiries.clear();
+    for (const end of this.#retagging.splice(0)) end();
     this.#metrics.stop();
     await this.#topics.stop();
     this.#routing.stop();
@@ -707,7 +723,8 @@ class MeshService implements Mesh {
     else if (change === "forgotten") {
       this.#state?.enter({ type: "forgotten", peer });
       this.#topics.forget(peer);
-    } else if (change !== "suspected" && change !== "refuted") this.#state?.enter({ type: "ended", peer });
+    } else if (change === "died" || change === "stopped" || change === "left")
+      this.#state?.enter({ type: "ended", peer });
   }
 
   #self(): MemberRecord {

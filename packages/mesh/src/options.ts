@@ -94,6 +94,10 @@ const port = <Port>(method: string): z.ZodType<Port> =>
     `needs ${method}()`,
   );
 
+const tags = z
+  .record(z.string().min(1).max(TAG_KEY_LENGTH_MAX), z.string().max(TAG_VALUE_LENGTH_MAX))
+  .refine((given) => Object.keys(given).length <= TAGS_MAX, `has more than ${TAGS_MAX} entries`);
+
 const schema = z.strictObject({
   name: name.optional(),
   listen: z.array(address).max(LISTEN_MAX).optional(),
@@ -114,10 +118,7 @@ const schema = z.strictObject({
     })
     .optional(),
   cloud: name.optional(),
-  tags: z
-    .record(z.string().min(1).max(TAG_KEY_LENGTH_MAX), z.string().max(TAG_VALUE_LENGTH_MAX))
-    .refine((tags) => Object.keys(tags).length <= TAGS_MAX, `has more than ${TAGS_MAX} entries`)
-    .optional(),
+  tags: tags.optional(),
   admission: z
     .union([
       z.enum(["open", "certificate"]),
@@ -155,13 +156,20 @@ const schema = z.strictObject({
   losesFrame: z.custom<(peerId: string) => boolean>((value) => typeof value === "function").optional(),
 });
 
+/** Tags as they may be. @throws MeshError `INVALID_OPTIONS` naming the tag. */
+export function resolveTags(given: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
+  const parsed = z.strictObject({ tags }).safeParse({ tags: given });
+  if (parsed.success) return parsed.data.tags;
+  throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
+}
+
 /** Checks and completes the options. @throws MeshError `INVALID_OPTIONS` naming the field. */
 export function resolveOptions(init: MeshInit): MeshOptions {
   // Compiling a parser that runs once costs more than running it.
   const parsed = schema.safeParse(init, { jitless: true });
   if (!parsed.success)
     throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
-  const { admission, bootstrap, queues, name, mesh, cloud, tags, libp2p, joinAny, ...options } = parsed.data;
+  const { admission, bootstrap, queues, name, mesh, cloud, libp2p, joinAny, ...options } = parsed.data;
   if (joinAny !== undefined && (mesh ?? libp2p) !== undefined)
     throw new MeshError("INVALID_OPTIONS", "joinAny: is in place of mesh, and for a node of its own");
   if (joinAny !== undefined && admissionOf(admission).mode === "certificate")
@@ -185,7 +193,7 @@ export function resolveOptions(init: MeshInit): MeshOptions {
   return {
     ...options,
     joinAny,
-    ...{ name, mesh, cloud, tags, listen, libp2p: given },
+    ...{ name, mesh, cloud, tags: options.tags, listen, libp2p: given },
     admission: admissionOf(admission),
     exposed: isExposed && admission === "open",
     degree: options.degree,

@@ -51,6 +51,8 @@ export interface Member {
 export interface MeshEvents {
   /** A peer is alive that was not before: new, restarted (higher boot), or back after `dead`, `stopped` or `left`. */
   "member:joined": Member;
+  /** A member that is there has other tags; this node itself, too. */
+  "member:updated": Member;
   "member:suspected": Member;
   /** It was suspected and has shown to be alive. */
   "member:refuted": Member;
@@ -252,6 +254,12 @@ export interface Mesh extends AsyncDisposable, MetricSource {
   readonly state: MeshState;
   /** Messages to all who have subscribed. */
   readonly topics: MeshTopics;
+  /**
+   * Gives this node other tags, in place of those it has, until it stops: `member:updated` everywhere. They are not
+   * kept; a new start has those of its options. Resolves once this node has them.
+   * @throws MeshError `INVALID_OPTIONS`, `STOPPED`; `FORBIDDEN` where a certificate says what its tags are.
+   */
+  setTags(tags: Readonly<Record<string, string>>): Promise<void>;
   /** Full multiaddrs with `/p2p/…`: what others put into `bootstrap`. */
   addresses(): readonly string[];
   /** All known members, this node included, ordered by peer id. */

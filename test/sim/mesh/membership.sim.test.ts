@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { MembershipTimes } from "../../../packages/mesh/src/core/times.ts";
 import { runChaos } from "./chaos.ts";
 import { sleepOverSuspicion, spreadFalseDeath, stallAround } from "./faults.ts";
+import type { SimNode } from "./node.ts";
 import { found } from "./scenarios.ts";
 import { nameOf, World } from "./world.ts";
 
@@ -134,6 +135,22 @@ describe.each(SEEDS)("membership of a full mesh, seed %i", (seed) => {
     sleepOverSuspicion(world, world.node(1), world.node(2));
     expect(found(world)).toEqual([]);
     world.runUntil(() => world.isConverged(), 10_000);
+  });
+
+  it("tells everybody of new tags, though frames are lost, and whatever is believed of the member meanwhile", () => {
+    const world = joined(seed, 6);
+    world.network.lossShare = 0.3;
+    world.network.split([[nameOf(0), nameOf(1)]]);
+    for (const role of ["web", "db"]) {
+      world.run(10_000);
+      world.node(1).enter({ type: "retag", tags: { role } });
+    }
+    world.network.heal();
+    const isTold = ({ membership }: SimNode): boolean =>
+      membership.member(nameOf(1))?.record.tags["role"] === "db";
+    world.runUntil(() => world.running().every(isTold), 15_000);
+    expect(told(world, "updated")).toContain(nameOf(0));
+    expect(found(world)).toEqual([]);
   });
 
   it("believes a third party that somebody left only once it is gone", () => {

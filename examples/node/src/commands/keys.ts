@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { createMeshRoot, openAuthority, readCertificate, readPeerId, startEnrolment } from "@klatsch/mesh";
 import type { CertificateDescription } from "@klatsch/mesh";
+import { tagsOf } from "../config.ts";
 import { NodeError } from "../errors.ts";
 import { table } from "../format.ts";
 import { stderrLogger } from "../logger.ts";
@@ -29,14 +30,8 @@ interface CertificateFlags extends AuthorityFlags {
 }
 
 function describe({ name, cloud, tag, capability, days }: CertificateFlags): CertificateDescription {
-  const tags = Object.fromEntries((tag ?? []).map(pairOf));
+  const tags = tagsOf(tag ?? []);
   return { name, cloud, tags, capabilities: capability, lifeMs: lifeOf(days) };
-}
-
-function pairOf(text: string): [string, string] {
-  const at = text.indexOf("=");
-  if (at < 1) throw new NodeError("USAGE", `tag: must be key=value, not ${text}`);
-  return [text.slice(0, at), text.slice(at + 1)];
 }
 
 function lifeOf(days: number | undefined): number | undefined {

@@ -1,7 +1,7 @@
 /** Commands that ask or tell a running node about itself. */
 import { Client } from "../client.ts";
-import { socketPath } from "../config.ts";
-import { changeLine, membersTable, table, tracesTable, valueRows } from "../format.ts";
+import { socketPath, tagsOf } from "../config.ts";
+import { changeLine, membersTable, printable, table, tracesTable, valueRows } from "../format.ts";
 import type { Farewell } from "../protocol.ts";
 
 /** Which node is meant. */
@@ -43,6 +43,18 @@ export async function trace(name: string, flags: NodeFlags & { readonly json?: t
   const traces = await client.call("trace", { member: name });
   if (flags.json === true) printJson(traces);
   else console.log(tracesTable(traces));
+}
+
+/** Prints the node's tags, changed first as asked. */
+export async function tags(
+  pairs: readonly string[],
+  flags: NodeFlags & { readonly delete?: readonly string[]; readonly json?: true },
+): Promise<void> {
+  const set = pairs.length === 0 ? undefined : tagsOf(pairs);
+  await using client = await connectTo(flags);
+  const all = await client.call("tags", { set, delete: flags.delete });
+  if (flags.json === true) printJson(all);
+  else for (const [key, value] of Object.entries(all)) console.log(printable(`${key}=${value}`));
 }
 
 export async function addresses(flags: NodeFlags): Promise<void> {

@@ -33,6 +33,8 @@ export type MembershipInput =
   | { readonly type: "ask"; readonly id: number; readonly peer: string; readonly boot: number }
   /** A higher boot of ours is durable. */
   | { readonly type: "booted"; readonly boot: number }
+  /** From now on this node has these tags. */
+  | { readonly type: "retag"; readonly tags: Readonly<Record<string, string>> }
   | { readonly type: "depart"; readonly status: "stopped" | "left" }
   | { readonly type: "tick" };
 
@@ -49,7 +51,7 @@ export interface MemberSnapshot {
 }
 
 export interface MemberEvent {
-  readonly type: "joined" | "suspected" | "refuted" | "died" | "stopped" | "left" | "forgotten";
+  readonly type: "joined" | "updated" | "suspected" | "refuted" | "died" | "stopped" | "left" | "forgotten";
   readonly member: MemberSnapshot;
 }
 

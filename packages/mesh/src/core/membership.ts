@@ -168,6 +168,9 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
         if (this.#own.booted(input.boot))
           for (const peer of this.#unlinked()) this.#dialing.want(peer, this.#context.now);
         break;
+      case "retag":
+        this.#own.retag(input.tags);
+        break;
       case "depart":
         this.#own.depart(input.status);
         break;

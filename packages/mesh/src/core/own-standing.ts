@@ -76,6 +76,16 @@ export class OwnStanding {
     return true;
   }
 
+  /** Says something else of itself, which takes a higher incarnation: others tell by it what is later. */
+  retag(tags: Readonly<Record<string, string>>): void {
+    const { self } = this.#context;
+    if (this.#farewell !== undefined) return;
+    self.record = { ...self.record, tags, inc: Math.max(self.record.inc, this.#refuteInc ?? 0) + 1 };
+    this.#refuteInc = undefined;
+    this.#changed();
+    this.#context.emitMember("updated", self);
+  }
+
   depart(status: "stopped" | "left"): void {
     if (this.#farewell !== undefined) return;
     const { self, monoMs, roster, now, times } = this.#context;

@@ -75,6 +75,7 @@ export class Standings {
   adopt(entry: Entry, view: View, evidence: Evidence, from?: string): void {
     const was = entry.status;
     const restarted = view.boot > entry.record.boot;
+    const isRetagged = !isSameTags(view.tags, entry.record.tags);
     entry.record = recordOf(view);
     entry.status = view.status;
     entry.evidence = evidence;
@@ -95,8 +96,10 @@ export class Standings {
     else if (restarted || isEnded(view.status)) entry.vouchedAt = -Infinity;
     this.#context.changed(entry);
     this.markDirty(view.peer, from);
-    if (view.status === "alive") this.#revived(entry, was, restarted);
-    else this.#ended(entry, view.status);
+    if (view.status === "alive") {
+      this.#revived(entry, was, restarted);
+      if (isRetagged && !restarted && !isEnded(was)) this.#context.emitMember("updated", entry);
+    } else this.#ended(entry, view.status);
   }
 
   /** The link is gone: what others said of a planned end is true after all. */
@@ -269,6 +272,13 @@ export class Standings {
     const isEven = ((self.hash ^ hash32(peer)) & 1) === 0;
     return isEven === selfPeer < peer;
   }
+}
+
+function isSameTags(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {
+  const keys = Object.keys(a);
+  return (
+    keys.length === Object.keys(b).length && keys.every((key) => Object.hasOwn(b, key) && a[key] === b[key])
+  );
 }
 
 function standing(entry: Entry): { readonly boot: number; readonly inc: number; readonly status: Status } {

@@ -47,6 +47,7 @@ describe("a mesh of certificates", () => {
     ]);
     expect([b.admission.can(c.peerId, "anything"), b.admission.can(c.peerId, "ca")]).toEqual([true, false]);
     expect(b.admission.can("12D3KooWnobody", "queue")).toBe(false);
+    await expect(a.setTags({ disk: "slow" })).rejects.toMatchObject({ code: "FORBIDDEN" });
   });
 
   it("believes a member that it stops or leaves, by its signature", async () => {

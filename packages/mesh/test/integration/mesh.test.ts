@@ -53,6 +53,24 @@ describe("createMesh", () => {
     expect(() => c.resolve("nobody")).toThrow(expect.objectContaining({ code: "UNKNOWN_NAME" }));
   });
 
+  it("changes its tags while it runs: members and hellos say so", async () => {
+    await using bed = new Bed();
+    const a = await bed.mesh("a", { tags: { role: "db" } });
+    const b = await bed.mesh("b", { bootstrap: a.addresses() });
+    await full(a, b);
+    const told = [next(a, "member:updated"), next(b, "member:updated")];
+    await a.setTags({ role: "web", zone: "2" });
+    expect(a.member(a.peerId)?.tags).toEqual({ role: "web", zone: "2" });
+    for (const member of await Promise.all(told))
+      expect(member).toMatchObject({ name: "a", tags: { role: "web", zone: "2" }, incarnation: 1 });
+    const c = await bed.mesh("c", { bootstrap: a.addresses() });
+    await full(a, c);
+    expect(c.member(a.peerId)?.tags).toEqual({ role: "web", zone: "2" });
+    await expect(a.setTags({ "": "x" })).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
+    await a.stop();
+    await expect(a.setTags({})).rejects.toMatchObject({ code: "STOPPED" });
+  });
+
   it("does not choose between members of one name", async () => {
     await using bed = new Bed();
     const a = await bed.mesh("a");
