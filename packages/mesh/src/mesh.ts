@@ -27,6 +27,7 @@ import { HearingCore } from "./host/hearing-core.ts";
 import { loadIdentity } from "./host/identity.ts";
 import type { Identity } from "./host/identity.ts";
 import { Links } from "./host/links.ts";
+import { memberOf, peerCalled } from "./host/member-list.ts";
 import { MeshMetrics } from "./host/mesh-metrics.ts";
 import { openNode } from "./host/node.ts";
 import type { LinkNode } from "./host/node.ts";
@@ -329,15 +330,7 @@ class MeshService implements Mesh {
   }
 
   resolve(name: string): string {
-    const holders = this.members().filter(
-      (member) => member.name === name && member.status !== "dead" && member.status !== "left",
-    );
-    const [holder] = holders;
-    if (holder === undefined)
-      throw new MeshError("UNKNOWN_NAME", `no member is called ${name}`, { retryable: true });
-    if (holders.length === 1) return holder.peerId;
-    const peers = holders.map((member) => member.peerId).join(", ");
-    throw new MeshError("AMBIGUOUS_NAME", `several members are called ${name}: ${peers}; use a peer id`);
+    return peerCalled(name, this.members());
   }
 
   on<Name extends keyof MeshEvents>(event: Name, listener: (event: MeshEvents[Name]) => void): () => void {
@@ -732,23 +725,6 @@ class MeshService implements Mesh {
   }
 
   #member(snapshot: MemberSnapshot): Member {
-    const { record, status, evidence, linked, roundTripMs, heardAgoMs } = snapshot;
-    return Object.freeze({
-      peerId: record.peer,
-      name: record.name,
-      cloud: record.cloud,
-      tags: record.tags,
-      boot: record.boot,
-      incarnation: record.inc,
-      status,
-      evidence,
-      self: evidence === "self",
-      linked,
-      conduit: linked ? this.#links?.conduit(record.peer) : undefined,
-      roundTripMs,
-      addresses: record.addresses,
-      lastHeardWallMs:
-        heardAgoMs === undefined ? undefined : Math.round(this.#options.clock.now().wallMs - heardAgoMs),
-    });
+    return memberOf(snapshot, this.#links, this.#options.clock.now().wallMs);
   }
 }
