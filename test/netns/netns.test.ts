@@ -1,17 +1,10 @@
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
+import { namespaceObstacle } from "./namespace.ts";
 
 const SCENARIO = fileURLToPath(new URL("scenario.ts", import.meta.url));
 const LIMIT_MS = 120_000;
-
-/** Why this machine cannot play it; `undefined` if it can. */
-function obstacle(): string | undefined {
-  const trial = "ip link add t0 type veth peer name t1 && unshare -n true && nsenter -t $$ -n true";
-  const { status, error, stderr } = spawnSync("unshare", ["-rn", "sh", "-c", trial], { encoding: "utf8" });
-  if (error !== undefined) return `unshare cannot be run: ${error.message}`;
-  return status === 0 ? undefined : `no network namespaces with virtual cables here: ${stderr.trim()}`;
-}
 
 async function play(scenario: string): Promise<unknown> {
   const program = [process.execPath, "--conditions=klatsch-source", SCENARIO, scenario];
@@ -27,7 +20,7 @@ async function play(scenario: string): Promise<unknown> {
   return JSON.parse(out);
 }
 
-const reason = obstacle();
+const reason = namespaceObstacle();
 if (reason !== undefined) process.stderr.write(`network namespaces: skipped, ${reason}\n`);
 
 describe.skipIf(reason !== undefined)("between network namespaces", { timeout: LIMIT_MS }, () => {

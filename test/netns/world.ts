@@ -2,12 +2,13 @@
 import { execFileSync, spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readlinkSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { MeshInit } from "@klatsch/mesh";
+import { openNamespace, runIn } from "./namespace.ts";
 import type { Question, Reply, Started } from "./node.ts";
 
 const SCRIPT = fileURLToPath(new URL("node.ts", import.meta.url));
@@ -90,12 +91,8 @@ export class World {
   }
 
   async #addPlace(name: string): Promise<void> {
-    // It ends with its input, which ends with us.
-    const holder = spawn("unshare", ["-n", "cat"], { stdio: ["pipe", "ignore", "inherit"] });
-    const own = readlinkSync("/proc/self/ns/net");
-    while (namespaceOf(holder.pid) === own) await delay(5);
+    const holder = await openNamespace();
     this.#places.set(name, { holder, addresses: [], child: undefined, started: undefined });
-    this.#in(name, "ip", "link", "set", "lo", "up");
   }
 
   #addCable(a: string, b: string): void {
@@ -120,7 +117,7 @@ export class World {
   }
 
   #in(name: string, ...command: readonly string[]): void {
-    execFileSync("nsenter", ["-t", String(this.#place(name).holder.pid), "-n", ...command]);
+    runIn(this.#place(name).holder, ...command);
   }
 
   #place(name: string): Place {
@@ -134,13 +131,5 @@ export class World {
     this.#pending.delete(id);
     if (error === undefined) answered?.resolve(value);
     else answered?.reject(new Error(error));
-  }
-}
-
-function namespaceOf(pid: number | undefined): string {
-  try {
-    return readlinkSync(`/proc/${pid}/ns/net`);
-  } catch {
-    return readlinkSync("/proc/self/ns/net");
   }
 }

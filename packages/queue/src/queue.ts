@@ -192,8 +192,10 @@ class QueuesService implements Queues {
   }
 
   #onQuarantined(path: string, reason: string): void {
+    const tell = (): void => this.#emitter.emit("store:quarantined", { path, reason });
     // At start nobody can listen yet: told once the caller had its turn.
-    setImmediate(() => this.#emitter.emit("store:quarantined", { path, reason }));
+    if (this.#state === "starting") setImmediate(tell);
+    else tell();
   }
 
   #assertRunning(): void {

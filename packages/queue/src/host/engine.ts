@@ -14,6 +14,7 @@ import type { Message } from "../core/messages.ts";
 import { QueueCore } from "../core/queue-core.ts";
 import type { QueueEffect, QueueInput, SendEffect } from "../core/queue-core.ts";
 import { keyOf } from "../core/records.ts";
+import { Tail } from "../core/tail.ts";
 import type { LaneId } from "../core/types.ts";
 import { Attention } from "./attention.ts";
 import { openRecords } from "./open.ts";
@@ -47,6 +48,7 @@ export class Engine {
   readonly #directory: string;
   readonly #outbox: Outbox;
   readonly #runner: EffectRunner<QueueInput, QueueEffect>;
+  readonly #tail: Tail;
   #channel: Channel | undefined;
   #unsubscribe: (() => void)[] = [];
   #attention: Attention | undefined;
@@ -62,6 +64,7 @@ export class Engine {
     this.#directory = opened.directory;
     this.#mesh = mesh;
     this.#events = events;
+    this.#tail = new Tail(opened.store.batchNo);
     this.#outbox = new Outbox(
       () => this.#channel,
       (lane, seq) => this.#loadBody(lane, seq),
@@ -142,7 +145,7 @@ export class Engine {
       return;
     }
     for (const message of messages) {
-      if (message.type === "hello" && message.echo > this.store.batchNo) {
+      if (message.type === "hello" && this.#tail.isMissing(message.echo)) {
         void this.#loseTail(from, message.echo);
         return;
       }
@@ -154,9 +157,12 @@ export class Engine {
   async #loseTail(from: string, echo: number): Promise<void> {
     const { storeId, batchNo } = this.store;
     const text = `the store ends at batch ${batchNo}, but ${from} was answered by batch ${echo}`;
-    await this.#fail(new StoreError("STORE_DAMAGED", text, { storeId }));
+    if (this.#ended) return;
+    await this.#end();
+    // First: who ends the process because of the failure must not find the same store again.
     const path = await quarantineStore(this.#directory);
     this.#events.onQuarantined(path, text);
+    this.#events.onFailed(new StoreError("STORE_DAMAGED", text, { storeId }));
   }
 
   /** Hands the core one input; ignored once the engine has ended. */
@@ -169,8 +175,9 @@ export class Engine {
     if (!("message" in effect)) return this.#events.onEffect(effect);
     const { to, message } = effect;
     const whole = message.type === "ok" ? { ...message, batchNo } : message;
-    if (to === this.core.peer) this.#sendSelf(whole);
-    else this.#outbox.push(to, whole);
+    if (to === this.core.peer) return this.#sendSelf(whole);
+    if (message.type === "ok") this.#tail.told(batchNo);
+    this.#outbox.push(to, whole);
   }
 
   /** To itself a node speaks like to any other: what arrives is whole. */
