@@ -16,13 +16,14 @@ export const RULES = {
   afterAck: "handed out after a confirmed acknowledgement",
   twoAcks: "acknowledged with confirmation at two epochs",
   twoLeaders: "one leader's token was given twice",
+  miscounted: "still there when the queue was counted as empty",
   notDrained: "left in the queue after everything had healed",
 } as const;
 
 export type Rule = keyof typeof RULES;
 
 /** A rule that was broken, by which message, and what is known of it. */
-interface Violation {
+export interface Violation {
   readonly rule: Rule;
   readonly about: string;
   readonly detail: string;
@@ -75,6 +76,11 @@ export function check(entries: readonly Entry[], left: Readonly<Record<string, n
   const checker = new Checker();
   for (const entry of entries) checker.take(entry);
   return checker.end(left);
+}
+
+/** A queue was counted as empty while the history said that `messages` were to come. */
+export function miscounted(messages: readonly Violation[]): readonly Violation[] {
+  return messages.map(({ about, detail }) => ({ rule: "miscounted", about, detail }));
 }
 
 class Checker {

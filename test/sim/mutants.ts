@@ -370,6 +370,15 @@ export const MUTANTS: readonly Mutant[] = [
     },
     seeds: 2_000,
   },
+  {
+    id: "V1",
+    what: "a replica whose hook refuses a lease counts as if it had it",
+    file: "acceptor.ts",
+    find: '      exceptions.push({ section, seq, code: "VETO", ballot: undefined });',
+    replace: "      return;",
+    patch: { veto: 0.3 },
+    seeds: 200,
+  },
 ];
 
 /** What a mutant's runs are without, unless it says so: a rule of flow 6 needs no dead letters to be missed. */

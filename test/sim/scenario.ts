@@ -101,6 +101,8 @@ export interface Scenario {
   /** Probability that a message has attributes, is delayed or expires. */
   readonly attributed: number;
   readonly detectMs: number;
+  /** Probability that a replica's hook does not vote for a lease; with it, another nominates whom it likes. 0 is no hooks. */
+  readonly veto: number;
   /** Messages pass through the wire's codec. */
   readonly coded: boolean;
   readonly faults: Faults;
@@ -147,6 +149,7 @@ export function drawScenario(seed: number, dice: Dice, patch: ScenarioPatch = {}
     wallSkewMs: dice.pick([0, 50, 3_000]),
     detectMs: dice.pick([50, 300, 1_000]),
     coded: dice.chance(0.1),
+    veto: 0,
     faults: {
       crash: sometimes(0.5, 400, 5_000),
       commitFailure: sometimes(0.15, 1_000, 5_000),

@@ -2,6 +2,7 @@ import { SeededRandom } from "@klatsch/kit/core";
 import { decodeFrame, encodeFrame } from "../../packages/queue/src/codec/frames.ts";
 import { laneIdOf } from "../../packages/queue/src/codec/hash.ts";
 import { decodeRecord, encodeRecord } from "../../packages/queue/src/codec/records.ts";
+import type { CoreHooks } from "../../packages/queue/src/core/hooks.ts";
 import { QueueCore } from "../../packages/queue/src/core/queue-core.ts";
 import type { QueueEffect } from "../../packages/queue/src/core/queue-core.ts";
 import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
@@ -29,6 +30,8 @@ export interface WorldInit {
   readonly coreClass?: typeof QueueCore | undefined;
   readonly traced?: boolean | undefined;
 }
+
+const HOOK_SEED = 1_000_000_007;
 
 /** A rule that did not hold. */
 export class Violation extends Error {
@@ -97,6 +100,7 @@ export class World {
     voids: 0,
   };
   readonly #coreClass: typeof QueueCore;
+  readonly #hookDice: Dice;
   readonly #laneIds = new WeakMap<Descriptor, LaneId>();
   readonly #lines: string[] | undefined;
   #violation: Violation | undefined;
@@ -104,7 +108,10 @@ export class World {
   constructor(init: WorldInit) {
     this.seed = init.seed;
     this.dice = new Dice(init.seed);
-    this.scenario = drawScenario(init.seed, this.dice, init.patch);
+    // With dice of their own: the runs without hooks stay what they were.
+    this.#hookDice = new Dice(init.seed + HOOK_SEED);
+    const veto = init.seed % 4 === 0 ? this.#hookDice.pick([0.05, 0.3, 0.8]) : 0;
+    this.scenario = drawScenario(init.seed, this.dice, { veto, ...init.patch });
     this.flaws = init.flaws ?? {};
     this.#coreClass = init.coreClass ?? QueueCore;
     this.#lines = init.traced === true ? [] : undefined;
@@ -182,7 +189,17 @@ export class World {
       tuning: this.scenario.tuning,
       records: this.#records(node),
       laneIdOf: (descriptor) => this.#laneIdOf(descriptor),
+      hooks: this.scenario.veto === 0 ? undefined : this.#hooks(),
     });
+  }
+
+  /** An application that prefers some consumers, and refuses leases for as long as faults last. */
+  #hooks(): CoreHooks {
+    const { veto } = this.scenario;
+    return {
+      nominate: (_queue, candidates) => this.#hookDice.pick([undefined, 0, candidates.length - 1, 99]),
+      vote: () => this.network.calm || !this.#hookDice.chance(veto),
+    };
   }
 
   #records(node: SimNode): Iterable<readonly [string, StoredRecord]> {

@@ -22,6 +22,7 @@ import type {
   QueueInit,
   QueuesInit,
   RetryOptions,
+  TakeOptions,
 } from "./types.ts";
 
 /** Longest body, in bytes. */
@@ -184,6 +185,7 @@ const messagesSchema = z.strictObject({
   prefetch: prefetchSchema.default(16),
   signal: z.instanceof(AbortSignal).optional(),
 });
+const takeSchema = z.strictObject({ signal: z.instanceof(AbortSignal).optional() });
 const electSchema = z.strictObject({
   leaseMs: durationMs.min(1_000).default(10_000),
   signal: z.instanceof(AbortSignal).optional(),
@@ -306,6 +308,10 @@ export function parseMessages(options: MessagesOptions | undefined): {
 } {
   const { prefetch, signal } = parse(messagesSchema, options ?? {}, "options");
   return { prefetch, signal };
+}
+
+export function parseTake(options: TakeOptions | undefined): TakeOptions {
+  return options === undefined ? {} : parse(takeSchema, options, "options");
 }
 
 export function parseElect(options: ElectOptions | undefined): {

@@ -1,9 +1,7 @@
-import { silentLogger, systemClock, systemRandom } from "@klatsch/kit";
+import { silentLogger, systemClock } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
-import { randomHex } from "@klatsch/kit/core";
 
 import { queueIdOf } from "./codec/hash.ts";
-import { SESSION_DIGITS } from "./codec/value.ts";
 import { DEFINITIONS_MAX } from "./core/members.ts";
 import { deadViewOf } from "./core/dead-queue.ts";
 import { messageId } from "./core/message-id.ts";
@@ -11,19 +9,17 @@ import type { Delivery } from "./core/messages.ts";
 import type { EnqueueResult } from "./core/lane-register.ts";
 import type { Definition, Verdict } from "./core/types.ts";
 import { QueueError } from "./errors.ts";
-import { HandlerConsumer } from "./host/consumer.ts";
 import { Emitter } from "./host/emitter.ts";
 import { Engine } from "./host/engine.ts";
 import type { HostEffect } from "./host/engine.ts";
 import { elect, isElection } from "./host/elect.ts";
-import { ExclusiveConsumer } from "./host/exclusive.ts";
 import { ExchangeCalls } from "./host/exchange-calls.ts";
 import { makeContent } from "./host/content.ts";
-import { MessageStream } from "./host/messages.ts";
 import { HeldMessage } from "./host/message.ts";
 import type { SettleDone } from "./host/message.ts";
 import { publishKey } from "./host/publish.ts";
 import { Operations } from "./host/operate.ts";
+import { Sessions } from "./host/sessions.ts";
 import { declareOrdered } from "./host/declare.ts";
 import {
   assertSame,
@@ -38,14 +34,12 @@ import {
   checkBody,
   parseBrowse,
   parseChange,
-  parseConsume,
   parseElect,
   parseEnqueue,
   parseExchangeName,
   parseId,
   parseInit,
   parseItems,
-  parseMessages,
   parseName,
   parseQueue,
   parseTimeout,
@@ -69,9 +63,6 @@ import type {
   Handler,
   Inspection,
   Leadership,
-  Message,
-  Messages,
-  MessagesOptions,
   Queue,
   QueueDescription,
   QueueInit,
@@ -80,7 +71,6 @@ import type {
   QueuesInit,
   QueuesStats,
   Resolution,
-  TakeOptions,
 } from "./types.ts";
 
 /** Shared entries that say that a queue is paused. */
@@ -88,10 +78,6 @@ const PAUSED = "queue/paused/";
 /** How often `drain` looks, and how long by default, in milliseconds. */
 const LOOK_MS = 200;
 const DRAIN_MS = 60_000;
-/** How long an active consumer whose node vanished is waited for, in milliseconds. */
-const ELECT_MS = 10_000;
-/** Consumers of one node, `take` included. */
-const CONSUMERS_MAX = 65_536;
 
 /**
  * The queues of one mesh member. Bad options throw before anything starts.
@@ -114,10 +100,14 @@ class QueuesService implements Queues {
   readonly #enqueues = new Map<number, PendingEnqueue>();
   readonly #verdicts = new Map<number, SettleDone>();
   readonly #resolves = new Map<number, (resolution: Resolution | undefined) => void>();
-  readonly #sinks = new Map<string, (message: HeldMessage) => void>();
-  /** Those who wait in `take`. */
-  readonly #takers = new Map<string, (error: QueueError) => void>();
-  readonly #consumers = new Set<HandlerConsumer>();
+  readonly #sessions = new Sessions({
+    assertRunning: () => {
+      const engine = this.#running;
+      return (input) => engine.enter(input);
+    },
+    elect: (name, leaseMs, signal) => this.#elect(name, leaseMs, signal),
+    onHandled: () => undefined,
+  });
   readonly #held = new Map<string, HeldMessage>();
   readonly #operations = new Operations({
     enter: (input) => this.#running.enter(input),
@@ -125,7 +115,6 @@ class QueuesService implements Queues {
   });
   readonly #mesh: QueuesInit["mesh"];
   readonly #exchanges: ExchangeCalls;
-  readonly #exclusive = new Set<ExclusiveConsumer>();
   readonly #counts = {
     enqueued: 0,
     delivered: 0,
@@ -284,15 +273,15 @@ class QueuesService implements Queues {
       },
       enqueue: (body, options) => this.#enqueue(definition, body, options),
       enqueueMany: (items, options) => this.#enqueueMany(definition, items, options),
-      consume: (handler, options) =>
-        definition.exclusive === true
-          ? this.#consumeAlone(definition, handler, options)
-          : this.#consume(queue, handler, options),
-      take: (options) => {
-        if (definition.exclusive !== true) return this.#take(queue, options);
-        return Promise.reject(new QueueError("INVALID_OPTIONS", `${name} is exclusive: consume it`));
+      consume: (handler, options) => this.#consume(definition, handler, options),
+      take: async (options) => {
+        assertShared(definition);
+        return await this.#sessions.take(queue, options);
       },
-      messages: (options) => this.#messages(definition, options),
+      messages: (options) => {
+        assertShared(definition);
+        return this.#sessions.messages(queue, options);
+      },
       get isPaused() {
         return isPaused();
       },
@@ -321,8 +310,8 @@ class QueuesService implements Queues {
         const { limit, timeoutMs } = parseBrowse(options);
         return await this.#operations.browse(queue, "dead", limit, timeoutMs);
       },
-      take: (options) => this.#take(view, options),
-      consume: (handler, options) => this.#consume(view, handler, options),
+      take: (options) => this.#sessions.take(view, options),
+      consume: (handler, options) => this.#sessions.consume(view, handler, options),
       redrive: (options) => this.#change(queue, "redrive", "dead", options),
       purge: (options) => this.#change(queue, "discard", "dead", options),
     };
@@ -445,63 +434,11 @@ class QueuesService implements Queues {
 
   // Consumers.
 
-  #newSession(sink: (message: HeldMessage) => void): string {
-    if (this.#sinks.size >= CONSUMERS_MAX) {
-      throw new QueueError("LIMIT_REACHED", `this node has ${CONSUMERS_MAX} consumers already`);
-    }
-    const session = randomHex(systemRandom, SESSION_DIGITS);
-    this.#sinks.set(session, sink);
-    return session;
-  }
-
-  #consume(queue: string, handler: Handler, options: ConsumeOptions | undefined): Consumer {
-    const engine = this.#running;
-    const { prefetch, ...pace } = parseConsume(options);
-    if (typeof handler !== "function") {
-      throw new QueueError("INVALID_OPTIONS", "handler: must be a function");
-    }
-    const session = this.#newSession((message) => consumer.deliver(message));
-    const consumer: HandlerConsumer = new HandlerConsumer(session, handler, pace, () => {
-      engine.enter({ type: "endConsumer", session });
-      this.#consumers.delete(consumer);
-      this.#sinks.delete(session);
-    });
-    this.#consumers.add(consumer);
-    engine.enter({ type: "consume", session, queue, prefetch });
-    return consumer;
-  }
-
-  /** As active consumer while it is elected, and waiting for that while it is not. */
-  #consumeAlone({ queue }: Definition, handler: Handler, options: ConsumeOptions | undefined): Consumer {
-    parseConsume(options);
-    const consumer = new ExclusiveConsumer({
-      consume: () => this.#consume(queue, handler, options),
-      elect: (signal) => this.#elect(`exclusive.${queue.slice(0, 32)}`, ELECT_MS, signal),
-      onEnd: () => this.#exclusive.delete(consumer),
-    });
-    this.#exclusive.add(consumer);
-    return consumer;
-  }
-
-  #messages({ queue, exclusive, name }: Definition, options: MessagesOptions | undefined): Messages {
-    const engine = this.#running;
-    if (exclusive === true) throw new QueueError("INVALID_OPTIONS", `${name} is exclusive: consume it`);
-    const { prefetch, signal } = parseMessages(options);
-    signal?.throwIfAborted();
-    const onAbort = (): void => {
-      stream.fail(signal?.reason instanceof Error ? signal.reason : new Error("aborted"));
-    };
-    const session = this.#newSession((message) => stream.deliver(message));
-    const stream: MessageStream = new MessageStream(() => {
-      this.#sinks.delete(session);
-      this.#takers.delete(session);
-      signal?.removeEventListener("abort", onAbort);
-      engine.enter({ type: "endConsumer", session });
-    });
-    this.#takers.set(session, (error) => stream.fail(error));
-    signal?.addEventListener("abort", onAbort, { once: true });
-    engine.enter({ type: "consume", session, queue, prefetch });
-    return stream;
+  #consume(definition: Definition, handler: Handler, options: ConsumeOptions | undefined): Consumer {
+    const { queue, exclusive } = definition;
+    return exclusive === true
+      ? this.#sessions.consumeAlone(queue, handler, options)
+      : this.#sessions.consume(queue, handler, options);
   }
 
   async #drain(
@@ -513,10 +450,11 @@ class QueuesService implements Queues {
     const endMs = systemClock.now().monoMs + timeoutMs;
     for (;;) {
       const leftMs = Math.max(1, endMs - systemClock.now().monoMs);
-      const { ready, delayed, leased, missing } = await this.#operations.counts(queue, leftMs);
-      if (ready + delayed + leased === 0 && missing.length === 0) return;
+      const { ready, delayed, leased, unserved, missing } = await this.#operations.counts(queue, leftMs);
+      if (ready + delayed + leased + unserved === 0 && missing.length === 0) return;
       if (systemClock.now().monoMs >= endMs) {
-        const text = `${name} has ${ready} ready, ${delayed} delayed and ${leased} held messages`;
+        const more = unserved === 0 ? "" : `, and ${unserved} that wait for another node to serve them`;
+        const text = `${name} has ${ready} ready, ${delayed} delayed and ${leased} held messages${more}`;
         throw new QueueError("NOT_DRAINED", text);
       }
       await new Promise((resolve) => setTimeout(resolve, Math.min(LOOK_MS, leftMs)));
@@ -539,34 +477,6 @@ class QueuesService implements Queues {
     return elect({ shared: this.#mesh.state.shared, declare }, name, leaseMs, signal);
   }
 
-  async #take(queue: string, options: TakeOptions | undefined): Promise<Message> {
-    const engine = this.#running;
-    const signal = options?.signal;
-    signal?.throwIfAborted();
-    return await new Promise<Message>((resolve, reject) => {
-      const end = (): void => {
-        this.#sinks.delete(session);
-        this.#takers.delete(session);
-        signal?.removeEventListener("abort", onAbort);
-        engine.enter({ type: "endConsumer", session });
-      };
-      const onAbort = (): void => {
-        end();
-        reject(signal?.reason instanceof Error ? signal.reason : new Error("aborted"));
-      };
-      const session = this.#newSession((message) => {
-        end();
-        resolve(message);
-      });
-      this.#takers.set(session, (error) => {
-        end();
-        reject(error);
-      });
-      signal?.addEventListener("abort", onAbort, { once: true });
-      engine.enter({ type: "consume", session, queue, prefetch: 1 });
-    });
-  }
-
   #deliver(item: Delivery): void {
     if (item.body === undefined) return; // The core hands out whole messages only.
     const { wallMs } = systemClock.now();
@@ -574,10 +484,8 @@ class QueuesService implements Queues {
       this.#settle(held, verdict, done);
     });
     this.#counts.delivered += 1;
-    const sink = this.#sinks.get(item.session);
     this.#held.set(message.id, message);
-    if (sink === undefined) message.settle({ kind: "release" }, () => undefined);
-    else sink(message);
+    this.#sessions.deliver(item.session, message);
   }
 
   #settle(message: HeldMessage, verdict: Verdict, done: SettleDone): void {
@@ -700,7 +608,7 @@ class QueuesService implements Queues {
     this.#exchanges.stop();
     this.#unwatch?.();
     this.#operations.end();
-    for (const fail of [...this.#takers.values()]) fail(new QueueError(code, text));
+    this.#sessions.fail(new QueueError(code, text));
     for (const message of this.#held.values()) message.lose();
     this.#held.clear();
   }
@@ -713,8 +621,7 @@ class QueuesService implements Queues {
   async #stop(): Promise<void> {
     if (this.#state === "failed") return;
     this.#state = "stopping";
-    await Promise.all([...this.#exclusive].map((consumer) => consumer.stop()));
-    await Promise.all([...this.#consumers].map((consumer) => consumer.stop()));
+    await this.#sessions.stop();
     const left = [...this.#held.values()].filter((message) => !message.isSettled);
     await Promise.all(
       left.map((message) => new Promise<void>((done) => message.settle({ kind: "release" }, () => done()))),
@@ -727,4 +634,10 @@ class QueuesService implements Queues {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
+}
+
+/** Of an exclusive queue one consumer at a time is handed messages, and that is told by `consume` alone. */
+function assertShared({ exclusive, name }: Definition): void {
+  if (exclusive !== true) return;
+  throw new QueueError("INVALID_OPTIONS", `${name} is exclusive: consume it`);
 }

@@ -106,6 +106,11 @@ export interface QueueCounts {
   readonly delayed: number;
   readonly leased: number;
   readonly dead: number;
+  /**
+   * In lanes whose writer is away, dead ones and some that are over included, until another node takes these lanes over:
+   * at least as many.
+   */
+  readonly unserved: number;
   /** Of the messages that are not dead. */
   readonly oldestAgeMs: number | undefined;
   readonly missing: readonly string[];

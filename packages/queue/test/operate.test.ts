@@ -76,6 +76,23 @@ describe("dead letters", () => {
 });
 
 describe("a queue seen from outside", () => {
+  it("is never counted as empty while a node takes over the lanes of another", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, , c] = await nodes.declare("jobs");
+    for (let no = 0; no < 10; no += 1) await c?.enqueue(bytes(`${no}`));
+    const stopping = nodes.end("c");
+    const sums: number[] = [];
+    const isTaken = (): boolean =>
+      nodes.get("a").queues.stats().alive + nodes.get("b").queues.stats().alive >= 10;
+    while (!isTaken()) {
+      const counts = await a?.counts();
+      if (counts !== undefined) sums.push(counts.ready + counts.unserved + counts.missing.length);
+    }
+    await stopping;
+    expect(Math.min(...sums)).toBeGreaterThan(0);
+    expect(await a?.counts()).toMatchObject({ ready: 10, unserved: 0, missing: [] });
+  });
+
   it("is counted, browsed, peeked and purged, and what is held stays", async () => {
     await using nodes = await Nodes.start("a", "b", "c");
     const [a, b, c] = await nodes.declare("jobs");

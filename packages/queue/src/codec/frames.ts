@@ -46,7 +46,7 @@ const QUEUES_MAX = 10_000;
 const NUMBER_MAX = 0xffff_ffff;
 
 const LANE_REFUSALS: readonly LaneRefusal[] = ["REFUSED", "CLOSED", "NEED_LANE", "BAD_LANE"];
-const OP_REFUSALS: readonly OpRefusal[] = ["OLDER", "GONE", "NEED_BODY", "CONFLICT", "EARLY"];
+const OP_REFUSALS: readonly OpRefusal[] = ["OLDER", "GONE", "NEED_BODY", "CONFLICT", "EARLY", "VETO"];
 const RESOLUTIONS: readonly Resolution[] = ["ACKED", "NEVER", "PENDING", "UNKNOWN"];
 const ACTS: readonly ManageAct[] = ["list", "count", "redrive", "discard", "consumers"];
 const SCOPES: readonly ManageScope[] = ["any", "alive", "ready", "dead"];
@@ -166,10 +166,10 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
     return [m.token, m.queue, ACTS.indexOf(m.act), SCOPES.indexOf(m.scope), only, m.limit];
   },
   managed: (m) => {
-    const { ready, delayed, leased, dead, oldestWallMs } = m.counts;
+    const { ready, delayed, leased, dead, unserved, oldestWallMs } = m.counts;
     const items = m.items.map((i) => [i.lane, i.seq, encodeValue(i.value)]);
     const consumers = m.consumers.map((c) => [c.session, c.prefetch, c.held]);
-    return [m.token, items, m.count, [ready, delayed, leased, dead, oldestWallMs], consumers];
+    return [m.token, items, m.count, [ready, delayed, leased, dead, unserved, oldestWallMs], consumers];
   },
   enter: (m) => [m.lane, m.items.map((i) => [encodeValue(i.value), i.body])],
   entered: (m) => [m.lane, m.items.map((i) => [i.token, ENTERED.indexOf(i.code), i.seq]), m.hint ?? null],
@@ -480,7 +480,8 @@ function readRoster(at: unknown): RosterEntry {
 }
 
 function readCounts(f: Fields): Counts {
-  return { ready: f.uint(), delayed: f.uint(), leased: f.uint(), dead: f.uint(), oldestWallMs: f.uint() };
+  const [ready, delayed, leased, dead] = [f.uint(), f.uint(), f.uint(), f.uint()];
+  return { ready, delayed, leased, dead, unserved: f.uint(), oldestWallMs: f.uint() };
 }
 
 function readRegister(at: unknown): RegisterEntry {

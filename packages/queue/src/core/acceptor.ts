@@ -324,6 +324,8 @@ export class Acceptor {
       this.#context.fault(`two values at one ballot in lane ${lane.lane}, seq ${seq}`, "");
     } else if (earliestWallMs(value) > this.#context.now.wallMs + this.#context.tuning.clockSlackMs) {
       exceptions.push({ section, seq, code: "EARLY", ballot: undefined });
+    } else if (!this.#votesFor(lane, ballot, op)) {
+      exceptions.push({ section, seq, code: "VETO", ballot: undefined });
     } else {
       const hasBody = stored?.hasBody === true || op.body !== undefined;
       // A3: live meta without its body could outlive the only copy of the body.
@@ -333,6 +335,14 @@ export class Acceptor {
       }
       this.#store(lane, seq, ballot, value, stored?.hasBody === true ? undefined : op.body);
     }
+  }
+
+  /** What a take-over proposes first may be what it found chosen: the hook is not asked about that. */
+  #votesFor({ descriptor, lane }: AcceptorLane, { round, step }: Ballot, { seq, value }: AcceptOp): boolean {
+    const { holder, epoch } = value;
+    const { vote } = this.#context.hooks;
+    if (vote === undefined || holder === undefined || (round > 0 && step === 0)) return true;
+    return vote({ queue: descriptor.queue, lane, seq, epoch, holder });
   }
 
   /** `body`: the first that came for this message. */

@@ -1,6 +1,7 @@
 import type { Instant, Random } from "@klatsch/kit/core";
 
 import type { Pid } from "./ballot.ts";
+import type { CoreHooks } from "./hooks.ts";
 import type { Message } from "./messages.ts";
 import type { RecordKey, StoredRecord } from "./records.ts";
 import type { Timers } from "./timers.ts";
@@ -120,6 +121,7 @@ export interface Context {
   readonly tuning: Tuning;
   readonly timers: Timers;
   readonly bodies: BodyBudget;
+  readonly hooks: CoreHooks;
   /** The instant of the input being handled. */
   readonly now: Instant;
   /** SHA-256 over the encoded descriptor. */

@@ -135,15 +135,28 @@ export class Dispatch {
   #nominate(side: QueueSide, lane: LaneWriter): Holder | undefined {
     const { turns } = side;
     const { replicas } = lane.descriptor;
+    const wanted = this.#chosenByHook(side);
+    if (wanted !== undefined) return this.#spend(side, wanted);
     let elsewhere: number | undefined;
     for (let tried = 0; tried < turns.length; tried += 1) {
       const at = (side.turn + tried) % turns.length;
       const credit = turns[at];
-      if (credit === undefined || credit.spent >= credit.total) continue;
+      if (credit === undefined || !hasRoom(credit)) continue;
       if (replicas.some(({ peer }) => peer === credit.holder.peer)) return this.#spend(side, at);
       elsewhere ??= at;
     }
     return elsewhere === undefined ? undefined : this.#spend(side, elsewhere);
+  }
+
+  /** Whom the application wants, of those with credit, beginning with whose turn it is. */
+  #chosenByHook({ queue, turns, turn }: QueueSide): number | undefined {
+    const { nominate } = this.#context.hooks;
+    if (nominate === undefined) return undefined;
+    const order = turns.map((_, tried) => (turn + tried) % turns.length);
+    const free = order.filter((at) => hasRoom(turns[at]));
+    const candidates = free.flatMap((at) => turns[at]?.holder ?? []);
+    const chosen = candidates.length === 0 ? undefined : nominate(queue, candidates);
+    return chosen === undefined ? undefined : free[chosen];
   }
 
   #spend(side: QueueSide, at: number): Holder | undefined {
@@ -250,6 +263,10 @@ export class Dispatch {
     const { peer, session } = credit.holder;
     this.#context.send(peer, { type: "returned", session, count });
   }
+}
+
+function hasRoom(credit: Credit | undefined): boolean {
+  return credit !== undefined && credit.spent < credit.total;
 }
 
 function isClaimable(lane: LaneWriter, seq: number, wallMs: number, alive: boolean): boolean {

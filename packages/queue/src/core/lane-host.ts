@@ -23,6 +23,8 @@ export interface LaneHost<Lane> {
   onUnused(lane: Lane, holder: Holder): void;
   onSettled(lane: Lane, seq: number, waiter: Waiter, code: "DONE" | "FINISHED"): void;
   onFinished(lane: Lane, register: Register): void;
+  /** It is dead, chosen, and was not before. */
+  onDied(lane: Lane, register: Register): void;
   /** A replica wants the body, and neither memory nor the own store has it. */
   onBodyWanted(lane: Lane, register: Register): void;
   /** END was chosen; with `closed`, the lane is over. */

@@ -37,6 +37,10 @@ export interface Register {
   /** Replicas that have `value` at `step`, one bit each. */
   acks: number;
   chosen: boolean;
+  /** Replicas whose hook does not vote for the lease proposed, one bit each. */
+  vetoes: number;
+  /** The value proposed makes it dead. */
+  dying: boolean;
   /** Replicas known to hold the message: an accept of any step of this round, or a steal's answer. */
   heldBy: number;
   /** The body, until it is in this node's own store; while the message waits to be delivered, within the budget. */
@@ -62,6 +66,8 @@ export function restingRegister(seq: number, value: Value, step: number, heldBy:
     step,
     acks: 0,
     chosen: true,
+    vetoes: 0,
+    dying: false,
     heldBy,
     body: undefined,
     kept: false,

@@ -242,6 +242,8 @@ export class LaneWriter implements LaneSender {
     this.#usage.remove(register.value);
     this.#usage.add(value);
     this.order?.follow(register.seq, value, false);
+    register.dying = value.state === "DEAD" && register.value.reason === undefined;
+    register.vetoes = 0;
     register.value = value;
     register.acks = 0;
     register.chosen = false;
@@ -296,6 +298,7 @@ export class LaneWriter implements LaneSender {
       const register = this.registers.get(seq);
       if (register === undefined) continue;
       if (exception === undefined) this.#count(register, bit, step);
+      else if (exception.code === "VETO") this.#onVeto(register, bit, step);
       else this.#onException(link, index, register, exception);
     }
     if (section.end !== undefined && !excepted.has(-1)) this.#countEnd(bit, section.end.step);
@@ -402,8 +405,21 @@ export class LaneWriter implements LaneSender {
         this.#owed[index]?.early.add(register.seq);
         return this.#oweEarly();
       case "CONFLICT":
+      case "VETO":
         return;
     }
+  }
+
+  /** Once too few are left who may vote for the lease, it is taken back, and somebody nominated a while later. */
+  #onVeto(register: Register, bit: number, step: number): void {
+    const { value, chosen, recovering } = register;
+    if (step !== register.step || chosen || recovering || value.holder === undefined) return;
+    register.vetoes |= bit;
+    const left = this.#links.filter((link, at) => link.isUp && (register.vetoes & (1 << at)) === 0);
+    if (left.length >= this.quorum) return;
+    const dueWallMs = Math.ceil(this.#context.now.wallMs + this.#context.tuning.earlyRetryMs);
+    this.#propose(register, { ...superseded(value), notBeforeWallMs: dueWallMs });
+    this.#host.onUnused(this, value.holder);
   }
 
   /** A7: a replica whose clock is behind is asked again, for as long as its clock is. */
@@ -473,6 +489,7 @@ export class LaneWriter implements LaneSender {
     switch (value.state) {
       case "READY":
       case "DEAD":
+        if (register.dying) this.#host.onDied(this, register);
         this.#onReady(register);
         break;
       case "LEASED":

@@ -24,6 +24,7 @@ import type {
   Replica,
   Resolution,
   SettledCode,
+  Value,
 } from "./types.ts";
 
 /** Body fetches of a steal under way at a time. */
@@ -47,7 +48,8 @@ export interface LanesHost {
   /** Enqueues of a lane that somebody else took over: what became of them decides. */
   onOrphans(lane: LaneWriter, orphans: readonly (readonly [seq: number, PendingEnqueue])[]): void;
   onEnqueued(pending: PendingEnqueue, lane: LaneId, seq: number): void;
-  onElected(lane: LaneId, seq: number, holder: Holder): void;
+  onElected(queue: QueueId, holder: Holder): void;
+  onDied(lane: LaneWriter, seq: number, value: Value): void;
 }
 
 interface Fetch {
@@ -142,6 +144,7 @@ export class Lanes {
       onUnused: (lane, holder) => this.dispatch.refund(lane.descriptor.queue, holder),
       onSettled: (lane, seq, waiter, code) => this.#answerWaiter(lane, seq, waiter, code),
       onFinished: () => undefined,
+      onDied: (lane, { seq, value }) => this.#host.onDied(lane, seq, value),
       onBodyWanted: (lane, register) => this.#wantBody(lane, register),
       onEnd: (lane, end) => {
         if (end.closed) this.#confirms.drop(lane);
@@ -228,7 +231,7 @@ export class Lanes {
   #deliver(lane: LaneWriter, register: Register): void {
     const { holder, epoch, leaseMs, deliveries, enqueuedWallMs, attributes, reason } = register.value;
     if (holder === undefined) return;
-    this.#host.onElected(lane.lane, register.seq, holder);
+    this.#host.onElected(lane.descriptor.queue, holder);
     // Without a link HELD brings it up again.
     if (!this.#host.isGreeted(holder.peer)) return;
     const { body, seq } = register;

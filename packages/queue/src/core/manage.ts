@@ -1,4 +1,4 @@
-import type { Acceptor } from "./acceptor.ts";
+import type { Acceptor, AcceptorLane } from "./acceptor.ts";
 import type { Context } from "./context.ts";
 import { isInDeadView } from "./dead-queue.ts";
 import type { Register } from "./lane-register.ts";
@@ -47,6 +47,8 @@ export interface Inspection extends Omit<Message & { type: "inspected" }, "type"
 
 interface Open<Answer> {
   readonly waiting: Set<PeerId>;
+  /** Whose link went down before they answered. */
+  readonly lost: PeerId[];
   readonly answers: (Answer & { readonly peer: PeerId })[];
   readonly timer: Timer;
   readonly then: (
@@ -60,6 +62,10 @@ type Inspected = Omit<Message & { type: "inspected" }, "type" | "token">;
 
 interface ManageHost {
   writers(): readonly PeerId[];
+  /** Peers that have a store, are not known to be gone, and cannot be asked now. */
+  unheard(): readonly PeerId[];
+  /** Whether somebody serves the lane, as far as this node can tell. */
+  isServed(lane: AcceptorLane): boolean;
   /** Everybody that can be asked, with a store or without. */
   peers(): readonly PeerId[];
   lanes(): Iterable<LaneWriter>;
@@ -100,9 +106,9 @@ export class Manage {
     const timer = this.#context.timers.set(deadlineMs, () => {
       const late = open.get(token);
       open.delete(token);
-      if (late !== undefined) then(late.answers, [...late.waiting]);
+      if (late !== undefined) then(late.answers, [...late.lost, ...late.waiting]);
     });
-    open.set(token, { waiting: new Set(peers), answers: [], timer, then });
+    open.set(token, { waiting: new Set(peers), lost: [], answers: [], timer, then });
     return token;
   }
 
@@ -110,16 +116,36 @@ export class Manage {
     const one = open.get(token);
     if (one?.waiting.delete(from) !== true) return;
     one.answers.push({ ...answer, peer: from });
+    this.#endIfComplete(open, token, one);
+  }
+
+  #endIfComplete<A>(open: Map<number, Open<A>>, token: number, one: Open<A>): void {
     if (one.waiting.size > 0) return;
     open.delete(token);
     this.#context.timers.cancel(one.timer);
-    one.then(one.answers, []);
+    one.then(one.answers, one.lost);
+  }
+
+  /** What it was asked over that link it does not answer any more. */
+  linkDown(peer: PeerId): void {
+    this.#lose(this.#managing, peer);
+    this.#lose(this.#inspecting, peer);
+  }
+
+  #lose<A>(open: Map<number, Open<A>>, peer: PeerId): void {
+    for (const [token, one] of [...open]) {
+      if (!one.waiting.delete(peer)) continue;
+      one.lost.push(peer);
+      this.#endIfComplete(open, token, one);
+    }
   }
 
   ask(request: ManageRequest, then: (result: ManageResult) => void): void {
     const { queue, act, scope, only, limit, deadlineMs } = request;
     const peers = act === "consumers" ? this.#host.peers() : this.#host.writers();
-    const token = this.#open(this.#managing, peers, deadlineMs, (answers, missing) => {
+    const unheard = this.#host.unheard();
+    const token = this.#open(this.#managing, peers, deadlineMs, (answers, late) => {
+      const missing = [...late, ...unheard];
       const items = answers.flatMap(({ peer, items: found }) => found.map((item) => ({ ...item, peer })));
       const count = answers.reduce((sum, answer) => sum + answer.count, 0);
       const counts = sumOf(answers.map((answer) => answer.counts));
@@ -241,10 +267,10 @@ export class Manage {
 
   #count(queue: QueueId): Counts {
     const { wallMs } = this.#context.now;
-    const counts = { ready: 0, delayed: 0, leased: 0, dead: 0, oldestWallMs: 0 };
+    const counts = { ...NONE, unserved: this.#unserved(queue) };
     for (const { value } of this.#counted(queue, counts)) {
       if (isInDeadView(value)) counts.dead += 1;
-      else if (value.state === "LEASED") counts.leased += 1;
+      else if (value.state === "LEASED" || value.state === "DONE") counts.leased += 1;
       else if (value.notBeforeWallMs > wallMs) counts.delayed += 1;
       else counts.ready += 1;
       if (isInDeadView(value) || value.enqueuedWallMs === 0) continue;
@@ -263,8 +289,19 @@ export class Manage {
         counts.ready += lane.registers.restingCount - 1;
         yield first;
       }
-      for (const register of lane.registers.awake()) if (register.chosen) yield register;
+      // What is not chosen yet is there all the same: a message that is done is not over before q have it.
+      yield* lane.registers.awake();
     }
+  }
+
+  /** Messages of lanes whose writer is away, as this replica has them: whoever takes a lane over will count them. */
+  #unserved(queue: QueueId): number {
+    let count = 0;
+    for (const lane of this.#acceptor.lanes()) {
+      if (lane.descriptor.queue !== queue || lane.closed || lane.registers.size === 0) continue;
+      if (!this.#host.isServed(lane)) count += lane.registers.size;
+    }
+    return count;
   }
 
   /** What this store accepted, whatever the lane's writer makes of it. */
@@ -288,7 +325,7 @@ export class Manage {
   }
 }
 
-const NONE: Counts = { ready: 0, delayed: 0, leased: 0, dead: 0, oldestWallMs: 0 };
+const NONE: Counts = { ready: 0, delayed: 0, leased: 0, dead: 0, unserved: 0, oldestWallMs: 0 };
 
 function sumOf(all: readonly Counts[]): Counts {
   return all.reduce(
@@ -297,6 +334,8 @@ function sumOf(all: readonly Counts[]): Counts {
       delayed: sum.delayed + one.delayed,
       leased: sum.leased + one.leased,
       dead: sum.dead + one.dead,
+      // Each replica of such a lane counts it: the highest count is one that surely holds.
+      unserved: Math.max(sum.unserved, one.unserved),
       oldestWallMs:
         sum.oldestWallMs === 0 || one.oldestWallMs === 0
           ? Math.max(sum.oldestWallMs, one.oldestWallMs)

@@ -25,6 +25,8 @@ interface Peer {
   up: boolean;
   /** Its hello came on the present link: frames may be exchanged. */
   greeted: boolean;
+  /** When its link went down last, monotonic; before the first, when this process began. */
+  downMs: number;
   store: StoreId | undefined;
   readonly consumes: Map<QueueId, number>;
 }
@@ -76,7 +78,8 @@ export class Members {
   #peer(id: PeerId): Peer {
     let peer = this.#peers.get(id);
     if (peer === undefined) {
-      peer = { status: undefined, up: false, greeted: false, store: undefined, consumes: new Map() };
+      const away = { status: undefined, up: false, greeted: false, downMs: this.#startMs };
+      peer = { ...away, store: undefined, consumes: new Map() };
       this.#peers.set(id, peer);
     }
     return peer;
@@ -120,6 +123,7 @@ export class Members {
     if (peer?.up !== true) return undefined;
     peer.up = false;
     peer.greeted = false;
+    peer.downMs = this.#host.now.monoMs;
     return peer.store;
   }
 
@@ -145,6 +149,18 @@ export class Members {
     if (peer.status === undefined || isOut(peer.status)) peer.status = "alive";
     this.setConsumes(id, hello.consumes);
     return true;
+  }
+
+  /** Peers with a store that cannot be asked, and were not for long: what they hold may be missed. */
+  unheard(): readonly PeerId[] {
+    const unheard = new Set<PeerId>();
+    for (const { peer: id, retired } of this.#stores.values()) {
+      const peer = this.#peers.get(id);
+      const sinceMs = this.#host.now.monoMs - (peer?.downMs ?? this.#startMs);
+      if (retired || peer?.greeted === true || sinceMs >= UNSEEN_MS) continue;
+      if (peer?.status === undefined || !isOut(peer.status)) unheard.add(id);
+    }
+    return [...unheard];
   }
 
   isGreeted(id: PeerId): boolean {

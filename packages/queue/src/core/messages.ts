@@ -42,8 +42,8 @@ export interface Section {
 }
 
 export type LaneRefusal = "REFUSED" | "CLOSED" | "NEED_LANE" | "BAD_LANE";
-/** `EARLY`: by this replica's clock the time for it is not near (A7). */
-export type OpRefusal = "OLDER" | "GONE" | "NEED_BODY" | "CONFLICT" | "EARLY";
+/** `EARLY`: by this replica's clock the time for it is not near (A7). `VETO`: its hook does not vote for the lease. */
+export type OpRefusal = "OLDER" | "GONE" | "NEED_BODY" | "CONFLICT" | "EARLY" | "VETO";
 
 /** A whole section an OK does not cover. */
 export interface LaneException {
@@ -318,6 +318,8 @@ export interface Counts {
   readonly delayed: number;
   readonly leased: number;
   readonly dead: number;
+  /** In lanes that nobody serves now. */
+  readonly unserved: number;
   /** When the oldest that is not dead was enqueued, 0 for none. */
   readonly oldestWallMs: number;
 }

@@ -7,6 +7,7 @@ import { makePid } from "./ballot.ts";
 import { Consumers } from "./consumers.ts";
 import type { Context, Tuning } from "./context.ts";
 import { BodyBudget, DEFAULT_TUNING } from "./context.ts";
+import type { CoreHooks } from "./hooks.ts";
 import type { LaneWriter } from "./lane-writer.ts";
 import type { Inspection, ManageRequest, ManageResult } from "./manage.ts";
 import { Manage } from "./manage.ts";
@@ -36,6 +37,7 @@ import type {
   Resolution,
   SettledCode,
   StoreId,
+  Value,
   Verdict,
 } from "./types.ts";
 
@@ -130,7 +132,15 @@ export type QueueEffect =
     }
   | { readonly type: "fetched"; readonly requestId: number; readonly body: Uint8Array | undefined }
   | { readonly type: "defined"; readonly definition: Definition }
-  | { readonly type: "elected"; readonly lane: LaneId; readonly seq: number; readonly peer: PeerId }
+  | { readonly type: "elected"; readonly queue: QueueId; readonly peer: PeerId }
+  /** This node made the message dead; its value says why. */
+  | {
+      readonly type: "died";
+      readonly queue: QueueId;
+      readonly lane: LaneId;
+      readonly seq: number;
+      readonly value: Value;
+    }
   | { readonly type: "stole"; readonly lane: LaneId; readonly queue: QueueId }
   | { readonly type: "fault"; readonly what: string; readonly peer: PeerId };
 
@@ -147,6 +157,7 @@ export interface QueueCoreInit {
   /** Registers read already; its own from then on. */
   readonly registers?: StoredRegisters | undefined;
   readonly laneIdOf: (descriptor: Descriptor) => LaneId;
+  readonly hooks?: CoreHooks | undefined;
 }
 
 /** Counters and gauges of one node. */
@@ -171,6 +182,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly tuning: Tuning;
   readonly timers: Timers = new Timers();
   readonly bodies: BodyBudget;
+  readonly hooks: CoreHooks;
   readonly laneIdOf: (descriptor: Descriptor) => LaneId;
   now: Instant;
   readonly acceptor: Acceptor;
@@ -196,6 +208,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.pid = makePid(init.store, init.boot, randomHex(init.random, 16));
     this.tuning = { ...DEFAULT_TUNING, ...init.tuning };
     this.bodies = new BodyBudget(this.tuning.readyBytes);
+    this.hooks = init.hooks ?? {};
     this.now = init.now;
     this.laneIdOf = init.laneIdOf;
     this.members = new Members(this);
@@ -223,6 +236,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#resolves = new Resolves(this);
     this.#manage = new Manage(this, this.acceptor, {
       writers: () => this.members.writers(),
+      unheard: () => this.members.unheard(),
+      isServed: (lane) => this.#steals.isServed(lane),
       peers: () => this.members.greeted(),
       lanes: () => this.lanes.all(),
       consumers: (queue) => this.#consumers.roster(queue),
@@ -253,7 +268,10 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       usage: (queue) => this.#quota.usageOf(queue),
       onOrphans: (lane, orphans) => this.#origin.onOrphans(lane, orphans),
       onEnqueued: (pending, lane, seq) => this.#origin.onEnqueued(pending, lane, seq),
-      onElected: (lane, seq, { peer }) => this.#emit({ type: "elected", lane, seq, peer }),
+      onElected: (queue, { peer }) => this.#emit({ type: "elected", queue, peer }),
+      onDied: ({ descriptor, lane }, seq, value) => {
+        this.#emit({ type: "died", queue: descriptor.queue, lane, seq, value });
+      },
     });
   }
 
@@ -466,6 +484,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     const store = this.members.linkDown(peer);
     this.#consumers.linkDown(peer);
     this.#quota.linkDown(peer);
+    this.#manage.linkDown(peer);
     this.#restored.drop(peer);
     this.lanes.linkDown(peer);
     this.#origin.entry.linkDown(peer);

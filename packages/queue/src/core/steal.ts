@@ -118,6 +118,14 @@ export class Steals {
     return this.#watches.get(lane)?.phase === "preparing";
   }
 
+  /** Whether somebody serves the lane, as far as this node can tell now. */
+  isServed({ lane }: AcceptorLane): boolean {
+    if (this.#host.isServing(lane)) return true;
+    const watch = this.#watches.get(lane);
+    if (watch === undefined || watch.phase !== "idle" || this.#isGone(watch)) return false;
+    return this.#context.reachable(pidStore(watch.target.pid));
+  }
+
   /** Somebody's status or boot changed, or a link came up. */
   recheck(): void {
     for (const watch of this.#watches.values()) this.#consider(watch);

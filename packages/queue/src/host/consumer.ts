@@ -10,12 +10,19 @@ export interface Pace {
   readonly rate: number | undefined;
 }
 
+/** What a consumer tells of itself. */
+interface ConsumerEvents {
+  onHandled(tookMs: number, failed: boolean): void;
+  /** It wants no more messages. */
+  onEnd(): void;
+}
+
 /** Runs a handler for each delivery: returning acknowledges, throwing fails. */
 export class HandlerConsumer implements Consumer {
   readonly session: string;
   readonly #handler: Handler;
   readonly #pace: Pace;
-  readonly #end: () => void;
+  readonly #events: ConsumerEvents;
   readonly #stats: { -readonly [Key in keyof ConsumerStats]: number } = {
     delivered: 0,
     redelivered: 0,
@@ -32,11 +39,11 @@ export class HandlerConsumer implements Consumer {
   #timer: NodeJS.Timeout | undefined;
   readonly #idle: (() => void)[] = [];
 
-  constructor(session: string, handler: Handler, pace: Pace, end: () => void) {
+  constructor(session: string, handler: Handler, pace: Pace, events: ConsumerEvents) {
     this.session = session;
     this.#handler = handler;
     this.#pace = pace;
-    this.#end = end;
+    this.#events = events;
     this.#tokens = 1;
     this.#filledMs = performance.now();
   }
@@ -85,11 +92,13 @@ export class HandlerConsumer implements Consumer {
 
   async #run(message: HeldMessage): Promise<void> {
     let reason: string | undefined;
+    const beganMs = performance.now();
     try {
       await this.#handler(message);
     } catch (error) {
       reason = String(error).slice(0, FAILURE_REASON_MAX);
     }
+    this.#events.onHandled(performance.now() - beganMs, reason !== undefined);
     if (message.isSettled) return this.#done();
     if (reason !== undefined) {
       this.#stats.failed += 1;
@@ -113,7 +122,7 @@ export class HandlerConsumer implements Consumer {
     if (!this.#ended) {
       this.#ended = true;
       clearTimeout(this.#timer);
-      this.#end();
+      this.#events.onEnd();
       for (const message of this.#waiting.splice(0)) message.settle({ kind: "release" }, () => undefined);
     }
     if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));

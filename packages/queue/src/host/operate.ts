@@ -6,6 +6,7 @@ import { isInDeadView } from "../core/dead-queue.ts";
 import type { Inspection as CoreInspection, ManageResult } from "../core/manage.ts";
 import { MANAGE_ITEMS_MAX } from "../core/manage.ts";
 import { messageId } from "../core/message-id.ts";
+import { QueueError } from "../errors.ts";
 import type { HostEffect } from "./engine.ts";
 import type { QueueInput } from "../core/queue-core.ts";
 import type { LaneId, ManageAct, ManageScope, Value } from "../core/types.ts";
@@ -73,7 +74,7 @@ export class Operations {
       return { type: "manage", requestId, queue, act, scope, only, limit, deadlineMs };
     });
     if (answer?.type === "managed") return answer.result;
-    return { items: [], count: 0, counts: EMPTY, consumers: [], missing: [] };
+    throw new QueueError("STOPPED", "the queues of this node have ended");
   }
 
   async counts(queue: string, timeoutMs: number): Promise<QueueCounts> {
@@ -158,8 +159,8 @@ export class Operations {
     const answer = await this.#ask((requestId) => {
       return { type: "inspect", requestId, lane, seq, deadlineMs };
     });
-    const found = answer?.type === "inspected" ? answer.found : [];
-    const missing = answer?.type === "inspected" ? answer.missing : [];
+    if (answer?.type !== "inspected") throw new QueueError("STOPPED", "the queues of this node have ended");
+    const { found, missing } = answer;
     const known = found.filter((one) => one.known);
     return {
       id: messageId(lane, seq),
@@ -169,8 +170,6 @@ export class Operations {
     };
   }
 }
-
-const EMPTY = { ready: 0, delayed: 0, leased: 0, dead: 0, oldestWallMs: 0 };
 
 function replicaOf(lane: LaneId, seq: number, one: CoreInspection): ReplicaInfo {
   const { peer, store, finished, register, promise } = one;

@@ -29,6 +29,7 @@ function sentAbout(lane: Partial<AcceptorLane>, origin: string): Message[] {
     tuning: DEFAULT_TUNING,
     timers,
     bodies: new BodyBudget(0),
+    hooks: {},
     now,
     laneIdOf: () => "",
     persist: () => {},

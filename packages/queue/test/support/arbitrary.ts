@@ -277,7 +277,10 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     token: count,
     items: list(fc.record({ lane, seq, value })),
     count,
-    counts: fc.record({ ready: count, delayed: count, leased: count, dead: count, oldestWallMs: wallMs }),
+    counts: fc.record({
+      ...{ ready: count, delayed: count, leased: count, dead: count, unserved: count },
+      oldestWallMs: wallMs,
+    }),
     consumers: list(fc.record({ session, prefetch: count, held: count })),
   }),
   of("enter", { lane, items: list(entering) }),
