@@ -137,11 +137,9 @@ export class World {
       receive: (peer, from, message) => {
         this.trace(() => `${peer} ← ${from} ${describeMessage(message)}`);
         const node = at(peer);
-        if (message.type === "hello" && message.echo > node.batchNo && this.flaws.amnesia !== true) {
-          this.violate(
-            "ECHO_IS_SYNCED",
-            `${from} counted on ${message.echo} of ${peer}'s ${node.batchNo} batches`,
-          );
+        for (const [store, echo] of message.type === "hello" ? message.echoes : []) {
+          if (store !== node.store || echo <= node.batchNo || this.flaws.amnesia === true) continue;
+          this.violate("ECHO_IS_SYNCED", `${from} counted on ${echo} of ${peer}'s ${node.batchNo} batches`);
         }
         node.enter({ type: "message", from, message });
       },

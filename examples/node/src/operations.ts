@@ -89,7 +89,8 @@ export function createOperations({ mesh, queues, rpc, stop }: OperationsInit): O
     },
     metrics: async (args) => {
       args.only();
-      return { text: renderMetrics([...mesh.metricFamilies(), ...rpc.metricFamilies()]) };
+      const sources = [mesh, queues, rpc];
+      return { text: renderMetrics(sources.flatMap((source) => source.metricFamilies())) };
     },
     stop: async (args) => {
       await stop(args.only("how").oneOf("how", FAREWELLS));

@@ -121,6 +121,7 @@ describe("klatsch", () => {
 
   it("shows the node's numbers for Prometheus", async () => {
     const { stdout, code } = await run(["metrics", "--data", b.dataDir]);
+    expect(stdout).toContain("klatsch_queue_lanes");
     expect(code).toBe(0);
     expect(stdout).toContain('\nklatsch_mesh_members{status="alive"} 3\n');
     expect(stdout).toContain("\nklatsch_rpc_sessions 6\n");

@@ -11,6 +11,7 @@ import type { KlatschErrorInit } from "@klatsch/kit";
  * - `UNROUTABLE`: no queue is bound for the message, not even by an alternate; nothing was enqueued.
  * - `PUBLISH_INCOMPLETE`: not all queues confirmed; `published` says which, and publishing again with it is safe.
  * - `NOT_DRAINED`: messages are left after the time that `drain` may take.
+ * - `REFUSED`: the application's `beforeEnqueue` threw or took too long; nothing was enqueued.
  * - `QUEUE_FULL`: the queue holds as much as it may; nothing was enqueued.
  * - `MESSAGE_TOO_LARGE`: the body exceeds the limit, which the message names.
  * - `QUORUM_UNAVAILABLE`: too few replicas could be reached until the deadline; nothing was enqueued.
@@ -34,6 +35,7 @@ export type QueueErrorCode =
   | "UNROUTABLE"
   | "PUBLISH_INCOMPLETE"
   | "NOT_DRAINED"
+  | "REFUSED"
   | "QUEUE_FULL"
   | "MESSAGE_TOO_LARGE"
   | "QUORUM_UNAVAILABLE"

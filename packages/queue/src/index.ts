@@ -2,4 +2,5 @@ export { QueueError } from "./errors.ts";
 export type { QueueErrorCode } from "./errors.ts";
 export { PublishError } from "./publish-error.ts";
 export { createQueues } from "./queue.ts";
+export type * from "./hooks.ts";
 export type * from "./types.ts";

@@ -7,6 +7,7 @@ import { MANAGE_ITEMS_MAX } from "./core/manage.ts";
 import { parseMessageId } from "./core/message-id.ts";
 import type { ManageScope, RetryPolicy } from "./core/types.ts";
 import { QueueError } from "./errors.ts";
+import type { QueueHooks } from "./hooks.ts";
 import type {
   BindOptions,
   BrowseOptions,
@@ -95,6 +96,17 @@ const nameSchema = z
   .regex(/^[A-Za-z0-9._-]{1,128}$/, "1 to 128 characters of A-Z a-z 0-9 . _ -")
   .refine((name) => !name.endsWith(".dead"), "names that end in .dead are those of dead letters");
 
+const HOOKS = ["beforeEnqueue", "nominate", "vote", "afterAck", "onDead"] as const;
+
+function isHooks(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  // Not their own only: they may be methods of a class.
+  return HOOKS.every((name) => {
+    const hook = (value as QueueHooks)[name];
+    return hook === undefined || typeof hook === "function";
+  });
+}
+
 const initSchema = z.strictObject({
   mesh: z.custom<QueuesInit["mesh"]>(
     (mesh) => typeof mesh === "object" && mesh !== null && "channel" in mesh,
@@ -104,6 +116,7 @@ const initSchema = z.strictObject({
   logger: z
     .custom<QueuesInit["logger"]>((logger) => typeof logger === "object" && logger !== null)
     .optional(),
+  hooks: z.custom<QueueHooks>(isHooks, `an object whose ${HOOKS.join(", ")} are functions`).optional(),
 });
 
 const HEADERS_MAX = 64;
@@ -286,11 +299,16 @@ export function parseItems(
   if (!Array.isArray(items) || items.length > MANY_MAX) {
     throw new QueueError("INVALID_OPTIONS", `items: must be a list of up to ${MANY_MAX}`);
   }
-  return items.map((item: EnqueueItem, at) => {
-    const { headers, ttlMs, group, dedupKey, ...rest } = parse(itemSchema, item, `items.${at}`);
-    checkBody(rest.body);
-    return { headers, ttlMs, group, dedupKey, ...rest };
-  });
+  return items.map((item: EnqueueItem, at) => parseItem(item, `items.${at}`));
+}
+
+export function parseItem(
+  item: EnqueueItem,
+  what = "message",
+): MessageOptions & { readonly body: Uint8Array } {
+  const { headers, ttlMs, group, dedupKey, ...rest } = parse(itemSchema, item, what);
+  checkBody(rest.body);
+  return { headers, ttlMs, group, dedupKey, ...rest };
 }
 
 export function parseConsume(options: ConsumeOptions | undefined): {

@@ -1,5 +1,5 @@
 import { silentLogger, systemClock } from "@klatsch/kit";
-import type { Logger } from "@klatsch/kit";
+import type { Logger, MetricFamily } from "@klatsch/kit";
 
 import { queueIdOf } from "./codec/hash.ts";
 import { DEFINITIONS_MAX } from "./core/members.ts";
@@ -9,8 +9,10 @@ import type { Delivery } from "./core/messages.ts";
 import type { EnqueueResult } from "./core/lane-register.ts";
 import type { Definition, Verdict } from "./core/types.ts";
 import { QueueError } from "./errors.ts";
+import type { QueueHooks } from "./hooks.ts";
 import { Emitter } from "./host/emitter.ts";
 import { Engine } from "./host/engine.ts";
+import { HookRunner } from "./host/hook-runner.ts";
 import type { HostEffect } from "./host/engine.ts";
 import { elect, isElection } from "./host/elect.ts";
 import { ExchangeCalls } from "./host/exchange-calls.ts";
@@ -19,6 +21,7 @@ import { HeldMessage } from "./host/message.ts";
 import type { SettleDone } from "./host/message.ts";
 import { publishKey } from "./host/publish.ts";
 import { Operations } from "./host/operate.ts";
+import { countOne, QueueMetrics } from "./host/queue-metrics.ts";
 import { Sessions } from "./host/sessions.ts";
 import { declareOrdered } from "./host/declare.ts";
 import {
@@ -84,8 +87,8 @@ const DRAIN_MS = 60_000;
  * @throws {@link QueueError} `INVALID_OPTIONS`, `STORE_LOCKED`; `StoreError` for a disk that cannot be used.
  */
 export async function createQueues(init: QueuesInit): Promise<Queues> {
-  const { mesh, dataDir, logger } = parseInit(init);
-  return await QueuesService.start(mesh, dataDir, logger ?? silentLogger);
+  const { mesh, dataDir, logger, hooks } = parseInit(init);
+  return await QueuesService.start(mesh, dataDir, logger ?? silentLogger, hooks ?? {});
 }
 
 interface PendingEnqueue {
@@ -93,11 +96,16 @@ interface PendingEnqueue {
   readonly reject: (error: QueueError) => void;
 }
 
+interface Entered {
+  readonly queue: string;
+  readonly beganMs: number;
+}
+
 class QueuesService implements Queues {
   readonly #logger: Logger;
   readonly #emitter: Emitter<QueuesEvents>;
   readonly #names = new Map<string, Definition>();
-  readonly #enqueues = new Map<number, PendingEnqueue>();
+  readonly #enqueues = new Map<number, PendingEnqueue & Entered>();
   readonly #verdicts = new Map<number, SettleDone>();
   readonly #resolves = new Map<number, (resolution: Resolution | undefined) => void>();
   readonly #sessions = new Sessions({
@@ -106,15 +114,21 @@ class QueuesService implements Queues {
       return (input) => engine.enter(input);
     },
     elect: (name, leaseMs, signal) => this.#elect(name, leaseMs, signal),
-    onHandled: () => undefined,
+    onHandled: (queue, tookMs, failed) => {
+      const counters = this.#metrics.of(queue);
+      counters.handlerMs += tookMs;
+      counters[failed ? "threw" : "handled"] += 1;
+    },
   });
   readonly #held = new Map<string, HeldMessage>();
+  readonly #metrics = new QueueMetrics((queue) => this.#nameOf(queue));
   readonly #operations = new Operations({
     enter: (input) => this.#running.enter(input),
     request: () => this.#request(),
   });
   readonly #mesh: QueuesInit["mesh"];
   readonly #exchanges: ExchangeCalls;
+  readonly #hooks: HookRunner;
   readonly #counts = {
     enqueued: 0,
     delivered: 0,
@@ -131,31 +145,38 @@ class QueuesService implements Queues {
   #lastRequest = 0;
   #unwatch: (() => void) | undefined;
 
-  private constructor(mesh: QueuesInit["mesh"], logger: Logger) {
+  private constructor(mesh: QueuesInit["mesh"], logger: Logger, hooks: QueueHooks) {
     this.#mesh = mesh;
     this.#logger = logger;
+    this.#hooks = new HookRunner(hooks, logger, (queue) => this.#nameOf(queue));
     this.#exchanges = new ExchangeCalls(mesh, {
-      enqueue: (queue, body, message, publishId, timeoutMs) =>
-        new Promise((resolve, reject) => {
-          const definition = this.#known(queue);
-          const fitting = fitTo(definition, message, publishKey(publishId, queue));
-          this.#enter(definition, body, fitting, timeoutMs, { resolve, reject });
-        }),
+      enqueue: (queue, body, message, publishId, timeoutMs) => {
+        const definition = this.#known(queue);
+        const fitting = fitTo(definition, message, publishKey(publishId, queue));
+        return this.#enterHooked(definition, body, fitting, timeoutMs);
+      },
       deduplicates: (queue) => orderOf(this.#known(queue)).dedupMs !== undefined,
       resolve: (id, timeoutMs) => this.resolve(id, { timeoutMs }),
     });
     this.#emitter = new Emitter(logger);
   }
 
-  static async start(mesh: QueuesInit["mesh"], dataDir: string, logger: Logger): Promise<QueuesService> {
-    const service = new QueuesService(mesh, logger);
-    service.#engine = await Engine.start(mesh, dataDir, logger, {
+  static async start(
+    mesh: QueuesInit["mesh"],
+    dataDir: string,
+    logger: Logger,
+    hooks: QueueHooks,
+  ): Promise<QueuesService> {
+    const service = new QueuesService(mesh, logger, hooks);
+    const init = { mesh, dataDir, logger, hooks: service.#hooks.core };
+    service.#engine = await Engine.start(init, {
       onEffect: (effect) => service.#onEffect(effect),
       onQuarantined: (path, reason) => service.#onQuarantined(path, reason),
       onBadFrame: (peer, reason) => {
         service.#counts.badFrames += 1;
         logger.warn("a malformed queue frame", { peer, reason });
       },
+      onSynced: (tookMs) => service.#metrics.synced(tookMs),
       onFailed: (error) => service.#onFailed(error),
     });
     for (const definition of service.#engine.core.members.definitions()) service.#define(definition);
@@ -332,6 +353,15 @@ class QueuesService implements Queues {
     return this.#handle(this.#known(name));
   }
 
+  /** Of a queue or the view of its dead messages; `undefined` if nobody declared it. */
+  #nameOf(queue: string): string | undefined {
+    const members = this.#engine?.core.members;
+    const known = members?.definition(queue)?.name;
+    if (known !== undefined) return known;
+    const dead = members?.definition(deadViewOf(queue))?.name;
+    return dead === undefined ? undefined : `${dead}.dead`;
+  }
+
   #known(name: string): Definition {
     const known = this.#names.get(name);
     if (known === undefined) throw new QueueError("QUEUE_NOT_FOUND", `no queue ${name} is known here`);
@@ -377,7 +407,26 @@ class QueuesService implements Queues {
     return new Promise((resolve, reject) => {
       checkBody(body);
       const { timeoutMs, ...message } = parseEnqueue(options);
-      this.#enter(definition, body, message, timeoutMs, { resolve, reject });
+      if (this.#hooks.looksAt(definition.name)) {
+        resolve(this.#enterHooked(definition, body, message, timeoutMs));
+      } else this.#enter(definition, body, message, timeoutMs, { resolve, reject });
+    });
+  }
+
+  /** After the application had a look at it. */
+  async #enterHooked(
+    definition: Definition,
+    body: Uint8Array,
+    options: MessageOptions,
+    timeoutMs: number,
+  ): Promise<Enqueued> {
+    this.#assertRunning();
+    const shown = this.#hooks.looksAt(definition.name)
+      ? await this.#hooks.beforeEnqueue(definition.name, body, options)
+      : { body, ...options };
+    const { body: whole, ...message } = shown;
+    return await new Promise((resolve, reject) => {
+      this.#enter(definition, whole, message, timeoutMs, { resolve, reject });
     });
   }
 
@@ -394,7 +443,7 @@ class QueuesService implements Queues {
     const now = systemClock.now();
     const message = makeContent(body, options, now.wallMs);
     const requestId = this.#request();
-    this.#enqueues.set(requestId, pending);
+    this.#enqueues.set(requestId, { ...pending, queue, beganMs: now.monoMs });
     const deadlineMs = now.monoMs + timeoutMs;
     engine.enter({ type: "enqueue", requestId, queue, ...message, deadlineMs });
   }
@@ -411,7 +460,9 @@ class QueuesService implements Queues {
       ({ body, ...message }) =>
         new Promise<EnqueueOutcome>((resolve) => {
           const reject = (error: QueueError): void => resolve({ id: error.id, error });
-          this.#enter(definition, body, message, timeoutMs, { resolve, reject });
+          if (this.#hooks.looksAt(definition.name)) {
+            this.#enterHooked(definition, body, message, timeoutMs).then(resolve, reject);
+          } else this.#enter(definition, body, message, timeoutMs, { resolve, reject });
         }),
     );
     return await Promise.all(outcomes);
@@ -426,10 +477,16 @@ class QueuesService implements Queues {
     const pending = this.#enqueues.get(requestId);
     if (pending === undefined) return;
     this.#enqueues.delete(requestId);
+    const counters = this.#metrics.of(pending.queue);
     if (result.code === "OK") {
       this.#counts.enqueued += 1;
+      counters.enqueued += 1;
+      counters.enqueueMs += systemClock.now().monoMs - pending.beganMs;
       pending.resolve({ id: messageId(result.lane, result.seq), duplicate: result.duplicate === true });
-    } else pending.reject(enqueueError(result));
+    } else {
+      countOne(counters.failures, result.code);
+      pending.reject(enqueueError(result));
+    }
   }
 
   // Consumers.
@@ -480,10 +537,14 @@ class QueuesService implements Queues {
   #deliver(item: Delivery): void {
     if (item.body === undefined) return; // The core hands out whole messages only.
     const { wallMs } = systemClock.now();
-    const message = new HeldMessage(item, item.body, wallMs, (held, verdict, done) => {
+    const queue = this.#sessions.queueOf(item.session) ?? "";
+    const message = new HeldMessage(item, queue, item.body, wallMs, (held, verdict, done) => {
       this.#settle(held, verdict, done);
     });
     this.#counts.delivered += 1;
+    const counters = this.#metrics.of(queue);
+    counters.delivered += 1;
+    if (message.attempt > 1) counters.redelivered += 1;
     this.#held.set(message.id, message);
     this.#sessions.deliver(item.session, message);
   }
@@ -497,7 +558,11 @@ class QueuesService implements Queues {
     const requestId = this.#request();
     this.#verdicts.set(requestId, (code) => {
       if (this.#held.get(id) === message) this.#held.delete(id);
-      if (code === "DONE") this.#counts.settled += 1;
+      countOne(this.#metrics.of(message.queue).outcomes, code === "DONE" ? verdict.kind : code);
+      if (code === "DONE") {
+        this.#counts.settled += 1;
+        if (verdict.kind === "ack") this.#hooks.afterAck(message.queue, message);
+      }
       done(code);
     });
     const deadlineMs = systemClock.now().monoMs + TIMEOUT_MS;
@@ -546,12 +611,15 @@ class QueuesService implements Queues {
         return this.#operations.onAnswer(effect);
       case "defined":
         return this.#define(effect.definition);
+      case "died":
+        return this.#onDied(effect);
       case "elected":
         this.#counts.elections += 1;
-        return;
+        return countOne(this.#metrics.of(effect.queue).elections, effect.peer);
       case "stole": {
         this.#counts.steals += 1;
         const { lane, queue } = effect;
+        this.#metrics.of(queue).steals += 1;
         return this.#emitter.emit("lane:stolen", { lane, queue });
       }
       case "fault": {
@@ -561,6 +629,12 @@ class QueuesService implements Queues {
         return this.#emitter.emit("protocol:fault", { peer, what });
       }
     }
+  }
+
+  #onDied({ queue, lane, seq, value }: Extract<HostEffect, { type: "died" }>): void {
+    const { epoch, deliveries, reason = "", attributes } = value;
+    const failures = attributes?.failures ?? [];
+    this.#hooks.onDead(queue, { id: messageId(lane, seq), epoch, reason, deliveries, failures });
   }
 
   #onLeaseLost(id: string, epoch: number): void {
@@ -582,6 +656,17 @@ class QueuesService implements Queues {
       waitingEnqueues: gauges?.waitingEnqueues ?? 0,
       peers: gauges?.peers ?? 0,
     };
+  }
+
+  metricFamilies(): readonly MetricFamily[] {
+    const now = systemClock.now();
+    return this.#metrics.families({
+      census: this.#engine?.core.census(now) ?? { queues: new Map(), lanes: [] },
+      wallMs: now.wallMs,
+      stats: this.stats(),
+      consumers: this.#sessions.counts(),
+      hooks: this.#hooks.counts(),
+    });
   }
 
   // The end.

@@ -1,9 +1,10 @@
-import type { Logger } from "@klatsch/kit";
+import type { Logger, MetricSource } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 
 import type { Binding, ExchangeKind } from "./core/exchange.ts";
 import type { Failure, Resolution } from "./core/types.ts";
 import type { QueueError } from "./errors.ts";
+import type { QueueHooks } from "./hooks.ts";
 
 /** What `resolve` says: it exists; it never did; not decided yet; too long ago, or not known here. */
 export type { Resolution };
@@ -154,6 +155,8 @@ export interface QueuesInit {
   readonly dataDir: string;
   /** Default: silent. */
   readonly logger?: Logger | undefined;
+  /** What the application has a say in. Default: nothing. */
+  readonly hooks?: QueueHooks | undefined;
 }
 
 /** Options of a queue: the same on every node that declares it. */
@@ -515,7 +518,7 @@ export interface QueuesStats {
 }
 
 /** The queues of this node. */
-export interface Queues extends AsyncDisposable {
+export interface Queues extends AsyncDisposable, MetricSource {
   /**
    * Makes a queue known, here and on every node this one reaches. Names: 1 to 128 of `A-Z a-z 0-9 . _ -`.
    * @throws {@link QueueError} `INVALID_OPTIONS`, `QUEUE_CONFLICT`, `LIMIT_REACHED`, `FAILED`, `STOPPED`; `QUORUM_UNAVAILABLE`: an

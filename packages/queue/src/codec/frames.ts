@@ -116,7 +116,7 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
     m.definitions.map(shapes.definition.write),
     m.consumes,
     m.floor === undefined ? null : shapes.floor.write(m.floor),
-    m.echo,
+    m.echoes,
   ],
   roster: (m) => [m.consumes],
   declare: (m) => [shapes.definition.write(m.definition)],
@@ -263,7 +263,7 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     definitions: f.list(QUEUES_MAX, (at) => shapes.definition.read(new Fields([at]))),
     consumes: queues(f),
     floor: f.optional(shapes.floor.read),
-    echo: f.uint(),
+    echoes: readEchoes(f),
   }),
   roster: (f) => ({ type: "roster", consumes: queues(f) }),
   declare: (f) => ({ type: "declare", definition: shapes.definition.read(f) }),
@@ -272,10 +272,7 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     session: f.uint(NUMBER_MAX),
     no: f.uint(),
     sections: f.list(SECTIONS_MAX, readSection),
-    echoes: f.list(shapes.REPLICAS_MAX * 16, (at) => {
-      const inner = new Fields(at);
-      return [inner.hex(shapes.STORE_DIGITS), inner.uint()] as const;
-    }),
+    echoes: readEchoes(f),
   }),
   ok: (f) => ({
     type: "ok",
@@ -472,6 +469,13 @@ function readException(at: unknown): Exception {
 function readManaged(at: unknown): ManagedItem {
   const f = new Fields(at);
   return { lane: lane(f), seq: seq(f), value: readValue(f) };
+}
+
+function readEchoes(f: Fields): readonly (readonly [store: string, batchNo: number])[] {
+  return f.list(shapes.REPLICAS_MAX * 16, (at) => {
+    const echo = new Fields(at);
+    return [echo.hex(shapes.STORE_DIGITS), echo.uint()] as const;
+  });
 }
 
 function readRoster(at: unknown): RosterEntry {

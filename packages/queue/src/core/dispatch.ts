@@ -170,12 +170,24 @@ export class Dispatch {
 
   /** A nomination came to nothing. */
   refund(queue: QueueId, holder: Holder): void {
-    const own = this.#queues.get(queue);
-    const side = own?.credits.has(holder.session) === true ? own : this.#queues.get(deadViewOf(queue));
-    const credit = side?.credits.get(holder.session);
+    const [side, credit] = this.#creditOf(queue, holder);
     if (side === undefined || credit === undefined || credit.spent === 0) return;
     credit.spent -= 1;
     this.#run(side);
+  }
+
+  /** Too few vote for it: the credit goes back, so that a consumer elsewhere is offered what waits. */
+  decline(queue: QueueId, holder: Holder): void {
+    const [side, credit] = this.#creditOf(queue, holder);
+    if (side === undefined || credit === undefined) return;
+    this.#context.send(holder.peer, { type: "returned", session: holder.session, count: 1 });
+    this.#run(side);
+  }
+
+  #creditOf(queue: QueueId, { session }: Holder): readonly [QueueSide | undefined, Credit | undefined] {
+    const own = this.#queues.get(queue);
+    const side = own?.credits.has(session) === true ? own : this.#queues.get(deadViewOf(queue));
+    return [side, side?.credits.get(session)];
   }
 
   /** CREDIT: `total` is cumulative within the link session; −1 ends the consumer. */

@@ -21,6 +21,8 @@ export interface LaneHost<Lane> {
   onLeased(lane: Lane, register: Register): void;
   /** A nomination came to nothing: its credit is free again. */
   onUnused(lane: Lane, holder: Holder): void;
+  /** Too few replicas vote for the holder. */
+  onVetoed(lane: Lane, holder: Holder): void;
   onSettled(lane: Lane, seq: number, waiter: Waiter, code: "DONE" | "FINISHED"): void;
   onFinished(lane: Lane, register: Register): void;
   /** It is dead, chosen, and was not before. */

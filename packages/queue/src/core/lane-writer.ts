@@ -389,10 +389,8 @@ export class LaneWriter implements LaneSender {
       case "OLDER": {
         // The replica has a later step: that counts for the enqueue, never for a lease.
         const { ballot } = exception;
-        if (ballot !== undefined && comparePromises(ballot, this.right) === 0) {
-          this.#hold(register, 1 << index);
-        }
-        return;
+        const isOwn = ballot !== undefined && comparePromises(ballot, this.right) === 0;
+        return isOwn ? this.#hold(register, 1 << index) : undefined;
       }
       case "NEED_BODY":
         register.heldBy &= ~(1 << index);
@@ -417,9 +415,8 @@ export class LaneWriter implements LaneSender {
     register.vetoes |= bit;
     const left = this.#links.filter((link, at) => link.isUp && (register.vetoes & (1 << at)) === 0);
     if (left.length >= this.quorum) return;
-    const dueWallMs = Math.ceil(this.#context.now.wallMs + this.#context.tuning.earlyRetryMs);
-    this.#propose(register, { ...superseded(value), notBeforeWallMs: dueWallMs });
-    this.#host.onUnused(this, value.holder);
+    this.#propose(register, superseded(value, this.#context.now.wallMs + this.#context.tuning.earlyRetryMs));
+    this.#host.onVetoed(this, value.holder);
   }
 
   /** A7: a replica whose clock is behind is asked again, for as long as its clock is. */

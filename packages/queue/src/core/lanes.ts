@@ -142,6 +142,7 @@ export class Lanes {
       usage: (lane) => this.#host.usage(lane.descriptor.queue),
       onLeased: (lane, register) => this.#deliver(lane, register),
       onUnused: (lane, holder) => this.dispatch.refund(lane.descriptor.queue, holder),
+      onVetoed: (lane, holder) => this.dispatch.decline(lane.descriptor.queue, holder),
       onSettled: (lane, seq, waiter, code) => this.#answerWaiter(lane, seq, waiter, code),
       onFinished: () => undefined,
       onDied: (lane, { seq, value }) => this.#host.onDied(lane, seq, value),

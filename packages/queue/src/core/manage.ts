@@ -40,6 +40,19 @@ export interface ManageResult {
   readonly missing: readonly PeerId[];
 }
 
+const LANE_ROLES = ["writer", "replica"] as const;
+const LANE_STATES = ["open", "ended", "closed"] as const;
+
+/** What a node's lanes hold, and how many it keeps. */
+export interface Census {
+  readonly queues: ReadonlyMap<QueueId, Counts>;
+  readonly lanes: readonly {
+    readonly role: (typeof LANE_ROLES)[number];
+    readonly state: (typeof LANE_STATES)[number];
+    readonly count: number;
+  }[];
+}
+
 /** What one replica has of a message. */
 export interface Inspection extends Omit<Message & { type: "inspected" }, "type" | "token"> {
   readonly peer: PeerId;
@@ -266,9 +279,39 @@ export class Manage {
   }
 
   #count(queue: QueueId): Counts {
+    const lanes = [...this.#host.lanes()].filter(({ descriptor }) => descriptor.queue === queue);
+    return { ...this.#countIn(lanes), unserved: this.#unserved().get(queue) ?? 0 };
+  }
+
+  /** What this node's lanes hold, queue by queue, and the lanes it keeps. */
+  census(): Census {
+    const byQueue = new Map<QueueId, LaneWriter[]>();
+    const written = new Set<LaneId>();
+    for (const lane of this.#host.lanes()) {
+      const lanes = byQueue.get(lane.descriptor.queue);
+      if (lanes === undefined) byQueue.set(lane.descriptor.queue, [lane]);
+      else lanes.push(lane);
+      written.add(lane.lane);
+    }
+    const queues = new Map<QueueId, Counts>();
+    for (const [queue, lanes] of byQueue) queues.set(queue, this.#countIn(lanes));
+    for (const [queue, unserved] of this.#unserved()) {
+      queues.set(queue, { ...(queues.get(queue) ?? NONE), unserved });
+    }
+    const lanes = LANE_ROLES.flatMap((role) => LANE_STATES.map((state) => ({ role, state, count: 0 })));
+    for (const lane of this.#acceptor.lanes()) {
+      const state = lane.closed ? "closed" : lane.end === undefined ? "open" : "ended";
+      const role = written.has(lane.lane) ? "writer" : "replica";
+      const row = lanes.find((one) => one.role === role && one.state === state);
+      if (row !== undefined) row.count += 1;
+    }
+    return { queues, lanes };
+  }
+
+  #countIn(lanes: readonly LaneWriter[]): Counts {
     const { wallMs } = this.#context.now;
-    const counts = { ...NONE, unserved: this.#unserved(queue) };
-    for (const { value } of this.#counted(queue, counts)) {
+    const counts = { ...NONE };
+    for (const { value } of counted(lanes, counts)) {
       if (isInDeadView(value)) counts.dead += 1;
       else if (value.state === "LEASED" || value.state === "DONE") counts.leased += 1;
       else if (value.notBeforeWallMs > wallMs) counts.delayed += 1;
@@ -280,28 +323,16 @@ export class Manage {
     return counts;
   }
 
-  /** Messages to count one by one; those that rest are all ready, and the first of a lane is its oldest. */
-  *#counted(queue: QueueId, counts: { ready: number }): Iterable<Register> {
-    for (const lane of this.#host.lanes()) {
-      if (lane.descriptor.queue !== queue) continue;
-      const first = lane.registers.firstResting();
-      if (first !== undefined) {
-        counts.ready += lane.registers.restingCount - 1;
-        yield first;
-      }
-      // What is not chosen yet is there all the same: a message that is done is not over before q have it.
-      yield* lane.registers.awake();
-    }
-  }
-
   /** Messages of lanes whose writer is away, as this replica has them: whoever takes a lane over will count them. */
-  #unserved(queue: QueueId): number {
-    let count = 0;
+  #unserved(): ReadonlyMap<QueueId, number> {
+    const counts = new Map<QueueId, number>();
     for (const lane of this.#acceptor.lanes()) {
-      if (lane.descriptor.queue !== queue || lane.closed || lane.registers.size === 0) continue;
-      if (!this.#host.isServed(lane)) count += lane.registers.size;
+      const { size } = lane.registers;
+      if (lane.closed || size === 0 || this.#host.isServed(lane)) continue;
+      const { queue } = lane.descriptor;
+      counts.set(queue, (counts.get(queue) ?? 0) + size);
     }
-    return count;
+    return counts;
   }
 
   /** What this store accepted, whatever the lane's writer makes of it. */
@@ -326,6 +357,19 @@ export class Manage {
 }
 
 const NONE: Counts = { ready: 0, delayed: 0, leased: 0, dead: 0, unserved: 0, oldestWallMs: 0 };
+
+/** Messages to count one by one; those that rest are all ready, and the first of a lane is its oldest. */
+function* counted(lanes: readonly LaneWriter[], counts: { ready: number }): Iterable<Register> {
+  for (const { registers } of lanes) {
+    const first = registers.firstResting();
+    if (first !== undefined) {
+      counts.ready += registers.restingCount - 1;
+      yield first;
+    }
+    // What is not chosen yet is there all the same: a message that is done is not over before q have it.
+    yield* registers.awake();
+  }
+}
 
 function sumOf(all: readonly Counts[]): Counts {
   return all.reduce(

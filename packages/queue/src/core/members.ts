@@ -16,6 +16,8 @@ const MEMBERS_MAX = 4_096;
 /** Queue definitions one node knows at most. */
 export const DEFINITIONS_MAX = 10_000;
 /** How long after its start a node waits for members it knows from disk before it counts them as gone. */
+/** Stores of one peer that its hello speaks of, the newest. */
+const ECHOES_MAX = 16;
 const UNSEEN_MS = 10_000;
 /** C keeps a node for this long after its last consumer, in milliseconds. */
 const CONSUMES_MS = 30_000;
@@ -233,13 +235,19 @@ export class Members {
     return { peer: id, store, status, reachable: this.isReachable(store), consumes };
   }
 
-  /** What this node counted on of another store, so that a lost tail of it shows. */
-  echo(store: StoreId): number {
-    return this.#echoes.get(store) ?? 0;
+  /** What was counted on of the stores a peer had, so that a lost tail shows; which it has now, only its hello tells. */
+  echoesOf(id: PeerId): readonly (readonly [store: StoreId, batchNo: number])[] {
+    const echoes: (readonly [StoreId, number])[] = [];
+    for (const [store, { peer }] of this.#stores) {
+      const batchNo = this.#echoes.get(store);
+      if (peer === id && batchNo !== undefined) echoes.push([store, batchNo]);
+    }
+    return echoes.slice(-ECHOES_MAX);
   }
 
   raiseEcho(store: StoreId, batchNo: number): void {
-    if (batchNo <= this.echo(store) || !this.#stores.has(store) || store === this.#host.store) return;
+    if (batchNo <= (this.#echoes.get(store) ?? 0) || !this.#stores.has(store) || store === this.#host.store)
+      return;
     this.#echoes.set(store, batchNo);
     this.#host.persist(keyOf.echo(store), { kind: "echo", batchNo });
   }

@@ -160,8 +160,8 @@ export type Message =
       readonly definitions: readonly Definition[];
       readonly consumes: readonly QueueId[];
       readonly floor: Floor | undefined;
-      /** Highest synced batch of the receiver's store that the sender counted on, 0 if none. */
-      readonly echo: number;
+      /** Highest synced batches that the sender counted on, of the stores that it knows the receiver to have, or to have had. */
+      readonly echoes: readonly (readonly [store: StoreId, batchNo: number])[];
     }
   /** To this node itself: the lane's descriptor is on disk. Never on the wire. */
   | { readonly type: "synced"; readonly lane: LaneId }

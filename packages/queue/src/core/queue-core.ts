@@ -9,7 +9,7 @@ import type { Context, Tuning } from "./context.ts";
 import { BodyBudget, DEFAULT_TUNING } from "./context.ts";
 import type { CoreHooks } from "./hooks.ts";
 import type { LaneWriter } from "./lane-writer.ts";
-import type { Inspection, ManageRequest, ManageResult } from "./manage.ts";
+import type { Census, Inspection, ManageRequest, ManageResult } from "./manage.ts";
 import { Manage } from "./manage.ts";
 import type { EnqueueResult } from "./lane-register.ts";
 import { Lanes } from "./lanes.ts";
@@ -373,6 +373,12 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     };
   }
 
+  /** What this node's lanes hold, for metrics: as long as there are messages that do not rest. */
+  census(now: Instant): Census {
+    this.now = now;
+    return this.#manage.census();
+  }
+
   /** Total: late, repeated or hostile input yields few or no effects and never throws. */
   step(input: QueueInput, now: Instant): readonly QueueEffect[] {
     this.now = now;
@@ -467,7 +473,6 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
 
   #onLinkUp(peer: PeerId): void {
     if (peer === this.peer || !this.members.linkUp(peer)) return;
-    const store = this.members.storeOf(peer);
     this.send(peer, {
       type: "hello",
       store: this.store,
@@ -475,7 +480,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       definitions: this.members.definitions(),
       consumes: this.#consumers.queues(),
       floor: this.#origin.floor,
-      echo: store === undefined ? 0 : this.members.echo(store),
+      echoes: this.members.echoesOf(peer),
     });
   }
 

@@ -65,8 +65,10 @@ export function leased(value: Value, holder: Holder, leaseMs: number): Value {
 }
 
 /** Flow 2: a lease that was not chosen in time. It keeps the epoch: none is ever proposed for two holders [M17]. */
-export function superseded(value: Value): Value {
-  return { ...value, encoded: undefined, state: unheld(value), holder: undefined };
+export function superseded(value: Value, dueWallMs?: number): Value {
+  const { notBeforeWallMs } = value;
+  const due = dueWallMs === undefined ? notBeforeWallMs : Math.ceil(dueWallMs);
+  return { ...value, encoded: undefined, state: unheld(value), holder: undefined, notBeforeWallMs: due };
 }
 
 /** Flow 11: what was leased as dead is dead again; only redrive clears the reason. */

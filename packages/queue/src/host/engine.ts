@@ -11,6 +11,7 @@ import { laneIdOf } from "../codec/hash.ts";
 import { bodyOf, encodeRecord } from "../codec/records.ts";
 import type { PeerStatus } from "../core/members.ts";
 import type { Message } from "../core/messages.ts";
+import type { CoreHooks } from "../core/hooks.ts";
 import { QueueCore } from "../core/queue-core.ts";
 import type { QueueEffect, QueueInput, SendEffect } from "../core/queue-core.ts";
 import { keyOf } from "../core/records.ts";
@@ -35,8 +36,17 @@ export interface EngineEvents {
   onEffect(effect: HostEffect): void;
   onQuarantined(path: string, reason: string): void;
   onBadFrame(peer: string, reason: string): void;
+  /** A batch is on disk, or failed. */
+  onSynced(tookMs: number): void;
   /** The node's queues have ended, because of `error`. */
   onFailed(error: Error): void;
+}
+
+interface EngineInit {
+  readonly mesh: Mesh;
+  readonly dataDir: string;
+  readonly logger: Logger;
+  readonly hooks: CoreHooks;
 }
 
 /** One node's queue core with its disk and its links. */
@@ -64,7 +74,7 @@ export class Engine {
     this.#directory = opened.directory;
     this.#mesh = mesh;
     this.#events = events;
-    this.#tail = new Tail(opened.store.batchNo);
+    this.#tail = new Tail(opened.store.storeId, opened.store.batchNo);
     this.#outbox = new Outbox(
       () => this.#channel,
       (lane, seq) => this.#loadBody(lane, seq),
@@ -75,7 +85,13 @@ export class Engine {
       tick: { type: "tick" },
       phase: (effect) => (effect.type === "persist" ? "persist" : effect.type === "send" ? "after" : "now"),
       perform: (effect, batchNo) => this.#perform(effect, batchNo),
-      commit: (records, done) => this.store.commitWith(operationsOf(records), done),
+      commit: (records, done) => {
+        const beganMs = performance.now();
+        this.store.commitWith(operationsOf(records), (error, batchNo) => {
+          events.onSynced(performance.now() - beganMs);
+          done(error, batchNo);
+        });
+      },
       weight: weightOf,
       batchWeightMax: BATCH_BYTES,
       onFailed: (error) => void this.#fail(error),
@@ -83,7 +99,7 @@ export class Engine {
   }
 
   /** Opens the store (a damaged one is put aside), then joins the mesh's links. */
-  static async start(mesh: Mesh, dataDir: string, logger: Logger, events: EngineEvents): Promise<Engine> {
+  static async start({ mesh, dataDir, logger, hooks }: EngineInit, events: EngineEvents): Promise<Engine> {
     const opened = await openRecords(
       dataDir,
       logger,
@@ -97,6 +113,7 @@ export class Engine {
           records,
           registers,
           laneIdOf,
+          hooks,
         }),
     );
     const engine = new Engine(opened, mesh, events);
@@ -145,8 +162,9 @@ export class Engine {
       return;
     }
     for (const message of messages) {
-      if (message.type === "hello" && this.#tail.isMissing(message.echo)) {
-        void this.#loseTail(from, message.echo);
+      const missing = message.type === "hello" ? this.#tail.missing(message) : undefined;
+      if (missing !== undefined) {
+        void this.#loseTail(from, missing);
         return;
       }
       this.enter({ type: "message", from, message });
@@ -176,7 +194,7 @@ export class Engine {
     const { to, message } = effect;
     const whole = message.type === "ok" ? { ...message, batchNo } : message;
     if (to === this.core.peer) return this.#sendSelf(whole);
-    if (message.type === "ok") this.#tail.told(batchNo);
+    this.#tail.told(whole);
     this.#outbox.push(to, whole);
   }
 

@@ -5,7 +5,7 @@ import { REASON_MAX } from "../codec/value.ts";
 import { messageId } from "../core/message-id.ts";
 import type { Delivery } from "../core/messages.ts";
 import { retryDelayMs } from "../core/retry.ts";
-import type { SettledCode, Verdict } from "../core/types.ts";
+import type { QueueId, SettledCode, Verdict } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
 import { parseNack } from "../options.ts";
 import type { Failure, Message, MessageHeaders, NackOptions } from "../types.ts";
@@ -19,6 +19,8 @@ const NO_FAILURES: readonly Failure[] = [];
 
 /** A delivered message in the application's hands. */
 export class HeldMessage implements Message {
+  /** Whose consumer it was handed to; empty if that had gone. */
+  readonly queue: QueueId;
   readonly id: string;
   readonly lane: string;
   readonly seq: number;
@@ -38,7 +40,8 @@ export class HeldMessage implements Message {
   #lost = false;
   #abort: AbortController | undefined;
 
-  constructor(item: Delivery, content: Uint8Array, wallMs: number, settle: Settle) {
+  constructor(item: Delivery, queue: QueueId, content: Uint8Array, wallMs: number, settle: Settle) {
+    this.queue = queue;
     this.id = messageId(item.lane, item.seq);
     this.lane = item.lane;
     this.seq = item.seq;

@@ -203,7 +203,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     definitions: list(definition),
     consumes: list(lane),
     floor: maybe(floor),
-    echo: count,
+    echoes: list(fc.tuple(store, count)),
   }),
   of("roster", { consumes: list(lane) }),
   of("declare", { definition }),

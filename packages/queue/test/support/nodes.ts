@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { createMesh } from "@klatsch/mesh";
 import type { Mesh } from "@klatsch/mesh";
 import { createQueues } from "@klatsch/queue";
-import type { Queue, QueueInit, Queues } from "@klatsch/queue";
+import type { Queue, QueueInit, Queues, QueuesInit } from "@klatsch/queue";
 
 /** One member with its queues, in this process. */
 export interface Node {
@@ -14,18 +14,24 @@ export interface Node {
   readonly queues: Queues;
 }
 
+/** What all nodes are given beside mesh and directory. */
+type Given = Partial<Omit<QueuesInit, "mesh" | "dataDir">>;
+
 /** Members on loopback with data directories of their own; all of it is gone after `stop`. */
 export class Nodes implements AsyncDisposable {
   readonly #directory: string;
+  readonly #given: Given;
   readonly #nodes = new Map<string, Node>();
 
-  private constructor(directory: string) {
+  private constructor(directory: string, given: Given) {
     this.#directory = directory;
+    this.#given = given;
   }
 
-  static async start(...names: readonly string[]): Promise<Nodes> {
-    const nodes = new Nodes(await mkdtemp(join(tmpdir(), "klatsch-queue-")));
-    for (const name of names) await nodes.add(name);
+  static async start(...args: readonly (string | Given)[]): Promise<Nodes> {
+    const given = args.find((arg) => typeof arg !== "string") ?? {};
+    const nodes = new Nodes(await mkdtemp(join(tmpdir(), "klatsch-queue-")), given);
+    for (const name of args) if (typeof name === "string") await nodes.add(name);
     return nodes;
   }
 
@@ -43,7 +49,7 @@ export class Nodes implements AsyncDisposable {
   async add(name: string): Promise<Node> {
     const bootstrap = [...this.#nodes.values()].flatMap(({ mesh }) => [...mesh.addresses()]);
     const mesh = await createMesh({ name, bootstrap, dataDir: this.dataDir(name) });
-    const queues = await createQueues({ mesh, dataDir: this.dataDir(name) });
+    const queues = await createQueues({ mesh, dataDir: this.dataDir(name), ...this.#given });
     const node = { name, mesh, queues };
     this.#nodes.set(name, node);
     const wanted = this.#nodes.size - 1;

@@ -1,0 +1,272 @@
+import type { MetricFamily } from "@klatsch/kit";
+
+import type { Census } from "../core/manage.ts";
+import type { QueueId } from "../core/types.ts";
+import type { QueuesStats } from "../types.ts";
+import { isElection } from "./elect.ts";
+import type { HookCounts } from "./hook-runner.ts";
+
+/** The label of all elections together: each term is a queue of its own. */
+const ELECTIONS = "~elections";
+const UNKNOWN = "?";
+
+/** What happened to messages of one queue at this node since its start. */
+interface QueueCounters {
+  readonly label: string;
+  enqueued: number;
+  /** In milliseconds, of those that were acknowledged. */
+  enqueueMs: number;
+  delivered: number;
+  redelivered: number;
+  handled: number;
+  threw: number;
+  handlerMs: number;
+  steals: number;
+  readonly failures: Map<string, number>;
+  readonly outcomes: Map<string, number>;
+  /** Leases granted here, by the peer that got them. */
+  readonly elections: Map<string, number>;
+}
+
+/** What is looked at when somebody asks. */
+interface QueueMetricsView {
+  readonly census: Census;
+  readonly wallMs: number;
+  readonly stats: QueuesStats;
+  readonly consumers: ReadonlyMap<QueueId, number>;
+  readonly hooks: ReadonlyMap<string, HookCounts>;
+}
+
+type Samples = MetricFamily["samples"];
+
+const STATES = ["ready", "delayed", "leased", "dead", "unserved"] as const;
+
+/** Counts what happens, by queue, and puts it into families when asked. */
+export class QueueMetrics {
+  readonly #nameOf: (queue: QueueId) => string | undefined;
+  readonly #queues = new Map<QueueId, QueueCounters>();
+  readonly #byLabel = new Map<string, QueueCounters>();
+  #syncs = 0;
+  #syncMs = 0;
+  #syncMsMax = 0;
+
+  constructor(nameOf: (queue: QueueId) => string | undefined) {
+    this.#nameOf = nameOf;
+  }
+
+  of(queue: QueueId): QueueCounters {
+    const known = this.#queues.get(queue);
+    if (known !== undefined) return known;
+    const label = this.#labelOf(queue);
+    let counters = this.#byLabel.get(label);
+    if (counters === undefined) this.#byLabel.set(label, (counters = newCounters(label)));
+    // Who is unknown now may have a name later.
+    if (label !== UNKNOWN) this.#queues.set(queue, counters);
+    return counters;
+  }
+
+  #labelOf(queue: QueueId): string {
+    const name = this.#nameOf(queue);
+    if (name === undefined) return UNKNOWN;
+    return isElection(name) ? ELECTIONS : name;
+  }
+
+  /** A batch was written and synced. */
+  synced(tookMs: number): void {
+    this.#syncs += 1;
+    this.#syncMs += tookMs;
+    this.#syncMsMax = Math.max(this.#syncMsMax, tookMs);
+  }
+
+  families(view: QueueMetricsView): MetricFamily[] {
+    return [
+      ...this.#stockFamilies(view),
+      ...this.#flowFamilies(),
+      ...this.#protocolFamilies(view),
+      ...hookFamilies(view),
+    ];
+  }
+
+  /** What is there. */
+  #stockFamilies({ census, wallMs, stats, consumers }: QueueMetricsView): MetricFamily[] {
+    const known = [...census.queues].filter(([queue]) => this.#labelOf(queue) !== ELECTIONS);
+    const labelled = known.map(([queue, counts]) => ({ labels: { queue: this.#labelOf(queue) }, counts }));
+    const consuming = [...consumers].filter(([queue]) => this.#labelOf(queue) !== ELECTIONS);
+    return [
+      gauge(
+        "klatsch_queue_messages",
+        "Messages of the lanes this node writes, by state; unserved: of lanes it keeps and nobody writes just now.",
+        labelled.flatMap(({ labels, counts }) =>
+          STATES.map((state) => ({ labels: { ...labels, state }, value: counts[state] })),
+        ),
+      ),
+      gauge(
+        "klatsch_queue_oldest_age_seconds",
+        "Age of the oldest of these that is not dead, by the wall clock.",
+        labelled
+          .filter(({ counts }) => counts.oldestWallMs > 0)
+          .map(({ labels, counts }) => ({ labels, value: Math.max(0, wallMs - counts.oldestWallMs) / 1e3 })),
+      ),
+      gauge(
+        "klatsch_queue_consumers",
+        "Consumers on this node.",
+        consuming.map(([queue, value]) => ({ labels: { queue: this.#labelOf(queue) }, value })),
+      ),
+      one(gauge, "klatsch_queue_held", "Messages in the hands of this node's consumers.", stats.held),
+      one(
+        gauge,
+        "klatsch_queue_enqueues_waiting",
+        "Enqueues here that wait for a quorum.",
+        stats.waitingEnqueues,
+      ),
+      one(gauge, "klatsch_queue_peers", "Other nodes whose queues can be reached now.", stats.peers),
+    ];
+  }
+
+  /** What came and went. */
+  #flowFamilies(): MetricFamily[] {
+    const all = [...this.#byLabel.values()];
+    const each = (valueOf: (counters: QueueCounters) => number): Samples =>
+      all.map((counters) => ({ labels: { queue: counters.label }, value: valueOf(counters) }));
+    const by = (label: string, valuesOf: (counters: QueueCounters) => ReadonlyMap<string, number>): Samples =>
+      all.flatMap((counters) =>
+        [...valuesOf(counters)].map(([name, value]) => ({
+          labels: { queue: counters.label, [label]: name },
+          value,
+        })),
+      );
+    const handled = all.flatMap(({ label, handled: returned, threw }) => [
+      { labels: { queue: label, outcome: "returned" }, value: returned },
+      { labels: { queue: label, outcome: "threw" }, value: threw },
+    ]);
+    return [
+      counter(
+        "klatsch_queue_enqueued_total",
+        "Messages entered here that a quorum has.",
+        each((q) => q.enqueued),
+      ),
+      counter(
+        "klatsch_queue_enqueue_seconds_total",
+        "Time these took, in all.",
+        each((q) => q.enqueueMs / 1e3),
+      ),
+      counter(
+        "klatsch_queue_enqueue_failures_total",
+        "Enqueues that failed, by code.",
+        by("code", (q) => q.failures),
+      ),
+      counter(
+        "klatsch_queue_delivered_total",
+        "Messages handed to consumers here.",
+        each((q) => q.delivered),
+      ),
+      counter(
+        "klatsch_queue_redelivered_total",
+        "Of these, how many had failed before.",
+        each((q) => q.redelivered),
+      ),
+      counter(
+        "klatsch_queue_outcomes_total",
+        "How deliveries here ended: ack, nack, release, reject, redrive; else why that was not confirmed.",
+        by("outcome", (q) => q.outcomes),
+      ),
+      counter("klatsch_queue_handlers_total", "Handlers that ended.", handled),
+      counter(
+        "klatsch_queue_handler_seconds_total",
+        "Time spent in handlers.",
+        each((q) => q.handlerMs / 1e3),
+      ),
+      counter(
+        "klatsch_queue_elections_total",
+        "Leases granted here, by who got them.",
+        by("peer", (q) => q.elections),
+      ),
+      counter(
+        "klatsch_queue_steals_total",
+        "Lanes taken over by this node.",
+        each((q) => q.steals),
+      ),
+    ];
+  }
+
+  #protocolFamilies({ census, stats }: QueueMetricsView): MetricFamily[] {
+    const longestMs = this.#syncMsMax;
+    this.#syncMsMax = 0;
+    return [
+      gauge(
+        "klatsch_queue_lanes",
+        "Lanes that this node keeps, by state, and whether it writes them.",
+        census.lanes.map(({ role, state, count }) => ({ labels: { role, state }, value: count })),
+      ),
+      one(counter, "klatsch_queue_syncs_total", "Batches written and synced.", this.#syncs),
+      one(counter, "klatsch_queue_sync_seconds_total", "Time these took, in all.", this.#syncMs / 1e3),
+      one(
+        gauge,
+        "klatsch_queue_sync_longest_seconds",
+        "The longest since it was last asked for.",
+        longestMs / 1e3,
+      ),
+      one(counter, "klatsch_queue_protocol_faults_total", "Breaches of the protocol.", stats.faults),
+      one(counter, "klatsch_queue_bad_frames_total", "Frames that were malformed.", stats.badFrames),
+    ];
+  }
+}
+
+function hookFamilies({ hooks }: QueueMetricsView): MetricFamily[] {
+  const all = [...hooks];
+  return [
+    counter(
+      "klatsch_queue_hook_calls_total",
+      "Calls of the application's hooks.",
+      all.map(([hook, { calls }]) => ({ labels: { hook }, value: calls })),
+    ),
+    counter(
+      "klatsch_queue_hook_seconds_total",
+      "Time these took, in all.",
+      all.map(([hook, { tookMs }]) => ({ labels: { hook }, value: tookMs / 1e3 })),
+    ),
+    counter(
+      "klatsch_queue_hook_faults_total",
+      "Hooks that threw, took too long (late), returned nonsense (invalid), or were too many at a time (dropped).",
+      all.flatMap(([hook, { faults }]) =>
+        Object.entries(faults).map(([fault, value]) => ({ labels: { hook, fault }, value })),
+      ),
+    ),
+  ];
+}
+
+function newCounters(label: string): QueueCounters {
+  return {
+    label,
+    ...{
+      enqueued: 0,
+      enqueueMs: 0,
+      delivered: 0,
+      redelivered: 0,
+      handled: 0,
+      threw: 0,
+      handlerMs: 0,
+      steals: 0,
+    },
+    failures: new Map(),
+    outcomes: new Map(),
+    elections: new Map(),
+  };
+}
+
+/** One more under a name. */
+export function countOne(counts: Map<string, number>, name: string): void {
+  counts.set(name, (counts.get(name) ?? 0) + 1);
+}
+
+function gauge(name: string, help: string, samples: Samples): MetricFamily {
+  return { name, help, type: "gauge", samples };
+}
+
+function counter(name: string, help: string, samples: Samples): MetricFamily {
+  return { name, help, type: "counter", samples };
+}
+
+function one(kind: typeof gauge, name: string, help: string, value: number): MetricFamily {
+  return kind(name, help, [{ labels: {}, value }]);
+}
