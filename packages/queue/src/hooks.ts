@@ -1,10 +1,10 @@
-import type { Failure, MessageHeaders } from "./types.ts";
+import type { Failure } from "./core/types.ts";
 
 /** A message on its way into a queue. */
 export interface OutgoingMessage {
   readonly queue: string;
   readonly body: Uint8Array;
-  readonly headers: MessageHeaders | undefined;
+  readonly headers: Readonly<Record<string, string>> | undefined;
   readonly priority: number;
   readonly delayMs: number;
   readonly ttlMs: number | undefined;
