@@ -19,7 +19,7 @@ import type { Values } from "./read.ts";
 /** Version of the frames: both ends must speak the same first number. */
 const WIRE_VERSION = 1;
 /** array32 header and the version: what precedes the items of a frame. */
-const FRAME_HEAD_BYTES = 6;
+export const FRAME_HEAD_BYTES = 6;
 /** Flow numbers start anew after this one. */
 export const FLOW_MAX = 0xffff;
 
@@ -39,28 +39,57 @@ const KINDS = [
   "recall",
 ] as const satisfies readonly Message["type"][];
 
-/** One item's bytes: the MessagePack of its positional array. */
-export function encodeItem(message: Message): Uint8Array {
+/** One item: `head`, and if there is one `body` as a byte string at its end. Both are whose they were: copy at once. */
+export interface Encoded {
+  readonly head: Uint8Array;
+  readonly body: Uint8Array | undefined;
+  /** Of the whole item. */
+  readonly bytes: number;
+}
+
+/** The MessagePack of an item's positional array. Throws what the packer throws. */
+export function encodeParts(message: Message): Encoded {
   const values = valuesOf(message);
   const last = values.at(-1);
-  if (!(last instanceof Uint8Array) || last.length < PLAIN_BYTES_MIN) return pack(values);
-  // The packer grows its buffer in powers of two and leaves the old ones behind; here one of the right size is
-  // enough. An empty byte string at the end takes two bytes, in whose place the real one goes.
-  const head = pack([...values.slice(0, -1), NO_BYTES]);
-  const at = head.length - 2;
-  const item = Buffer.allocUnsafeSlow(at + BIN32_BYTES + last.length);
+  if (!(last instanceof Uint8Array) || last.length < PLAIN_BYTES_MIN) {
+    const head = pack(values);
+    return { head, body: undefined, bytes: head.length };
+  }
+  // The packer would copy it, into a buffer that it grows in powers of two. An empty byte string at the end takes two
+  // bytes, in whose place the real one goes.
+  const packed = pack([...values.slice(0, -1), NO_BYTES]);
+  const head = packed.subarray(0, -2);
+  return { head, body: last, bytes: head.length + BIN32_BYTES + last.length };
+}
+
+/** An item in one piece. */
+export function wholeOf({ head, body, bytes }: Encoded): Uint8Array {
+  if (body === undefined) return head;
+  const item = Buffer.allocUnsafeSlow(bytes);
   item.set(head);
-  item[at] = 0xc6;
-  item.writeUInt32BE(last.length, at + 1);
-  item.set(last, at + BIN32_BYTES);
+  writeBin32(item, head.length, body.length);
+  item.set(body, head.length + BIN32_BYTES);
   return item;
+}
+
+/** A byte string's kind and length. */
+export function writeBin32(target: Buffer, at: number, length: number): void {
+  target[at] = 0xc6;
+  target.writeUInt32BE(length, at + 1);
+}
+
+/** What precedes the items of a frame: it is a list of so many, and the version. */
+export function writeFrameHead(frame: Buffer, items: number): void {
+  frame[0] = 0xdd;
+  frame.writeUInt32BE(items + 1, 1);
+  frame[5] = WIRE_VERSION;
 }
 
 /** Byte strings from this length on are not left to the packer. */
 const PLAIN_BYTES_MIN = 1_024;
 const NO_BYTES = new Uint8Array(0);
 /** `c6` and a length. */
-const BIN32_BYTES = 5;
+export const BIN32_BYTES = 5;
 
 function valuesOf(m: Message): Values {
   switch (m.type) {
@@ -104,20 +133,6 @@ function faultValues(fault: Fault): Values {
   const { code, message, outcome, retryable, remoteCode } = fault;
   const text = message.slice(0, FAULT_LENGTH_MAX);
   return [RPC_ERROR_CODES.indexOf(code), text, outcome === "unknown", retryable, remoteCode ?? null];
-}
-
-/** Joins encoded items into one frame: `[version, item, item, …]`. `bytes` is their total. */
-export function joinFrame(items: readonly Uint8Array[], bytes: number): Uint8Array {
-  const frame = Buffer.allocUnsafe(FRAME_HEAD_BYTES + bytes);
-  frame[0] = 0xdd;
-  frame.writeUInt32BE(items.length + 1, 1);
-  frame[5] = WIRE_VERSION;
-  let at = FRAME_HEAD_BYTES;
-  for (const item of items) {
-    frame.set(item, at);
-    at += item.length;
-  }
-  return frame;
 }
 
 /** Reads a peer's frame. Throws {@link CodecError} at the first thing that is not as it must be. */

@@ -3,7 +3,8 @@ import type { Instant, Logger } from "@klatsch/kit";
 import type { Channel, Member, Mesh } from "@klatsch/mesh";
 
 import { Assembly } from "../codec/assembly.ts";
-import { decodeFrame, encodeItem } from "../codec/frames.ts";
+import { decodeFrame, encodeParts } from "../codec/frames.ts";
+import type { Encoded } from "../codec/frames.ts";
 import { CodecError } from "../codec/read.ts";
 import type { CallClass } from "../contract.ts";
 import { Calls } from "../core/calls.ts";
@@ -154,19 +155,19 @@ export class Engine {
     if (link === undefined) return fault("UNAVAILABLE", "the peer has no link");
     const isNew = message.type === "ask" || message.type === "cast" || message.type === "emit";
     if (isNew && link.outbox.full) return fault("OVERLOADED", "too many bytes wait for this peer already");
-    let bytes: Uint8Array;
+    let item: Encoded;
     try {
-      bytes = encodeItem(message);
+      item = encodeParts(message);
     } catch (error) {
       return fault(
         "INVALID_INPUT",
         `the value cannot be encoded: ${error instanceof Error ? error.message : ""}`,
       );
     }
-    if (bytes.length > ITEM_BYTES_MAX) {
-      return fault("TOO_LARGE", `${bytes.length} bytes exceed the limit of ${ITEM_BYTES_MAX}: use a stream`);
+    if (item.bytes > ITEM_BYTES_MAX) {
+      return fault("TOO_LARGE", `${item.bytes} bytes exceed the limit of ${ITEM_BYTES_MAX}: use a stream`);
     }
-    link.outbox.push(orderKey(message), bytes, message.type === "ask" ? message.id : undefined);
+    link.outbox.push(orderKey(message), item, message.type === "ask" ? message.id : undefined);
     return undefined;
   }
 

@@ -1,15 +1,24 @@
-import { FLOW_MAX, encodeItem, joinFrame } from "../codec/frames.ts";
+import { FrameWriter } from "../codec/frame-writer.ts";
+import { encodeParts, FLOW_MAX, FRAME_HEAD_BYTES, wholeOf } from "../codec/frames.ts";
+import type { Encoded } from "../codec/frames.ts";
 import {
   CHUNK_BYTES,
   CHUNK_WINDOW_BYTES,
   CONFIRM_BYTES,
   FLOWS_MAX,
   FRAME_BYTES,
-  FRAME_ITEMS_MAX,
   OUTBOX_BYTES_MAX,
   WINDOW_BYTES,
 } from "../core/limits.ts";
 
+/** A frame that is filled, or waits for the window. */
+interface Draft {
+  readonly writer: FrameWriter;
+  /** Ids of the asks in it. */
+  readonly asks: number[];
+}
+
+/** An item behind a large one, or that one itself. */
 interface Waiting {
   readonly bytes: Uint8Array;
   /** Id of the ask in it, if it is one. */
@@ -33,7 +42,10 @@ interface Flow {
 export class Outbox {
   readonly #send: (frame: Uint8Array) => boolean;
   readonly #onRefused: () => void;
-  #small: Waiting[] = [];
+  /** Small items; the last one is being filled. */
+  #drafts: Draft[] = [];
+  /** Bytes of the frame before: the next one will be about as long. */
+  #likelyBytes = 0;
   /** By call; the first `FLOWS_MAX` are being cut. */
   readonly #flows = new Map<number, Flow>();
   #lastFlow = 0;
@@ -53,17 +65,26 @@ export class Outbox {
     return this.#waitingBytes >= OUTBOX_BYTES_MAX;
   }
 
-  /** Queues an item. `key`: items of the same call leave in order. */
-  push(key: number, bytes: Uint8Array, ask: number | undefined): void {
+  /** Queues an item, and copies it. `key`: items of the same call leave in order. */
+  push(key: number, item: Encoded, ask: number | undefined): void {
     if (!this.#open) return;
-    const waiting: Waiting = { bytes, ask };
-    this.#waitingBytes += bytes.length;
+    this.#waitingBytes += item.bytes;
     const flow = this.#flows.get(key);
-    if (flow !== undefined) flow.items.push(waiting);
-    else if (bytes.length > CHUNK_BYTES)
-      this.#flows.set(key, { no: this.#nextFlow(), key, items: [waiting], sent: 0 });
-    else this.#small.push(waiting);
+    if (flow !== undefined) flow.items.push({ bytes: wholeOf(item), ask });
+    else if (item.bytes > CHUNK_BYTES)
+      this.#flows.set(key, { no: this.#nextFlow(), key, items: [{ bytes: wholeOf(item), ask }], sent: 0 });
+    else this.#draft(item, ask);
     this.#schedule();
+  }
+
+  #draft(item: Encoded, ask: number | undefined): void {
+    let draft = this.#drafts.at(-1);
+    if (draft?.writer.takes(item.bytes) !== true) {
+      draft = { writer: new FrameWriter(Math.max(this.#likelyBytes, item.bytes)), asks: [] };
+      this.#drafts.push(draft);
+    }
+    draft.writer.add(item);
+    if (ask !== undefined) draft.asks.push(ask);
   }
 
   /** The peer has taken this many bytes. */
@@ -81,10 +102,11 @@ export class Outbox {
   /** Asks that have not left whole, and the end: nothing leaves any more. */
   close(): ReadonlySet<number> {
     this.#open = false;
-    const waiting = [...this.#small, ...[...this.#flows.values()].flatMap(({ items }) => items)];
-    this.#small = [];
+    const flowing = [...this.#flows.values()].flatMap(({ items }) => items.map(({ ask }) => ask));
+    const asks = [...this.#drafts.flatMap((draft) => draft.asks), ...flowing];
+    this.#drafts = [];
     this.#flows.clear();
-    return new Set(waiting.flatMap(({ ask }) => (ask === undefined ? [] : [ask])));
+    return new Set(asks.filter((ask) => ask !== undefined));
   }
 
   #nextFlow(): number {
@@ -101,59 +123,72 @@ export class Outbox {
 
   readonly #flush = (): void => {
     this.#scheduled = false;
-    while (this.#open && this.#frame());
+    this.#confirm();
+    while (this.#open && this.#drafts.length > 0 && this.#underWayBytes < WINDOW_BYTES) {
+      const { writer } = this.#drafts.shift() as Draft;
+      this.#waitingBytes -= writer.bytes - FRAME_HEAD_BYTES;
+      this.#likelyBytes = writer.bytes;
+      this.#put(writer);
+    }
+    this.#cut();
   };
 
-  /** Sends one frame; `false` if nothing may leave now. */
-  #frame(): boolean {
-    const items: Uint8Array[] = [];
-    let bytes = 0;
-    const put = (item: Uint8Array): void => {
-      items.push(item);
-      bytes += item.length;
-    };
-    // Confirmations need no window: two full ends would wait for each other.
-    if (this.#owedBytes >= CONFIRM_BYTES) {
-      put(encodeItem({ type: "took", bytes: this.#owedBytes }));
-      this.#owedBytes = 0;
+  /** Confirmations need no window: two full ends would wait for each other. */
+  #confirm(): void {
+    if (this.#owedBytes < CONFIRM_BYTES) return;
+    const took = encodeParts({ type: "took", bytes: this.#owedBytes });
+    this.#owedBytes = 0;
+    const [draft] = this.#drafts;
+    if (draft?.writer.takes(took.bytes) === true && this.#underWayBytes < WINDOW_BYTES) {
+      this.#waitingBytes += took.bytes;
+      draft.writer.add(took);
+      return;
     }
-    const room = (): boolean => bytes < FRAME_BYTES && items.length < FRAME_ITEMS_MAX;
-    let taken = 0;
-    while (taken < this.#small.length && room() && this.#underWayBytes + bytes < WINDOW_BYTES) {
-      const item = (this.#small[taken] as Waiting).bytes;
-      put(item);
-      this.#waitingBytes -= item.length;
-      taken += 1;
-    }
-    this.#small = taken === this.#small.length ? [] : this.#small.slice(taken);
-    while (this.#flows.size > 0 && room() && this.#underWayBytes + bytes < CHUNK_WINDOW_BYTES) this.#cut(put);
-    if (items.length === 0) return false;
-    const frame = joinFrame(items, bytes);
-    this.#underWayBytes += frame.length;
-    if (!this.#send(frame)) this.#onRefused();
-    return true;
+    const alone = new FrameWriter(0);
+    alone.add(took);
+    this.#put(alone);
   }
 
-  /** One chunk, or one small item, of each large flow whose turn it is. */
-  #cut(put: (item: Uint8Array) => void): void {
-    let turns = 0;
-    for (const flow of this.#flows.values()) {
-      if (turns === FLOWS_MAX) return;
-      turns += 1;
-      const { bytes } = flow.items[0] as Waiting;
-      if (bytes.length <= CHUNK_BYTES) {
-        put(bytes);
-        flow.sent = bytes.length;
-      } else {
-        const part = bytes.subarray(flow.sent, flow.sent + CHUNK_BYTES);
-        flow.sent += part.length;
-        put(encodeItem({ type: "chunk", flow: flow.no, last: flow.sent === bytes.length, bytes: part }));
+  #put(writer: FrameWriter): void {
+    const frame = writer.finish();
+    this.#underWayBytes += frame.length;
+    if (!this.#send(frame)) this.#onRefused();
+  }
+
+  /** One chunk, or one small item, of each large flow in turn. */
+  #cut(): void {
+    let writer: FrameWriter | undefined;
+    const isFull = (): boolean => this.#underWayBytes + (writer?.bytes ?? 0) >= CHUNK_WINDOW_BYTES;
+    while (this.#open && this.#flows.size > 0 && !isFull()) {
+      for (const flow of [...this.#flows.values()].slice(0, FLOWS_MAX)) {
+        const item = this.#nextPart(flow);
+        if (writer?.takes(item.bytes) === false) {
+          this.#put(writer);
+          writer = undefined;
+        }
+        writer ??= new FrameWriter(Math.min(this.#waitingBytes + CHUNK_BYTES, FRAME_BYTES));
+        writer.add(item);
       }
-      if (flow.sent < bytes.length) continue;
-      this.#waitingBytes -= bytes.length;
-      flow.items.shift();
-      flow.sent = 0;
-      if (flow.items.length === 0) this.#flows.delete(flow.key);
     }
+    if (writer !== undefined) this.#put(writer);
+  }
+
+  #nextPart(flow: Flow): Encoded {
+    const { bytes } = flow.items[0] as Waiting;
+    const part = bytes.subarray(flow.sent, flow.sent + CHUNK_BYTES);
+    flow.sent += part.length;
+    const last = flow.sent === bytes.length;
+    if (last) this.#next(flow);
+    if (bytes.length <= CHUNK_BYTES) return { head: bytes, body: undefined, bytes: bytes.length };
+    return encodeParts({ type: "chunk", flow: flow.no, last, bytes: part });
+  }
+
+  /** The first item of a flow has left whole. */
+  #next(flow: Flow): void {
+    this.#waitingBytes -= flow.items.shift()?.bytes.length ?? 0;
+    flow.sent = 0;
+    // Back at the end: with more flows than are cut at a time, all have their turn.
+    this.#flows.delete(flow.key);
+    if (flow.items.length > 0) this.#flows.set(flow.key, flow);
   }
 }

@@ -2,7 +2,8 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
 import { Assembly } from "../../src/codec/assembly.ts";
-import { decodeFrame, decodeSpread, encodeItem, encodeSpread, joinFrame } from "../../src/codec/frames.ts";
+import { FrameWriter } from "../../src/codec/frame-writer.ts";
+import { decodeFrame, decodeSpread, encodeParts, encodeSpread, wholeOf } from "../../src/codec/frames.ts";
 import { pack } from "../../src/codec/packr.ts";
 import { CodecError } from "../../src/codec/read.ts";
 import { CHUNK_BYTES, FLOWS_MAX } from "../../src/core/limits.ts";
@@ -62,11 +63,9 @@ const message: fc.Arbitrary<Message> = fc.oneof(
 );
 
 function frameOf(messages: readonly Message[]): Uint8Array {
-  const items = messages.map(encodeItem);
-  return joinFrame(
-    items,
-    items.reduce((bytes, item) => bytes + item.length, 0),
-  );
+  const writer = new FrameWriter(0);
+  for (const one of messages) writer.add(encodeParts(one));
+  return writer.finish();
 }
 
 describe("a frame", () => {
@@ -154,7 +153,7 @@ describe("an assembly", () => {
   it("puts interleaved items together", () => {
     const assembly = new Assembly();
     const items = ["a", "b"].map((letter) =>
-      encodeItem({ type: "reply", id: 1, value: letter.repeat(CHUNK_BYTES) }),
+      wholeOf(encodeParts({ type: "reply", id: 1, value: letter.repeat(CHUNK_BYTES) })),
     );
     const heads = items.map((item, flow) => assembly.add(chunk(flow, false, item.subarray(0, CHUNK_BYTES))));
     expect(heads).toEqual([undefined, undefined]);

@@ -1,0 +1,49 @@
+import { FRAME_BYTES, FRAME_ITEMS_MAX } from "../core/limits.ts";
+import { BIN32_BYTES, FRAME_HEAD_BYTES, writeBin32, writeFrameHead } from "./frames.ts";
+import type { Encoded } from "./frames.ts";
+
+const ROOM_BYTES_MIN = 512;
+
+/** One frame in the making: items are copied into it where they will travel, and nowhere else. */
+export class FrameWriter {
+  #buffer: Buffer;
+  #at: number = FRAME_HEAD_BYTES;
+  #items = 0;
+
+  /** `likelyBytes`: what it will come to, about; it grows beyond. */
+  constructor(likelyBytes: number) {
+    this.#buffer = Buffer.allocUnsafe(Math.max(likelyBytes, ROOM_BYTES_MIN));
+  }
+
+  get bytes(): number {
+    return this.#at;
+  }
+
+  /** Whether an item still belongs into this frame. An empty frame takes any. */
+  takes(bytes: number): boolean {
+    return this.#items === 0 || (this.#items < FRAME_ITEMS_MAX && this.#at + bytes <= FRAME_BYTES);
+  }
+
+  add({ head, body, bytes }: Encoded): void {
+    if (this.#at + bytes > this.#buffer.length) this.#grow(this.#at + bytes);
+    this.#buffer.set(head, this.#at);
+    if (body !== undefined) {
+      writeBin32(this.#buffer, this.#at + head.length, body.length);
+      this.#buffer.set(body, this.#at + head.length + BIN32_BYTES);
+    }
+    this.#at += bytes;
+    this.#items += 1;
+  }
+
+  #grow(needed: number): void {
+    const larger = Buffer.allocUnsafe(Math.max(needed, Math.min(this.#buffer.length * 2, FRAME_BYTES)));
+    larger.set(this.#buffer.subarray(0, this.#at));
+    this.#buffer = larger;
+  }
+
+  /** The frame. Nothing may be added any more. */
+  finish(): Uint8Array {
+    writeFrameHead(this.#buffer, this.#items);
+    return this.#buffer.subarray(0, this.#at);
+  }
+}
