@@ -10,11 +10,9 @@ export interface GivenNode {
 }
 
 /** Checks that the node is fit for a mesh. @throws MeshError `INVALID_OPTIONS`. */
-export function givenNode(node: Libp2p, { listen, announce, admission }: MeshInit): GivenNode {
+export function givenNode(node: Libp2p, { listen, announce }: MeshInit): GivenNode {
   if (listen !== undefined || announce !== undefined)
     refuse("listen, announce: are for the libp2p node to say");
-  // Certificates are exchanged inside the encrypter, and that node has its own.
-  if (admission !== undefined && admission !== "open") refuse("admission: only open inside a libp2p node");
   if (node.status !== "started") refuse("libp2p: must be started");
   return { node, privateKey: keyOf(node) };
 }

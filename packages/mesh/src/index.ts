@@ -9,6 +9,8 @@ export type { Adoption, Enrolment, EnrolmentInit } from "./admission/enrol.ts";
 export type { AdmissionRefusal } from "./core/trust/statements.ts";
 export { MeshError } from "./errors.ts";
 export type { MeshErrorCode } from "./errors.ts";
+export { meshGate } from "./admission/gate.ts";
+export type { MeshGate } from "./admission/gate.ts";
 export { openMeshEncrypter } from "./admission/open-encrypter.ts";
 export { createMesh } from "./mesh.ts";
 export type {

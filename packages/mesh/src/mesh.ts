@@ -292,6 +292,8 @@ class MeshService implements Mesh {
     return openNode(this.#options, {
       privateKey: this.#identity.privateKey,
       encrypters: this.#admission.encrypters,
+      gate: this.#options.admission.mode === "certificate" ? this.#options.admission.gate : undefined,
+      rules: this.#admission.control,
       tunnels: this.#routing.tunnels,
       // Whoever comes before our own addresses are known waits for `adopt` in `start`.
       onConnection: (connection) => void (this.#membership === undefined || links.adopt(connection)),

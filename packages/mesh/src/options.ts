@@ -5,6 +5,7 @@ import type { Libp2p } from "@libp2p/interface";
 import { CODE_P2P, multiaddr } from "@multiformats/multiaddr";
 import { z } from "zod";
 import type { AdmissionOptions } from "./admission/admission.ts";
+import { Gate } from "./admission/gate.ts";
 import {
   ADDRESS_LENGTH_MAX,
   CLOUDS_MAX,
@@ -125,6 +126,7 @@ const schema = z.strictObject({
       z.strictObject({
         certificate: z.string().min(1).optional(),
         meshId: z.string().regex(HASH_PATTERN, "must be 64 hexadecimal digits").optional(),
+        gate: z.instanceof(Gate, { error: "must be of meshGate()" }).optional(),
       }),
     ])
     .optional(),
@@ -175,11 +177,8 @@ export function resolveOptions(init: MeshInit): MeshOptions {
   if (joinAny !== undefined && admissionOf(admission).mode === "certificate")
     throw new MeshError("INVALID_OPTIONS", "joinAny: a certificate says which mesh it is");
   const given = libp2p === undefined ? undefined : givenNode(libp2p, init);
-  if (given !== undefined && admissionOf(admission).mode === "certificate")
-    throw new MeshError(
-      "INVALID_OPTIONS",
-      'admission: must be "open" inside a given libp2p node, whose connections are made without asking the mesh',
-    );
+  const admitting = admissionOf(admission);
+  checkGate(admitting, given !== undefined);
   const listen = given?.node.getMultiaddrs().map(String) ?? options.listen ?? DEFAULT_LISTEN;
   const isExposed = !listen.every(isLocal);
   if (isExposed && admission === undefined) {
@@ -194,7 +193,7 @@ export function resolveOptions(init: MeshInit): MeshOptions {
     ...options,
     joinAny,
     ...{ name, mesh, cloud, tags: options.tags, listen, libp2p: given },
-    admission: admissionOf(admission),
+    admission: admitting,
     exposed: isExposed && admission === "open",
     degree: options.degree,
     reach: options.reach,
@@ -209,9 +208,20 @@ export function resolveOptions(init: MeshInit): MeshOptions {
 
 function admissionOf(asked: z.infer<typeof schema>["admission"]): AdmissionOptions {
   if (asked === undefined || asked === "open") return { mode: "open" };
-  const { certificate, meshId } =
-    asked === "certificate" ? { certificate: undefined, meshId: undefined } : asked;
-  return { mode: "certificate", certificate, meshId };
+  const given = { certificate: undefined, meshId: undefined, gate: undefined };
+  return { ...given, ...(asked === "certificate" ? {} : asked), mode: "certificate" };
+}
+
+/** A node of the application's makes its connections without asking the mesh, but for those that pass a gate. */
+function checkGate(admission: AdmissionOptions, isGuest: boolean): void {
+  const gate = admission.mode === "certificate" ? admission.gate : undefined;
+  if (gate !== undefined && !isGuest)
+    throw new MeshError("INVALID_OPTIONS", "admission.gate: is for a mesh inside a given libp2p node");
+  if (isGuest && admission.mode === "certificate" && gate === undefined)
+    throw new MeshError(
+      "INVALID_OPTIONS",
+      "admission.gate: is needed inside a given libp2p node: give it meshGate().encrypters when it is created",
+    );
 }
 
 function withoutUndefined(

@@ -1,5 +1,6 @@
 import type { Libp2p } from "@libp2p/interface";
 import type { Clock, Logger, MetricSource, Random } from "@klatsch/kit";
+import type { MeshGate } from "./admission/gate.ts";
 import type { MeshAdmission } from "./admission/control.ts";
 import type { AdmissionRefusal } from "./core/trust/statements.ts";
 import type { MeshState } from "./state-types.ts";
@@ -329,6 +330,8 @@ export interface CertificateAdmissionInit {
   readonly certificate?: string | undefined;
   /** Refuses to start with a certificate of another mesh. Default: the mesh that the certificate is of. */
   readonly meshId?: string | undefined;
+  /** Inside a given `libp2p`, and only there: what has the encrypters of that node, see {@link meshGate}. */
+  readonly gate?: MeshGate | undefined;
 }
 
 /** How a node without a mesh waits for one. */
@@ -359,7 +362,8 @@ export interface MeshInit {
   /**
    * A started libp2p node of the application, with an Ed25519 key: the mesh works inside it beside other
    * protocols, and leaves it running at the end. It listens where that node does, so `listen` and `announce` are
-   * not taken, and admission guards Klatsch's own protocols only. Tunnels and topics are not to be had there.
+   * not taken, and admission guards Klatsch's own protocols only; by certificate it takes a {@link meshGate}. Tunnels and
+   * topics are not to be had there.
    */
   readonly libp2p?: Libp2p | undefined;
   /** Full multiaddrs, `/p2p/…` included, of nodes to join by. Its own address may be among them. */

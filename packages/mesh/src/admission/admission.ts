@@ -4,6 +4,7 @@ import { MeshError } from "../errors.ts";
 import { CertificateAdmission } from "./certificates.ts";
 import type { AdmissionControl, AdmissionPorts } from "./control.ts";
 import { signingKey } from "./envelope.ts";
+import type { Gate } from "./gate.ts";
 import { MemberTrust } from "./member-trust.ts";
 import { OpenAdmission } from "./open.ts";
 import { loadOwnCredentials } from "./own-credentials.ts";
@@ -15,6 +16,8 @@ export type AdmissionOptions =
       readonly mode: "certificate";
       readonly certificate: string | undefined;
       readonly meshId: string | undefined;
+      /** Inside a node of the application's, where its connections come from. */
+      readonly gate: Gate | undefined;
     };
 
 /** What the options say of this node; in a mesh of certificates, the certificate says it. */

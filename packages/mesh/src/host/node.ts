@@ -3,7 +3,8 @@ import type { Connection, Ed25519PrivateKey, Libp2p, Stream } from "@libp2p/inte
 import type { GossipSubComponents } from "@libp2p/gossipsub";
 import { multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p } from "libp2p";
-import type { EncrypterFactory } from "../admission/encrypter.ts";
+import type { AdmissionRules, EncrypterFactory } from "../admission/encrypter.ts";
+import type { Gate } from "../admission/gate.ts";
 import { MeshError } from "../errors.ts";
 import type { GivenNode } from "../given-node.ts";
 import type { ChannelClass } from "../types.ts";
@@ -68,10 +69,17 @@ export interface LinkNode {
 /** Starts a libp2p node of our own, or takes a place in the application's. @throws MeshError `LISTEN_FAILED`. */
 export function openNode(
   { libp2p, listen, announce, membersMax, inboundPerSecondMax }: NodeOptions,
-  given: Pick<NodeInit, "privateKey" | "encrypters" | "tunnels"> & LinkNodePorts,
+  given: Pick<NodeInit, "privateKey" | "encrypters" | "tunnels"> & LinkNodePorts & Guarded,
 ): Promise<LinkNode> {
   if (libp2p !== undefined) return joinNode(libp2p.node, given);
   return startNode({ listen, announce, membersMax, inboundPerSecondMax, ...given });
+}
+
+/** How a mesh of certificates is guarded in a node of the application's. */
+interface Guarded {
+  readonly gate: Gate | undefined;
+  /** Who decides behind the gate. */
+  readonly rules: AdmissionRules;
 }
 
 type NodeOptions = Pick<NodeInit, "listen" | "announce" | "membersMax" | "inboundPerSecondMax"> & {
@@ -149,9 +157,19 @@ async function serveLinks(node: Libp2p, ports: LinkNodePorts): Promise<void> {
  * Works inside a libp2p node of the application: serves our protocols there, dials connections of its own, and
  * leaves what others use. The node itself is neither started nor stopped.
  */
-async function joinNode(node: Libp2p, ports: LinkNodePorts): Promise<LinkNode> {
-  await serveLinks(node, ports);
-  return new GuestNode(node, ports);
+async function joinNode(node: Libp2p, ports: LinkNodePorts & Guarded): Promise<LinkNode> {
+  const { gate, rules } = ports;
+  gate?.open(rules);
+  const isLetIn = ({ encryption, remotePeer }: Connection): boolean =>
+    gate === undefined || gate.admits(encryption, remotePeer.toString());
+  await serveLinks(node, {
+    onConnection: (connection) => ports.onConnection(connection),
+    onStream: (kind, stream, connection) => {
+      if (isLetIn(connection)) ports.onStream(kind, stream, connection);
+      else stream.abort(new Error("not admitted"));
+    },
+  });
+  return new GuestNode(node, { ...ports, isLetIn });
 }
 
 /** What both kinds of node have in common. */
@@ -181,8 +199,7 @@ abstract class Libp2pNode implements LinkNode {
         const signal = AbortSignal.timeout(DIAL_MS);
         const connection = await this.node.dial(multiaddr(address), { force: true, signal });
         if (connection.remotePeer.toString() === peer) {
-          this.onDialed(connection);
-          return "connected";
+          return this.onDialed(connection) ? "connected" : "failed";
         }
         // In process libp2p asks for whoever listens there, not for whom we dial.
         connection.abort(new Error("another peer answers there"));
@@ -193,7 +210,8 @@ abstract class Libp2pNode implements LinkNode {
     return refused ? "refused" : "failed";
   }
 
-  protected abstract onDialed(connection: Connection): void;
+  /** `false`: the connection is not one for the mesh. */
+  protected abstract onDialed(connection: Connection): boolean;
 }
 
 class OwnNode extends Libp2pNode {
@@ -218,17 +236,22 @@ class OwnNode extends Libp2pNode {
     releaseTimers(this.node);
   }
 
-  protected onDialed(): void {
-    // `connection:open` has told.
+  protected onDialed(): boolean {
+    return true; // `connection:open` has told.
   }
+}
+
+interface GuestPorts extends LinkNodePorts, Guarded {
+  /** Whether the mesh may use a connection. */
+  isLetIn(connection: Connection): boolean;
 }
 
 class GuestNode extends Libp2pNode {
   readonly components: undefined;
-  readonly #ports: LinkNodePorts;
+  readonly #ports: GuestPorts;
   readonly #dialed = new WeakSet<Connection>();
 
-  constructor(node: Libp2p, ports: LinkNodePorts) {
+  constructor(node: Libp2p, ports: GuestPorts) {
     super(node);
     this.#ports = ports;
   }
@@ -251,12 +274,18 @@ class GuestNode extends Libp2pNode {
   }
 
   async stop(): Promise<void> {
+    this.#ports.gate?.shut();
     await this.node.unhandle([...LINK_PROTOCOLS.keys()]);
   }
 
-  protected onDialed(connection: Connection): void {
+  protected onDialed(connection: Connection): boolean {
+    if (!this.#ports.isLetIn(connection)) {
+      connection.abort(new Error("not admitted")); // Dialled for the mesh, so nobody else has it.
+      return false;
+    }
     this.#dialed.add(connection);
     this.#ports.onConnection(connection);
+    return true;
   }
 }
 

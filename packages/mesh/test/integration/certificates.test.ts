@@ -144,7 +144,10 @@ describe("a mesh of certificates", () => {
     expect(b.admission.can(c.peerId, "queue")).toBe(false);
     await b.stop();
     const restarted = await bed.mesh("b", { name: undefined, admission: { certificate: certificates.b } });
-    expect(await refusedBy(restarted, await bed.key("c"), certificates.c)).toMatchObject({ code: "REVOKED" });
+    expect(await refusedBy(restarted, await bed.key("c"), certificates.c)).toMatchObject({
+      code: "REVOKED",
+      served: [],
+    });
   });
 
   it("is asked for at the ends of a tunnel too, which ends with a revocation", async () => {

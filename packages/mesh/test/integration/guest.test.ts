@@ -4,21 +4,26 @@ import { noise } from "@libp2p/noise";
 import { tcp } from "@libp2p/tcp";
 import { yamux } from "@libp2p/yamux";
 import { createLibp2p } from "libp2p";
+import type { Libp2pOptions } from "libp2p";
 import { describe, expect, it } from "vitest";
-import { openMeshEncrypter } from "@klatsch/mesh";
+import { meshGate, openMeshEncrypter } from "@klatsch/mesh";
+import type { Mesh } from "@klatsch/mesh";
 import { releaseTimers } from "../../src/host/node.ts";
+import { CertifiedBed } from "./certified-bed.ts";
 import { Bed, full, next, Probe, until } from "./helpers.ts";
+import { Stranger } from "./stranger.ts";
 
 const ECHO = "/app/echo/1";
 
 /** A libp2p node of an application: it echoes. */
-async function application(bed: Bed, listen = "/ip4/127.0.0.1/tcp/0"): Promise<Libp2p> {
+async function application(bed: Bed, init: Partial<Libp2pOptions> = {}): Promise<Libp2p> {
   const node = await createLibp2p({
-    addresses: { listen: [listen] },
+    addresses: { listen: ["/ip4/127.0.0.1/tcp/0"] },
     transports: [tcp()],
     connectionEncrypters: [openMeshEncrypter(), noise()],
     streamMuxers: [yamux()],
     connectionManager: { inboundConnectionThreshold: 100 },
+    ...init,
   });
   await node.handle(ECHO, (stream) => {
     stream.addEventListener("message", (event) => void stream.send(event.data));
@@ -102,13 +107,89 @@ describe("a mesh inside a libp2p node of the application", () => {
     await using bed = new Bed();
     const libp2p = await application(bed);
     await expect(bed.mesh("a", { libp2p, listen: [] })).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
-    await expect(bed.mesh("a", { libp2p, admission: "certificate" })).rejects.toThrow(/admission/u);
+    await expect(bed.mesh("a", { libp2p, admission: "certificate" })).rejects.toThrow(
+      /admission\.gate: is needed/u,
+    );
+    await expect(bed.mesh("b", { admission: { gate: meshGate() } })).rejects.toThrow(/admission\.gate/u);
     const other = await createLibp2p({ privateKey: await generateKeyPair("secp256k1") });
     bed.onEnd(() => other.stop());
     await expect(bed.mesh("a", { libp2p: other })).rejects.toThrow(/Ed25519/u);
-    const exposed = await application(bed, "/ip4/0.0.0.0/tcp/0");
+    const exposed = await application(bed, { addresses: { listen: ["/ip4/0.0.0.0/tcp/0"] } });
     await expect(bed.mesh("a", { libp2p: exposed })).rejects.toThrow(/admission/u);
     await libp2p.stop();
     await expect(bed.mesh("a", { libp2p })).rejects.toThrow(/started/u);
+  });
+});
+
+/** A mesh of certificates in a node of the application's that serves others, too. */
+async function certifiedGuest(
+  bed: CertifiedBed,
+  name: string,
+  bootstrap: readonly string[],
+): Promise<{ readonly node: Libp2p; readonly mesh: Mesh }> {
+  const gate = meshGate();
+  const node = await application(bed, {
+    privateKey: await bed.key(name),
+    connectionEncrypters: [...gate.encrypters, noise()],
+  });
+  const certificate = await bed.certificate(name);
+  const admission = { certificate, gate };
+  return { node, mesh: await bed.mesh(name, { name: undefined, libp2p: node, bootstrap, admission }) };
+}
+
+describe("a mesh of certificates inside a libp2p node of the application", () => {
+  it("links with members alone, wherever they run, while the node serves whom it wants", async () => {
+    await using bed = new CertifiedBed();
+    const own = await bed.certified("own");
+    const { node: nodeA, mesh: a } = await certifiedGuest(bed, "a", own.addresses());
+    const { mesh: b } = await certifiedGuest(bed, "b", own.addresses());
+    await full(own, a, b);
+    expect(own.admission.certificate(a.peerId)).toMatchObject({ name: "a" });
+    const [atA, atB] = [new Probe(a), new Probe(b)];
+    await Promise.all([atA.up(), atB.up()]);
+    expect(atB.channel.send(a.peerId, Buffer.from("here"))).toBe(true);
+    await atA.until(() => atA.frames.length === 1);
+
+    const before = a.stats().linksRefused;
+    await using stranger = await Stranger.stock();
+    await stranger.tryEverything(nodeA.getMultiaddrs()[0]?.toString() ?? "");
+    expect(a.stats().linksRefused).toBeGreaterThan(before);
+    const app = await application(bed, { connectionEncrypters: [noise()] });
+    await echo(await app.dialProtocol(nodeA.getMultiaddrs(), ECHO));
+    // And where the mesh itself dials one that has no certificate.
+    const { mesh: c } = await certifiedGuest(bed, "c", [
+      ...app.getMultiaddrs().map(String),
+      ...a.addresses(),
+    ]);
+    await full(own, a, b, c);
+    await until([c], () => c.stats().linksRefused > 0);
+    expect([stranger.peerId, app.peerId.toString()].map((peer) => a.member(peer))).toEqual([
+      undefined,
+      undefined,
+    ]);
+  });
+
+  it("refuses each bad certificate as any mesh does, and lets a revoked member go", async () => {
+    await using bed = new CertifiedBed();
+    const { node: nodeA, mesh: a } = await certifiedGuest(bed, "a", []);
+    const { node: nodeB, mesh: b } = await certifiedGuest(bed, "b", a.addresses());
+    await full(a, b);
+    const stream = await nodeB.dialProtocol(nodeA.getMultiaddrs(), ECHO);
+    const foreign = await bed.certificate("c", {}, await bed.authority("other"));
+    const refused = next(a, "link:refused");
+    const failed = bed.mesh("c", {
+      name: undefined,
+      bootstrap: a.addresses(),
+      admission: { certificate: foreign },
+    });
+    expect(await refused).toMatchObject({ code: "FOREIGN_MESH" });
+    await (await failed).stop();
+    const down = next(a, "link:down");
+    const root = await bed.authority();
+    await a.admission.publish(await root.revoke(b.peerId));
+    expect(await down).toMatchObject({ peerId: b.peerId });
+    await until([a], () => a.member(b.peerId)?.status === "left");
+    expect(a.admission.can(b.peerId, "queue")).toBe(false);
+    stream.abort(new Error("done"));
   });
 });
