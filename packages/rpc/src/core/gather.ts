@@ -1,10 +1,7 @@
 import type { Instant } from "@klatsch/kit/core";
 
 import { plant, subtreesOf } from "./tree.ts";
-import type { Forest, Neighbours } from "./tree.ts";
-
-/** One member in a gather; opaque here. */
-export type Peer = string;
+import type { Forest, Neighbours, Peer } from "./tree.ts";
 
 /** What a node tells its parent: each member at most once, in one part or another. `state`: what they answered, reduced. */
 export interface Part {

@@ -1,4 +1,5 @@
-import type { Peer } from "./gather.ts";
+/** One member in a gather; opaque here. */
+export type Peer = string;
 
 /** Who has a link with whom, as far as is known. */
 export type Neighbours = (peer: Peer) => readonly Peer[];
