@@ -23,6 +23,7 @@ import type {
   QueueInit,
   QueuesInit,
   RetryOptions,
+  ScheduleInit,
   TakeOptions,
 } from "./types.ts";
 
@@ -186,6 +187,26 @@ const PLAIN: MessageOptions = {
   group: undefined,
   dedupKey: undefined,
 };
+/** Body of a schedule, in bytes: all members keep it. */
+export const SCHEDULE_BYTES_MAX: number = 16 * 1_024;
+const scheduleSchema: z.ZodType<ScheduleInit> = z
+  .strictObject({
+    queue: nameSchema,
+    cron: z.string().min(1).max(256).optional(),
+    everyMs: durationMs.min(1_000).optional(),
+    timezone: z.string().min(1).max(64).optional(),
+    body: z
+      .instanceof(Uint8Array)
+      .refine(({ length }) => length <= SCHEDULE_BYTES_MAX, `has at most ${SCHEDULE_BYTES_MAX} bytes`),
+    headers: headersSchema.optional(),
+    priority: messageFields.priority.optional(),
+    ttlMs: messageFields.ttlMs,
+    group: messageFields.group,
+  })
+  .refine(
+    ({ cron, everyMs }) => (cron === undefined) !== (everyMs === undefined),
+    "cron or everyMs, one of them",
+  );
 const PREFETCH_MAX = 4_096;
 const RATE_MAX = 1_000_000;
 const prefetchSchema = z.int().min(1).max(PREFETCH_MAX);
@@ -279,6 +300,10 @@ export function parseBinding(queue: string, options: BindOptions | undefined): B
 
 export function parseKey(key: string | undefined): string {
   return parse(keySchema, key ?? "", "options.key");
+}
+
+export function parseSchedule(init: ScheduleInit): ScheduleInit {
+  return parse(scheduleSchema, init, "options");
 }
 
 /** A checked time-out, in milliseconds. */

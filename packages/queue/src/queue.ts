@@ -23,15 +23,18 @@ import { publishKey } from "./host/publish.ts";
 import { Operations } from "./host/operate.ts";
 import { countOne, QueueMetrics } from "./host/queue-metrics.ts";
 import { Sessions } from "./host/sessions.ts";
+import { Schedules } from "./host/schedules.ts";
 import { declareOrdered } from "./host/declare.ts";
 import {
   assertSame,
   checkOrder,
+  checkSchedule,
   describeQueue,
   enqueueError,
   fitTo,
   orderOf,
   shardsOf,
+  statsOf,
 } from "./host/told.ts";
 import {
   checkBody,
@@ -45,6 +48,7 @@ import {
   parseItems,
   parseName,
   parseQueue,
+  parseSchedule,
   parseTimeout,
   TIMEOUT_MS,
 } from "./options.ts";
@@ -74,12 +78,13 @@ import type {
   QueuesInit,
   QueuesStats,
   Resolution,
+  ScheduleInfo,
+  ScheduleInit,
 } from "./types.ts";
 
 /** Shared entries that say that a queue is paused. */
 const PAUSED = "queue/paused/";
-/** How often `drain` looks, and how long by default, in milliseconds. */
-const LOOK_MS = 200;
+/** How long `drain` waits by default, in milliseconds. */
 const DRAIN_MS = 60_000;
 
 /**
@@ -129,6 +134,7 @@ class QueuesService implements Queues {
   readonly #mesh: QueuesInit["mesh"];
   readonly #exchanges: ExchangeCalls;
   readonly #hooks: HookRunner;
+  readonly #schedules: Schedules;
   readonly #counts = {
     enqueued: 0,
     delivered: 0,
@@ -157,6 +163,14 @@ class QueuesService implements Queues {
       },
       deduplicates: (queue) => orderOf(this.#known(queue)).dedupMs !== undefined,
       resolve: (id, timeoutMs) => this.resolve(id, { timeoutMs }),
+    });
+    this.#schedules = new Schedules(mesh, {
+      self: mesh.peerId,
+      peers: () => this.#engine?.core.members.greeted() ?? [],
+      enqueue: (queue, body, options) => this.#enqueue(this.#known(queue), body, options),
+      onMissed: (missed, dueWallMs, error) => {
+        this.#emitter.emit("schedule:missed", { name: missed, dueAt: new Date(dueWallMs), error });
+      },
     });
     this.#emitter = new Emitter(logger);
   }
@@ -308,7 +322,8 @@ class QueuesService implements Queues {
       },
       pause: async () => await this.#mesh.state.shared.set(PAUSED + queue, true),
       resume: async () => void (await this.#mesh.state.shared.delete(PAUSED + queue)),
-      drain: (options) => this.#drain(queue, name, options),
+      drain: (options) =>
+        this.#operations.drain(queue, name, parseTimeout(options ?? { timeoutMs: DRAIN_MS })),
       dead: this.#deadOf(definition),
       counts: (options) => this.#operations.counts(queue, parseTimeout(options)),
       browse: async (options) => {
@@ -391,6 +406,23 @@ class QueuesService implements Queues {
 
   async deleteExchange(name: string): Promise<void> {
     await this.#exchanges.delete(name);
+  }
+
+  // Schedules.
+
+  async schedule(name: string, options: ScheduleInit): Promise<void> {
+    const parsed = parseSchedule(options);
+    const definition = this.#known(parsed.queue);
+    checkSchedule(definition, parsed.group);
+    await this.#schedules.set(parseExchangeName(name), parsed);
+  }
+
+  async unschedule(name: string): Promise<boolean> {
+    return await this.#schedules.delete(parseExchangeName(name));
+  }
+
+  schedules(): readonly ScheduleInfo[] {
+    return this.#schedules.list();
   }
 
   async consumers(name: string): Promise<readonly ConsumerInfo[]> {
@@ -496,26 +528,6 @@ class QueuesService implements Queues {
     return exclusive === true
       ? this.#sessions.consumeAlone(queue, handler, options)
       : this.#sessions.consume(queue, handler, options);
-  }
-
-  async #drain(
-    queue: string,
-    name: string,
-    options: { readonly timeoutMs?: number | undefined } | undefined,
-  ): Promise<void> {
-    const timeoutMs = parseTimeout(options ?? { timeoutMs: DRAIN_MS });
-    const endMs = systemClock.now().monoMs + timeoutMs;
-    for (;;) {
-      const leftMs = Math.max(1, endMs - systemClock.now().monoMs);
-      const { ready, delayed, leased, unserved, missing } = await this.#operations.counts(queue, leftMs);
-      if (ready + delayed + leased + unserved === 0 && missing.length === 0) return;
-      if (systemClock.now().monoMs >= endMs) {
-        const more = unserved === 0 ? "" : `, and ${unserved} that wait for another node to serve them`;
-        const text = `${name} has ${ready} ready, ${delayed} delayed and ${leased} held messages${more}`;
-        throw new QueueError("NOT_DRAINED", text);
-      }
-      await new Promise((resolve) => setTimeout(resolve, Math.min(LOOK_MS, leftMs)));
-    }
   }
 
   // Elections.
@@ -643,19 +655,7 @@ class QueuesService implements Queues {
   }
 
   stats(): QueuesStats {
-    const { storeId = "", batchNo = 0 } = this.#engine?.store ?? {};
-    const gauges = this.#engine?.core.gauges();
-    return {
-      storeId,
-      ...this.#counts,
-      batches: batchNo,
-      lanesWritten: gauges?.lanesWritten ?? 0,
-      lanesKept: gauges?.lanesKept ?? 0,
-      alive: gauges?.alive ?? 0,
-      held: gauges?.held ?? 0,
-      waitingEnqueues: gauges?.waitingEnqueues ?? 0,
-      peers: gauges?.peers ?? 0,
-    };
+    return statsOf(this.#engine, this.#counts);
   }
 
   metricFamilies(): readonly MetricFamily[] {
@@ -691,6 +691,7 @@ class QueuesService implements Queues {
     for (const done of verdicts) done(code);
     for (const done of resolves) done(undefined);
     this.#exchanges.stop();
+    this.#schedules.stop();
     this.#unwatch?.();
     this.#operations.end();
     this.#sessions.fail(new QueueError(code, text));

@@ -449,6 +449,35 @@ export interface Exchange {
   publish(body: Uint8Array, options?: PublishOptions): Promise<Published>;
 }
 
+/** A message that is enqueued at certain times. */
+export interface ScheduleInit {
+  /** A queue declared with `dedupMs` of 180,000 or more. */
+  readonly queue: string;
+  /** Five or six fields (the first of six are seconds), or `@daily` and the like, as croner reads them. */
+  readonly cron?: string | undefined;
+  /** Instead of `cron`: at each multiple of this since 1970, in milliseconds, from 1,000. */
+  readonly everyMs?: number | undefined;
+  /** Of `cron`, an IANA name. Default `UTC`. */
+  readonly timezone?: string | undefined;
+  /** At most 16 KiB. */
+  readonly body: Uint8Array;
+  /** The messages get two more: `schedule`, its name, and `due`, the instant as ISO 8601. */
+  readonly headers?: MessageHeaders | undefined;
+  readonly priority?: number | undefined;
+  readonly ttlMs?: number | undefined;
+  readonly group?: string | undefined;
+}
+
+/** A schedule that all members follow. */
+export interface ScheduleInfo {
+  readonly name: string;
+  readonly queue: string;
+  readonly cron: string | undefined;
+  readonly everyMs: number | undefined;
+  readonly timezone: string;
+  readonly nextAt: Date | undefined;
+}
+
 /** Options of `elect`. */
 export interface ElectOptions extends TakeOptions {
   /** How long a leader that vanished is waited for, in milliseconds, from 1,000; the first candidate decides. Default 10,000. */
@@ -491,6 +520,8 @@ export interface QueuesEvents {
   "queues:failed": { readonly error: Error };
   /** This node took a lane over whose writer was gone. */
   "lane:stolen": { readonly lane: string; readonly queue: string };
+  /** This node could not enqueue what was due within a minute; others may have. */
+  "schedule:missed": { readonly name: string; readonly dueAt: Date; readonly error: unknown };
   /** A peer, or this node, broke the protocol; `what` says how. */
   "protocol:fault": { readonly peer: string; readonly what: string };
 }
@@ -554,6 +585,16 @@ export interface Queues extends AsyncDisposable, MetricSource {
    * @throws {@link QueueError} as `enqueue` and `take`; the reason of `signal`.
    */
   elect(name: string, options?: ElectOptions): Promise<Leadership>;
+  /**
+   * Enqueues a message at certain times: exactly one for each due time, whichever nodes are up, if one of them reaches
+   * the queue within a minute of it. Replaces a schedule of the same name (as those of exchanges).
+   * @throws {@link QueueError} `INVALID_OPTIONS`, `QUEUE_NOT_FOUND`; MeshError as `mesh.state.shared.set`.
+   */
+  schedule(name: string, options: ScheduleInit): Promise<void>;
+  /** `false`: there was none. */
+  unschedule(name: string): Promise<boolean>;
+  /** Schedules known here, by name. */
+  schedules(): readonly ScheduleInfo[];
   stats(): QueuesStats;
   on<Name extends keyof QueuesEvents>(event: Name, listener: (event: QueuesEvents[Name]) => void): () => void;
   /** Releases what is held, closes the store; others take the lanes over. May be called twice. */

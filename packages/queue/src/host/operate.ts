@@ -21,6 +21,9 @@ import type {
   ReplicaInfo,
 } from "../types.ts";
 
+/** How often `drain` looks, in milliseconds. */
+const LOOK_MS = 200;
+
 type Only = { readonly lane: LaneId; readonly seq: number };
 type Answer = Extract<HostEffect, { readonly type: "managed" | "inspected" | "fetched" }>;
 
@@ -83,6 +86,22 @@ export class Operations {
     const { wallMs } = systemClock.now();
     const oldestAgeMs = oldestWallMs === 0 ? undefined : Math.max(0, wallMs - oldestWallMs);
     return { ...rest, oldestAgeMs, missing };
+  }
+
+  /** Waits until no message is left that is not dead. */
+  async drain(queue: string, name: string, timeoutMs: number): Promise<void> {
+    const endMs = systemClock.now().monoMs + timeoutMs;
+    for (;;) {
+      const leftMs = Math.max(1, endMs - systemClock.now().monoMs);
+      const { ready, delayed, leased, unserved, missing } = await this.counts(queue, leftMs);
+      if (ready + delayed + leased + unserved === 0 && missing.length === 0) return;
+      if (systemClock.now().monoMs >= endMs) {
+        const more = unserved === 0 ? "" : `, and ${unserved} that wait for another node to serve them`;
+        const text = `${name} has ${ready} ready, ${delayed} delayed and ${leased} held messages${more}`;
+        throw new QueueError("NOT_DRAINED", text);
+      }
+      await new Promise((resolve) => setTimeout(resolve, Math.min(LOOK_MS, leftMs)));
+    }
   }
 
   async consumers(

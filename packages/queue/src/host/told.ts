@@ -1,8 +1,11 @@
 import { messageId } from "../core/message-id.ts";
 import type { EnqueueResult } from "../core/lane-register.ts";
 import type { Definition } from "../core/types.ts";
-import type { QueueDescription } from "../types.ts";
+import type { QueueDescription, QueuesStats } from "../types.ts";
 import { QueueError } from "../errors.ts";
+import type { QueueGauges } from "../core/queue-core.ts";
+import type { Engine } from "./engine.ts";
+import { SCHEDULE_DEDUP_MS } from "./schedules.ts";
 import { SHARDS } from "../options.ts";
 import type { MessageOptions, QueueOptions } from "../options.ts";
 
@@ -73,11 +76,36 @@ export function checkOrder(
   }
 }
 
+/** Throws `INVALID_OPTIONS` unless the queue tells the enqueues of one due time from those of another. */
+export function checkSchedule(definition: Definition, group: string | undefined): void {
+  checkOrder(definition, group, undefined);
+  const { dedupMs = 0 } = orderOf(definition);
+  if (dedupMs >= SCHEDULE_DEDUP_MS) return;
+  const text = `options.queue: ${definition.name} needs a dedupMs of ${SCHEDULE_DEDUP_MS} or more`;
+  throw new QueueError("INVALID_OPTIONS", text);
+}
+
 /** What is published goes to queues of all kinds: each gets what it knows of. */
 export function fitTo(definition: Definition, message: MessageOptions, key: string): MessageOptions {
   const { groups, dedupMs } = orderOf(definition);
   const group = groups ? message.group : undefined;
   return { ...message, group, dedupKey: dedupMs === undefined ? undefined : (message.dedupKey ?? key) };
+}
+
+export function statsOf(
+  engine: Engine | undefined,
+  counts: Omit<QueuesStats, keyof QueueGauges | "storeId" | "batches">,
+): QueuesStats {
+  const none: QueueGauges = {
+    lanesWritten: 0,
+    lanesKept: 0,
+    held: 0,
+    alive: 0,
+    waitingEnqueues: 0,
+    peers: 0,
+  };
+  const { storeId = "", batchNo = 0 } = engine?.store ?? {};
+  return { storeId, ...counts, batches: batchNo, ...(engine?.core.gauges() ?? none) };
 }
 
 /** What an enqueue that failed tells its caller. */

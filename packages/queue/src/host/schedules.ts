@@ -1,0 +1,208 @@
+import { hash } from "node:crypto";
+
+import { systemClock } from "@klatsch/kit";
+import { rendezvousOrder } from "@klatsch/kit/core";
+import type { Mesh, SharedChange } from "@klatsch/mesh";
+import type { Cron } from "croner";
+import { z } from "zod";
+
+import { QueueError } from "../errors.ts";
+import { SCHEDULE_BYTES_MAX } from "../options.ts";
+import type { EnqueueOptions, ScheduleInfo, ScheduleInit } from "../types.ts";
+
+const SCHEDULE = "queue/schedule/";
+/** Schedules one node follows at most. */
+const SCHEDULES_MAX = 10_000;
+/** A due time that nobody could enqueue for within this long is missed, in milliseconds. */
+const LATE_MS = 60_000;
+/** Keys of the queue have to count this long: due times are enqueued late, by clocks that differ by up to a minute. */
+export const SCHEDULE_DEDUP_MS: number = 3 * LATE_MS;
+/** Nodes that see to one due time, each so long after the one before. */
+const NODES_MAX = 8;
+const RANK_MS = 1_000;
+const RETRY_MS = 2_000;
+/** A clock that is set is noticed within this long. */
+const LOOK_MS = 10_000;
+
+/** A schedule as all members share it. */
+interface Entry {
+  readonly queue: string;
+  readonly cron: string | null;
+  readonly everyMs: number | null;
+  readonly timezone: string;
+  readonly body: string;
+  readonly options: Pick<EnqueueOptions, "headers" | "priority" | "ttlMs" | "group">;
+}
+
+const entrySchema: z.ZodType<Entry> = z.object({
+  queue: z.string().max(128),
+  cron: z.string().max(256).nullable(),
+  everyMs: z.int().min(1_000).nullable(),
+  timezone: z.string().max(64),
+  body: z.string().max(2 * SCHEDULE_BYTES_MAX),
+  options: z.object({
+    headers: z.record(z.string(), z.string()).optional(),
+    priority: z.int().optional(),
+    ttlMs: z.number().optional(),
+    group: z.string().optional(),
+  }),
+});
+
+/** What schedules need of the node. */
+export interface SchedulePort {
+  readonly self: string;
+  /** Peers that may enqueue as well, this one among them. */
+  peers(): readonly string[];
+  enqueue(queue: string, body: Uint8Array, options: EnqueueOptions): Promise<unknown>;
+  onMissed(name: string, dueWallMs: number, error: unknown): void;
+}
+
+interface Running {
+  readonly entry: Entry;
+  readonly due: (afterWallMs: number) => number | undefined;
+  /** By the wall clock; `undefined`: never again. */
+  nextMs: number | undefined;
+}
+
+/**
+ * Schedules that all members share. For each due time the first few nodes, in an order that is another one each
+ * time, enqueue one after the other under the same key: the queue takes the first of them, whichever that is.
+ */
+export class Schedules {
+  readonly #shared: Mesh["state"]["shared"];
+  readonly #port: SchedulePort;
+  readonly #running = new Map<string, Running>();
+  /** Due times being enqueued. */
+  readonly #waiting = new Set<NodeJS.Timeout>();
+  readonly #unwatch: () => void;
+  #timer: NodeJS.Timeout | undefined;
+  #stopped = false;
+
+  constructor(mesh: Mesh, port: SchedulePort) {
+    this.#shared = mesh.state.shared;
+    this.#port = port;
+    for (const entry of this.#shared.entries({ prefix: SCHEDULE })) this.#follow(entry);
+    this.#unwatch = this.#shared.watch({ prefix: SCHEDULE }, (change) => this.#follow(change));
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#unwatch();
+    clearTimeout(this.#timer);
+    for (const timer of this.#waiting) clearTimeout(timer);
+  }
+
+  async set(
+    name: string,
+    { queue, cron, everyMs, timezone = "UTC", body, ...options }: ScheduleInit,
+  ): Promise<void> {
+    const entry = { queue, cron: cron ?? null, everyMs: everyMs ?? null, timezone, options };
+    await dueTimes({ ...entry, body: "" }); // An expression that cannot be is refused here.
+    const written = { ...entry, body: Buffer.from(body).toString("base64"), options: given(options) };
+    await this.#shared.set(SCHEDULE + name, written);
+  }
+
+  async delete(name: string): Promise<boolean> {
+    return await this.#shared.delete(SCHEDULE + name);
+  }
+
+  list(): readonly ScheduleInfo[] {
+    const { wallMs } = systemClock.now();
+    return [...this.#running]
+      .map(([name, { entry, due }]) => {
+        const nextMs = due(wallMs);
+        const { queue, cron, everyMs, timezone } = entry;
+        const nextAt = nextMs === undefined ? undefined : new Date(nextMs);
+        return { name, queue, cron: cron ?? undefined, everyMs: everyMs ?? undefined, timezone, nextAt };
+      })
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  #follow({ key, value, writtenWallMs }: SharedChange): void {
+    const name = key.slice(SCHEDULE.length);
+    this.#running.delete(name);
+    // What another member wrote and is not as it must be counts as absent.
+    const parsed = entrySchema.safeParse(value);
+    if (!parsed.success || this.#running.size >= SCHEDULES_MAX) return;
+    const entry = parsed.data;
+    dueTimes(entry).then(
+      (due) => {
+        if (this.#stopped || this.#shared.get(key) === undefined) return;
+        // What was due since it was made, while nobody was there, is enqueued late, or missed.
+        const fromMs = Math.max(systemClock.now().wallMs - LATE_MS, writtenWallMs);
+        this.#running.set(name, { entry, due, nextMs: due(fromMs) });
+        this.#look();
+      },
+      () => undefined,
+    );
+  }
+
+  #look(): void {
+    clearTimeout(this.#timer);
+    if (this.#stopped) return;
+    const { wallMs } = systemClock.now();
+    let wakeMs = wallMs + LOOK_MS;
+    for (const [name, running] of this.#running) {
+      while (running.nextMs !== undefined && running.nextMs <= wallMs) {
+        if (wallMs - running.nextMs < LATE_MS) this.#see(name, running.entry, running.nextMs);
+        else running.nextMs = wallMs - LATE_MS;
+        running.nextMs = running.due(running.nextMs);
+      }
+      wakeMs = Math.min(wakeMs, running.nextMs ?? wakeMs);
+    }
+    this.#timer = setTimeout(() => this.#look(), Math.max(1, wakeMs - wallMs));
+  }
+
+  /** Sees to one due time when this node's turn comes. */
+  #see(name: string, entry: Entry, dueMs: number): void {
+    const order = rendezvousOrder(`${name}\0${dueMs}`, this.#port.peers());
+    const rank = order.indexOf(this.#port.self);
+    if (rank < 0 || rank >= NODES_MAX) return;
+    this.#at(dueMs + rank * RANK_MS, () => void this.#enqueue(name, entry, dueMs));
+  }
+
+  #at(wallMs: number, run: () => void): void {
+    const timer = setTimeout(
+      () => {
+        this.#waiting.delete(timer);
+        run();
+      },
+      Math.max(0, wallMs - systemClock.now().wallMs),
+    );
+    this.#waiting.add(timer);
+  }
+
+  async #enqueue(name: string, entry: Entry, dueMs: number): Promise<void> {
+    const { queue, body, options } = entry;
+    const headers = { ...options.headers, schedule: name, due: new Date(dueMs).toISOString() };
+    const dedupKey = `~${hash("sha256", `${name}\0${dueMs}`, "hex")}`;
+    try {
+      await this.#port.enqueue(queue, Buffer.from(body, "base64"), { ...options, headers, dedupKey });
+    } catch (error) {
+      if (this.#stopped) return;
+      const { wallMs } = systemClock.now();
+      if (wallMs + RETRY_MS - dueMs >= LATE_MS) return this.#port.onMissed(name, dueMs, error);
+      this.#at(wallMs + RETRY_MS, () => void this.#enqueue(name, entry, dueMs));
+    }
+  }
+}
+
+/** Without what was left out: shared values hold no `undefined`. */
+function given(options: Entry["options"]): Record<string, never> {
+  return JSON.parse(JSON.stringify(options)) as Record<string, never>;
+}
+
+/** The due time that comes after an instant. Throws `INVALID_OPTIONS` for an expression that nobody can read. */
+async function dueTimes({ cron, everyMs, timezone }: Entry): Promise<Running["due"]> {
+  if (everyMs !== null) return (afterMs) => (Math.floor(afterMs / everyMs) + 1) * everyMs;
+  // Loaded by those who use it: most nodes have no schedules.
+  const { Cron: CronClass } = await import("croner");
+  try {
+    const job: Cron = new CronClass(cron ?? "", { timezone, paused: true });
+    job.nextRun(new Date());
+    return (afterMs) => job.nextRun(new Date(afterMs))?.getTime();
+  } catch (error) {
+    const text = `options.cron: ${error instanceof Error ? error.message : "cannot be read"}`;
+    throw new QueueError("INVALID_OPTIONS", text, { cause: error });
+  }
+}
