@@ -148,7 +148,10 @@ function withQueueOptions(command: Command): Command {
   return command
     .option("--replicas <count>", "stores that keep each message, odd (default: 3)", wholeNumber)
     .option("--lease-ms <ms>", "how long a taken message is held (default: 30000)", wholeNumber)
-    .option("--max-deliveries <count>", "failures after which it is dead (default: 20)", wholeNumber);
+    .option("--max-deliveries <count>", "failures after which it is dead (default: 20)", wholeNumber)
+    .option("--groups", "messages of a group come in order, one at a time")
+    .option("--dedup-ms <ms>", "how long a deduplication key counts (default: there are none)", wholeNumber)
+    .option("--shards <count>", "parts of a queue with groups or keys (default: 4)", wholeNumber);
 }
 
 function addNodeCommands(program: Command): void {
@@ -179,6 +182,8 @@ function addQueueCommands(program: Command): void {
   withQueueOptions(asking(queues, "declare <queue>", "make a queue known")).action(queue.declare);
   withQueueOptions(asking(queues, "put <queue> [text]", "enter a message: the text, or standard input"))
     .option("--timeout-ms <ms>", "how long to wait for a quorum (default: 10000)", wholeNumber)
+    .option("--group <name>", "after the messages of this group that are there")
+    .option("--dedup-key <key>", "unless there was one with this key lately: then its id is printed")
     .action(queue.put);
   withQueueOptions(asking(queues, "take <queue>", "print a message and acknowledge it"))
     .option("--timeout-ms <ms>", "how long to wait for one (default: for ever)", wholeNumber)
@@ -203,6 +208,9 @@ function addTendingCommands(queues: Command): void {
   asking(queues, "count <queue>", "how many messages there are")
     .option("--json", "as JSON")
     .action(tend.count);
+  asking(queues, "groups <queue>", "what each group waits for")
+    .option("--json", "as JSON")
+    .action(tend.groups);
   asking(queues, "consumers <queue>", "who consumes it").option("--json", "as JSON").action(tend.consumers);
   asking(queues, "inspect <id>", "which replicas have a message, and who holds it")
     .option("--json", "as JSON")

@@ -100,7 +100,15 @@ export function createOperations({ mesh, queues, rpc, stop }: OperationsInit): O
 }
 
 type QueueOperation = Exclude<Extract<Operation, `queue.${string}`>, TendingOperation>;
-const QUEUE_FIELDS = ["queue", "replicas", "leaseMs", "maxDeliveries"] as const;
+const QUEUE_FIELDS = [
+  "queue",
+  "replicas",
+  "leaseMs",
+  "maxDeliveries",
+  "groups",
+  "dedupMs",
+  "shards",
+] as const;
 
 function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
   let lastHold = 0;
@@ -112,6 +120,9 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
       replicas: args.wholeNumber("replicas", 1, 15),
       leaseMs: args.wholeNumber("leaseMs", 1_000, WAIT_MS_MAX),
       maxDeliveries: args.wholeNumber("maxDeliveries", 1, 1_000_000),
+      groups: args.flag("groups") ? true : undefined,
+      dedupMs: args.wholeNumber("dedupMs", 1_000, WAIT_MS_MAX),
+      shards: args.wholeNumber("shards", 1, 64),
     };
     const isPlain = Object.values(init).every((value) => value === undefined);
     if (isPlain && queues.list().some((known) => known.name === name)) return queues.open(name);
@@ -121,11 +132,12 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
   return {
     "queue.declare": async (args) => statusOf(await open(args.only(...QUEUE_FIELDS))),
     "queue.put": async (args) => {
-      args.only(...QUEUE_FIELDS, "body", "timeoutMs");
+      args.only(...QUEUE_FIELDS, "body", "group", "dedupKey", "timeoutMs");
       const timeoutMs = args.wholeNumber("timeoutMs", 1, WAIT_MS_MAX);
       const body = bytesOf(args.text("body"));
       const queue = await open(args);
-      return await queue.enqueue(body, { timeoutMs });
+      const [group, dedupKey] = [args.text("group"), args.text("dedupKey")];
+      return await queue.enqueue(body, { timeoutMs, group, dedupKey });
     },
     "queue.take": async (args, caller) => {
       args.only(...QUEUE_FIELDS, "timeoutMs");

@@ -4,6 +4,8 @@ import type {
   Browsed,
   Changed,
   ConsumerInfo,
+  Enqueued,
+  Groups,
   Inspection,
   PeekedMessage,
   QueueCounts,
@@ -25,6 +27,9 @@ export interface QueueArgs {
   readonly replicas?: number | undefined;
   readonly leaseMs?: number | undefined;
   readonly maxDeliveries?: number | undefined;
+  readonly groups?: boolean | undefined;
+  readonly dedupMs?: number | undefined;
+  readonly shards?: number | undefined;
 }
 
 interface NodeStatus {
@@ -127,8 +132,13 @@ export interface Contract {
   trace: { args: { readonly member: string }; result: readonly Trace[] };
   "queue.declare": { args: QueueArgs; result: QueueStatus };
   "queue.put": {
-    args: QueueArgs & { readonly body: string; readonly timeoutMs?: number | undefined };
-    result: { readonly id: string };
+    args: QueueArgs & {
+      readonly body: string;
+      readonly group?: string | undefined;
+      readonly dedupKey?: string | undefined;
+      readonly timeoutMs?: number | undefined;
+    };
+    result: Enqueued;
   };
   "queue.take": { args: QueueArgs & { readonly timeoutMs?: number | undefined }; result: Taken };
   "queue.settle": { args: { readonly hold: number; readonly verdict: Verdict }; result: None };
@@ -141,6 +151,7 @@ export interface Contract {
   /** Bodies in base64. */
   "queue.peek": { args: BrowseArgs; result: readonly Peeked[] };
   "queue.counts": { args: { readonly queue: string }; result: QueueCounts };
+  "queue.groups": { args: { readonly queue: string }; result: Groups };
   "queue.consumers": { args: { readonly queue: string }; result: readonly ConsumerInfo[] };
   "queue.inspect": { args: { readonly id: string }; result: Inspection };
   "queue.redrive": { args: ChangeArgs; result: Changed };
@@ -210,7 +221,7 @@ export const REDUCERS = ["count", "sum", "min", "max", "avg", "set", "concat"] a
 
 /** Those of people who look after queues. */
 export type TendingOperation =
-  | `queue.${"browse" | "peek" | "counts" | "consumers" | "inspect" | "redrive" | "purge"}`
+  | `queue.${"browse" | "peek" | "counts" | "groups" | "consumers" | "inspect" | "redrive" | "purge"}`
   | "queue.pause"
   | "queue.drain";
 

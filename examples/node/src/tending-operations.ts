@@ -26,6 +26,7 @@ export function tendingOperations(queues: Queues): Pick<Operations, TendingOpera
       return messages.map(asJson(PEEK_BYTES_MAX));
     },
     "queue.counts": async (args) => await open(args.only("queue")).counts(),
+    "queue.groups": async (args) => await open(args.only("queue")).groups(),
     "queue.consumers": async (args) => await queues.consumers(args.only("queue").requiredText("queue")),
     "queue.inspect": async (args) => await queues.inspect(args.only("id").requiredText("id")),
     "queue.redrive": async (args) => {

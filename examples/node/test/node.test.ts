@@ -157,6 +157,29 @@ describe("klatsch", () => {
     await expect(conflict).rejects.toMatchObject({ code: "QUEUE_CONFLICT" });
   });
 
+  it("puts a message with a key once, and shows what a group waits for", async () => {
+    const ordered = ["--groups", "--dedup-ms", "60000", "--group", "g", "--dedup-key", "k"];
+    const first = await run(["queue", "put", "ordered", "one", ...ordered, "--data", a.dataDir]);
+    expect(first).toMatchObject({ code: 0, stderr: "" });
+    const again = await run([
+      "queue",
+      "put",
+      "ordered",
+      "--group",
+      "g",
+      "--dedup-key",
+      "k",
+      "1",
+      "--data",
+      b.dataDir,
+    ]);
+    expect(again).toMatchObject({ code: 0, stdout: first.stdout, stderr: "it was there already\n" });
+    const { stdout } = await run(["queue", "groups", "ordered", "--data", c.dataDir]);
+    expect(stdout).toMatch(new RegExp(`\ng +1 +ready .*${first.stdout.trim()}`));
+    expect((await run(["queue", "browse", "ordered", "--data", c.dataDir])).stdout).toMatch(/ g +k$/m);
+    expect((await run(["queue", "take", "ordered", "--data", c.dataDir])).stdout).toBe("one");
+  });
+
   it("shows, halts and empties a queue from a node that never used it", async () => {
     const ids: string[] = [];
     for (const text of ["one", "two"]) {

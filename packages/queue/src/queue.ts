@@ -325,6 +325,8 @@ class QueuesService implements Queues {
       drain: (options) =>
         this.#operations.drain(queue, name, parseTimeout(options ?? { timeoutMs: DRAIN_MS })),
       dead: this.#deadOf(definition),
+      groups: async (options) =>
+        await this.#operations.groups(queue, orderOf(definition).shards, parseTimeout(options)),
       counts: (options) => this.#operations.counts(queue, parseTimeout(options)),
       browse: async (options) => {
         const { state, limit, timeoutMs } = parseBrowse(options);

@@ -95,6 +95,22 @@ export interface PeekedMessage extends MessageInfo {
   readonly body: Uint8Array;
 }
 
+/** A group whose messages are neither done nor dead. All but the first wait for it, however long that is held or delayed. */
+export interface GroupInfo {
+  readonly group: string;
+  readonly count: number;
+  /** The one that is held, or next. */
+  readonly head: MessageInfo;
+}
+
+/** Groups by the age of their heads, at most 256 from each node. */
+export interface Groups {
+  readonly groups: readonly GroupInfo[];
+  /** Shards that nobody who answers writes: whatever is in them is blocked until a majority of its replicas is back. */
+  readonly unreachable: readonly number[];
+  readonly missing: readonly string[];
+}
+
 /** Messages, the oldest first, and the nodes that did not answer. */
 export interface Browsed {
   readonly messages: readonly MessageInfo[];
@@ -376,6 +392,8 @@ export interface Queue {
    * @throws {@link QueueError} `NOT_DRAINED` after `timeoutMs` (default 60,000).
    */
   drain(options?: { readonly timeoutMs?: number | undefined }): Promise<void>;
+  /** What the groups of an ordered queue wait for. */
+  groups(options?: { readonly timeoutMs?: number | undefined }): Promise<Groups>;
   /** How many messages there are, counted by the nodes that have them. */
   counts(options?: { readonly timeoutMs?: number | undefined }): Promise<QueueCounts>;
   /** Messages as they are now; `peek` with their bodies. Nobody's lease changes by it. */

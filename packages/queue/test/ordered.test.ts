@@ -70,6 +70,12 @@ describe("a queue with groups", () => {
     const held: Message[] = [];
     for (let no = 0; no < 3; no += 1) held.push(await queue!.take());
     expect(held.map(text).toSorted()).toEqual(["1", "3", "4"]);
+    const waiting = (await queue?.groups()) ?? { groups: [], unreachable: [0] };
+    expect(waiting.unreachable).toEqual([]);
+    expect(waiting.groups.map(({ group, count, head }) => [group, count, head.state]).toSorted()).toEqual([
+      ["x", 2, "leased"],
+      ["y", 1, "leased"],
+    ]);
     await held.find((message) => text(message) === "1")?.reject("poison");
     const next = await queue!.take();
     expect([text(next), next.group]).toEqual(["2", "x"]);

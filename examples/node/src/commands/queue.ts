@@ -13,10 +13,14 @@ export interface QueueFlags extends NodeFlags {
   readonly replicas?: number;
   readonly leaseMs?: number;
   readonly maxDeliveries?: number;
+  readonly groups?: true;
+  readonly dedupMs?: number;
+  readonly shards?: number;
 }
 
-function argsOf(queue: string, { replicas, leaseMs, maxDeliveries }: QueueFlags): QueueArgs {
-  return { queue, replicas, leaseMs, maxDeliveries };
+function argsOf(queue: string, flags: QueueFlags): QueueArgs {
+  const { replicas, leaseMs, maxDeliveries, groups, dedupMs, shards } = flags;
+  return { queue, replicas, leaseMs, maxDeliveries, groups, dedupMs, shards };
 }
 
 export async function declare(queue: string, flags: QueueFlags): Promise<void> {
@@ -47,13 +51,15 @@ function queuesTable(queues: readonly QueueStatus[]): string {
 export async function put(
   queue: string,
   text: string | undefined,
-  flags: QueueFlags & { readonly timeoutMs?: number },
+  flags: QueueFlags & { readonly group?: string; readonly dedupKey?: string; readonly timeoutMs?: number },
 ): Promise<void> {
   const body = text === undefined ? await readStdin() : Buffer.from(text);
   await using client = await connectTo(flags);
-  const { timeoutMs } = flags;
-  const args = { ...argsOf(queue, flags), body: body.toString("base64"), timeoutMs };
-  console.log((await client.call("queue.put", args)).id);
+  const { timeoutMs, group, dedupKey } = flags;
+  const args = { ...argsOf(queue, flags), body: body.toString("base64"), group, dedupKey, timeoutMs };
+  const { id, duplicate } = await client.call("queue.put", args);
+  console.log(id);
+  if (duplicate) console.error("it was there already");
 }
 
 async function readStdin(): Promise<Buffer> {

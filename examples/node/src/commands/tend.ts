@@ -19,7 +19,7 @@ function stateOf(text: string | undefined): (typeof STATES)[number] | undefined 
 
 function messagesTable(messages: readonly MessageInfo[]): string {
   return table(
-    ["ID", "STATE", "EPOCH", "FAILED", "AGE S", "BYTES", "HOLDER OR REASON"],
+    ["ID", "STATE", "EPOCH", "FAILED", "AGE S", "BYTES", "GROUP", "KEY", "HOLDER OR REASON"],
     messages.map((message) => [
       message.id,
       message.state,
@@ -27,6 +27,8 @@ function messagesTable(messages: readonly MessageInfo[]): string {
       String(message.deliveries),
       (message.ageMs / 1_000).toFixed(1),
       String(message.bodyBytes),
+      message.group ?? "-",
+      message.dedupKey ?? "-",
       message.reason ?? message.holder?.peer ?? "",
     ]),
   );
@@ -86,6 +88,24 @@ export async function consumers(queue: string, { json, ...flags }: JsonFlags): P
   console.log(table(["PEER", "SESSION", "PREFETCH", "HELD"], rows));
 }
 
+/** What each group waits for. */
+export async function groups(queue: string, { json, ...flags }: JsonFlags): Promise<void> {
+  await using client = await connectTo(flags);
+  const found = await client.call("queue.groups", { queue });
+  if (json === true) return printJson(found);
+  const rows = found.groups.map(({ group, count: all, head }) => [
+    group,
+    String(all),
+    head.state,
+    (head.ageMs / 1_000).toFixed(1),
+    head.id,
+    head.holder?.peer ?? "",
+  ]);
+  console.log(table(["GROUP", "MESSAGES", "FIRST IS", "AGE S", "ID", "HOLDER"], rows));
+  for (const no of found.unreachable) console.error(`shard ${no} is blocked: nobody who answers writes it`);
+  tellMissing(found.missing);
+}
+
 export async function inspect(id: string, { json, ...flags }: JsonFlags): Promise<void> {
   await using client = await connectTo(flags);
   const found = await client.call("queue.inspect", { id });
@@ -99,6 +119,9 @@ export async function inspect(id: string, { json, ...flags }: JsonFlags): Promis
     message?.reason ?? message?.holder?.peer ?? "",
   ]);
   console.log(table(["REPLICA", "ROLE", "STATE", "EPOCH", "VOTED FOR", "HOLDER OR REASON"], rows));
+  const { group, dedupKey } = found.replicas.find(({ message }) => message !== undefined)?.message ?? {};
+  if (group !== undefined) console.log(printable(`group ${group}`));
+  if (dedupKey !== undefined) console.log(printable(`key ${dedupKey}`));
   tellMissing(found.missing);
 }
 

@@ -9,6 +9,7 @@ import type {
   EnterItem,
   Exception,
   KeptKeys,
+  GroupItem,
   HeldItem,
   LaneRefusal,
   ManagedItem,
@@ -30,6 +31,7 @@ import {
   BODY_BYTES_MAX,
   decodeValue,
   encodeValue,
+  KEY_MAX,
   PEER_MAX,
   REASON_MAX,
   SESSION_DIGITS,
@@ -48,7 +50,7 @@ const NUMBER_MAX = 0xffff_ffff;
 const LANE_REFUSALS: readonly LaneRefusal[] = ["REFUSED", "CLOSED", "NEED_LANE", "BAD_LANE"];
 const OP_REFUSALS: readonly OpRefusal[] = ["OLDER", "GONE", "NEED_BODY", "CONFLICT", "EARLY", "VETO"];
 const RESOLUTIONS: readonly Resolution[] = ["ACKED", "NEVER", "PENDING", "UNKNOWN"];
-const ACTS: readonly ManageAct[] = ["list", "count", "redrive", "discard", "consumers"];
+const ACTS: readonly ManageAct[] = ["list", "count", "redrive", "discard", "consumers", "groups"];
 const SCOPES: readonly ManageScope[] = ["any", "alive", "ready", "dead"];
 const ENTERED: readonly EnteredCode[] = ["PENDING", "OK", "DUPLICATE", "RETRY", "FULL", "ELSEWHERE"];
 const CODES: readonly SettledCode[] = ["DONE", "STALE", "FINISHED", "RETRY"];
@@ -169,7 +171,16 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
     const { ready, delayed, leased, dead, unserved, oldestWallMs } = m.counts;
     const items = m.items.map((i) => [i.lane, i.seq, encodeValue(i.value)]);
     const consumers = m.consumers.map((c) => [c.session, c.prefetch, c.held]);
-    return [m.token, items, m.count, [ready, delayed, leased, dead, unserved, oldestWallMs], consumers];
+    const plain = [
+      m.token,
+      items,
+      m.count,
+      [ready, delayed, leased, dead, unserved, oldestWallMs],
+      consumers,
+    ];
+    if (m.groups.length === 0 && m.shards.length === 0) return plain;
+    const head = (i: ManagedItem): Wire => [i.lane, i.seq, encodeValue(i.value)];
+    return [...plain, m.groups.map((g) => [g.group, g.count, head(g.head)]), m.shards];
   },
   enter: (m) => [m.lane, m.items.map((i) => [encodeValue(i.value), i.body])],
   entered: (m) => [m.lane, m.items.map((i) => [i.token, ENTERED.indexOf(i.code), i.seq]), m.hint ?? null],
@@ -315,6 +326,9 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     count: f.uint(),
     counts: readCounts(f.nested()),
     consumers: f.list(MANAGE_ITEMS_MAX, readRoster),
+    groups: f.optional((at) => at.list(MANAGE_ITEMS_MAX, readGroup)) ?? [],
+    shards:
+      f.optional((at) => at.list(shapes.SHARDS_MAX, (no) => new Fields([no]).uint(shapes.SHARDS_MAX))) ?? [],
   }),
   enter: (f) => ({ type: "enter", lane: lane(f), items: f.list(ITEMS_MAX, readEnter) }),
   entered: (f) => ({
@@ -467,8 +481,16 @@ function readException(at: unknown): Exception {
 }
 
 function readManaged(at: unknown): ManagedItem {
-  const f = new Fields(at);
+  return readManagedFrom(new Fields(at));
+}
+
+function readManagedFrom(f: Fields): ManagedItem {
   return { lane: lane(f), seq: seq(f), value: readValue(f) };
+}
+
+function readGroup(at: unknown): GroupItem {
+  const f = new Fields(at);
+  return { group: f.text(KEY_MAX), count: f.uint(), head: readManagedFrom(f.nested()) };
 }
 
 function readEchoes(f: Fields): readonly (readonly [store: string, batchNo: number])[] {

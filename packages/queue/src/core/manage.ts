@@ -3,12 +3,14 @@ import type { Context } from "./context.ts";
 import { isInDeadView } from "./dead-queue.ts";
 import type { Register } from "./lane-register.ts";
 import type { LaneWriter } from "./lane-writer.ts";
-import type { Counts, ManagedItem, Message, RosterEntry } from "./messages.ts";
+import type { Counts, GroupItem, ManagedItem, Message, RosterEntry } from "./messages.ts";
 import type { Timer } from "./timers.ts";
 import type { LaneId, ManageAct, ManageScope, PeerId, QueueId } from "./types.ts";
 
 /** Messages one answer names, or one request changes, at most. */
 export const MANAGE_ITEMS_MAX = 1_000;
+/** Groups one answer names at most. */
+const GROUPS_MAX = 256;
 /** About how many bytes one answer takes at most. */
 const MANAGE_BYTES_MAX = 200_000;
 /** Requests of others that one node has under way at most; further ones are not answered. */
@@ -36,6 +38,9 @@ export interface ManageResult {
   readonly count: number;
   readonly counts: Counts;
   readonly consumers: readonly (RosterEntry & { readonly peer: PeerId })[];
+  readonly groups: readonly (GroupItem & { readonly peer: PeerId })[];
+  /** Shards of the queue that somebody writes. */
+  readonly shards: readonly number[];
   /** Who did not answer in time. */
   readonly missing: readonly PeerId[];
 }
@@ -163,7 +168,9 @@ export class Manage {
       const count = answers.reduce((sum, answer) => sum + answer.count, 0);
       const counts = sumOf(answers.map((answer) => answer.counts));
       const consumers = answers.flatMap((a) => a.consumers.map((one) => ({ ...one, peer: a.peer })));
-      then({ items, count, counts, consumers, missing });
+      const groups = answers.flatMap((a) => a.groups.map((one) => ({ ...one, peer: a.peer })));
+      const shards = answers.flatMap((answer) => answer.shards);
+      then({ items, count, counts, consumers, groups, shards, missing });
     });
     for (const peer of peers) {
       this.#context.send(peer, { type: "manage", token, queue, act, scope, only, limit });
@@ -227,9 +234,11 @@ export class Manage {
     const { token, queue, act, scope, only } = message;
     const limit = Math.min(message.limit, MANAGE_ITEMS_MAX);
     const answer = (items: readonly ManagedItem[], count: number, counts: Counts): void => {
-      this.#context.send(from, { type: "managed", token, items, count, counts, consumers });
+      this.#context.send(from, { type: "managed", token, items, count, counts, consumers, ...order });
     };
     const consumers = act === "consumers" ? this.#host.consumers(queue).slice(0, MANAGE_ITEMS_MAX) : [];
+    const order = act === "groups" ? this.#groups(queue) : NO_ORDER;
+    if (act === "groups") return answer([], order.groups.length, NONE);
     if (act === "consumers") return answer([], consumers.length, NONE);
     if (act === "count") return answer([], 0, this.#count(queue));
     const found: (readonly [LaneWriter, Register])[] = [];
@@ -254,6 +263,22 @@ export class Manage {
       this.#sweeps -= 1;
       answer([], count, NONE);
     });
+  }
+
+  /** Groups of the lanes this node writes, those with most messages first. */
+  #groups(queue: QueueId): typeof NO_ORDER {
+    const groups: GroupItem[] = [];
+    const shards: number[] = [];
+    for (const { lane, descriptor, order, registers, isOpen } of this.#host.lanes()) {
+      if (descriptor.queue !== queue || order === undefined || !isOpen) continue;
+      shards.push(descriptor.shard?.no ?? 0);
+      for (const { group, count, seq } of order.groups()) {
+        const register = registers.peek(seq);
+        if (register !== undefined) groups.push({ group, count, head: { lane, seq, value: register.value } });
+      }
+    }
+    groups.sort((a, b) => b.count - a.count);
+    return { groups: groups.slice(0, GROUPS_MAX), shards };
   }
 
   *#matching(
@@ -356,6 +381,10 @@ export class Manage {
   }
 }
 
+const NO_ORDER: { readonly groups: readonly GroupItem[]; readonly shards: readonly number[] } = {
+  groups: [],
+  shards: [],
+};
 const NONE: Counts = { ready: 0, delayed: 0, leased: 0, dead: 0, unserved: 0, oldestWallMs: 0 };
 
 /** Messages to count one by one; those that rest are all ready, and the first of a lane is its oldest. */

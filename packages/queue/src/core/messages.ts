@@ -269,6 +269,9 @@ export type Message =
       readonly count: number;
       readonly counts: Counts;
       readonly consumers: readonly RosterEntry[];
+      readonly groups: readonly GroupItem[];
+      /** Shards of the queue that the sender writes. */
+      readonly shards: readonly number[];
     }
   /** To the writer of an ordered lane, as far as the sender knows who that is. */
   | { readonly type: "enter"; readonly lane: LaneId; readonly items: readonly EnterItem[] }
@@ -303,6 +306,14 @@ export interface ManagedItem {
   readonly lane: LaneId;
   readonly seq: number;
   readonly value: Value;
+}
+
+/** A group with messages that are neither done nor dead. */
+export interface GroupItem {
+  readonly group: string;
+  readonly count: number;
+  /** The one that is held, or next. */
+  readonly head: ManagedItem;
 }
 
 /** A consumer, as its own node knows it. */

@@ -165,7 +165,7 @@ export type Verdict =
   | { readonly kind: "redrive" };
 
 /** What an operator wants: see messages, count them, put dead ones back, do away with some; or see consumers. */
-export type ManageAct = "list" | "count" | "redrive" | "discard" | "consumers";
+export type ManageAct = "list" | "count" | "redrive" | "discard" | "consumers" | "groups";
 
 /** Which of them: `alive` ones wait or are held; `ready` ones only wait. */
 export type ManageScope = "any" | "alive" | "ready" | "dead";

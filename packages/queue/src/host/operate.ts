@@ -14,6 +14,7 @@ import type {
   Browsed,
   Changed,
   ConsumerInfo,
+  Groups,
   Inspection,
   MessageInfo,
   PeekedMessage,
@@ -110,6 +111,18 @@ export class Operations {
   ): Promise<{ readonly consumers: readonly ConsumerInfo[]; readonly missing: readonly string[] }> {
     const { consumers, missing } = await this.#manage(queue, "consumers", "any", timeoutMs);
     return { consumers, missing };
+  }
+
+  async groups(queue: string, shardCount: number, timeoutMs: number): Promise<Groups> {
+    const { groups, shards, missing } = await this.#manage(queue, "groups", "any", timeoutMs);
+    const found = groups.map(({ group, count, head, peer }) => {
+      const { lane, seq, value } = head;
+      return { group, count, head: infoOf(lane, seq, value, peer) };
+    });
+    const unreachable = Array.from({ length: shardCount }, (_, no) => no).filter(
+      (no) => !shards.includes(no),
+    );
+    return { groups: found.toSorted((a, b) => b.head.ageMs - a.head.ageMs), unreachable, missing };
   }
 
   async browse(queue: string, scope: ManageScope, limit: number, timeoutMs: number): Promise<Browsed> {

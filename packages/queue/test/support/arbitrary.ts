@@ -282,6 +282,10 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
       oldestWallMs: wallMs,
     }),
     consumers: list(fc.record({ session, prefetch: count, held: count })),
+    groups: list(
+      fc.record({ group: fc.string({ maxLength: 128 }), count, head: fc.record({ lane, seq, value }) }),
+    ),
+    shards: list(fc.nat(63)),
   }),
   of("enter", { lane, items: list(entering) }),
   of("entered", {
