@@ -1,10 +1,13 @@
 /**
- * How fast calls are between two processes on loopback, encrypted as always. Each run has fresh processes and a
+ * How fast calls are between processes on loopback, encrypted as always. Each run has fresh processes and a
  * warm-up of the same kind that is not counted.
  *
- * - `ask`: calls per second that are answered with what they sent, so many at a time, and how long each took.
- * - `cast`: from the call of `cast` to the call of the other's handler, one at a time; both stamps are of the
- *   monotonic clock that all processes of a machine share.
+ * - `ask`: calls per second that are answered with what they sent, so many at a time, and how long each took; one at a
+ *   time also beside a bare echo over libp2p between the same processes, in turns.
+ * - `cast`: to 10 other processes, from the call of `cast` to the last of their handlers, one at a time; the stamps
+ *   are of the monotonic clock that all processes of a machine share.
+ * - `gather`: 20 processes count themselves, one gather after the other. In the end 3 of them are killed while one
+ *   is under way, and its account has to be exact.
  * - `stream`: items per second of one stream that the other end reads to the end.
  */
 import { parseArgs } from "node:util";
@@ -12,8 +15,12 @@ import { commit, machine, spreadOf, table, wholeNumbers, withFleet, writeJson } 
 import type { BenchNode, Spread } from "./harness.ts";
 import type { RpcCommands } from "./rpc-node.ts";
 
-type Work = "ask" | "cast" | "stream";
-const WORKS: readonly Work[] = ["ask", "cast", "stream"];
+type Work = "ask" | "cast" | "gather" | "stream";
+const WORKS: readonly Work[] = ["ask", "cast", "gather", "stream"];
+/** Processes of each work, the caller included. */
+const NODES: Readonly<Record<Work, number>> = { ask: 2, cast: 11, gather: 20, stream: 2 };
+const KILLED = 3;
+const READY_MS_MAX = 60_000;
 const STREAM_ITEM_BYTES = 32 * 1_024 - 64;
 
 interface Case {
@@ -26,6 +33,9 @@ interface Figures {
   readonly opsPerSecond: number;
   readonly p50Ms?: number;
   readonly p99Ms?: number;
+  /** The same of the bare echo. */
+  readonly echoP50Ms?: number;
+  readonly echoP99Ms?: number;
   /** Processor time of the calling process for each, in microseconds: comparable on a busy machine too. */
   readonly cpuUs?: number;
   readonly megabytesPerSecond?: number;
@@ -68,27 +78,81 @@ function cases(): Case[] {
   return [
     ...(works.includes("ask") ? asks : []),
     ...(works.includes("cast") ? [{ work: "cast", bytes: 9, inFlight: 1 } as const] : []),
+    ...(works.includes("gather") ? [{ work: "gather", bytes: 9, inFlight: 1 } as const] : []),
     ...(works.includes("stream") ? [{ work: "stream", bytes: STREAM_ITEM_BYTES } as const] : []),
   ];
 }
 
-async function measure(one: Case, [a, b]: readonly BenchNode<RpcCommands>[]): Promise<Figures> {
+type Fleet = readonly BenchNode<RpcCommands>[];
+type Started = Awaited<ReturnType<RpcCommands["start"]>>;
+
+/** Starts all, `a` first, and waits until each has its links. */
+async function join(fleet: Fleet): Promise<readonly Started[]> {
+  const [first, ...others] = fleet;
+  if (first === undefined) throw new Error("no nodes");
+  const a = await first.call("start", { name: "a", dataDir: first.dataDir, bootstrap: [] });
+  const rest = await Promise.all(
+    others.map(
+      async (node, no) =>
+        await node.call("start", { name: `b${no}`, dataDir: node.dataDir, bootstrap: a.addresses }),
+    ),
+  );
+  // In a mesh of more than 16 not everybody is linked with everybody.
+  const links = 3 * Math.min(fleet.length - 1, 8);
+  const endMs = performance.now() + READY_MS_MAX;
+  for (const node of fleet) {
+    while ((await node.call("links")) < links || (await node.call("members")) < fleet.length) {
+      if (performance.now() > endMs) throw new Error(`${node.name} has not found its links`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+  return [a, ...rest];
+}
+
+async function measure(one: Case, fleet: Fleet): Promise<Figures> {
+  const [a, b] = fleet;
   if (a === undefined || b === undefined) throw new Error("two nodes are needed");
-  const first = await b.call("start", { name: "b", dataDir: b.dataDir, bootstrap: [] });
-  await a.call("start", { name: "a", dataDir: a.dataDir, bootstrap: first.addresses });
-  while ((await a.call("links")) < 3) await new Promise((resolve) => setTimeout(resolve, 20));
-  const peer = first.peerId;
-  if (one.work === "stream") {
-    await a.call("stream", { peer, size: one.bytes, totalBytes: 64 * 2 ** 20 });
-    return await a.call("stream", { peer, size: one.bytes, totalBytes: mebibytes * 2 ** 20 });
-  }
+  const started = await join(fleet);
+  const peer = started[1]?.peerId ?? "";
   const inFlight = one.inFlight ?? 1;
-  if (one.work === "cast") {
-    await a.call("cast", { peer, seconds: 1 });
-    return await a.call("cast", { peer, seconds });
+  switch (one.work) {
+    case "stream":
+      await a.call("stream", { peer, size: one.bytes, totalBytes: 64 * 2 ** 20 });
+      return await a.call("stream", { peer, size: one.bytes, totalBytes: mebibytes * 2 ** 20 });
+    case "cast":
+      await a.call("cast", { targets: fleet.length - 1, seconds: 1 });
+      return await a.call("cast", { targets: fleet.length - 1, seconds });
+    case "gather": {
+      await a.call("gather", { members: fleet.length, seconds: 1 });
+      const figures = await a.call("gather", { members: fleet.length, seconds });
+      await checkAccount(a, started);
+      return figures;
+    }
+    case "ask": {
+      await a.call("ask", { peer, size: one.bytes, inFlight, seconds: 1 });
+      const figures = await a.call("ask", { peer, size: one.bytes, inFlight, seconds });
+      if (inFlight > 1) return figures;
+      const address = await b.call("serveEcho");
+      await a.call("compare", { peer, address, size: one.bytes, seconds: 1 });
+      return { ...figures, ...(await a.call("compare", { peer, address, size: one.bytes, seconds })) };
+    }
   }
-  await a.call("ask", { peer, size: one.bytes, inFlight, seconds: 1 });
-  return await a.call("ask", { peer, size: one.bytes, inFlight, seconds });
+}
+
+/** Kills some while a gather is under way: all others have to be among the answered, and everybody in one list only. */
+async function checkAccount(a: BenchNode<RpcCommands>, started: readonly Started[]): Promise<void> {
+  const asked = a.call("account", 200);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  for (const { pid } of started.slice(-KILLED)) process.kill(pid, "SIGKILL");
+  const { answered, failed, missing, values } = await asked;
+  const names = ["a", ...started.slice(1).map((_, no) => `b${no}`)].toSorted();
+  const all = [...answered, ...failed, ...missing].toSorted();
+  if (all.join() !== names.join()) throw new Error(`the account has ${all.join()}`);
+  if (values.toSorted().join() !== answered.toSorted().join())
+    throw new Error(`the result has ${values.join()}, and ${answered.join()} answered`);
+  const killed = new Set(started.slice(-KILLED).map((_, no) => `b${started.length - 1 - KILLED + no}`));
+  const lost = [...failed, ...missing].filter((name) => !killed.has(name));
+  if (lost.length > 0) throw new Error(`${lost.join()} live and were not heard`);
 }
 
 async function row(one: Case): Promise<Row> {
@@ -99,7 +163,7 @@ async function row(one: Case): Promise<Row> {
     const script = new URL("rpc-node.ts", import.meta.url);
     all.push(
       await withFleet<RpcCommands, Figures>(
-        { script, nodes: 2, profile },
+        { script, nodes: NODES[one.work], profile },
         async (fleet) => await measure(one, fleet),
       ),
     );
@@ -119,7 +183,20 @@ const cell = (value: number | undefined, digits: number): string =>
   value === undefined ? "" : value.toFixed(digits);
 console.log(
   table(
-    ["work", "bytes", "in flight", "ops/s", "p50 ms", "p99 ms", "cpu µs", "MB/s", "held MiB", "resident MiB"],
+    [
+      "work",
+      "bytes",
+      "in flight",
+      "ops/s",
+      "p50 ms",
+      "p99 ms",
+      "echo p50",
+      "echo p99",
+      "cpu µs",
+      "MB/s",
+      "held MiB",
+      "resident MiB",
+    ],
     results.map((one) => [
       one.work,
       `${one.bytes}`,
@@ -127,6 +204,8 @@ console.log(
       cell(one.opsPerSecond, 0),
       cell(one.p50Ms, 3),
       cell(one.p99Ms, 3),
+      cell(one.echoP50Ms, 3),
+      cell(one.echoP99Ms, 3),
       cell(one.cpuUs, 1),
       cell(one.megabytesPerSecond, 0),
       cell(one.heldBytes === undefined ? undefined : one.heldBytes / 2 ** 20, 1),

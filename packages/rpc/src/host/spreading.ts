@@ -13,8 +13,8 @@ import { routeOf } from "./route.ts";
 const TOPIC = "klatsch/rpc/1";
 /** Own entry of gossip state of whoever listens there: the others then have to, or they would miss it. */
 const LISTENS_KEY = "klatsch.rpc/spread";
-/** A member without a link for this long after one joined is no neighbour, and not just late; milliseconds. */
-const SETTLED_MS = 2_000;
+/** A member without a link for this long after the last one joined is no neighbour, and not just late; milliseconds. */
+const SETTLED_MS = 10_000;
 
 export interface SpreadingInit {
   readonly mesh: Mesh;
@@ -27,7 +27,7 @@ export interface SpreadingInit {
 /**
  * What is for members that are no neighbours: told over gossip, once for all of them, however many there are.
  * Neighbours get the same over their links, which lose and reorder nothing, so who gets both counts one.
- * Nothing of it runs in a mesh where everybody is linked with everybody.
+ * Nothing of it runs before there is somebody to be told who has no link.
  */
 export class Spreading {
   readonly #init: SpreadingInit;

@@ -1,0 +1,128 @@
+import { SeededRandom } from "@klatsch/kit";
+import type { Channel, ChannelHandlers, Mesh } from "@klatsch/mesh";
+import { contract, createRpc, method } from "@klatsch/rpc";
+import { describe, expect, it } from "vitest";
+import { z } from "zod";
+
+import { FrameWriter } from "../src/codec/frame-writer.ts";
+import { encodeParts } from "../src/codec/frames.ts";
+import { fault } from "../src/core/messages.ts";
+import type { Message } from "../src/core/messages.ts";
+import { Nodes, until } from "./support/nodes.ts";
+
+const FRAMES = 100_000;
+
+const api = contract({
+  methods: {
+    echo: method({ input: z.unknown(), output: z.unknown(), access: "members" }),
+    count: method({ input: z.number(), output: z.number(), access: "members", stream: "output" }),
+    sum: method({ input: z.number(), output: z.number(), access: "members", stream: "input" }),
+  },
+});
+
+/** What a peer may say, all kinds. Ids of asks are added: each is used once. */
+const said = (no: number): readonly Message[] => [
+  {
+    type: "ask",
+    id: no,
+    method: "echo",
+    remainingMs: 50,
+    input: { a: [1, "x"] },
+    key: undefined,
+    trace: "t",
+  },
+  { type: "ask", id: no + 1, method: "count", remainingMs: 50, input: 100, key: undefined, trace: undefined },
+  { type: "ask", id: no + 2, method: "sum", remainingMs: 50, input: undefined, key: "k", trace: undefined },
+  { type: "item", id: no + 2, up: true, value: 5 },
+  { type: "credit", id: no + 1, up: false, count: 8 },
+  { type: "end", id: no + 2 },
+  { type: "cancel", id: no },
+  { type: "reply", id: no, value: "x" },
+  { type: "fail", id: no, fault: fault("DENIED", "no") },
+  { type: "cast", method: "echo", input: 1, target: "all & !zone=a", no: 3, trace: undefined },
+  { type: "chunk", flow: 3, last: false, bytes: new Uint8Array(40) },
+  { type: "took", bytes: 1_000 },
+  { type: "emit", topic: "news", no: 9, value: 1, replayed: false, spread: true },
+  { type: "recall", topic: "news", count: 2 },
+];
+
+function frameOf(messages: readonly Message[]): Uint8Array {
+  const writer = new FrameWriter(0);
+  for (const message of messages) writer.add(encodeParts(message));
+  return writer.finish();
+}
+
+/** The mesh of a node, of which the test takes hold: it hears and says what a peer's channel would. */
+function tapped(mesh: Mesh): { readonly mesh: Mesh; readonly handlers: ChannelHandlers[]; resets: number } {
+  const tap = { mesh, handlers: new Array<ChannelHandlers>(), resets: 0 };
+  tap.mesh = new Proxy(mesh, {
+    get(target, name) {
+      if (name !== "channel") {
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === "function" ? (value.bind(target) as unknown) : value;
+      }
+      return (channel: string, handlers: ChannelHandlers): Channel => {
+        tap.handlers.push(handlers);
+        const reset = (peer: string): void => {
+          tap.resets += 1;
+          handlers.onDown(peer);
+          handlers.onUp(peer);
+        };
+        return {
+          name: channel,
+          class: "normal",
+          frameBytesMax: 2 ** 24,
+          peers: () => [],
+          send: () => true,
+          reset,
+          close: () => undefined,
+        };
+      };
+    },
+  });
+  return tap;
+}
+
+describe("garbage on rpc's channels", () => {
+  it(
+    `never harms the node: ${FRAMES.toLocaleString("en")} frames, and every malformed one cuts its peer`,
+    { timeout: 60_000 },
+    async () => {
+      await using nodes = await Nodes.start("a");
+      const tap = tapped(nodes.get("a").mesh);
+      await nodes.get("a").rpc.stop(); // Its place is taken by one that the test speaks to.
+      await using rpc = createRpc({ mesh: tap.mesh });
+      rpc.serve(api, {
+        echo: (input) => input,
+        *count(to) {
+          for (let no = 0; no < to; no += 1) yield no;
+        },
+        sum: async (source) => {
+          let total = 0;
+          for await (const one of source) total += one;
+          return total;
+        },
+      });
+      const random = new SeededRandom(20_261_127);
+      const below = (count: number): number => random.uint32() % count;
+      const [high, normal] = tap.handlers;
+      if (high === undefined || normal === undefined) throw new Error("no channels");
+      for (const { onUp } of tap.handlers) onUp("evil");
+      for (let sent = 0; sent < FRAMES; sent += 1) {
+        const all = said(sent * 3);
+        const frame = frameOf(Array.from({ length: 1 + below(4) }, () => all[below(all.length)] as Message));
+        for (let times = below(4); times > 0; times -= 1) frame[below(frame.length)] = below(256);
+        normal.onFrame("evil", below(8) === 0 ? frame.slice(0, below(frame.length)) : frame);
+        if (sent % 1_000 === 0) await new Promise((resolve) => setImmediate(resolve));
+      }
+      const { badFrames } = rpc.stats();
+      expect(badFrames).toBe(tap.resets);
+      expect(badFrames).toBeGreaterThan(FRAMES / 10);
+      expect(badFrames).toBeLessThan(FRAMES * 0.9); // Sound ones were among them.
+      for (const { onDown } of tap.handlers) onDown("evil");
+      await until("all handlers have ended", () => rpc.stats().running === 0);
+      expect(rpc.stats().pending).toBe(0);
+      expect(await rpc.peer(nodes.get("a").id, api).echo("still here")).toBe("still here");
+    },
+  );
+});
