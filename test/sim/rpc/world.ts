@@ -1,8 +1,8 @@
 import { randomBelow, SeededRandom } from "@klatsch/kit";
 
-import { Gather } from "../../src/core/gather.ts";
-import type { GatherEffect, GatherInput, Part } from "../../src/core/gather.ts";
-import type { Forest } from "../../src/core/tree.ts";
+import { Gather } from "../../../packages/rpc/src/core/gather.ts";
+import type { GatherEffect, GatherInput, Part } from "../../../packages/rpc/src/core/gather.ts";
+import type { Forest } from "../../../packages/rpc/src/core/tree.ts";
 
 export interface WorldInit {
   readonly seed: number;
@@ -17,6 +17,8 @@ export interface WorldInit {
   /** In how many of a hundred a node dies, and in how many a link breaks, at some moment. */
   readonly deaths: number;
   readonly breaks: number;
+  /** Default: the core as it is. */
+  readonly coreClass?: typeof Gather | undefined;
 }
 
 export interface Outcome {
@@ -171,7 +173,7 @@ export class GatherWorld {
   }
 
   #begin(name: string, below: Forest, deadlineMs: number, up: Link | undefined): Actor {
-    const core = new Gather({
+    const core = new (this.#init.coreClass ?? Gather)({
       self: name,
       asked: true,
       neighbours: (peer) => this.#graph.get(peer) ?? [],
@@ -266,4 +268,20 @@ export class GatherWorld {
         this.#after(this.#way(link.parent.name, link.child), () => this.#close(link, "UNAVAILABLE"));
     }
   }
+}
+
+/** What is wrong with a gather's account: every target exactly once, and the state of those who answered. */
+export function faultsOf({ targets, answered, failed, missing, counted }: Outcome): string[] {
+  const covered = [...answered, ...failed.map(([name]) => name), ...missing];
+  return [
+    ...(covered.toSorted().join() === targets.toSorted().join() ? [] : ["coverage is not exact"]),
+    ...(counted.toSorted().join() === answered.toSorted().join()
+      ? []
+      : ["the state counts others than answered"]),
+  ];
+}
+
+/** Who lives and was not heard although there was time. */
+export function unheard({ missing, failed, dead }: Outcome): readonly string[] {
+  return [...missing, ...failed.map(([name]) => name)].filter((name) => !dead.has(name));
 }
