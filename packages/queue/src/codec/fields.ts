@@ -93,6 +93,13 @@ export class Fields {
     return new Uint8Array(value.buffer, value.byteOffset, value.length);
   }
 
+  /** Bytes as they lie in the frame, for a reader of their own. */
+  raw(): Uint8Array {
+    const value = this.#next();
+    if (!(value instanceof Uint8Array)) throw new CodecError(`field ${this.#at}: expected bytes`);
+    return value;
+  }
+
   /** `undefined` for a field that is absent or null. */
   optional<T>(read: (fields: Fields) => T): T | undefined {
     const value = this.#values[this.#at];

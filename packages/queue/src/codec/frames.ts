@@ -1,10 +1,8 @@
 import { PID_DIGITS } from "../core/ballot.ts";
 import { MANAGE_ITEMS_MAX } from "../core/manage.ts";
 import type {
-  AcceptOp,
   Counts,
   CreditItem,
-  Delivery,
   EnteredCode,
   EnterItem,
   Exception,
@@ -18,12 +16,11 @@ import type {
   RegisterEntry,
   RosterEntry,
   Section,
-  SettledItem,
-  VerdictItem,
 } from "../core/messages.ts";
-import type { ManageAct, ManageScope, Resolution, SettledCode, Value, Verdict } from "../core/types.ts";
+import type { ManageAct, ManageScope, Resolution, Value } from "../core/types.ts";
 import { CodecError, Fields, ROUND_MAX, SEQ_MAX } from "./fields.ts";
 import { bodyHash } from "./hash.ts";
+import * as lists from "./lists.ts";
 import { pack, unpack } from "./packr.ts";
 import type { Wire } from "./shapes.ts";
 import * as shapes from "./shapes.ts";
@@ -33,14 +30,13 @@ import {
   encodeValue,
   KEY_MAX,
   PEER_MAX,
-  REASON_MAX,
   SESSION_DIGITS,
   TOKEN_MAX,
   VALUE_BYTES_MAX,
 } from "./value.ts";
 
 /** Version of the frames: both ends must speak the same first number. */
-const WIRE_VERSION = 1;
+const WIRE_VERSION = 2;
 const MESSAGES_MAX = 4_096;
 const SECTIONS_MAX = 65_536;
 const ITEMS_MAX = 65_536;
@@ -53,12 +49,12 @@ const RESOLUTIONS: readonly Resolution[] = ["ACKED", "NEVER", "PENDING", "UNKNOW
 const ACTS: readonly ManageAct[] = ["list", "count", "redrive", "discard", "consumers", "groups"];
 const SCOPES: readonly ManageScope[] = ["any", "alive", "ready", "dead"];
 const ENTERED: readonly EnteredCode[] = ["PENDING", "OK", "DUPLICATE", "RETRY", "FULL", "ELSEWHERE"];
-const CODES: readonly SettledCode[] = ["DONE", "STALE", "FINISHED", "RETRY"];
-const VERDICTS = ["ack", "nack", "release", "reject", "renew", "redrive"] as const;
 
 /** One frame of several messages: `[version, message, message, …]`, of about `bytes` bytes. */
 export function encodeFrame(messages: readonly Message[], bytes?: number): Uint8Array {
-  return pack([WIRE_VERSION, ...messages.map(writeMessage)], bytes);
+  const frame = pack([WIRE_VERSION, ...messages.map(writeMessage)], bytes);
+  lists.resetLists();
+  return frame;
 }
 
 /** Reads a peer's frame. Throws {@link CodecError} at the first thing that is not as it must be. */
@@ -154,15 +150,13 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
   returned: (m) => [m.session, m.count],
   offer: (m) => [m.queue, m.count],
   deliver: (m) => [
-    m.items.map(writeDelivery),
+    lists.deliveries.write(m.items),
     m.descriptors.map(([lane, d]) => [lane, shapes.descriptor.write(d)]),
     m.stampMs,
   ],
   held: (m) => [m.items.map(ref)],
-  verdicts: (m) => [m.items.map((i) => [...ref(i), ...writeVerdict(i.verdict)]), m.stampMs],
-  settled: (m) => [
-    m.items.map((i) => [...ref(i), VERDICTS.indexOf(i.kind), CODES.indexOf(i.code), i.hint ?? null]),
-  ],
+  verdicts: (m) => [lists.verdicts.write(m.items), m.stampMs],
+  settled: (m) => [lists.settled.write(m.items)],
   manage: (m) => {
     const only = m.only === undefined ? null : [m.only.lane, m.only.seq];
     return [m.token, m.queue, ACTS.indexOf(m.act), SCOPES.indexOf(m.scope), only, m.limit];
@@ -206,21 +200,8 @@ function writeMessage(message: Message): Wire {
   return [KINDS.indexOf(message.type), ...write(message)];
 }
 
-function writeDelivery(i: Delivery): Wire {
-  const { leaseMs, ageMs, deliveries, enqueuedWallMs, attributes, reason } = i;
-  const written = attributes === undefined ? null : shapes.attributes.write(attributes);
-  const more = written === null && reason === undefined ? [] : [written, reason ?? null];
-  return [...ref(i), leaseMs, ageMs, deliveries, i.body ?? null, enqueuedWallMs, ...more];
-}
-
 function ref({ lane, seq, epoch, session }: HeldItem): Wire {
   return [lane, seq, epoch, session];
-}
-
-function writeVerdict(verdict: Verdict): Wire {
-  const kind = VERDICTS.indexOf(verdict.kind);
-  if (verdict.kind === "nack") return [kind, verdict.delayMs ?? null, verdict.reason ?? null];
-  return verdict.kind === "reject" ? [kind, verdict.reason] : [kind];
 }
 
 function writeSection(s: Section): Wire {
@@ -229,7 +210,7 @@ function writeSection(s: Section): Wire {
     s.descriptor === undefined ? null : shapes.descriptor.write(s.descriptor),
     s.round,
     s.pid,
-    s.accepts.map((op) => [op.seq, op.step, encodeValue(op.value), op.body ?? null]),
+    lists.accepts.write(s.accepts),
     shapes.ranges.write(s.learned),
     s.end === undefined ? null : [s.end.step, shapes.endValue.write(s.end.value)],
     s.closed === undefined ? null : shapes.endValue.write(s.closed),
@@ -297,7 +278,7 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
   offer: (f) => ({ type: "offer", queue: lane(f), count: f.uint() }),
   deliver: (f) => ({
     type: "deliver",
-    items: f.list(ITEMS_MAX, readDelivery),
+    items: lists.deliveries.read(f.raw()),
     descriptors: f.list(ITEMS_MAX, (at) => {
       const inner = new Fields(at);
       return [lane(inner), shapes.descriptor.read(inner)] as const;
@@ -305,8 +286,8 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     stampMs: f.number(),
   }),
   held: (f) => ({ type: "held", items: f.list(ITEMS_MAX, (at) => readRef(new Fields(at))) }),
-  verdicts: (f) => ({ type: "verdicts", items: f.list(ITEMS_MAX, readVerdict), stampMs: f.number() }),
-  settled: (f) => ({ type: "settled", items: f.list(ITEMS_MAX, readSettled) }),
+  verdicts: (f) => ({ type: "verdicts", items: lists.verdicts.read(f.raw()), stampMs: f.number() }),
+  settled: (f) => ({ type: "settled", items: lists.settled.read(f.raw()) }),
   manage: (f) => ({
     type: "manage",
     token: f.uint(),
@@ -425,7 +406,7 @@ function readSection(at: unknown): Section {
     descriptor: f.optional(shapes.descriptor.read),
     round: f.uint(ROUND_MAX),
     pid: pid(f),
-    accepts: f.list(ITEMS_MAX, readAccept),
+    accepts: lists.accepts.read(f.raw()),
     learned: shapes.ranges.read(f),
     end: f.optional((field) => {
       const inner = field.nested();
@@ -433,21 +414,6 @@ function readSection(at: unknown): Section {
     }),
     closed: f.optional(shapes.endValue.read),
   };
-}
-
-/** A body is checked against its hash here: what a replica stores is what was enqueued. */
-function readAccept(at: unknown): AcceptOp {
-  const f = new Fields(at);
-  const op = {
-    seq: seq(f),
-    step: f.uint(ROUND_MAX),
-    value: readValue(f),
-    body: f.optional((field) => field.bytes(BODY_BYTES_MAX)),
-  };
-  if (op.body !== undefined && bodyHash(op.body) !== op.value.bodyHash) {
-    throw new CodecError("a body does not match its hash");
-  }
-  return op;
 }
 
 function readEnter(at: unknown): EnterItem {
@@ -520,42 +486,6 @@ function readRegisterFrom(f: Fields): RegisterEntry {
 
 function readRef(f: Fields): HeldItem {
   return { lane: lane(f), seq: seq(f), epoch: f.uint(), session: f.hex(SESSION_DIGITS) };
-}
-
-function readDelivery(at: unknown): Delivery {
-  const f = new Fields(at);
-  return {
-    ...readRef(f),
-    leaseMs: f.uint(),
-    ageMs: f.number(),
-    deliveries: f.uint(),
-    body: f.optional((field) => field.bytes(BODY_BYTES_MAX)),
-    enqueuedWallMs: f.optional((field) => field.uint()) ?? 0,
-    attributes: f.optional(shapes.attributes.read),
-    reason: f.optional((field) => field.text(REASON_MAX)),
-  };
-}
-
-function readVerdict(at: unknown): VerdictItem {
-  const f = new Fields(at);
-  const item = readRef(f);
-  const kind = pick(f, VERDICTS);
-  if (kind === "nack") {
-    const delayMs = f.optional((field) => field.number());
-    return { ...item, verdict: { kind, delayMs, reason: f.optional((field) => field.text(REASON_MAX)) } };
-  }
-  if (kind === "reject") return { ...item, verdict: { kind, reason: f.text(REASON_MAX) } };
-  return { ...item, verdict: { kind } };
-}
-
-function readSettled(at: unknown): SettledItem {
-  const f = new Fields(at);
-  return {
-    ...readRef(f),
-    kind: pick(f, VERDICTS),
-    code: pick(f, CODES),
-    hint: f.optional((field) => field.text(PEER_MAX)),
-  };
 }
 
 function readCredit(at: unknown): CreditItem {

@@ -6,11 +6,9 @@ import type { Value } from "../core/types.ts";
 import { CodecError, Fields } from "./fields.ts";
 import { pack, unpack } from "./packr.ts";
 import * as shapes from "./shapes.ts";
-import { decodeValue, encodeValue, PEER_MAX } from "./value.ts";
+import { decodeValue, encodeValueBehind, PEER_MAX } from "./value.ts";
 
 const VERSION = 1;
-/** Memory of a value's own bytes comes in pieces no larger than this. */
-const POOL_BYTES: number = 2 * Buffer.poolSize;
 
 /** Without its body a message: that follows. Messages and registers are written by hand, for the reason that their values are; all else is a versioned array. */
 export function encodeRecord(record: StoredRecord): Uint8Array {
@@ -41,18 +39,22 @@ function encodeRegister(
   kind: number,
   { ballot, value }: { readonly ballot: Ballot; readonly value: Value },
 ): Uint8Array {
-  const encoded = encodeValue(value);
-  const bytes = Buffer.allocUnsafe(VALUE_AT + encoded.length);
+  const bytes = encodeValueBehind(value, VALUE_AT);
   bytes[0] = kind;
-  bytes.writeUInt16BE(encoded.length, 1);
+  bytes.writeUInt16BE(bytes.length - VALUE_AT, 1);
   bytes.writeUIntBE(ballot.round, ROUND_AT, NUMBER_BYTES);
   bytes.writeUIntBE(ballot.step, STEP_AT, NUMBER_BYTES);
-  bytes.write(ballot.pid, PID_AT, PID_BYTES, "hex");
-  bytes.set(encoded, VALUE_AT);
-  // A view into a received frame would keep all of it in memory.
-  if (encoded.buffer.byteLength > POOL_BYTES) value.encoded = undefined;
+  bytes.set(pidBytes(ballot.pid), PID_AT);
   return bytes;
 }
+
+/** One pid writes very many registers. */
+function pidBytes(pid: string): Uint8Array {
+  if (pid !== lastPid.digits) lastPid = { digits: pid, bytes: Buffer.from(pid, "hex") };
+  return lastPid.bytes;
+}
+
+let lastPid: { readonly digits: string; readonly bytes: Uint8Array } = { digits: "", bytes: Buffer.alloc(0) };
 
 /** The body in a message's record. Throws {@link CodecError}. */
 export function bodyOf(record: Uint8Array): Uint8Array {

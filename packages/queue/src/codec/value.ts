@@ -1,5 +1,6 @@
 import type { Attributes, Failure, Holder, Value } from "../core/types.ts";
 import { FAILURE_REASON_MAX, FAILURES_MAX } from "../core/register.ts";
+import { ByteReader, VARINT_BYTES } from "./byte-reader.ts";
 import { CodecError } from "./fields.ts";
 
 /**
@@ -27,7 +28,6 @@ export const REASON_MAX = 1_024;
 /** Bytes of a message's body at most. */
 export const BODY_BYTES_MAX: number = 8 * 1_024 * 1_024;
 const LEASE_MS_MAX = 2_147_483_647;
-const VARINT_BYTES = 8;
 /** Bytes of the length of the attributes. */
 const LENGTH_BYTES = 2;
 /** Characters of a group's name and of a deduplication key at most. */
@@ -52,7 +52,22 @@ const holders = new Map<string, Holder>();
 
 /** Writes `value` once: the same object gives the same bytes again. */
 export function encodeValue(value: Value): Uint8Array {
-  if (value.encoded !== undefined) return value.encoded;
+  value.encoded ??= encodeValueBehind(value, 0);
+  return value.encoded;
+}
+
+/** The bytes of `value`, behind so many that are free. */
+export function encodeValueBehind(value: Value, front: number): Buffer {
+  const { encoded } = value;
+  const length = encoded?.length ?? writeValue(value);
+  const bytes = Buffer.allocUnsafe(front + length);
+  if (encoded === undefined) scratch.copy(bytes, front, 0, length);
+  else bytes.set(encoded, front);
+  return bytes;
+}
+
+/** Into the scratch; returns the length. */
+function writeValue(value: Value): number {
   const { holder, reason } = value;
   let at = scratch.writeUInt8(STATES.indexOf(value.state), 0);
   at = writeVarint(value.epoch, at);
@@ -70,11 +85,7 @@ export function encodeValue(value: Value): Uint8Array {
   const reasonBytes = reason === undefined ? 0 : scratch.write(reason, at + 2, "utf8");
   at = scratch.writeUInt16BE(reason === undefined ? 0 : reasonBytes + 1, at) + reasonBytes;
   at = writeVarint(value.enqueuedWallMs, at);
-  if (value.attributes !== undefined) at = writeAttributes(value.attributes, at);
-  const bytes = Buffer.allocUnsafe(at);
-  scratch.copy(bytes, 0, 0, at);
-  value.encoded = bytes;
-  return bytes;
+  return value.attributes === undefined ? at : writeAttributes(value.attributes, at);
 }
 
 /** Behind their length, which is known only afterwards: its varint takes two bytes. */
@@ -120,9 +131,13 @@ function writeVarint(number: number, from: number): number {
   return at + 1;
 }
 
-/** Reads a value; it keeps `bytes` for the next time it is written. Throws {@link CodecError}. */
+/** Reads a value. Throws {@link CodecError}. */
 export function decodeValue(bytes: Uint8Array): Value {
-  const reader = new Reader(bytes);
+  return readValue(new ByteReader(bytes));
+}
+
+/** Reads the value that `reader` holds, to its end. Throws {@link CodecError}. */
+export function readValue(reader: ByteReader): Value {
   const state = STATES[reader.byte()];
   if (state === undefined) throw new CodecError("an unknown state");
   const epoch = reader.varint(Number.MAX_SAFE_INTEGER);
@@ -137,7 +152,7 @@ export function decodeValue(bytes: Uint8Array): Value {
   const enqueuedWallMs = reader.isAtEnd ? 0 : reader.varint(Number.MAX_SAFE_INTEGER);
   const attributesBytes = reader.isAtEnd ? 0 : reader.varint(ATTRIBUTES_BYTES_MAX);
   const attributes =
-    attributesBytes === 0 ? undefined : readAttributes(new Reader(reader.bytes(attributesBytes)), bodyBytes);
+    attributesBytes === 0 ? undefined : readAttributes(reader.part(attributesBytes), bodyBytes);
   if ((state === "LEASED") !== (holder !== undefined)) {
     throw new CodecError("a lease has a holder, and nothing else has");
   }
@@ -154,12 +169,12 @@ export function decodeValue(bytes: Uint8Array): Value {
     reason,
     enqueuedWallMs,
     attributes,
-    encoded: bytes,
+    encoded: undefined,
   };
 }
 
 /** Few consumers hold many messages: one object each. */
-function readHolder(reader: Reader): Holder | undefined {
+function readHolder(reader: ByteReader): Holder | undefined {
   const length = reader.byte();
   if (length === 0) return undefined;
   if (length > PEER_MAX) throw new CodecError("a peer id is too long");
@@ -173,7 +188,7 @@ function readHolder(reader: Reader): Holder | undefined {
   return holder;
 }
 
-function readReason(reader: Reader): string | undefined {
+function readReason(reader: ByteReader): string | undefined {
   const length = reader.byte() * 0x100 + reader.byte();
   if (length === 0) return undefined;
   const reason = reader.utf8(length - 1);
@@ -181,7 +196,7 @@ function readReason(reader: Reader): string | undefined {
   return reason;
 }
 
-function readAttributes(reader: Reader, bodyBytes: number): Attributes {
+function readAttributes(reader: ByteReader, bodyBytes: number): Attributes {
   return {
     priority: reader.varint(PRIORITY_MAX),
     headerBytes: reader.varint(Math.min(HEADER_BYTES_MAX, bodyBytes)),
@@ -195,75 +210,11 @@ function readAttributes(reader: Reader, bodyBytes: number): Attributes {
   };
 }
 
-function readFailure(reader: Reader): Failure {
+function readFailure(reader: ByteReader): Failure {
   return {
     epoch: reader.varint(Number.MAX_SAFE_INTEGER),
     atWallMs: reader.varint(Number.MAX_SAFE_INTEGER),
     peer: reader.text(PEER_MAX) ?? "",
     reason: reader.text(FAILURE_REASON_MAX) ?? "",
   };
-}
-
-class Reader {
-  readonly #bytes: Buffer;
-  #at = 0;
-
-  constructor(bytes: Uint8Array) {
-    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-  }
-
-  get isAtEnd(): boolean {
-    return this.#at >= this.#bytes.length;
-  }
-
-  byte(): number {
-    const value = this.#bytes[this.#at];
-    if (value === undefined) throw new CodecError("a value ends too early");
-    this.#at += 1;
-    return value;
-  }
-
-  varint(max: number): number {
-    let value = 0;
-    let factor = 1;
-    for (let count = 0; count < VARINT_BYTES; count += 1) {
-      const byte = this.byte();
-      value += (byte & 0x7f) * factor;
-      if (byte < 0x80) {
-        if (value > max) throw new CodecError(`a number exceeds ${max}`);
-        return value;
-      }
-      factor *= 0x80;
-    }
-    throw new CodecError("a number is too long");
-  }
-
-  latin1(length: number): string {
-    return this.#take(length).toString("latin1");
-  }
-
-  utf8(length: number): string {
-    return this.#take(length).toString("utf8");
-  }
-
-  /** What {@link writeText} wrote. */
-  text(lengthMax: number): string | undefined {
-    const length = this.varint(4 * lengthMax + 1);
-    if (length === 0) return undefined;
-    const text = this.utf8(length - 1);
-    if (text.length > lengthMax) throw new CodecError("a text is too long");
-    return text;
-  }
-
-  bytes(length: number): Uint8Array {
-    return this.#take(length);
-  }
-
-  #take(length: number): Buffer {
-    const end = this.#at + length;
-    if (end > this.#bytes.length) throw new CodecError("a value ends too early");
-    const taken = this.#bytes.subarray(this.#at, end);
-    this.#at = end;
-    return taken;
-  }
 }
