@@ -3,12 +3,18 @@ import { dirname, join, resolve } from "node:path";
 import { StoreError } from "./errors.ts";
 
 /** Raised when older versions cannot read what this one writes. */
-const FORMAT = 2;
+const FORMAT = 3;
 const IDENTITY_FILE = "klatsch-store.json";
 const IDENTITY_DRAFT = "klatsch-store.json.new";
 const LEVEL_DIRECTORY = "level";
+const JOURNAL_DIRECTORY = "journal";
 /** What a directory without a finished store may hold; the last is what a fresh file system has. */
-const EXPECTED: ReadonlySet<string> = new Set([LEVEL_DIRECTORY, IDENTITY_DRAFT, "lost+found"]);
+const EXPECTED: ReadonlySet<string> = new Set([
+  LEVEL_DIRECTORY,
+  JOURNAL_DIRECTORY,
+  IDENTITY_DRAFT,
+  "lost+found",
+]);
 /** Quarantined copies of one directory before a person has to look at them. */
 const QUARANTINE_MAX = 1_000;
 
@@ -18,6 +24,11 @@ const inUse = new Set<string>();
 /** Where LevelDB's own files are. */
 export function levelLocation(directory: string): string {
   return join(directory, LEVEL_DIRECTORY);
+}
+
+/** Where the journal's files are, beside those. */
+export function journalLocation(level: string): string {
+  return join(dirname(level), JOURNAL_DIRECTORY);
 }
 
 /** Notes that this process uses `directory`; the returned function ends that. Throws `STORE_LOCKED`. */
@@ -132,7 +143,7 @@ async function syncAncestors(directory: string, created: string): Promise<void> 
 }
 
 /** A new name in a directory survives a power cut only once the directory itself is synced. */
-async function syncDirectory(directory: string): Promise<void> {
+export async function syncDirectory(directory: string): Promise<void> {
   const handle = await open(directory, "r");
   try {
     await handle.sync();

@@ -25,8 +25,12 @@ export interface Disk {
   close(): Promise<void>;
 }
 
-/** Opens the database in `location`, or fails with a `StoreError`. */
-export type OpenDisk = (location: string, createIfMissing: boolean) => Promise<Disk>;
+/** Opens the database in `location`, or fails with a `StoreError`. `journalFileBytes`: size of a file of the journal. */
+export type OpenDisk = (
+  location: string,
+  createIfMissing: boolean,
+  journalFileBytes: number,
+) => Promise<Disk>;
 
 /** The range of all keys beginning with `prefix`, which must not end in `0x7f`. */
 export function prefixRange(prefix: string): DiskRange {

@@ -5,7 +5,7 @@ import { prefixRange } from "./disk.ts";
 import { claimDirectory, levelLocation, readIdentity, writeIdentity } from "./directory.ts";
 import { diskError, StoreError } from "./errors.ts";
 import { JournalStore } from "./journal-store.ts";
-import { openLevelDisk } from "./level/level-disk.ts";
+import { openJournalledDisk } from "./journalled-disk.ts";
 import type { StoreLimits } from "./limits.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
 import { JournalBatch } from "./record.ts";
@@ -38,16 +38,19 @@ async function open(
   release: () => void,
 ): Promise<JournalStore> {
   const known = await readIdentity(directory);
-  const openDisk = internals.openDisk ?? openLevelDisk;
-  const disk = await openDisk(levelLocation(directory), known === undefined).catch((error: unknown) => {
-    throw withStoreId(error, known);
-  });
+  const openDisk = internals.openDisk ?? openJournalledDisk;
+  const limits = { ...DEFAULT_LIMITS, ...internals.limits };
+  const { journalFileBytes } = limits;
+  const disk = await openDisk(levelLocation(directory), known === undefined, journalFileBytes).catch(
+    (error: unknown) => {
+      throw withStoreId(error, known);
+    },
+  );
   try {
     // Read again: another process may have created the store before this one got the lock.
     const identity = known ?? (await readIdentity(directory));
     const storeId = identity ?? (await createChain(disk));
     const chain = await recoverChain(disk, storeId);
-    const limits = { ...DEFAULT_LIMITS, ...internals.limits };
     const store = new JournalStore({ disk, storeId, chain, limits, onClosed: release });
     await store.commit([]);
     if (identity === undefined) await writeIdentity(directory, storeId);

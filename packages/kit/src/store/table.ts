@@ -7,11 +7,13 @@ import { HASH_BYTES, readUint64, writeUint64 } from "./record.ts";
 /*
  * Keys inside LevelDB:
  *   s       storeId, written at creation
+ *   j       seal of the journal's files, likewise
  *   c/<n>   journal record n
  *   b/<k>   base record k: up to where the journal was folded into d/ by slice k
  *   d/<key> CRC-32 over key ‖ value, then the value
  */
 export const STORE_ID_KEY: string = "s";
+export const SEAL_KEY: string = "j";
 export const JOURNAL_PREFIX: string = "c/";
 export const BASE_PREFIX: string = "b/";
 export const DATA_PREFIX: string = "d/";

@@ -93,7 +93,8 @@ describe("openStore", () => {
 
   it.each([
     ['{"format":1,"storeId":"00000000000000000000000000000000"}', "STORE_FORMAT"],
-    ['{"format":2}', "STORE_CORRUPT"],
+    ['{"format":2,"storeId":"00000000000000000000000000000000"}', "STORE_FORMAT"],
+    ['{"format":3}', "STORE_CORRUPT"],
     ["\0\0\0", "STORE_CORRUPT"],
   ])("refuses identity file %j", (text, code) =>
     withDirectory(async (directory) => {

@@ -1,5 +1,5 @@
 import { ClassicLevel } from "classic-level";
-import type { Disk, DiskOperation, DiskPage, DiskRange, OpenDisk } from "../disk.ts";
+import type { Disk, DiskOperation, DiskPage, DiskRange } from "../disk.ts";
 import { diskError, StoreError } from "../errors.ts";
 import { LEVEL_LOG_BYTES } from "../limits.ts";
 import { findTableFault } from "./find-table-fault.ts";
@@ -62,7 +62,7 @@ class LevelDisk implements Disk {
  * Opens LevelDB after checking all its tables, about a second for each GB; fails with
  * `STORE_LOCKED`, `STORE_DAMAGED` or `STORE_IO`.
  */
-export const openLevelDisk: OpenDisk = async (location, createIfMissing) => {
+export const openLevelDisk = async (location: string, createIfMissing: boolean): Promise<Disk> => {
   const fault = await findTableFault(location);
   const database: Database = new ClassicLevel(location, {
     keyEncoding: "utf8",

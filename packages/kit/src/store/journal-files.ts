@@ -1,0 +1,239 @@
+import { Buffer } from "node:buffer";
+import { hash } from "node:crypto";
+import { constants } from "node:fs";
+import { mkdir, open, readdir, readFile, unlink } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { crc32 } from "node:zlib";
+import { syncDirectory } from "./directory.ts";
+import { StoreError } from "./errors.ts";
+import { readUint64, writeUint64 } from "./record.ts";
+
+/*
+ * A record in a file of the journal, at a multiple of 64 bytes: magic u32, length of the record u32, its number u64, eight
+ * bytes of SHA-256 over the store's seal and these, and the record, which begins with its CRC-32. Between records there
+ * are zeros, or what an earlier use of the file left; the seal, which nobody is told, keeps a value that looks like a
+ * record from being taken for one.
+ */
+const MAGIC = Buffer.from([0x4b, 0x4a, 0xd1, 0x9e]);
+const HEADER_BYTES = 24;
+const LENGTH_AT = 4;
+const NO_AT = 8;
+const PROOF_AT = 16;
+const CRC_BYTES = 4;
+const ALIGNMENT = 64;
+const FILE_NAME = /^(\d{1,6})\.journal$/;
+/** On Linux a write returns once it is on the disk; elsewhere a sync follows it. */
+const IS_WRITE_SYNCED: boolean = process.platform === "linux";
+const WRITE_FLAGS: number = IS_WRITE_SYNCED ? constants.O_RDWR | constants.O_DSYNC : constants.O_RDWR;
+
+interface JournalFilesInit {
+  readonly directory: string;
+  /** Size of a file. */
+  readonly fileBytes: number;
+  /** Records up to it do not count. */
+  readonly doneNo: number;
+  /** The store's own. */
+  readonly seal: Uint8Array;
+}
+
+interface JournalFile {
+  readonly handle: FileHandle;
+  /** Bytes that a write need not append to: those are there already. */
+  readonly size: number;
+  /** Highest record in it, 0 if there is none that counts. */
+  lastNo: number;
+}
+
+interface FoundRecord {
+  readonly no: number;
+  readonly file: number;
+  /** Behind it, aligned. */
+  readonly end: number;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * The journal's records in files that are written again and again: a sync of them is one of data alone, and no
+ * database copies, checks and compacts what is forgotten seconds later.
+ */
+export class JournalFiles {
+  readonly #directory: string;
+  readonly #fileBytes: number;
+  readonly #files: JournalFile[] = [];
+  #current: JournalFile | undefined;
+  #at = 0;
+  /** Records up to this number are not needed any more, durably. */
+  #doneNo = 0;
+  #spare: Promise<unknown> | undefined;
+  #nextNumber = 0;
+  readonly #seal: Uint8Array;
+  #records: { readonly no: number; readonly bytes: Uint8Array }[] | undefined = [];
+
+  private constructor({ directory, fileBytes, doneNo, seal }: JournalFilesInit) {
+    this.#directory = directory;
+    this.#fileBytes = fileBytes;
+    this.#doneNo = doneNo;
+    this.#seal = seal;
+  }
+
+  /** Opens what there is, and reads it. */
+  static async open(init: JournalFilesInit): Promise<JournalFiles> {
+    const journal = new JournalFiles(init);
+    const created = await mkdir(init.directory, { recursive: true, mode: 0o700 });
+    if (created !== undefined) await syncDirectory(dirname(init.directory));
+    try {
+      await journal.#load();
+    } catch (error) {
+      await journal.close();
+      throw error;
+    }
+    return journal;
+  }
+
+  async #load(): Promise<void> {
+    const names = (await readdir(this.#directory)).filter((name) => FILE_NAME.test(name));
+    const records: FoundRecord[] = [];
+    for (const name of names) {
+      const path = join(this.#directory, name);
+      const bytes = await readFile(path);
+      const found = recordsIn(bytes, this.#files.length, this.#seal).filter(({ no }) => no > this.#doneNo);
+      records.push(...found);
+      const lastNo = found.reduce((last, { no }) => Math.max(last, no), 0);
+      this.#files.push({ handle: await open(path, WRITE_FLAGS), size: bytes.length, lastNo });
+      this.#nextNumber = Math.max(this.#nextNumber, Number.parseInt(name, 10) + 1);
+    }
+    this.#records = records.sort((a, b) => a.no - b.no);
+    const last = records.at(-1);
+    if (last === undefined) return;
+    this.#current = this.#files[last.file];
+    this.#at = last.end;
+  }
+
+  /** What was found at open, in order of number, and appended since; nothing after `release`. */
+  get records(): readonly { readonly no: number; readonly bytes: Uint8Array }[] {
+    return this.#records ?? [];
+  }
+
+  /** The records were read: memory forgets them. */
+  release(): void {
+    this.#records = undefined;
+  }
+
+  /** Empties the journal for a chain that begins. */
+  async clear(): Promise<void> {
+    await this.close();
+    this.#files.length = 0;
+    this.#current = undefined;
+    this.#doneNo = 0;
+    this.#records = [];
+    for (const name of await readdir(this.#directory)) await unlink(join(this.#directory, name));
+    await syncDirectory(this.#directory);
+  }
+
+  /** Writes one record after the last; it is on the disk when this resolves. */
+  async append(no: number, record: Uint8Array): Promise<void> {
+    const bytes = HEADER_BYTES + record.length;
+    if (this.#current === undefined || this.#at + bytes > this.#current.size) {
+      this.#current = await this.#next(bytes);
+      this.#at = 0;
+    }
+    const file = this.#current;
+    file.lastNo = no;
+    const written = await file.handle.writev([headerOf(no, record.length, this.#seal), record], this.#at);
+    if (written.bytesWritten !== bytes) {
+      const text = `${written.bytesWritten} of ${bytes} bytes were written: is the disk full?`;
+      throw new StoreError("STORE_IO", text);
+    }
+    if (!IS_WRITE_SYNCED) await file.handle.datasync();
+    this.#at = aligned(this.#at + bytes);
+    this.#records?.push({ no, bytes: record });
+    if (this.#at * 2 > file.size && this.#idle() === undefined) this.#prepare();
+  }
+
+  /** Records up to `no` are not needed any more: what holds nothing else is written again. */
+  done(no: number): void {
+    this.#doneNo = Math.max(this.#doneNo, no);
+  }
+
+  /** A file with room for so many bytes and nothing in it that counts. */
+  async #next(bytes: number): Promise<JournalFile> {
+    await this.#spare;
+    const idle = bytes > this.#fileBytes ? undefined : this.#idle();
+    return idle ?? (await this.#create(Math.max(bytes, this.#fileBytes)));
+  }
+
+  /** Makes the next file before it is needed; a failure shows when that is made again. */
+  #prepare(): void {
+    this.#spare ??= this.#create(this.#fileBytes).then(
+      () => (this.#spare = undefined),
+      () => (this.#spare = undefined),
+    );
+  }
+
+  #idle(): JournalFile | undefined {
+    return this.#files.find((file) => file !== this.#current && file.lastNo <= this.#doneNo);
+  }
+
+  /** A new file, filled: a write into it changes nothing but data. */
+  async #create(bytes: number): Promise<JournalFile> {
+    const size = aligned(bytes);
+    const path = join(this.#directory, `${this.#nextNumber}.journal`);
+    this.#nextNumber += 1;
+    const handle = await open(path, WRITE_FLAGS | constants.O_CREAT | constants.O_EXCL, 0o600);
+    await handle.write(Buffer.alloc(size), 0, size, 0);
+    await handle.sync();
+    await syncDirectory(this.#directory);
+    const file = { handle, size, lastNo: 0 };
+    this.#files.push(file);
+    return file;
+  }
+
+  async close(): Promise<void> {
+    await this.#spare;
+    for (const { handle } of this.#files) await handle.close();
+  }
+}
+
+/**
+ * Every whole record, wherever it lies. One that was torn or altered is passed over: whether the numbers run without a
+ * gap is for the chain to say.
+ */
+function recordsIn(bytes: Buffer, file: number, seal: Uint8Array): FoundRecord[] {
+  const found: FoundRecord[] = [];
+  let at = 0;
+  for (;;) {
+    at = bytes.indexOf(MAGIC, at);
+    if (at < 0) return found;
+    const record = at % ALIGNMENT === 0 ? recordAt(bytes, at, file, seal) : undefined;
+    if (record !== undefined) found.push(record);
+    at = record?.end ?? at + 1;
+  }
+}
+
+function recordAt(bytes: Buffer, at: number, file: number, seal: Uint8Array): FoundRecord | undefined {
+  const from = at + HEADER_BYTES;
+  if (from + CRC_BYTES > bytes.length) return undefined;
+  const length = bytes.readUInt32LE(at + LENGTH_AT);
+  if (length < CRC_BYTES || from + length > bytes.length) return undefined;
+  const no = readUint64(bytes, at + NO_AT);
+  if (no > Number.MAX_SAFE_INTEGER) return undefined;
+  if (!headerOf(no, length, seal).equals(bytes.subarray(at, from))) return undefined;
+  const record = bytes.subarray(from, from + length);
+  if (crc32(record.subarray(CRC_BYTES)) !== record.readUInt32LE(0)) return undefined;
+  return { no, file, end: aligned(from + length), bytes: record };
+}
+
+function headerOf(no: number, length: number, seal: Uint8Array): Buffer {
+  const header = Buffer.alloc(HEADER_BYTES);
+  header.set(MAGIC);
+  header.writeUInt32LE(length, LENGTH_AT);
+  writeUint64(header, NO_AT, no);
+  const proof = hash("sha256", Buffer.concat([seal, header.subarray(0, PROOF_AT)]), "buffer");
+  header.set(proof.subarray(0, HEADER_BYTES - PROOF_AT), PROOF_AT);
+  return header;
+}
+
+function aligned(bytes: number): number {
+  return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+}
