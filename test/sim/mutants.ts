@@ -181,18 +181,17 @@ export const MUTANTS: readonly Mutant[] = [
     id: "M17",
     what: "a superseding READY gives the epoch back",
     file: "register.ts",
-    find: "export function superseded(value: Value): Value {",
+    find: "export function superseded(value: Value, dueWallMs?: number): Value {",
     replace:
-      "export function superseded(value: Value): Value {\n  value = { ...value, epoch: value.epoch - 1 };",
+      "export function superseded(value: Value, dueWallMs?: number): Value {\n  value = { ...value, epoch: value.epoch - 1 };",
     seeds: 200,
   },
   {
     id: "F1",
     what: "a superseded lease loses the message's attributes",
     file: "register.ts",
-    find: "return { ...value, encoded: undefined, state: unheld(value), holder: undefined };",
-    replace:
-      "return { ...value, encoded: undefined, state: unheld(value), holder: undefined, attributes: undefined };",
+    find: "state: unheld(value), holder: undefined, notBeforeWallMs: due };",
+    replace: "state: unheld(value), holder: undefined, notBeforeWallMs: due, attributes: undefined };",
     patch: { attributed: 1 },
     seeds: 200,
   },

@@ -9,7 +9,7 @@ import type { LaneOrder } from "./lane-order.ts";
 import { makeOrder } from "./lane-order.ts";
 import type { Owed, PendingEnqueue, Recovered, Register, Waiter } from "./lane-register.ts";
 import { bitCount, nothingOwed, restingRegister } from "./lane-register.ts";
-import type { AcceptOp, Exception, LaneException, OpException, Section } from "./messages.ts";
+import type { Exception, LaneException, OpException, Section } from "./messages.ts";
 import {
   discarded,
   enqueued,
@@ -62,7 +62,6 @@ export class LaneWriter implements LaneSender {
   #unchosen = 0;
   /** Of a steal's registers, those not chosen yet. */
   #recovering = 0;
-  #lastOp: AcceptOp | undefined;
   #toLearn: number[] = [];
   #learnTimer: Timer | undefined;
   #earlyTimer: Timer | undefined;
@@ -124,9 +123,7 @@ export class LaneWriter implements LaneSender {
 
   /** How many replicas can be reached now. */
   get reachable(): number {
-    let count = 0;
-    for (const link of this.#links) if (link.isUp) count += 1;
-    return count;
+    return this.#links.filter((link) => link.isUp).length;
   }
 
   /** Whether every replica has learnt that the lane closed. */
@@ -278,13 +275,7 @@ export class LaneWriter implements LaneSender {
     }
     this.#armSupersede(register);
     const body = has ? undefined : register.body;
-    if (attach) return link.accept(this, { seq, step, value, body, attach });
-    // The same for all replicas, nearly always: one object.
-    const last = this.#lastOp;
-    const same = last?.value === value && last.step === step && last.seq === seq && last.body === body;
-    const op = same ? last : { seq, step, value, body };
-    this.#lastOp = op;
-    link.accept(this, op);
+    link.accept(this, attach ? { seq, step, value, body, attach } : { seq, step, value, body });
   }
 
   // Answers of the replicas.
@@ -293,14 +284,13 @@ export class LaneWriter implements LaneSender {
     if (this.#lost) return;
     const index = this.#links.indexOf(link);
     const bit = 1 << index;
-    let excepted: Map<number, OpException> | undefined;
+    const excepted = new Map<number, OpException>();
     for (const exception of exceptions) {
       if (!("seq" in exception)) return this.#onRefusal(link, index, section, exception);
-      excepted ??= new Map();
       excepted.set(exception.seq, exception);
     }
     for (const { seq, step } of section.accepts) {
-      const exception = excepted?.get(seq);
+      const exception = excepted.size === 0 ? undefined : excepted.get(seq);
       if (exception === undefined && this.registers.rests(seq)) {
         this.registers.hold(seq, bit);
         continue;
@@ -311,7 +301,7 @@ export class LaneWriter implements LaneSender {
       else if (exception.code === "VETO") this.#onVeto(register, bit, step);
       else this.#onException(link, index, register, exception);
     }
-    if (section.end !== undefined && excepted?.has(-1) !== true) this.#countEnd(bit, section.end.step);
+    if (section.end !== undefined && !excepted.has(-1)) this.#countEnd(bit, section.end.step);
     if (section.closed !== undefined) this.#onClosedLearnt(index);
   }
 
