@@ -1,4 +1,5 @@
 import { keyText } from "@klatsch/kit/core";
+import type { AcceptorLane } from "../../packages/queue/src/core/acceptor.ts";
 import { pidBoot, pidStore } from "../../packages/queue/src/core/ballot.ts";
 import type { EnqueueResult } from "../../packages/queue/src/core/lane-register.ts";
 import type { Delivery, Message } from "../../packages/queue/src/core/messages.ts";
@@ -9,6 +10,7 @@ import { DEFAULT_TUNING } from "../../packages/queue/src/core/context.ts";
 import { earliestWallMs } from "../../packages/queue/src/core/register.ts";
 import type {
   Attributes,
+  Descriptor,
   LaneId,
   Resolution,
   SettledCode,
@@ -60,8 +62,8 @@ export class Checker {
     this.#world = world;
     this.truth = new Truth(
       (rule, text) => world.violate(rule, text),
-      (message, value) => {
-        this.#checkClocks(message, value);
+      (message, value, lane) => {
+        this.#checkClocks(message, value, lane);
         this.order.onChosen(message, value);
       },
     );
@@ -150,7 +152,8 @@ export class Checker {
     const durable = this.#world.nodes.filter(
       (node) => stores.has(node.store) && holds(node, message.lane, seq),
     );
-    if (durable.length < quorum) {
+    // One that is lost by now may have answered before.
+    if (durable.length + this.#world.faults.lostOf(descriptor) < quorum) {
       const names = durable.map(({ peer }) => peer).join(" ");
       this.#world.violate(
         "ACK_IS_DURABLE",
@@ -327,7 +330,7 @@ export class Checker {
   }
 
   /** A7: what has its time is chosen only when a majority of the clocks has come near it. */
-  #checkClocks(message: MessageTruth, value: Value): void {
+  #checkClocks(message: MessageTruth, value: Value, { descriptor, quorum }: LaneTruth): void {
     this.#noteDiscarded(message, value);
     const earliest = earliestWallMs(value);
     if (earliest === 0) return;
@@ -335,13 +338,13 @@ export class Checker {
     const { wallSkewMs, wrongClockMs } = this.#world.scenario;
     const steppedMs = wrongClockMs === 0 ? 0 : 2 * CLOCK_STEP_MS;
     const slackMs = DEFAULT_TUNING.clockSlackMs + 2 * wallSkewMs + steppedMs;
-    const { descriptor, quorum } = message.lane;
     const near = this.#world.nodes.filter(
       (node) =>
         descriptor.replicas.some(({ store }) => store === node.store) &&
         node.now().wallMs + slackMs >= earliest,
     );
-    if (near.length >= quorum) return;
+    // A store that is lost by now may have been near.
+    if (near.length + this.#world.faults.lostOf(descriptor) >= quorum) return;
     this.#world.violate("CLOCKS_AGREE", `${nameOf(message)} ${say(value)} is chosen before its time`);
   }
 
@@ -391,13 +394,33 @@ export class Checker {
 
   /** Registers that stay as long as their lane: of dead messages, and a minority's of what never existed. */
   mayKeep(lane: LaneId, seq: number): boolean {
-    const message = this.truth.message(lane, seq);
-    if (message === undefined) return false;
-    return this.truth.latest(message)?.state === "DEAD" || isOut(message.lane, seq);
+    const truth = this.truth.lanes.get(lane);
+    const message = truth?.messages.get(seq);
+    if (truth === undefined || message === undefined) return false;
+    if (this.isHopeless(truth.descriptor)) return true;
+    const isDead = this.truth.latest(message)?.state === "DEAD" && truth.frozen === undefined;
+    return isDead || isOut(truth, seq);
   }
 
   isOrdered(lane: LaneId): boolean {
     return this.truth.lanes.get(lane)?.descriptor.shard !== undefined;
+  }
+
+  /** Why a lane that stays, with dead messages, is not as it could be: a lost replica, with others to take its place. */
+  unhealed({ lane, descriptor }: AcceptorLane): string | undefined {
+    const { nodes, faults } = this.#world;
+    const lost = faults.lostOf(descriptor);
+    if (lost === 0 || this.isOrdered(lane) || this.isHopeless(descriptor)) return undefined;
+    if (this.truth.lanes.get(lane)?.closed === true) return undefined;
+    const onR = new Set(descriptor.replicas.map(({ store }) => store));
+    const fresh = nodes.find((node) => node.state === "up" && !onR.has(node.store));
+    return fresh && `${short(lane)} is not brought to ${fresh.peer}`;
+  }
+
+  /** It was opened by who did not know yet that its quorum was lost: nothing in it was ever acknowledged. */
+  isHopeless(descriptor: Descriptor): boolean {
+    const { length } = descriptor.replicas;
+    return this.#world.faults.lostOf(descriptor) > length - Math.floor(length / 2) - 1;
   }
 
   /** Lanes that may stay: a dead message keeps its lane, and that lane those of its origin above it. */
@@ -405,12 +428,15 @@ export class Checker {
     const truth = this.truth.lanes.get(lane);
     if (truth === undefined) return false;
     const { originPid, laneNo } = truth.descriptor;
+    // A lost store raises its floor no more.
+    if (this.#world.faults.isLost(pidStore(originPid))) return true;
     for (const other of this.truth.lanes.values()) {
       const same = other.descriptor.originPid.slice(0, 32) === originPid.slice(0, 32);
       const below =
         other.descriptor.originPid < originPid ||
         (other.descriptor.originPid === originPid && other.descriptor.laneNo <= laneNo);
-      if (!same || !below) continue;
+      if (!same || !below || other.closed) continue;
+      if (this.isHopeless(other.descriptor)) return true;
       for (const message of other.messages.values()) {
         if (message.done === undefined && this.truth.latest(message)?.state === "DEAD") return true;
       }

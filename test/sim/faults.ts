@@ -1,4 +1,5 @@
 import type { PeerStatus } from "../../packages/queue/src/core/members.ts";
+import type { Descriptor } from "../../packages/queue/src/core/types.ts";
 import type { SimNode } from "./node.ts";
 import type { World } from "./world.ts";
 
@@ -7,6 +8,8 @@ export class FaultMaker {
   readonly #world: World;
   /** What each node was told last of each other node. */
   readonly #told = new Map<string, PeerStatus>();
+  /** Stores that are gone for good. */
+  readonly #lost = new Set<string>();
   #failNext: SimNode | undefined;
   #over = false;
   /** Leases may overlap: somebody paused, or was taken for dead while it lived. */
@@ -28,6 +31,8 @@ export class FaultMaker {
     this.#repeat(faults.stall, () => this.#stall());
     this.#repeat(faults.falseSuspect, () => this.#accuse("suspect"));
     this.#repeat(faults.falseDeath, () => this.#accuse("dead"));
+    // An ordered queue's lanes are named for ever, with their stores: they get no heirs.
+    if (this.#world.scenario.shards === 0) this.#repeat(faults.loss, () => this.#lose());
   }
 
   #repeat(meanMs: number, fault: () => void): void {
@@ -50,7 +55,7 @@ export class FaultMaker {
     for (const node of nodes) node.stalledUntil = Math.min(node.stalledUntil, this.#world.events.now);
     for (const node of nodes) {
       if (node.state === "failed") this.kill(node);
-      if (node.state === "down") this.#restart(node, 0);
+      if (node.state === "down" && !node.hasLeft) this.#restart(node, 0);
     }
   }
 
@@ -87,7 +92,7 @@ export class FaultMaker {
 
   #restart(node: SimNode, delayMs: number): void {
     this.#world.events.in(delayMs, () => {
-      if (node.state === "down") this.#world.startNode(node);
+      if (node.state === "down" && !node.hasLeft) this.#world.startNode(node);
     });
   }
 
@@ -99,6 +104,45 @@ export class FaultMaker {
       this.kill(node);
       this.#restart(node, dice.real(0, 200));
     });
+  }
+
+  /** Its disk is gone, or it leaves for good; only as many stores of a lane as it may lose. */
+  #lose(): void {
+    const { dice, stats, nodes } = this.#world;
+    const node = this.#anyNode();
+    if (node.hasLeft || !this.#mayLose(node.store)) return;
+    const leaves = nodes.filter((one) => !one.hasLeft).length > 2 && dice.chance(0.3);
+    this.#world.trace(() => `${node.peer} ${leaves ? "leaves for good" : "loses its disk"}`);
+    stats.losses += 1;
+    if (node.state !== "down") this.kill(node);
+    this.#lost.add(node.store);
+    node.hasLeft = leaves;
+    if (leaves) for (const other of nodes) if (other !== node) this.#detect(other, node);
+    if (leaves) return;
+    node.replaceDisk();
+    this.#restart(node, dice.real(10, 1_000));
+  }
+
+  /** No lane that some store still keeps open loses more than f of its replicas. */
+  #mayLose(lost: string): boolean {
+    const open = new Set<string>();
+    for (const { disk } of this.#world.nodes) {
+      for (const record of disk.view.values())
+        if (record.kind === "lane" && !record.closed) open.add(record.lane);
+    }
+    for (const { lane, descriptor, quorum } of this.#world.checker.truth.lanes.values()) {
+      if (!open.has(lane) || !descriptor.replicas.some(({ store }) => store === lost)) continue;
+      if (this.lostOf(descriptor) + 1 > descriptor.replicas.length - quorum) return false;
+    }
+    return true;
+  }
+
+  isLost(store: string): boolean {
+    return this.#lost.has(store);
+  }
+
+  lostOf({ replicas }: Pick<Descriptor, "replicas">): number {
+    return replicas.filter(({ store }) => this.#lost.has(store)).length;
   }
 
   /** Stopped by its scheduler: nothing runs, connections stay. */
@@ -186,6 +230,7 @@ export class FaultMaker {
   #judge(observer: SimNode, subject: SimNode): void {
     if (observer.state === "down") return;
     const told = this.#toldOf(observer, subject);
+    if (subject.hasLeft) return this.tell(observer, subject, "left");
     if (this.#isWell(observer, subject)) return this.tell(observer, subject, "alive");
     if (told === "dead" || told === "stopped") return;
     const stopped = subject.state === "down" && this.#world.dice.chance(0.2);

@@ -32,6 +32,16 @@ const ORDER: ScenarioPatch = {
   wallSkewMs: 0,
 };
 
+/** Stores that are lost for good while their lanes hold messages, and writers that are taken for dead meanwhile. */
+const MOVING: ScenarioPatch = {
+  nodes: 4,
+  replicas: 3,
+  messages: 40,
+  enqueueMs: 20,
+  faults: { loss: 800, falseDeath: 300, crash: 1_000, partition: 1_500 },
+  tuning: { heirLookMs: 20, stealDelayMs: 10, prepareRetryMs: 20, laneMessages: 8 },
+};
+
 export const MUTANTS: readonly Mutant[] = [
   {
     id: "M1",
@@ -76,8 +86,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     id: "M7",
     what: "END is proposed over values that are not chosen",
-    file: "lane-writer.ts",
-    find: "if ((this.right.round === 0 ? this.#unchosen : this.#recovering) > 0) return;",
+    file: "lane-end.ts",
+    find: "    if (awaited > 0) return undefined;\n",
     replace: "",
     patch: { nodes: 3, replicas: 3, faults: { falseDeath: 400, partition: 1_000 } },
     seeds: 300,
@@ -185,6 +195,60 @@ export const MUTANTS: readonly Mutant[] = [
     replace:
       "export function superseded(value: Value, dueWallMs?: number): Value {\n  value = { ...value, epoch: value.epoch - 1 };",
     seeds: 200,
+  },
+  {
+    id: "M10",
+    what: "an heir hands out messages before its END is chosen",
+    file: "lane-end.ts",
+    find: "return this.#isHeir && !this.#wasChosen;",
+    replace: "return this.#isHeir && !this.#wasChosen && this.#copied === undefined;",
+    patch: MOVING,
+    seeds: 200,
+  },
+  {
+    id: "M11",
+    what: "a stealer proposes in a frozen lane",
+    file: "lane-writer.ts",
+    find: "if (end?.heir !== undefined) {",
+    replace: "if (end?.heir !== undefined && this.#lost) {",
+    patch: MOVING,
+    seeds: 400,
+  },
+  {
+    id: "M18",
+    what: "a stealer ends a half-imported heir",
+    file: "lane-end.ts",
+    find: "    if (value === undefined && this.#isHeir) return this.#copied;\n",
+    replace: "",
+    patch: MOVING,
+    seeds: 400,
+  },
+  {
+    id: "H1",
+    what: "a frozen lane closes before its heir has everything",
+    file: "lane-end.ts",
+    find: "return this.#isMoved ? { ...value, closed: true } : undefined;",
+    replace: "return { ...value, closed: true };",
+    patch: MOVING,
+    seeds: 200,
+  },
+  {
+    id: "H2",
+    what: "the floor passes an heir that is only planned",
+    file: "origin.ts",
+    find: "    this.#acceptor.open(lane, descriptor);\n    this.#context.sendAfter",
+    replace: "    this.#context.sendAfter",
+    patch: MOVING,
+    seeds: 400,
+  },
+  {
+    id: "H3",
+    what: "an heir that shows no END is taken for nobody's",
+    file: "moves.ts",
+    find: "} else if (parentOver) heir",
+    replace: "} else if (parentOver || heir.registers.size >= 0) heir",
+    patch: MOVING,
+    seeds: 400,
   },
   {
     id: "F1",

@@ -47,8 +47,7 @@ class Disk {
     this.lanes.set(slot, lane);
   }
 
-  body(lane: LaneId, seq: number): Uint8Array | undefined {
-    const slot = this.slots.get(lane);
+  body(slot: number | undefined, seq: number): Uint8Array | undefined {
     const record = slot === undefined ? undefined : this.view.get(keyText(keyOf.message(slot, seq)));
     return record?.kind === "message" ? record.body : undefined;
   }
@@ -57,8 +56,10 @@ class Disk {
 /** One machine: a process that comes and goes, and a disk that stays. */
 export class SimNode {
   readonly peer: PeerId;
-  readonly store: StoreId;
-  readonly disk = new Disk();
+  store: StoreId;
+  disk = new Disk();
+  /** Left for good. */
+  hasLeft = false;
   boot = 0;
   /** Batches on disk. */
   batchNo = 0;
@@ -73,6 +74,7 @@ export class SimNode {
   #writing: readonly Persist[] | undefined;
   /** Raised at the end of each process: what it left waiting in the world's queue does nothing. */
   #life = 0;
+  #disks = 0;
   #rate = 1;
   #monoBase = 0;
   #wallBase = 0;
@@ -142,6 +144,20 @@ export class SimNode {
     if (life !== this.#life) return;
     if (this.stalledUntil <= this.#world.events.now) return task();
     this.#world.events.at(this.stalledUntil, () => this.#whenAwake(life, task));
+  }
+
+  /** Another disk, empty: the same peer with another store. */
+  replaceDisk(): void {
+    this.#disks += 1;
+    this.store = this.store.slice(0, 24) + this.#disks.toString(16).padStart(8, "0");
+    this.disk = new Disk();
+    this.boot = 0;
+    this.batchNo = 0;
+  }
+
+  /** What this node's disk has of a message's body. */
+  body(lane: LaneId, seq: number): Uint8Array | undefined {
+    return this.disk.body(this.core?.acceptor.bodySlot(lane, seq), seq);
   }
 
   /** Ends the process. A batch being written is kept whole or not at all. */
@@ -230,8 +246,8 @@ export class SimNode {
 
   #send(to: PeerId, draft: Message, batchNo: number): void {
     if (to === this.peer) {
-      // Bodies are read as they are handed over.
-      const message = draft.type === "ok" ? { ...draft, batchNo } : draft;
+      // Bodies of deliveries are read as they are handed over.
+      const message = draft.type === "ok" || draft.type === "body" ? this.#complete(draft, batchNo) : draft;
       this.#world.trace(() => `${this.peer} ↺ ${describeMessage(message)}`);
       this.enter({ type: "message", from: to, message });
       return;
@@ -251,11 +267,11 @@ export class SimNode {
         return { ...message, batchNo };
       case "body":
         if (message.attach !== true) return message;
-        return { ...message, attach: false, body: this.disk.body(message.lane, message.seq) };
+        return { ...message, attach: false, body: this.body(message.lane, message.seq) };
       case "deliver": {
         if (!message.items.some(({ attach }) => attach)) return message;
         const items = message.items.map((item) =>
-          item.attach === true ? { ...item, attach: false, body: this.disk.body(item.lane, item.seq) } : item,
+          item.attach === true ? { ...item, attach: false, body: this.body(item.lane, item.seq) } : item,
         );
         return { ...message, items };
       }
@@ -264,7 +280,7 @@ export class SimNode {
         const sections = message.sections.map((section) => ({
           ...section,
           accepts: section.accepts.map((op) =>
-            op.attach === true ? { ...op, attach: false, body: this.disk.body(section.lane, op.seq) } : op,
+            op.attach === true ? { ...op, attach: false, body: this.body(section.lane, op.seq) } : op,
           ),
         }));
         return { ...message, sections };

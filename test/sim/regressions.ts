@@ -133,7 +133,7 @@ export const REGRESSIONS: readonly Mutant[] = [
   {
     id: "B12",
     what: "a value holds a fraction of a millisecond",
-    file: "lane-writer.ts",
+    file: "outcome.ts",
     find: "Math.ceil(wallMs + delayMs)",
     replace: "wallMs + delayMs",
     patch: { coded: true, nack: 0.4 },
@@ -143,7 +143,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     id: "B13",
     what: "a writer whose own store lacks the body delivers without it",
     file: "lanes.ts",
-    find: "if (body === undefined && this.#acceptor.lane(lane.lane)?.registers.get(seq)?.hasBody !== true) {",
+    find: "if (body === undefined && this.#acceptor.bodySlot(lane.lane, seq) === undefined) {",
     replace: "if (this.#acceptor === undefined) {",
     stuck: true,
     patch: {

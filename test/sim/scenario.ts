@@ -43,6 +43,8 @@ interface Faults {
   readonly stall: number;
   readonly falseSuspect: number;
   readonly falseDeath: number;
+  /** A store is gone for good. */
+  readonly loss: number;
 }
 
 /** Departures from what a host owes its core: the host's own mutants. */
@@ -159,6 +161,7 @@ export function drawScenario(seed: number, dice: Dice, patch: ScenarioPatch = {}
       stall: sometimes(0.3, 500, 4_000),
       falseSuspect: sometimes(0.3, 300, 3_000),
       falseDeath: sometimes(0.3, 300, 4_000),
+      loss: sometimes(0.3, 500, 6_000),
     },
     tuning: { ...drawTuning(dice), ...order.tuning },
     attributed: dice.pick([0, 0, 0.3, 1]),
@@ -219,5 +222,11 @@ function drawTuning(dice: Dice): Partial<Tuning> {
     pendingEnqueues: dice.pick([4, 65_536]),
     readyBytes: dice.pick([0, 0, 1_000, 64 * 1_024 * 1_024]),
     looseRegisters: dice.pick([0, 0, 3, 256]),
+    heirDeadMs: dice.pick([300, 2_000, 600_000]),
+    heirSteadyMs: dice.pick([100, 2_000, 600_000]),
+    heirLookMs: dice.pick([20, 200, 1_000]),
+    heirsMax: dice.pick([1, 4]),
+    heldFloorMs: dice.pick([500, 3_000, 3_600_000]),
+    heldFloorLanes: dice.pick([0, 1, 256]),
   };
 }

@@ -3,20 +3,22 @@ import { compareBallots, comparePromises } from "../../packages/queue/src/core/b
 import { CHUNK_SEQS } from "../../packages/queue/src/core/finished.ts";
 import type { Message } from "../../packages/queue/src/core/messages.ts";
 import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
-import { isIn, isVoid, sameEnd, sameValue } from "../../packages/queue/src/core/register.ts";
+import { isIn, isVoid, sameEnd, sameHeir, sameValue } from "../../packages/queue/src/core/register.ts";
 import type { Descriptor, EndValue, LaneId, StoreId, Value } from "../../packages/queue/src/core/types.ts";
 import type { SimNode } from "./node.ts";
 
 /** A value at a ballot, and who has it on disk, one bit each. Chosen once that is a quorum. */
 export interface Proposal<T> {
+  readonly lane: LaneTruth;
   readonly ballot: Ballot;
   readonly value: T;
   accepted: number;
   chosen: boolean;
 }
 
-/** Everything that was ever proposed for one message. */
+/** Everything that was ever proposed for one message, in the lane it was enqueued in and in all its heirs. */
 export interface MessageTruth {
+  /** The lane it was enqueued in. */
   readonly lane: LaneTruth;
   readonly seq: number;
   readonly proposals: Proposal<Value>[];
@@ -30,14 +32,25 @@ export interface LaneTruth {
   readonly descriptor: Descriptor;
   readonly quorum: number;
   readonly bits: ReadonlyMap<StoreId, number>;
+  /** The lane whose heir this is, and how many came before. */
+  readonly parent: LaneTruth | undefined;
+  readonly generation: number;
+  /** Shared with its heirs. */
   readonly messages: Map<number, MessageTruth>;
   readonly ends: Proposal<EndValue>[];
   /** END as it was chosen first. */
   end: EndValue | undefined;
+  /** END with an heir, as it was chosen first: from then on nothing is proposed here. */
+  frozen: Proposal<EndValue> | undefined;
   closed: boolean;
 }
 
 type Report = (rule: string, text: string) => void;
+
+/** Heirs come after the lane whose messages they have. */
+function compare(a: Proposal<unknown>, b: Proposal<unknown>): number {
+  return a.lane.generation - b.lane.generation || compareBallots(a.ballot, b.ballot);
+}
 
 function bitCount(bits: number): number {
   let count = 0;
@@ -52,13 +65,14 @@ function descriptorFlaw({
   consumersSeen,
   wanted,
   originPid,
+  heirOf,
 }: Descriptor): string | undefined {
   const stores = new Set(replicas.map(({ store }) => store));
   if (stores.size !== replicas.length) return "a store twice on R";
   if (!stores.has(originPid.slice(0, 32))) return "an origin that is not on R";
   const quorum = Math.floor(replicas.length / 2) + 1;
   const needed = Math.min(replicas.length - quorum + 1, consumersSeen);
-  if (replicas.length >= wanted && bitCount(voters) < needed) return "too few voters";
+  if (heirOf === undefined && replicas.length >= wanted && bitCount(voters) < needed) return "too few voters";
   return undefined;
 }
 
@@ -69,9 +83,9 @@ function descriptorFlaw({
 export class Truth {
   readonly lanes = new Map<LaneId, LaneTruth>();
   readonly #report: Report;
-  readonly #onNews: (message: MessageTruth, value: Value) => void;
+  readonly #onNews: (message: MessageTruth, value: Value, lane: LaneTruth) => void;
 
-  constructor(report: Report, onChosen: (message: MessageTruth, value: Value) => void) {
+  constructor(report: Report, onChosen: (message: MessageTruth, value: Value, lane: LaneTruth) => void) {
     this.#report = report;
     this.#onNews = onChosen;
   }
@@ -81,7 +95,7 @@ export class Truth {
   }
 
   *messages(): Iterable<MessageTruth> {
-    for (const lane of this.lanes.values()) yield* lane.messages.values();
+    for (const lane of this.lanes.values()) if (lane.parent === undefined) yield* lane.messages.values();
   }
 
   // Observations.
@@ -137,15 +151,21 @@ export class Truth {
     if (truth === undefined) {
       const flaw = descriptorFlaw(descriptor);
       if (flaw !== undefined) this.#report("DESCRIPTOR", `${short(lane)} has ${flaw}`);
-      const { replicas } = descriptor;
+      const { replicas, heirOf } = descriptor;
+      const parent = heirOf === undefined ? undefined : this.lanes.get(heirOf.lane);
+      if (heirOf !== undefined && parent === undefined)
+        this.#report("PARENT", `${short(lane)} comes from nowhere`);
       truth = {
         lane,
         descriptor,
         quorum: Math.floor(replicas.length / 2) + 1,
         bits: new Map(replicas.map(({ store }, index) => [store, 1 << index])),
-        messages: new Map(),
+        parent,
+        generation: parent === undefined ? 0 : parent.generation + 1,
+        messages: parent?.messages ?? new Map<number, MessageTruth>(),
         ends: [],
         end: undefined,
+        frozen: undefined,
         closed: false,
       };
       this.lanes.set(lane, truth);
@@ -178,6 +198,7 @@ export class Truth {
     const message = lane?.messages.get(seq);
     if (lane === undefined || message === undefined || message.done !== undefined) return;
     if (isOut(lane, seq)) return;
+    if (lane.closed && lane.frozen !== undefined) return; // Its heir has it.
     this.#report("BODY_KEPT", `${node.peer} dropped the body of ${short(lane.lane)}-${seq}, which lives`);
   }
 
@@ -188,10 +209,13 @@ export class Truth {
     if (message === undefined) {
       message = { lane, seq, proposals: [], holders: new Map(), done: undefined };
       lane.messages.set(seq, message);
-      if (ballot.round > 0 && lane.descriptor.shard === undefined)
+      const appends = ballot.round === 0 && lane.parent === undefined;
+      if (!appends && lane.descriptor.shard === undefined)
         this.#report("ROUND_0_APPENDS", `${short(lane.lane)}-${seq} begins above round 0`);
     }
-    const known = message.proposals.find((proposal) => compareBallots(proposal.ballot, ballot) === 0);
+    const known = message.proposals.find(
+      (proposal) => proposal.lane === lane && compareBallots(proposal.ballot, ballot) === 0,
+    );
     if (known !== undefined) {
       if (!sameValue(known.value, value)) {
         this.#report(
@@ -201,13 +225,26 @@ export class Truth {
       }
       return known;
     }
-    const proposal = { ballot, value, accepted: 0, chosen: false };
+    const proposal = { lane, ballot, value, accepted: 0, chosen: false };
+    this.#checkPlace(message, proposal);
     message.proposals.push(proposal);
     this.#checkHolder(message, ballot, value);
     for (const other of message.proposals) {
-      if (other.chosen && compareBallots(other.ballot, ballot) < 0) this.#descends(message, other, proposal);
+      if (other.chosen && compare(other, proposal) < 0) this.#descends(message, other, proposal);
     }
     return proposal;
+  }
+
+  /** Flow 10: nothing new in a frozen lane [M11], and before its END nothing in an heir but imports [M10]. */
+  #checkPlace(message: MessageTruth, { lane, ballot, value }: Proposal<Value>): void {
+    const { frozen, parent, end } = lane;
+    if (frozen !== undefined && comparePromises(ballot, frozen.ballot) >= 0) {
+      this.#report("FROZEN", `${nameOf(message)} ${show(ballot)}: ${say(value)} after END named an heir`);
+    }
+    if (parent === undefined || end !== undefined) return;
+    const found = message.proposals.some((other) => other.lane === parent && sameValue(other.value, value));
+    if (found) return;
+    this.#report("IMPORT_FIRST", `${nameOf(message)} ${show(ballot)}: ${say(value)} before its heir's END`);
   }
 
   /**
@@ -216,7 +253,7 @@ export class Truth {
    */
   #checkHolder(message: MessageTruth, { round, pid }: Ballot, { state, epoch, holder }: Value): void {
     if (state !== "LEASED" || holder === undefined) return;
-    const key = `${round} ${pid} ${epoch}`;
+    const key = `${message.proposals.at(-1)?.lane.lane} ${round} ${pid} ${epoch}`;
     const known = message.holders.get(key);
     const name = `${holder.peer}/${holder.session}`;
     if (known === undefined) message.holders.set(key, name);
@@ -240,10 +277,11 @@ export class Truth {
   }
 
   #onChosen(message: MessageTruth, chosen: Proposal<Value>): void {
-    const { lane, seq } = message;
-    this.#onNews(message, chosen.value);
+    const { seq } = message;
+    const { lane } = chosen;
+    this.#onNews(message, chosen.value, lane);
     for (const other of message.proposals) {
-      const order = compareBallots(other.ballot, chosen.ballot);
+      const order = compare(other, chosen);
       if (order > 0) this.#descends(message, chosen, other);
       else if (order < 0 && other.chosen) this.#descends(message, other, chosen);
     }
@@ -284,7 +322,7 @@ export class Truth {
       }
       return known;
     }
-    const proposal = { ballot, value, accepted: 0, chosen: false };
+    const proposal = { lane, ballot, value, accepted: 0, chosen: false };
     lane.ends.push(proposal);
     if (lane.descriptor.shard !== undefined) {
       this.#checkCut(lane, proposal);
@@ -333,7 +371,7 @@ export class Truth {
     }
     const { value } = chosen;
     for (const message of lane.messages.values()) {
-      const proposal = message.proposals.find(({ chosen }) => chosen);
+      const proposal = message.proposals.find((one) => one.chosen && one.lane === lane);
       if (proposal === undefined || !isVoid(value, message.seq)) continue;
       this.#report(
         "VOID_NEVER_CHOSEN",
@@ -341,16 +379,36 @@ export class Truth {
       );
     }
     lane.end ??= value;
+    if (value.heir !== undefined) lane.frozen ??= chosen;
+    this.#checkHeir(lane, value);
     if (!value.closed || lane.closed) return;
     lane.closed = true;
+    if (value.heir !== undefined) {
+      const heir = [...this.lanes.values()].find((one) => one.parent === lane && isHeir(lane, one));
+      if (heir?.end !== undefined) return;
+      this.#report("CLOSED_IS_MOVED", `${short(lane.lane)} closed before its heir had everything`);
+    }
     for (let seq = 0; seq < value.n; seq += 1) {
       if (isVoid(value, seq) || lane.messages.get(seq)?.done !== undefined) continue;
       this.#report("CLOSED_IS_FINISHED", `${short(lane.lane)} closed with ${seq} unfinished`);
     }
   }
 
+  /** An heir ends as the lane before it did; one that is nobody's ends empty. */
+  #checkHeir(lane: LaneTruth, value: EndValue): void {
+    const { parent } = lane;
+    if (parent === undefined) return;
+    const alike = parent.end !== undefined && sameExtent(parent.end, value);
+    if (isHeir(parent, lane) ? alike : value.n === 0) return;
+    this.#report(
+      "HEIR_ENDS_ALIKE",
+      `${short(lane.lane)} ended with n ${value.n}, ${short(parent.lane)} with ${parent.end?.n}`,
+    );
+  }
+
   #extends(lane: LaneTruth, low: Proposal<EndValue>, high: Proposal<EndValue>): void {
-    if (sameExtent(low.value, high.value) && (!low.value.closed || high.value.closed)) return;
+    const keepsHeir = low.value.heir === undefined || sameHeir(low.value.heir, high.value.heir);
+    if (sameExtent(low.value, high.value) && keepsHeir && (!low.value.closed || high.value.closed)) return;
     const text = `${short(lane.lane)}: END ${JSON.stringify(low.value)} at ${show(low.ballot)} was chosen, `;
     this.#report("END_IS_KEPT", `${text}then ${JSON.stringify(high.value)} at ${show(high.ballot)}`);
   }
@@ -365,9 +423,10 @@ export class Truth {
     return proposals.some((one) => {
       let bits = 0;
       for (const other of proposals) {
-        if (comparePromises(one.ballot, other.ballot) === 0) bits |= other.accepted;
+        if (one.lane === other.lane && comparePromises(one.ballot, other.ballot) === 0)
+          bits |= other.accepted;
       }
-      return bitCount(bits) >= lane.quorum;
+      return bitCount(bits) >= one.lane.quorum;
     });
   }
 
@@ -375,7 +434,7 @@ export class Truth {
   latest(message: MessageTruth): Value | undefined {
     let best: Proposal<Value> | undefined;
     for (const proposal of message.proposals) {
-      if (proposal.chosen && (best === undefined || compareBallots(proposal.ballot, best.ballot) > 0)) {
+      if (proposal.chosen && (best === undefined || compare(proposal, best) > 0)) {
         best = proposal;
       }
     }
@@ -412,7 +471,12 @@ function sameHolder(a: Value, b: Value): boolean {
 }
 
 function sameExtent(a: EndValue, b: EndValue): boolean {
-  return sameEnd({ ...a, closed: false }, { ...b, closed: false });
+  return sameEnd({ ...a, heir: undefined, closed: false }, { ...b, heir: undefined, closed: false });
+}
+
+/** Whether the chosen END of `parent` names that lane. */
+function isHeir(parent: LaneTruth, { descriptor }: LaneTruth): boolean {
+  return parent.frozen !== undefined && sameHeir(parent.frozen.value.heir, descriptor);
 }
 
 export function short(lane: LaneId): string {

@@ -64,6 +64,9 @@ export interface RunStats {
   steals: number;
   crashes: number;
   lanes: number;
+  /** Stores lost for good, and lanes whose messages went to an heir. */
+  losses: number;
+  moved: number;
   bodiesFetched: number;
   needBody: number;
   gone: number;
@@ -94,6 +97,8 @@ export class World {
     steals: 0,
     crashes: 0,
     lanes: 0,
+    losses: 0,
+    moved: 0,
     bodiesFetched: 0,
     needBody: 0,
     gone: 0,
@@ -225,7 +230,8 @@ export class World {
     this.faults.onStart(node);
     this.workload.onStart(node);
     for (const other of this.nodes) {
-      if (other !== node) this.network.connect(node.peer, other.peer, this.dice.real(1, 50));
+      if (other !== node && !other.hasLeft)
+        this.network.connect(node.peer, other.peer, this.dice.real(1, 50));
     }
   }
 
@@ -265,6 +271,7 @@ export class World {
   onEffect(node: SimNode, effect: QueueEffect): void {
     this.trace(() => `${node.peer} ! ${describeEffect(effect)}`);
     if (effect.type === "fault") this.violate("NO_FAULTS", `${node.peer}: ${effect.what} ${effect.peer}`);
+    if (effect.type === "moved") this.stats.moved += 1;
     if (effect.type === "stole") this.stats.steals += 1;
     if (effect.type === "enqueued" && effect.result.code === "OK") this.stats.acknowledged += 1;
     if (effect.type === "enqueued" && effect.result.code === "INDETERMINATE") this.stats.indeterminate += 1;
@@ -275,7 +282,7 @@ export class World {
   }
 
   #onDeliver(node: SimNode, item: Delivery): void {
-    const body = item.attach === true ? node.disk.body(item.lane, item.seq) : item.body;
+    const body = item.attach === true ? node.body(item.lane, item.seq) : item.body;
     if (body === undefined) {
       // As the host does: what is finished has no body any more, and nobody is handed it.
       this.checker.onBodiless(node, item);
@@ -314,7 +321,9 @@ export class World {
   #run(): void {
     this.trace(() => JSON.stringify(this.scenario));
     for (const node of this.nodes) {
-      this.events.in(this.dice.chance(0.7) ? 0 : this.dice.real(0, 500), () => this.startNode(node));
+      this.events.in(this.dice.chance(0.7) ? 0 : this.dice.real(0, 500), () => {
+        if (node.state === "down" && !node.hasLeft) this.startNode(node);
+      });
     }
     this.workload.begin();
     this.faults.begin();
@@ -351,15 +360,22 @@ export class World {
     const { requests, handling } = this.workload;
     for (const { kind, id } of requests.values()) return `${kind} ${id} waits for its answer`;
     if (handling > 0) return `${handling} messages are in hand`;
-    for (const { peer, core } of this.nodes) {
+    for (const { peer, core, hasLeft } of this.nodes) {
+      if (hasLeft) continue;
       if (core === undefined) return `${peer} is down`;
-      for (const { lane, registers } of core.acceptor.lanes()) {
+      for (const known of core.acceptor.lanes()) {
+        const { lane, registers } = known;
+        const unhealed = registers.size > 0 ? this.checker.unhealed(known) : undefined;
+        if (unhealed !== undefined) return unhealed;
         for (const seq of registers.keys()) {
           if (!this.checker.mayKeep(lane, seq)) return `${peer} keeps ${lane.slice(0, 6)}-${seq}`;
         }
       }
       const { held, waitingEnqueues, alive } = core.gauges();
-      if (alive !== 0) return `${peer} counts ${alive} messages`;
+      const hopeless = [...core.acceptor.lanes()].some(({ descriptor }) =>
+        this.checker.isHopeless(descriptor),
+      );
+      if (alive !== 0 && !hopeless) return `${peer} counts ${alive} messages`;
       if (held + waitingEnqueues > 0) return `${peer} holds ${held}, ${waitingEnqueues} enqueues wait`;
     }
     return undefined;
@@ -369,6 +385,7 @@ export class World {
   #restartAll(): void {
     this.trace(() => "— every node restarts —");
     for (const node of this.nodes) {
+      if (node.hasLeft) continue;
       this.faults.kill(node);
       this.events.in(10, () => this.startNode(node));
       this.#until(this.events.now + 500);
@@ -376,7 +393,8 @@ export class World {
   }
 
   #unforgotten(): string | undefined {
-    for (const { peer, disk } of this.nodes) {
+    for (const { peer, disk, hasLeft } of this.nodes) {
+      if (hasLeft) continue;
       for (const [key, record] of disk.view) {
         if (["member", "definition", "echo", "floor"].includes(record.kind)) continue;
         const slot = Number.parseInt(key.split("/")[1] ?? "", 16);

@@ -118,6 +118,7 @@ const initSchema = z.strictObject({
     .custom<QueuesInit["logger"]>((logger) => typeof logger === "object" && logger !== null)
     .optional(),
   hooks: z.custom<QueueHooks>(isHooks, `an object whose ${HOOKS.join(", ")} are functions`).optional(),
+  healAfterMs: z.int().min(1_000).max(2_147_483_647).optional(),
 });
 
 const HEADERS_MAX = 64;

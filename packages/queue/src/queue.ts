@@ -92,8 +92,7 @@ const DRAIN_MS = 60_000;
  * @throws {@link QueueError} `INVALID_OPTIONS`, `STORE_LOCKED`; `StoreError` for a disk that cannot be used.
  */
 export async function createQueues(init: QueuesInit): Promise<Queues> {
-  const { mesh, dataDir, logger, hooks } = parseInit(init);
-  return await QueuesService.start(mesh, dataDir, logger ?? silentLogger, hooks ?? {});
+  return await QueuesService.start(parseInit(init));
 }
 
 interface PendingEnqueue {
@@ -141,6 +140,7 @@ class QueuesService implements Queues {
     settled: 0,
     elections: 0,
     steals: 0,
+    lanesMoved: 0,
     faults: 0,
     badFrames: 0,
   };
@@ -175,15 +175,10 @@ class QueuesService implements Queues {
     this.#emitter = new Emitter(logger);
   }
 
-  static async start(
-    mesh: QueuesInit["mesh"],
-    dataDir: string,
-    logger: Logger,
-    hooks: QueueHooks,
-  ): Promise<QueuesService> {
-    const service = new QueuesService(mesh, logger, hooks);
-    const init = { mesh, dataDir, logger, hooks: service.#hooks.core };
-    service.#engine = await Engine.start(init, {
+  static async start({ hooks = {}, logger = silentLogger, ...init }: QueuesInit): Promise<QueuesService> {
+    const service = new QueuesService(init.mesh, logger, hooks);
+    const engine = { ...init, logger, hooks: service.#hooks.core };
+    service.#engine = await Engine.start(engine, {
       onEffect: (effect) => service.#onEffect(effect),
       onQuarantined: (path, reason) => service.#onQuarantined(path, reason),
       onBadFrame: (peer, reason) => {
@@ -636,6 +631,9 @@ class QueuesService implements Queues {
         this.#metrics.of(queue).steals += 1;
         return this.#emitter.emit("lane:stolen", { lane, queue });
       }
+      case "moved":
+        this.#counts.lanesMoved += 1;
+        return this.#emitter.emit("lane:moved", effect.moved);
       case "fault": {
         this.#counts.faults += 1;
         const { peer, what } = effect;

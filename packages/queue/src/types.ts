@@ -130,6 +130,11 @@ export interface QueueCounts {
   readonly unserved: number;
   /** Of the messages that are not dead. */
   readonly oldestAgeMs: number | undefined;
+  /** Lanes, the units in which messages are replicated, that hold any. */
+  readonly lanes: number;
+  /** Of them, those short of a replica, and those whose messages are being copied to a full set. */
+  readonly weakLanes: number;
+  readonly movingLanes: number;
   readonly missing: readonly string[];
 }
 
@@ -173,6 +178,11 @@ export interface QueuesInit {
   readonly logger?: Logger | undefined;
   /** What the application has a say in. Default: nothing. */
   readonly hooks?: QueueHooks | undefined;
+  /**
+   * How long a member must be dead before its copies are made elsewhere, in milliseconds, from 1,000. Default 600,000. One
+   * that left for good, or came back without its disk, is not waited for.
+   */
+  readonly healAfterMs?: number | undefined;
 }
 
 /** Options of a queue: the same on every node that declares it. */
@@ -540,6 +550,8 @@ export interface QueuesEvents {
   "lane:stolen": { readonly lane: string; readonly queue: string };
   /** This node could not enqueue what was due within a minute; others may have. */
   "schedule:missed": { readonly name: string; readonly dueAt: Date; readonly error: unknown };
+  /** The messages of a lane are on a full set of replicas again. */
+  "lane:moved": { readonly lane: string; readonly queue: string; readonly heir: string };
   /** A peer, or this node, broke the protocol; `what` says how. */
   "protocol:fault": { readonly peer: string; readonly what: string };
 }
@@ -559,6 +571,11 @@ export interface QueuesStats {
   readonly badFrames: number;
   readonly batches: number;
   readonly lanesWritten: number;
+  /** Of them, those short of a replica, and those whose messages are being copied to a full set. */
+  readonly lanesWeak: number;
+  readonly lanesMoving: number;
+  /** Lanes this node brought back to a full set. */
+  readonly lanesMoved: number;
   readonly lanesKept: number;
   /** Messages in lanes this node writes, neither done nor dead. */
   readonly alive: number;

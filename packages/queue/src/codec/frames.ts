@@ -102,6 +102,9 @@ const KINDS = [
   "usage",
   "enter",
   "entered",
+  "askHeir",
+  "askMoved",
+  "moved",
 ] as const satisfies readonly Kind[];
 
 type Kind = Exclude<Message["type"], "synced">;
@@ -162,16 +165,11 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
     return [m.token, m.queue, ACTS.indexOf(m.act), SCOPES.indexOf(m.scope), only, m.limit];
   },
   managed: (m) => {
-    const { ready, delayed, leased, dead, unserved, oldestWallMs } = m.counts;
+    const { ready, delayed, leased, dead, unserved, oldestWallMs, lanes, weakLanes, movingLanes } = m.counts;
+    const counts = [ready, delayed, leased, dead, unserved, oldestWallMs, lanes, weakLanes, movingLanes];
     const items = m.items.map((i) => [i.lane, i.seq, encodeValue(i.value)]);
     const consumers = m.consumers.map((c) => [c.session, c.prefetch, c.held]);
-    const plain = [
-      m.token,
-      items,
-      m.count,
-      [ready, delayed, leased, dead, unserved, oldestWallMs],
-      consumers,
-    ];
+    const plain = [m.token, items, m.count, counts, consumers];
     if (m.groups.length === 0 && m.shards.length === 0) return plain;
     const head = (i: ManagedItem): Wire => [i.lane, i.seq, encodeValue(i.value)];
     return [...plain, m.groups.map((g) => [g.group, g.count, head(g.head)]), m.shards];
@@ -179,6 +177,9 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
   enter: (m) => [m.lane, m.items.map((i) => [encodeValue(i.value), i.body])],
   entered: (m) => [m.lane, m.items.map((i) => [i.token, ENTERED.indexOf(i.code), i.seq]), m.hint ?? null],
   usage: (m) => [m.items.map((i) => [i.queue, i.count, i.bytes])],
+  askHeir: (m) => [m.lane],
+  askMoved: (m) => [m.lane, shapes.descriptor.write(m.descriptor)],
+  moved: (m) => [m.lane],
   inspect: (m) => [m.token, m.lane, m.seq],
   inspected: (m) => [
     m.token,
@@ -340,6 +341,9 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     register: f.optional((at) => readRegisterFrom(at.nested())),
     end: f.optional(shapes.endValue.read),
   }),
+  askHeir: (f) => ({ type: "askHeir", lane: lane(f) }),
+  askMoved: (f) => ({ type: "askMoved", lane: lane(f), descriptor: shapes.descriptor.read(f) }),
+  moved: (f) => ({ type: "moved", lane: lane(f) }),
   prepare: (f) => ({
     type: "prepare",
     lane: lane(f),
@@ -473,7 +477,8 @@ function readRoster(at: unknown): RosterEntry {
 
 function readCounts(f: Fields): Counts {
   const [ready, delayed, leased, dead] = [f.uint(), f.uint(), f.uint(), f.uint()];
-  return { ready, delayed, leased, dead, unserved: f.uint(), oldestWallMs: f.uint() };
+  const messages = { ready, delayed, leased, dead, unserved: f.uint(), oldestWallMs: f.uint() };
+  return { ...messages, lanes: f.uint(), weakLanes: f.uint(), movingLanes: f.uint() };
 }
 
 function readRegister(at: unknown): RegisterEntry {

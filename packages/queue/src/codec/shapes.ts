@@ -8,6 +8,7 @@ import type {
   EndValue,
   Failure,
   Ordered,
+  Parentage,
   Ranges,
   Replica,
   RetryPolicy,
@@ -25,6 +26,7 @@ export const STORE_DIGITS = 32;
 export const REPLICAS_MAX = 15;
 /** Lanes of an ordered queue at most. */
 export const SHARDS_MAX = 64;
+const LANE_NO_MAX = 0xffff_ffff;
 const NAME_MAX = 128;
 const RANGES_MAX = 65_536;
 const LEASE_MS_MAX = 2_147_483_647;
@@ -68,11 +70,20 @@ export const ranges = {
   },
 };
 
+/** An optional field: absent is not the same as undefined to who compares or hashes it. */
+function present<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
+  return value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
+}
+
 export const endValue = {
-  write: ({ n, voids, closed }: EndValue): Wire => [n, ranges.write(voids), closed],
+  write: ({ n, voids, closed, heir }: EndValue): Wire => {
+    const ended = [n, ranges.write(voids), closed];
+    return heir === undefined ? ended : [...ended, descriptor.write(heir)];
+  },
   read: (fields: Fields): EndValue => {
     const inner = fields.nested();
-    return { n: inner.uint(SEQ_MAX), voids: ranges.read(inner), closed: inner.bool() };
+    const ended = { n: inner.uint(SEQ_MAX), voids: ranges.read(inner), closed: inner.bool() };
+    return { ...ended, ...present("heir", inner.optional(descriptor.read)) };
   },
 };
 
@@ -84,14 +95,29 @@ const replica = {
   },
 };
 
-/** An optional field of a definition: absent is not the same as undefined to who compares or hashes it. */
-function present<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
-  return value === undefined ? {} : ({ [key]: value } as { [P in K]?: V });
-}
-
 function readShard(fields: Fields): Shard {
   const inner = fields.nested();
   return { no: inner.uint(SHARDS_MAX - 1), dedupMs: inner.uint(LEASE_MS_MAX) };
+}
+
+const parentage = {
+  write: ({ root, lane, originPid, laneNo }: Parentage): Wire => [root, lane, originPid, laneNo],
+  read: (fields: Fields): Parentage => {
+    const inner = fields.nested();
+    return {
+      root: inner.hex(LANE_DIGITS),
+      lane: inner.hex(LANE_DIGITS),
+      originPid: inner.hex(PID_DIGITS),
+      laneNo: inner.uint(LANE_NO_MAX),
+    };
+  },
+};
+
+/** What only some lanes have; absent at the end is left out, for a lane's id is made of these bytes. */
+function lineageOf({ shard, heirOf }: Descriptor): Wire {
+  const ordered = shard === undefined ? null : [shard.no, shard.dedupMs];
+  if (heirOf !== undefined) return [ordered, parentage.write(heirOf)];
+  return ordered === null ? [] : [ordered];
 }
 
 export const descriptor = {
@@ -103,19 +129,20 @@ export const descriptor = {
     d.voters,
     d.consumersSeen,
     d.wanted,
-    ...(d.shard === undefined ? [] : [[d.shard.no, d.shard.dedupMs]]),
+    ...lineageOf(d),
   ],
   read: (fields: Fields): Descriptor => {
     const inner = fields.nested();
     const read: Descriptor = {
       queue: inner.hex(LANE_DIGITS),
       originPid: inner.hex(PID_DIGITS),
-      laneNo: inner.uint(0xffff_ffff),
+      laneNo: inner.uint(LANE_NO_MAX),
       replicas: inner.list(REPLICAS_MAX, replica.read),
       voters: inner.uint(2 ** REPLICAS_MAX - 1),
       consumersSeen: inner.uint(),
       wanted: inner.uint(REPLICAS_MAX),
       ...present("shard", inner.optional(readShard)),
+      ...present("heirOf", inner.optional(parentage.read)),
     };
     if (read.replicas.length === 0) throw new CodecError("a lane has replicas");
     return read;

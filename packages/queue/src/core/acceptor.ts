@@ -22,7 +22,7 @@ import { entryDigest } from "./stored-registers.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyFields, keyOf } from "./records.ts";
 import { earliestWallMs, sameEnd, sameValue } from "./register.ts";
-import type { Descriptor, EndValue, LaneId, PeerId, Ranges, StoreId, Value } from "./types.ts";
+import type { Descriptor, EndValue, LaneId, PeerId, Ranges, Replica, StoreId, Value } from "./types.ts";
 
 /** Snapshots kept for page transfers at a time. */
 const SNAPSHOTS_MAX = 64;
@@ -68,6 +68,11 @@ export interface AcceptorEvents {
   forgotten(lane: AcceptorLane): void;
 }
 
+/** An heir that somebody wrote, and that is not nobody's: no lane without messages gets one. */
+function isTaken({ promise, end }: AcceptorLane): boolean {
+  return promise.round > 0 && end?.value.n !== 0;
+}
+
 function entryOf(seq: number, registers: RegisterTable): RegisterEntry[] {
   const stored = registers.get(seq);
   return stored === undefined ? [] : [{ seq, ballot: stored.ballot, value: stored.value }];
@@ -82,6 +87,8 @@ export class Acceptor {
   readonly #events: AcceptorEvents;
   readonly #lanes = new Map<LaneId, AcceptorLane>();
   readonly #floors = new Map<StoreId, Floor>();
+  /** Heirs by the lane in their messages' ids, oldest first. */
+  readonly #heirs = new Map<LaneId, AcceptorLane[]>();
   readonly #snapshots = new Map<number, Snapshot>();
   readonly #dirty = new Set<AcceptorLane>();
   #nextSlot = 0;
@@ -101,12 +108,36 @@ export class Acceptor {
     return this.#lanes.get(lane);
   }
 
+  /** Of the lanes that hold messages with this lane in their ids: the one that is no other's past, if it is known here. */
+  newest(root: LaneId): AcceptorLane | undefined {
+    const heirs = this.#heirs.get(root);
+    const first = this.#lanes.get(root);
+    if (heirs === undefined) return first;
+    const line = [...(first === undefined ? [] : [first]), ...heirs.filter(isTaken)];
+    return line.findLast(({ end }) => end?.value.heir === undefined) ?? line.at(-1);
+  }
+
+  /** Who may know what became of messages with this lane in their ids. */
+  replicasOf(root: LaneId): readonly Replica[] | undefined {
+    const known = this.newest(root);
+    return known && [...known.descriptor.replicas, ...(known.end?.value.heir?.replicas ?? [])];
+  }
+
+  /** Under which slot this store has a message's body: of that lane, or of another that had the message. */
+  bodySlot(lane: LaneId, seq: number): number | undefined {
+    const own = this.#lanes.get(lane);
+    if (own?.registers.get(seq)?.hasBody === true) return own.slot;
+    const root = own?.descriptor.heirOf?.root ?? lane;
+    const line = [this.#lanes.get(root), ...(this.#heirs.get(root) ?? [])];
+    return line.find((other) => other?.registers.get(seq)?.hasBody === true)?.slot;
+  }
+
   floorOf(store: StoreId): Floor | undefined {
     return this.#floors.get(store);
   }
 
   /** Whether the origin said that this lane is closed and answered [M13]. */
-  isBelowFloor(descriptor: Descriptor): boolean {
+  isBelowFloor(descriptor: Pick<Descriptor, "originPid" | "laneNo" | "shard">): boolean {
     if (descriptor.shard !== undefined) return false;
     const floor = this.#floors.get(pidStore(descriptor.originPid));
     if (floor === undefined) return false;
@@ -180,6 +211,8 @@ export class Acceptor {
       closedMs: this.#context.now.monoMs,
     };
     this.#lanes.set(lane, created);
+    const root = descriptor.heirOf?.root;
+    if (root !== undefined) this.#heirs.set(root, [...(this.#heirs.get(root) ?? []), created]);
     return created;
   }
 
@@ -279,7 +312,7 @@ export class Acceptor {
 
   #isSound(lane: LaneId, descriptor: Descriptor, from: PeerId): boolean {
     const { peer, store } = this.#context;
-    const { replicas, voters, consumersSeen, wanted } = descriptor;
+    const { replicas, voters, consumersSeen, wanted, heirOf } = descriptor;
     const quorum = Math.floor(replicas.length / 2) + 1;
     let bits = 0;
     for (let at = 0; at < replicas.length; at += 1) bits += (voters >>> at) & 1;
@@ -287,7 +320,9 @@ export class Acceptor {
       replicas.some((replica) => replica.peer === peer && replica.store === store) &&
       replicas.some((replica) => replica.peer === from) &&
       new Set(replicas.map((replica) => replica.store)).size === replicas.length &&
-      (replicas.length < wanted || bits >= Math.min(replicas.length - quorum + 1, consumersSeen)) &&
+      (heirOf !== undefined ||
+        replicas.length < wanted ||
+        bits >= Math.min(replicas.length - quorum + 1, consumersSeen)) &&
       this.#context.laneIdOf(descriptor) === lane
     );
   }
@@ -565,9 +600,18 @@ export class Acceptor {
     for (const lane of [...this.#lanes.values()]) {
       if (!this.isBelowFloor(lane.descriptor)) continue;
       this.#empty(lane);
-      this.#lanes.delete(lane.lane);
-      this.#context.persist(keyOf.lane(lane.slot), undefined);
+      this.#forget(lane);
       this.#events.forgotten(lane);
     }
+  }
+
+  #forget(lane: AcceptorLane): void {
+    this.#lanes.delete(lane.lane);
+    this.#context.persist(keyOf.lane(lane.slot), undefined);
+    const root = lane.descriptor.heirOf?.root;
+    const left = root === undefined ? [] : (this.#heirs.get(root) ?? []).filter((other) => other !== lane);
+    if (root === undefined) return;
+    if (left.length === 0) this.#heirs.delete(root);
+    else this.#heirs.set(root, left);
   }
 }

@@ -31,6 +31,15 @@ export interface Tuning {
   readonly resolveMs: number;
   readonly floorGossipMs: number;
   readonly sealHysteresisMs: number;
+  /** Flow 10: how long a store must be dead, or a candidate for a weak lane reachable; and how often that is looked at. */
+  readonly heirDeadMs: number;
+  readonly heirSteadyMs: number;
+  readonly heirLookMs: number;
+  /** Lanes of one node that get their heirs at a time. */
+  readonly heirsMax: number;
+  /** A lane that holds the floor back for so long, with more closed lanes above it than so many, gets an heir. */
+  readonly heldFloorMs: number;
+  readonly heldFloorLanes: number;
   readonly offerMs: number;
   readonly creditIdleMs: number;
   readonly laneMessages: number;
@@ -70,6 +79,12 @@ export const DEFAULT_TUNING: Tuning = {
   resolveMs: 600_000,
   floorGossipMs: 10_000,
   sealHysteresisMs: 30_000,
+  heirDeadMs: 600_000,
+  heirSteadyMs: 60_000,
+  heirLookMs: 1_000,
+  heirsMax: 4,
+  heldFloorMs: 3_600_000,
+  heldFloorLanes: 256,
   offerMs: 100,
   creditIdleMs: 1_000,
   laneMessages: 65_536,

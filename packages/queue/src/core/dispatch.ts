@@ -282,8 +282,9 @@ function hasRoom(credit: Credit | undefined): boolean {
 }
 
 function isClaimable(lane: LaneWriter, seq: number, wallMs: number, alive: boolean): boolean {
-  if (!lane.isLost && lane.order === undefined && lane.registers.rests(seq)) return alive;
-  const register = lane.isLost ? undefined : lane.registers.peek(seq);
+  if (!lane.isServing) return false;
+  if (lane.order === undefined && lane.registers.rests(seq)) return alive;
+  const register = lane.registers.peek(seq);
   return (
     register?.chosen === true &&
     lane.isNext(register) &&

@@ -1,5 +1,5 @@
 import type { Enqueued } from "./register.ts";
-import type { KeptKeys } from "./messages.ts";
+import type { KeptKeys, Section } from "./messages.ts";
 import type { Timer } from "./timers.ts";
 import type { EndValue, LaneId, Ranges, Value, Verdict } from "./types.ts";
 
@@ -113,6 +113,13 @@ export interface Owed {
 
 export function nothingOwed(): Owed {
   return { seqs: new Set(), early: new Set(), learned: [], end: false, closed: false };
+}
+
+/** What a section held, whose replica may not have it. */
+export function oweAgain(owed: Owed, { accepts, learned, end }: Section): void {
+  for (const { seq } of accepts) owed.seqs.add(seq);
+  for (const [from, to] of learned) for (let seq = from; seq < to; seq += 1) owed.learned.push(seq);
+  if (end !== undefined) owed.end = true;
 }
 
 export function bitCount(bits: number): number {

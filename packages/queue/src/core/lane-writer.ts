@@ -4,30 +4,27 @@ import type { Right } from "./ballot.ts";
 import { comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
 import { absentBelow, CHUNK_SEQS, FinishedSet, toRanges } from "./finished.ts";
+import { dropBody, trimBody } from "./lane-bodies.ts";
+import { LaneEnd } from "./lane-end.ts";
 import type { LaneHost } from "./lane-host.ts";
 import type { LaneOrder } from "./lane-order.ts";
 import { makeOrder } from "./lane-order.ts";
-import type { Owed, PendingEnqueue, Recovered, Register, Waiter } from "./lane-register.ts";
-import { bitCount, nothingOwed, restingRegister } from "./lane-register.ts";
+import type {
+  Owed,
+  PendingEnqueue,
+  Recovered,
+  RecoveredRegister,
+  Register,
+  Waiter,
+} from "./lane-register.ts";
+import { bitCount, nothingOwed, oweAgain, restingRegister } from "./lane-register.ts";
 import type { Exception, LaneException, OpException, Section } from "./messages.ts";
-import {
-  discarded,
-  enqueued,
-  expired,
-  failed,
-  failedCount,
-  FAILURE_REASON_MAX,
-  isExpired,
-  judged,
-  leased,
-  redriven,
-  superseded,
-} from "./register.ts";
+import { failedDelivery, outcomeOf } from "./outcome.ts";
+import { discarded, enqueued, expired, isExpired, isVoid, leased, redriven, superseded } from "./register.ts";
 import type { LaneSender, ReplicaLink } from "./replica-link.ts";
 import { LaneUsage } from "./quota.ts";
-import { DEFAULT_RETRY, retryDelayMs } from "./retry.ts";
 import type { Timer } from "./timers.ts";
-import type { Descriptor, EndValue, Holder, LaneId, Value, Verdict } from "./types.ts";
+import type { Descriptor, EndValue, Holder, LaneId, Ranges, Value, Verdict } from "./types.ts";
 import { WriterRegisters } from "./writer-registers.ts";
 
 /** Messages an ordered lane may ever hold. */
@@ -65,10 +62,8 @@ export class LaneWriter implements LaneSender {
   #toLearn: number[] = [];
   #learnTimer: Timer | undefined;
   #earlyTimer: Timer | undefined;
-  #end: { step: number; value: EndValue; acks: number; chosen: boolean } | undefined;
+  readonly #end: LaneEnd;
   #closing = false;
-  /** Of an ordered lane, until it is proposed. */
-  #cut: EndValue | undefined;
 
   constructor(
     context: Context,
@@ -91,6 +86,7 @@ export class LaneWriter implements LaneSender {
     this.#appending = init.right.round === 0 && this.order === undefined;
     const { replicas } = init.descriptor;
     this.quorum = Math.floor(replicas.length / 2) + 1;
+    this.#end = new LaneEnd(this.quorum, init.descriptor);
     this.#links = replicas.map((replica) => host.link(replica));
     this.#usage = new LaneUsage(host.usage(this));
     this.#self = replicas.findIndex((replica) => replica.store === context.store);
@@ -108,7 +104,22 @@ export class LaneWriter implements LaneSender {
 
   /** Chosen END, if any. */
   get end(): EndValue | undefined {
-    return this.#end?.chosen === true ? this.#end.value : undefined;
+    return this.#end.chosen;
+  }
+
+  /** The lane in its messages' ids. */
+  get root(): LaneId {
+    return this.descriptor.heirOf?.root ?? this.lane;
+  }
+
+  /** It may change its messages: they are all here, and are not on their way to an heir. */
+  get isServing(): boolean {
+    return !this.#lost && !this.#end.isMoving && !this.#end.isImporting;
+  }
+
+  /** Where it is on the way from a lane to its heir. */
+  get course(): Pick<LaneEnd, "isImporting" | "wantsImport" | "isMoving" | "isMoved"> {
+    return this.#end;
   }
 
   get isFull(): boolean {
@@ -181,21 +192,15 @@ export class LaneWriter implements LaneSender {
 
   /** The lease ends without a verdict: its time is over, or its holder is gone. */
   expire(register: Register, reason = "lease expired"): void {
-    if (this.#lost || !register.chosen || register.value.state !== "LEASED") return;
-    this.#propose(register, this.#failed(register.value, reason, 0));
-  }
-
-  #failed(value: Value, reason: string, delayMs: number): Value {
+    if (!this.isServing || !register.chosen || register.value.state !== "LEASED") return;
+    const definition = this.#host.definition(this);
     const { wallMs } = this.#context.now;
-    const failure = { atWallMs: Math.floor(wallMs), reason: reason.slice(0, FAILURE_REASON_MAX) };
-    // Whole: a value is the same on the wire and on this node's own disk.
-    const due = delayMs > 0 ? Math.ceil(wallMs + delayMs) : 0;
-    return failed(value, this.#host.definition(this), failure, due);
+    this.#propose(register, failedDelivery(register.value, definition, reason, 0, wallMs));
   }
 
   /** An operator's act on a message that nobody holds: back into its queue, or away. `undefined`: it is not so. */
   manage(seq: number, act: "redrive" | "discard"): Register | undefined {
-    const register = this.#lost || !this.isOpen ? undefined : this.registers.get(seq);
+    const register = this.isServing && this.isOpen ? this.registers.get(seq) : undefined;
     if (register?.chosen !== true) return undefined;
     const { state } = register.value;
     if (state !== "DEAD" && (state !== "READY" || act === "redrive")) return undefined;
@@ -205,15 +210,10 @@ export class LaneWriter implements LaneSender {
 
   /** A verdict on the chosen lease of `waiter.epoch`. */
   settle(register: Register, verdict: Verdict, waiter: Waiter): void {
-    const { value } = register;
-    const next = judged(value, verdict, (reason, delayMs) => {
-      const { retry = DEFAULT_RETRY } = this.#host.definition(this);
-      const waitMs = delayMs ?? retryDelayMs(retry, failedCount(value) + 1, this.#context.random);
-      return this.#failed(value, reason, waitMs);
-    });
-    if (next === undefined) return;
+    const outcome = outcomeOf(register.value, verdict, this.#host.definition(this), this.#context);
+    if (outcome === undefined) return;
     register.waiter = waiter;
-    this.#propose(register, next);
+    this.#propose(register, outcome);
   }
 
   /** RENEW, once q confirmed the lane: the timer runs from `fromMs`, when the request came. */
@@ -378,7 +378,7 @@ export class LaneWriter implements LaneSender {
     for (const link of this.#links) link.forget(this);
     for (const register of this.registers.awake()) {
       this.#context.timers.cancel(register.timer);
-      if (register.kept) this.#dropBody(register);
+      if (register.kept) dropBody(register, this.#context.bodies);
     }
     this.#context.timers.cancel(this.#learnTimer);
     this.#context.timers.cancel(this.#earlyTimer);
@@ -425,12 +425,9 @@ export class LaneWriter implements LaneSender {
     const at = this.#context.now.monoMs + this.#context.tuning.earlyRetryMs;
     this.#earlyTimer = this.#context.timers.set(at, () => {
       this.#earlyTimer = undefined;
-      this.#links.forEach((link, index) => {
-        const owed = this.#owed[index];
-        if (owed === undefined || owed.early.size === 0) return;
-        for (const seq of owed.early) owed.seqs.add(seq);
-        owed.early.clear();
-        link.owe(this);
+      this.#oweAll(({ early, seqs }) => {
+        for (const seq of early) seqs.add(seq);
+        early.clear();
       });
     });
   }
@@ -483,24 +480,10 @@ export class LaneWriter implements LaneSender {
       register.settled = { epoch: waiter.epoch, kind: waiter.kind };
       this.#host.onSettled(this, register.seq, waiter, "DONE");
     }
-    switch (value.state) {
-      case "READY":
-      case "DEAD":
-        if (register.dying) this.#host.onDied(this, register);
-        this.#onReady(register);
-        break;
-      case "LEASED":
-        // A stealer cannot know when the lease began: it grants a full one.
-        if (recovering) register.leasedMs = this.#context.now.monoMs;
-        this.#armExpiry(register);
-        if (value.holder !== undefined && this.#host.isHolderGone(value.holder)) {
-          this.expire(register, "holder gone");
-          if (!recovering) this.#host.onUnused(this, value.holder);
-        } else this.#host.onLeased(this, register);
-        break;
-      case "DONE":
-        this.#finish(register);
-        break;
+    if (value.state === "DONE") this.#finish(register);
+    else if (!this.#end.isImporting) {
+      if (register.dying) this.#host.onDied(this, register);
+      this.#begin(register, recovering);
     }
     this.#settleDown(register);
     const next = this.order?.next(value);
@@ -508,10 +491,23 @@ export class LaneWriter implements LaneSender {
     this.#advance();
   }
 
+  /** A chosen value takes effect. */
+  #begin(register: Register, recovered: boolean): void {
+    const { value } = register;
+    if (value.state !== "LEASED") return this.#onReady(register);
+    // A stealer cannot know when the lease began: it grants a full one.
+    if (recovered) register.leasedMs = this.#context.now.monoMs;
+    this.#armExpiry(register);
+    if (value.holder !== undefined && this.#host.isHolderGone(value.holder)) {
+      this.expire(register, "holder gone");
+      if (!recovered) this.#host.onUnused(this, value.holder);
+    } else this.#host.onLeased(this, register);
+  }
+
   /** It is the next one of its group now, or the lane is open at last. */
   #offer(seq: number): void {
     const register = this.registers.get(seq);
-    if (register?.chosen !== true || this.#lost) return;
+    if (register?.chosen !== true || !this.isServing) return;
     if (register.value.state !== "READY" && register.value.state !== "DEAD") return;
     this.#context.timers.cancel(register.timer);
     register.timer = undefined;
@@ -526,32 +522,18 @@ export class LaneWriter implements LaneSender {
 
   /** Whether verdicts may finish messages: in an ordered lane once its cut is chosen, which tells those that are done from those that never were. */
   get isOpen(): boolean {
-    return this.order === undefined || this.#end?.chosen === true;
+    return this.order === undefined || this.end !== undefined;
   }
 
   /** The message may wait for long: as little of it as can be stays in memory. */
   #settleDown(register: Register): void {
-    this.#trim(register);
+    trimBody(register, 1 << this.#self, this.#context.bodies);
     if (!this.#lost) this.registers.rest(register);
-  }
-
-  /** A body on this node's disk stays in memory only for a delivery to come: reading it back costs more. */
-  #trim(register: Register): void {
-    const { body, value } = register;
-    if (body === undefined || (register.heldBy & (1 << this.#self)) === 0) return;
-    const waits = value.state === "READY" || (value.state === "LEASED" && !register.chosen);
-    if (waits && (register.kept || this.#context.bodies.take(body))) register.kept = true;
-    else this.#dropBody(register);
-  }
-
-  #dropBody(register: Register): void {
-    if (register.kept && register.body !== undefined) this.#context.bodies.give(register.body);
-    register.kept = false;
-    register.body = undefined;
   }
 
   #onReady(register: Register): void {
     const { value } = register;
+    if (!this.isServing) return;
     const { wallMs } = this.#context.now;
     const lives = value.state === "READY";
     if (lives && isExpired(value, wallMs)) return this.#propose(register, expired(value));
@@ -574,7 +556,7 @@ export class LaneWriter implements LaneSender {
   /** Flow 12: while nobody holds it, its time may run out. A clock that was set back is waited for. */
   #armTtl(register: Register, expiresAtWallMs: number): void {
     this.#at(register, expiresAtWallMs, () => {
-      if (isExpired(register.value, this.#context.now.wallMs)) {
+      if (this.isServing && isExpired(register.value, this.#context.now.wallMs)) {
         this.#propose(register, expired(register.value));
       } else this.#armTtl(register, expiresAtWallMs);
     });
@@ -611,33 +593,36 @@ export class LaneWriter implements LaneSender {
     this.#learnTimer = undefined;
     const learned = this.#toLearn;
     this.#toLearn = [];
-    this.#links.forEach((link, index) => {
-      this.#owed[index]?.learned.push(...learned);
-      link.owe(this);
-    });
+    this.#oweAll((owed) => owed.learned.push(...learned));
   }
 
   // What each replica is owed.
+
+  #oweAll(change: (owed: Owed) => void): void {
+    this.#owed.forEach(change);
+    for (const link of this.#links) link.owe(this);
+  }
 
   pump(link: ReplicaLink): boolean {
     if (this.#lost) return true;
     const index = this.#links.indexOf(link);
     const owed = this.#owed[index];
     if (owed === undefined || !this.#synced) return true;
-    if (owed.closed && this.#end !== undefined) {
+    const end = this.#end.value;
+    if (owed.closed && end !== undefined) {
       owed.seqs.clear();
       owed.learned = [];
       owed.end = false;
-      link.closed(this, this.#end.value);
+      link.closed(this, end);
       return true;
     }
     if (owed.learned.length > 0) {
       link.learn(this, toRanges(owed.learned));
       owed.learned = [];
     }
-    if (owed.end && this.#end !== undefined) {
+    if (owed.end && end !== undefined) {
       owed.end = false;
-      link.end(this, this.#end.step, this.#end.value);
+      link.end(this, this.#end.step, end);
     }
     for (const seq of owed.seqs) {
       if (!link.hasRoom) return false;
@@ -651,11 +636,7 @@ export class LaneWriter implements LaneSender {
   onLost(link: ReplicaLink, section: Section): void {
     const owed = this.#owed[this.#links.indexOf(link)];
     if (owed === undefined || this.#lost) return;
-    for (const { seq } of section.accepts) owed.seqs.add(seq);
-    for (const [from, to] of section.learned) {
-      for (let seq = from; seq < to; seq += 1) owed.learned.push(seq);
-    }
-    if (section.end !== undefined) owed.end = true;
+    oweAgain(owed, section);
     link.owe(this);
   }
 
@@ -664,21 +645,17 @@ export class LaneWriter implements LaneSender {
   /** Takes over what q snapshots said; every value not yet proved chosen is proposed again, as it is. */
   recover({ found, finished, nextSeq, end, keys }: Recovered): void {
     this.#nextSeq = nextSeq;
-    for (const [from, to] of finished) {
-      for (let seq = from; seq < to; seq += 1) if (this.finished.add(seq)) this.#toLearn.push(seq);
-    }
-    const registers = found.map(({ seq, value, heldBy, proven }) => {
-      const register = restingRegister(seq, value, -1, heldBy);
-      register.leasedMs = this.#context.now.monoMs;
-      register.recovering = true;
-      this.registers.add(register);
-      this.#usage.add(value);
-      return { register, proven };
-    });
-    this.#recovering = registers.length;
-    this.order?.recover(found, keys, this.#context.now.monoMs);
-    if (this.order !== undefined) this.#cut = end;
+    this.#finishAll(finished);
+    if (this.order !== undefined) this.#end.cut(end);
     else if (end !== undefined) this.#proposeEnd(end);
+    // A frozen lane's values are what its heir imports; nothing is proposed in it any more [M11].
+    if (end?.heir !== undefined) {
+      for (const { seq, value, heldBy } of found) this.registers.add(restingRegister(seq, value, -1, heldBy));
+      return this.#learn();
+    }
+    if (end !== undefined && this.descriptor.heirOf !== undefined) this.#finishAbsent(end, found);
+    const registers = found.map(({ proven, ...one }) => ({ register: this.#adopt(one), proven }));
+    this.order?.recover(found, keys, this.#context.now.monoMs);
     for (const { register, proven } of registers) {
       if (!proven) this.#propose(register, register.value);
     }
@@ -691,14 +668,70 @@ export class LaneWriter implements LaneSender {
     this.#advance();
   }
 
-  /** The cut is chosen: what it excludes is over, and the lane may be appended to. */
-  #openUp({ voids }: EndValue): void {
-    for (const [from, to] of voids) {
+  #finishAll(ranges: Ranges): void {
+    for (const [from, to] of ranges) {
       for (let seq = from; seq < to; seq += 1) if (this.finished.add(seq)) this.#toLearn.push(seq);
     }
+  }
+
+  /** The cut is chosen: what it excludes is over, and the lane may be appended to. */
+  #openUp({ voids }: EndValue): void {
+    this.#finishAll(voids);
     if (this.#toLearn.length > 0) this.#learn();
     this.#appending = true;
     for (const { seq } of [...this.registers.values()]) this.#offer(seq);
+  }
+
+  #adopt({ seq, value, heldBy }: Omit<RecoveredRegister, "proven">): Register {
+    const register = restingRegister(seq, value, -1, heldBy);
+    register.leasedMs = this.#context.now.monoMs;
+    register.recovering = true;
+    this.#recovering += 1;
+    this.registers.add(register);
+    this.#usage.add(value);
+    return register;
+  }
+
+  // Flow 10: heirs.
+
+  /** An heir has everything: it serves. */
+  #beginAll(): void {
+    for (const { seq } of [...this.registers.values()]) {
+      const register = this.registers.get(seq);
+      if (register?.chosen !== true) continue;
+      this.#begin(register, true);
+      this.#settleDown(register);
+    }
+  }
+
+  /** `heir` is on disk: what is under way is finished, nothing else begun, then END names it. */
+  move(heir: Descriptor): void {
+    this.#end.plan(heir);
+    this.seal();
+  }
+
+  /** The heir has all messages: this lane closes, and its records go. */
+  onMoved(): void {
+    this.#end.onMoved();
+    this.#advance();
+  }
+
+  /** Imports what the lane before held, unless it is here already; END follows when all of it is chosen. */
+  import(found: Iterable<Pick<RecoveredRegister, "seq" | "value">>, end: EndValue): void {
+    for (const { seq, value } of found) {
+      if (this.registers.has(seq) || this.finished.has(seq)) continue;
+      this.#propose(this.#adopt({ seq, value, heldBy: 0 }), value);
+    }
+    this.#finishAbsent(end, this.registers.values());
+    this.#nextSeq = end.n;
+    this.#end.copy(end);
+    this.#advance();
+  }
+
+  /** What exists and was not imported was finished in an earlier lane. */
+  #finishAbsent(end: EndValue, present: Iterable<{ readonly seq: number }>): void {
+    const seqs = new Set([...present].map(({ seq }) => seq));
+    this.finished.addRanges(absentBelow(end.n, (seq) => seqs.has(seq) || isVoid(end, seq)));
   }
 
   /** A body this node lacked has come: what waited for it goes on, a replica or a consumer. */
@@ -720,44 +753,31 @@ export class LaneWriter implements LaneSender {
 
   #advance(): void {
     if (this.#appending || this.#lost) return;
-    if (this.order !== undefined) {
-      if (this.#recovering === 0 && this.#end === undefined && this.#cut !== undefined)
-        this.#proposeEnd(this.#cut);
-      return;
-    }
     // Its origin ends a lane over chosen values only; a stealer, once all it found is chosen again.
-    if ((this.right.round === 0 ? this.#unchosen : this.#recovering) > 0) return;
-    if (this.#end === undefined) this.#proposeEnd(this.#endFound());
-    else if (this.#end.chosen && !this.#end.value.closed && this.registers.size === 0) {
-      this.#proposeEnd({ ...this.#end.value, closed: true });
-    }
-  }
-
-  #endFound(): EndValue {
-    const n = this.#nextSeq;
-    const voids = absentBelow(n, (seq) => this.registers.has(seq) || this.finished.has(seq));
-    return { n, voids, closed: false };
+    const next = this.#end.next({
+      awaited: this.right.round === 0 ? this.#unchosen : this.#recovering,
+      unchosen: this.#unchosen,
+      left: this.registers.size,
+      voids: () => absentBelow(this.#nextSeq, (seq) => this.registers.has(seq) || this.finished.has(seq)),
+      n: this.#nextSeq,
+    });
+    if (next !== undefined) this.#proposeEnd(next);
   }
 
   #proposeEnd(value: EndValue): void {
-    const step = (this.#end?.step ?? -1) + 1;
-    this.#end = { step, value, acks: 0, chosen: false };
-    this.#links.forEach((link, index) => {
-      const owed = this.#owed[index];
-      if (owed !== undefined) owed.end = true;
-      link.owe(this);
-    });
+    this.#end.propose(value);
+    this.#oweAll((owed) => (owed.end = true));
   }
 
   #countEnd(bit: number, step: number): void {
-    const end = this.#end;
-    if (end === undefined || end.chosen || end.step !== step) return;
-    end.acks |= bit;
-    if (bitCount(end.acks) < this.quorum) return;
-    end.chosen = true;
-    if (this.order !== undefined) this.#openUp(end.value);
-    this.#host.onEnd(this, end.value);
-    if (end.value.closed) this.#spreadClosed();
+    const imported = this.#end.isImporting;
+    const end = this.#end.count(bit, step);
+    if (end === undefined) return;
+    if (this.order !== undefined) this.#openUp(end);
+    if (end.heir !== undefined) this.#usage.giveUp();
+    if (imported) this.#beginAll();
+    this.#host.onEnd(this, end);
+    if (end.closed) this.#spreadClosed();
     else this.#advance();
   }
 
@@ -770,10 +790,6 @@ export class LaneWriter implements LaneSender {
   #spreadClosed(): void {
     this.#closing = true;
     this.#context.timers.cancel(this.#learnTimer);
-    this.#links.forEach((link, index) => {
-      const owed = this.#owed[index];
-      if (owed !== undefined) owed.closed = true;
-      link.owe(this);
-    });
+    this.#oweAll((owed) => (owed.closed = true));
   }
 }

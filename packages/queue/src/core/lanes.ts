@@ -1,3 +1,5 @@
+import { randomBelow } from "@klatsch/kit/core";
+
 import type { Acceptor, AcceptorLane } from "./acceptor.ts";
 import { pidStore } from "./ballot.ts";
 import { Confirms } from "./confirms.ts";
@@ -45,6 +47,10 @@ export interface LanesHost {
   peerOf(store: string): PeerId | undefined;
   consumersOf(queue: QueueId): Iterable<PeerId>;
   usage(queue: QueueId): Usage;
+  /** END of a lane was chosen. */
+  onEnd(lane: LaneWriter, end: EndValue): void;
+  /** A lane was opened or taken over; of an heir: whether the lane it comes from was over before. */
+  onWritten(lane: LaneWriter, parentOver: boolean): void;
   /** Enqueues of a lane that somebody else took over: what became of them decides. */
   onOrphans(lane: LaneWriter, orphans: readonly (readonly [seq: number, PendingEnqueue])[]): void;
   onEnqueued(pending: PendingEnqueue, lane: LaneId, seq: number): void;
@@ -57,6 +63,7 @@ interface Fetch {
   readonly lane: LaneWriter;
   readonly seq: number;
   tries: number;
+  readonly asked: Set<PeerId>;
 }
 
 /**
@@ -69,6 +76,8 @@ export class Lanes {
   readonly #acceptor: Acceptor;
   readonly #host: LanesHost;
   readonly #writers = new Map<LaneId, LaneWriter>();
+  /** The heirs among them, by the lane in their messages' ids. */
+  readonly #heirs = new Map<LaneId, LaneWriter>();
   /** Lanes this node closed a while ago, for what they remember. */
   readonly #closed = new Map<LaneId, LaneWriter>();
   readonly #confirms: Confirms;
@@ -114,6 +123,11 @@ export class Lanes {
     return this.#writers.get(lane);
   }
 
+  /** Who writes messages with this lane in their ids here. */
+  ofRoot(root: LaneId): LaneWriter | undefined {
+    return this.#heirs.get(root) ?? this.#writers.get(root);
+  }
+
   all(): Iterable<LaneWriter> {
     return this.#writers.values();
   }
@@ -149,10 +163,11 @@ export class Lanes {
       onBodyWanted: (lane, register) => this.#wantBody(lane, register),
       onEnd: (lane, end) => {
         if (end.closed) this.#confirms.drop(lane);
+        this.#host.onEnd(lane, end);
       },
       onSpread: (lane) => {
         this.#remove(lane);
-        this.#remember(lane);
+        if (lane.end?.heir === undefined) this.#remember(lane);
       },
       onRoleLost: (lane, end) => this.#onRoleLost(lane, end),
     };
@@ -167,6 +182,7 @@ export class Lanes {
     const writer = new LaneWriter(this.#context, this.#laneHost, init);
     this.#writers.set(lane, writer);
     this.#acceptor.open(lane, descriptor);
+    this.#host.onWritten(writer, false);
     return writer;
   }
 
@@ -174,15 +190,20 @@ export class Lanes {
     const before = this.#writers.get(lane.lane);
     before?.retire();
     if (before !== undefined) this.entrances.giveUp(before);
-    const { right } = recovery;
+    const { right, end, parentOver } = recovery;
     const init = { lane: lane.lane, descriptor: lane.descriptor, right, synced: true };
     const writer = new LaneWriter(this.#context, this.#laneHost, init);
     this.#writers.set(lane.lane, writer);
+    const { heirOf } = lane.descriptor;
+    const isEmpty = end === undefined ? parentOver : end.n === 0;
+    if (heirOf !== undefined && end?.heir === undefined && !isEmpty) this.#heirs.set(heirOf.root, writer);
     writer.recover(recovery);
+    this.#host.onWritten(writer, parentOver);
   }
 
   #remove(lane: LaneWriter): void {
     if (this.#writers.get(lane.lane) === lane) this.#writers.delete(lane.lane);
+    if (this.#heirs.get(lane.root) === lane) this.#heirs.delete(lane.root);
     this.#confirms.drop(lane);
     lane.retire();
   }
@@ -207,9 +228,14 @@ export class Lanes {
       const [oldest] = this.#closed.keys();
       if (oldest !== undefined) this.#closed.delete(oldest);
     }
-    this.#closed.set(lane.lane, lane);
+    this.#closed.set(lane.root, lane);
     const untilMs = this.#context.now.monoMs + 2 * this.#definition(lane.descriptor.queue).leaseMs;
-    this.#context.timers.set(untilMs, () => this.#closed.delete(lane.lane));
+    this.#context.timers.set(untilMs, () => this.#closed.delete(lane.root));
+  }
+
+  /** Somebody else can do more for the lane. */
+  giveUp(lane: LaneWriter): void {
+    this.#onRoleLost(lane, undefined);
   }
 
   #onRoleLost(lane: LaneWriter, end: EndValue | undefined): void {
@@ -236,7 +262,7 @@ export class Lanes {
     // Without a link HELD brings it up again.
     if (!this.#host.isGreeted(holder.peer)) return;
     const { body, seq } = register;
-    if (body === undefined && this.#acceptor.lane(lane.lane)?.registers.get(seq)?.hasBody !== true) {
+    if (body === undefined && this.#acceptor.bodySlot(lane.lane, seq) === undefined) {
       // Found by a steal, proved by others: the body comes first, and this again.
       this.#wantBody(lane, register);
       return;
@@ -244,7 +270,7 @@ export class Lanes {
     const ageMs = Math.max(0, this.#context.now.monoMs - register.leasedMs);
     const { session, peer } = holder;
     const attach = body === undefined;
-    const ref = { lane: lane.lane, seq, epoch, session };
+    const ref = { lane: lane.root, seq, epoch, session };
     const item = { ...ref, leaseMs, ageMs, deliveries, enqueuedWallMs, attributes, reason, body, attach };
     const items = this.#deliveries.get(peer);
     if (items === undefined) this.#deliveries.set(peer, [item]);
@@ -256,10 +282,10 @@ export class Lanes {
     if (told === undefined) this.#told.set(peer, (told = new Set()));
     const descriptors: (readonly [LaneId, Descriptor])[] = [];
     for (const { lane } of items) {
-      const writer = told.has(lane) ? undefined : this.#writers.get(lane);
-      if (writer === undefined) continue;
+      const writer = this.ofRoot(lane);
+      if (writer === undefined || told.has(writer.lane)) continue;
       if (told.size >= TOLD_LANES_MAX) told.clear();
-      told.add(lane);
+      told.add(writer.lane);
       descriptors.push([lane, writer.descriptor]);
     }
     // Advanced by its age: what an idle consumer said minutes ago must not end its next lease at once.
@@ -302,10 +328,11 @@ export class Lanes {
   held(from: PeerId, items: readonly HeldItem[]): void {
     const held = new Set(items.map(({ lane, seq, epoch }) => `${lane}-${seq}-${epoch}`));
     for (const lane of this.#writers.values()) {
+      if (!lane.isServing) continue;
       for (const register of lane.registers.awake()) {
         const { chosen, value, seq } = register;
         if (!chosen || value.state !== "LEASED" || value.holder?.peer !== from) continue;
-        if (!held.has(`${lane.lane}-${seq}-${value.epoch}`)) this.#deliver(lane, register);
+        if (!held.has(`${lane.root}-${seq}-${value.epoch}`)) this.#deliver(lane, register);
       }
     }
     for (const item of items) this.verdict(from, { ...item, verdict: { kind: "renew" } });
@@ -314,8 +341,8 @@ export class Lanes {
   // Verdicts: flows 3 and 4.
 
   verdict(from: PeerId, item: VerdictItem): void {
-    const lane = this.#writers.get(item.lane);
-    if (lane === undefined) return this.#misdirected(from, item);
+    const lane = this.ofRoot(item.lane);
+    if (lane?.isServing !== true) return this.#misdirected(from, item);
     if (!lane.isOpen && item.verdict.kind !== "renew") return this.#answer(from, item, "RETRY");
     const register = lane.registers.peek(item.seq);
     if (register === undefined) return this.#onFinished(from, item, lane);
@@ -365,18 +392,25 @@ export class Lanes {
   }
 
   #misdirected(from: PeerId, item: VerdictItem): void {
-    const known = this.#acceptor.lane(item.lane);
+    const known = this.#acceptor.newest(item.lane);
     const closed = this.#closed.get(item.lane);
     if (closed !== undefined) return this.#onFinished(from, item, closed);
-    if (known?.closed === true) return this.#answer(from, item, "FINISHED");
     if (known === undefined) return this.#answer(from, item, "RETRY");
-    this.#steals?.kick(item.lane);
+    const heir = known.end?.value.heir;
+    if (known.closed && heir === undefined) return this.#answer(from, item, "FINISHED");
+    if (known.closed && heir !== undefined) {
+      // Moved, not finished: the heir is asked.
+      const reachable = heir.replicas.filter(({ store }) => this.#context.reachable(store));
+      const { peer } = reachable[randomBelow(this.#context.random, Math.max(1, reachable.length))] ?? {};
+      return this.#answer(from, item, "RETRY", peer);
+    }
+    this.#steals?.kick(known.lane);
     this.#answer(from, item, "RETRY", this.#host.peerOf(pidStore(known.promise.pid)));
   }
 
   #answerWaiter(lane: LaneWriter, seq: number, waiter: Waiter, code: SettledCode): void {
     const { peer, session, epoch, kind } = waiter;
-    this.#tellVerdict(peer, { lane: lane.lane, seq, epoch, session, kind, code, hint: undefined });
+    this.#tellVerdict(peer, { lane: lane.root, seq, epoch, session, kind, code, hint: undefined });
   }
 
   #answer(to: PeerId, item: VerdictItem, code: SettledCode, hint?: PeerId): void {
@@ -404,7 +438,7 @@ export class Lanes {
 
   /** What became of a message id, as far as this node may say [M8]. */
   resolution(lane: LaneId, seq: number): Resolution {
-    const writer = this.#writers.get(lane);
+    const writer = this.ofRoot(lane);
     if (writer?.order !== undefined) return orderedResolution(writer, seq);
     if (writer !== undefined) {
       if (writer.end !== undefined) return isVoid(writer.end, seq) ? "NEVER" : "ACKED";
@@ -413,13 +447,13 @@ export class Lanes {
       if (register === undefined) return writer.finished.has(seq) ? "ACKED" : "UNKNOWN";
       return bitCount(register.heldBy) >= writer.quorum ? "ACKED" : "PENDING";
     }
-    const known = this.#acceptor.lane(lane);
+    const known = this.#acceptor.newest(lane);
     if (known === undefined) return "UNKNOWN";
     if (known.closed) {
       if (known.end === undefined) return "UNKNOWN";
       return isVoid(known.end.value, seq) ? "NEVER" : "ACKED";
     }
-    this.#steals?.kick(lane);
+    this.#steals?.kick(known.lane);
     return "PENDING";
   }
 
@@ -427,12 +461,12 @@ export class Lanes {
 
   #wantBody(lane: LaneWriter, register: Register): void {
     const { seq } = register;
-    const key = `${lane.lane}-${seq}`;
+    const key = `${lane.root}-${seq}`;
     const known = this.#fetches.get(key);
     if (known?.lane === lane) return;
     // One of an earlier writer of this lane ends without a word: this writer has its own.
     if (known !== undefined) this.#running.delete(known);
-    const fetch: Fetch = { key, lane, seq, tries: 0 };
+    const fetch: Fetch = { key, lane, seq, tries: 0, asked: new Set() };
     this.#fetches.set(key, fetch);
     if (this.#running.size < FETCHES_MAX) this.#fetch(fetch);
     else this.#fetchQueue.push(fetch);
@@ -449,18 +483,26 @@ export class Lanes {
       return;
     }
     this.#running.add(fetch);
-    const sources = lane.descriptor.replicas.filter(
-      ({ store }, index) => (register.heldBy & (1 << index)) !== 0 && this.#context.reachable(store),
-    );
+    const sources = this.#holders(lane, register).filter(({ store }) => this.#context.reachable(store));
     const source = sources[fetch.tries % Math.max(1, sources.length)];
     fetch.tries += 1;
     if (source !== undefined) {
-      this.#context.send(source.peer, { type: "getBody", lane: lane.lane, seq });
+      fetch.asked.add(source.peer);
+      this.#context.send(source.peer, { type: "getBody", lane: lane.root, seq });
     }
     const at = this.#context.now.monoMs + this.#context.tuning.askTimeoutMs;
     this.#context.timers.set(at, () => {
       if (this.#fetches.get(key) === fetch) this.#fetch(fetch);
     });
+  }
+
+  /** Who may have a body; what an heir imports, replicas of the lane before it have, this one first. */
+  #holders({ lane, descriptor }: LaneWriter, { seq, heldBy }: Register): readonly Replica[] {
+    const holders = descriptor.replicas.filter((_, index) => (heldBy & (1 << index)) !== 0);
+    if (descriptor.heirOf === undefined) return holders;
+    const { peer, store } = this.#context;
+    const own = this.#acceptor.bodySlot(lane, seq) === undefined ? [] : [{ peer, store }];
+    return [...own, ...holders, ...(this.#acceptor.lane(descriptor.heirOf.lane)?.descriptor.replicas ?? [])];
   }
 
   #endFetch(fetch: Fetch): void {
@@ -477,7 +519,7 @@ export class Lanes {
     const key = `${message.lane}-${message.seq}`;
     const fetch = this.#fetches.get(key);
     if (fetch === undefined || message.body === undefined) return;
-    if (!fetch.lane.descriptor.replicas.some(({ peer }) => peer === from)) return;
+    if (!fetch.asked.has(from)) return;
     this.#endFetch(fetch);
     fetch.lane.onBody(message.seq, message.body);
   }

@@ -87,6 +87,7 @@ interface ManageHost {
   /** Everybody that can be asked, with a store or without. */
   peers(): readonly PeerId[];
   lanes(): Iterable<LaneWriter>;
+  isWeak(lane: LaneWriter): boolean;
   consumers(queue: QueueId): readonly RosterEntry[];
 }
 
@@ -187,7 +188,8 @@ export class Manage {
     then: (found: readonly Inspection[], missing: readonly PeerId[]) => void,
   ): void {
     const { lane, seq } = message;
-    const replicas = this.#acceptor.lane(lane)?.descriptor.replicas.map(({ peer }) => peer);
+    const known = this.#acceptor.replicasOf(lane)?.map(({ peer }) => peer);
+    const replicas = known && [...new Set(known)];
     const writers = this.#host.writers();
     const away = replicas?.filter((peer) => !writers.includes(peer)) ?? [];
     const peers = replicas?.filter((peer) => writers.includes(peer)) ?? writers;
@@ -238,8 +240,8 @@ export class Manage {
     };
     const consumers = act === "consumers" ? this.#host.consumers(queue).slice(0, MANAGE_ITEMS_MAX) : [];
     const order = act === "groups" ? this.#groups(queue) : NO_ORDER;
-    if (act === "groups") return answer([], order.groups.length, NONE);
-    if (act === "consumers") return answer([], consumers.length, NONE);
+    if (act === "groups") return answer([], order.groups.length, NO_COUNTS);
+    if (act === "consumers") return answer([], consumers.length, NO_COUNTS);
     if (act === "count") return answer([], 0, this.#count(queue));
     const found: (readonly [LaneWriter, Register])[] = [];
     const items: ManagedItem[] = [];
@@ -250,9 +252,9 @@ export class Manage {
       if (act !== "list") continue;
       const { attributes, reason } = register.value;
       bytes += 200 + (reason?.length ?? 0) + 500 * (attributes?.failures.length ?? 0);
-      items.push({ lane: lane.lane, seq: register.seq, value: register.value });
+      items.push({ lane: lane.root, seq: register.seq, value: register.value });
     }
-    if (act === "list") return answer(items, items.length, NONE);
+    if (act === "list") return answer(items, items.length, NO_COUNTS);
     if (this.#sweeps >= SWEEPS_MAX) return;
     const changed = found.flatMap(([lane, { seq }]) => {
       const register = lane.manage(seq, act);
@@ -261,7 +263,7 @@ export class Manage {
     this.#sweeps += 1;
     this.#await(changed, (count) => {
       this.#sweeps -= 1;
-      answer([], count, NONE);
+      answer([], count, NO_COUNTS);
     });
   }
 
@@ -286,8 +288,8 @@ export class Manage {
     scope: ManageScope,
     only: { readonly lane: LaneId; readonly seq: number } | undefined,
   ): Iterable<readonly [LaneWriter, Register]> {
-    for (const lane of this.#host.lanes()) {
-      if (lane.descriptor.queue !== queue || (only !== undefined && only.lane !== lane.lane)) continue;
+    for (const lane of this.#lanesOf(queue)) {
+      if (only !== undefined && only.lane !== lane.root) continue;
       const registers = only === undefined ? lane.registers.values() : [lane.registers.peek(only.seq)];
       for (const register of registers) {
         if (register?.chosen === true && isIn(register, scope)) yield [lane, register];
@@ -304,8 +306,14 @@ export class Manage {
   }
 
   #count(queue: QueueId): Counts {
-    const lanes = [...this.#host.lanes()].filter(({ descriptor }) => descriptor.queue === queue);
+    const lanes = [...this.#lanesOf(queue)];
     return { ...this.#countIn(lanes), unserved: this.#unserved().get(queue) ?? 0 };
+  }
+
+  *#lanesOf(queue: QueueId): Iterable<LaneWriter> {
+    for (const lane of this.#host.lanes()) {
+      if (lane.descriptor.queue === queue && hasMessages(lane)) yield lane;
+    }
   }
 
   /** What this node's lanes hold, queue by queue, and the lanes it keeps. */
@@ -313,15 +321,16 @@ export class Manage {
     const byQueue = new Map<QueueId, LaneWriter[]>();
     const written = new Set<LaneId>();
     for (const lane of this.#host.lanes()) {
+      written.add(lane.lane);
+      if (!hasMessages(lane)) continue;
       const lanes = byQueue.get(lane.descriptor.queue);
       if (lanes === undefined) byQueue.set(lane.descriptor.queue, [lane]);
       else lanes.push(lane);
-      written.add(lane.lane);
     }
     const queues = new Map<QueueId, Counts>();
     for (const [queue, lanes] of byQueue) queues.set(queue, this.#countIn(lanes));
     for (const [queue, unserved] of this.#unserved()) {
-      queues.set(queue, { ...(queues.get(queue) ?? NONE), unserved });
+      queues.set(queue, { ...(queues.get(queue) ?? NO_COUNTS), unserved });
     }
     const lanes = LANE_ROLES.flatMap((role) => LANE_STATES.map((state) => ({ role, state, count: 0 })));
     for (const lane of this.#acceptor.lanes()) {
@@ -335,7 +344,13 @@ export class Manage {
 
   #countIn(lanes: readonly LaneWriter[]): Counts {
     const { wallMs } = this.#context.now;
-    const counts = { ...NONE };
+    const counts = { ...NO_COUNTS };
+    for (const lane of lanes) {
+      if (lane.registers.size === 0) continue;
+      counts.lanes += 1;
+      if (this.#host.isWeak(lane)) counts.weakLanes += 1;
+      if (lane.course.isMoving) counts.movingLanes += 1;
+    }
     for (const { value } of counted(lanes, counts)) {
       if (isInDeadView(value)) counts.dead += 1;
       else if (value.state === "LEASED" || value.state === "DONE") counts.leased += 1;
@@ -362,11 +377,11 @@ export class Manage {
 
   /** What this store accepted, whatever the lane's writer makes of it. */
   onInspect(from: PeerId, { token, lane, seq }: Message & { type: "inspect" }): void {
-    const known = this.#acceptor.lane(lane);
+    const known = this.#acceptor.newest(lane);
     const stored = known?.registers.get(seq);
     const register = stored && { seq, ballot: stored.ballot, value: stored.value };
     let isWriter = false;
-    for (const writer of this.#host.lanes()) isWriter ||= writer.lane === lane;
+    for (const writer of this.#host.lanes()) isWriter ||= writer.root === lane && writer.isServing;
     this.#context.send(from, {
       type: "inspected",
       token,
@@ -385,7 +400,23 @@ const NO_ORDER: { readonly groups: readonly GroupItem[]; readonly shards: readon
   groups: [],
   shards: [],
 };
-const NONE: Counts = { ready: 0, delayed: 0, leased: 0, dead: 0, unserved: 0, oldestWallMs: 0 };
+/** Of a queue that is empty. */
+const NO_COUNTS: Counts = {
+  ready: 0,
+  delayed: 0,
+  leased: 0,
+  dead: 0,
+  unserved: 0,
+  lanes: 0,
+  weakLanes: 0,
+  movingLanes: 0,
+  oldestWallMs: 0,
+};
+
+/** Messages on their way to an heir are counted where they come from. */
+function hasMessages({ course }: LaneWriter): boolean {
+  return !course.isImporting && !course.isMoved;
+}
 
 /** Messages to count one by one; those that rest are all ready, and the first of a lane is its oldest. */
 function* counted(lanes: readonly LaneWriter[], counts: { ready: number }): Iterable<Register> {
@@ -409,12 +440,15 @@ function sumOf(all: readonly Counts[]): Counts {
       dead: sum.dead + one.dead,
       // Each replica of such a lane counts it: the highest count is one that surely holds.
       unserved: Math.max(sum.unserved, one.unserved),
+      lanes: sum.lanes + one.lanes,
+      weakLanes: sum.weakLanes + one.weakLanes,
+      movingLanes: sum.movingLanes + one.movingLanes,
       oldestWallMs:
         sum.oldestWallMs === 0 || one.oldestWallMs === 0
           ? Math.max(sum.oldestWallMs, one.oldestWallMs)
           : Math.min(sum.oldestWallMs, one.oldestWallMs),
     }),
-    NONE,
+    NO_COUNTS,
   );
 }
 

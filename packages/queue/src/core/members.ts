@@ -6,7 +6,7 @@ import type { Message } from "./messages.ts";
 import type { Candidate } from "./placement.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyOf } from "./records.ts";
-import type { Definition, PeerId, QueueId, StoreId } from "./types.ts";
+import type { Definition, PeerId, QueueId, Replica, StoreId } from "./types.ts";
 
 /** What the mesh says of a peer. `stopped` and `dead` are gone for now, `left` for good. */
 export type PeerStatus = "alive" | "suspect" | "dead" | "stopped" | "left";
@@ -24,6 +24,9 @@ const CONSUMES_MS = 30_000;
 
 interface Peer {
   status: PeerStatus | undefined;
+  /** Since when it is so, and since when frames may be exchanged; monotonic. */
+  statusMs: number;
+  greetedMs: number;
   up: boolean;
   /** Its hello came on the present link: frames may be exchanged. */
   greeted: boolean;
@@ -44,6 +47,7 @@ interface MembersHost {
   readonly store: StoreId;
   readonly boot: number;
   readonly now: Instant;
+  readonly tuning: { readonly heirDeadMs: number; readonly heirSteadyMs: number };
   persist(key: string, record: StoredRecord | undefined): void;
   fault(what: string, peer: PeerId): void;
 }
@@ -65,6 +69,7 @@ export class Members {
     self.up = true;
     self.greeted = true;
     self.store = host.store;
+    self.greetedMs = Number.NEGATIVE_INFINITY;
   }
 
   load(records: Iterable<readonly [key: string, record: StoredRecord]>): void {
@@ -81,7 +86,8 @@ export class Members {
     let peer = this.#peers.get(id);
     if (peer === undefined) {
       const away = { status: undefined, up: false, greeted: false, downMs: this.#startMs };
-      peer = { ...away, store: undefined, consumes: new Map() };
+      const since = { statusMs: this.#startMs, greetedMs: 0 };
+      peer = { ...away, ...since, store: undefined, consumes: new Map() };
       this.#peers.set(id, peer);
     }
     return peer;
@@ -95,6 +101,15 @@ export class Members {
     this.#host.persist(keyOf.member(store), { kind: "member", ...record });
   }
 
+  /** Stores of the peer, other than the one it has now, are gone for good. */
+  #retire(id: PeerId, present: StoreId | undefined): void {
+    for (const [store, known] of this.#stores) {
+      if (known.peer !== id || known.retired || store === present) continue;
+      this.#stores.set(store, { ...known, retired: true });
+      this.#host.persist(keyOf.member(store), { kind: "member", ...known, retired: true });
+    }
+  }
+
   // Peers.
 
   /** `true` if the view changed. */
@@ -103,11 +118,8 @@ export class Members {
     const peer = this.#peer(id);
     if (peer.status === status) return false;
     peer.status = status;
-    for (const [store, known] of this.#stores) {
-      if (known.peer !== id || known.retired || status !== "left") continue;
-      this.#stores.set(store, { ...known, retired: true });
-      this.#host.persist(keyOf.member(store), { kind: "member", ...known, retired: true });
-    }
+    peer.statusMs = this.#host.now.monoMs;
+    if (status === "left") this.#retire(id, undefined);
     return true;
   }
 
@@ -145,10 +157,15 @@ export class Members {
         return false;
       }
       this.#announce(hello.store, id, hello.boot);
+      this.#retire(id, hello.store);
     }
     peer.store = hello.store;
     peer.greeted = true;
-    if (peer.status === undefined || isOut(peer.status)) peer.status = "alive";
+    peer.greetedMs = this.#host.now.monoMs;
+    if (peer.status === undefined || isOut(peer.status)) {
+      peer.status = "alive";
+      peer.statusMs = this.#host.now.monoMs;
+    }
     this.setConsumes(id, hello.consumes);
     return true;
   }
@@ -217,6 +234,15 @@ export class Members {
     return isOut(peer.status) || (peer.greeted && peer.store !== undefined && peer.store !== store);
   }
 
+  /** Flow 10: it does not come back, or was dead for so long that its copies are made elsewhere. */
+  isLost({ peer: id, store }: Replica): boolean {
+    if (this.#stores.get(store)?.retired === true) return true;
+    const peer = this.#peers.get(id);
+    const sinceMs = peer?.statusMs ?? this.#startMs;
+    const dead = peer?.status === undefined || peer.status === "dead";
+    return dead && this.#host.now.monoMs - sinceMs >= this.#host.tuning.heirDeadMs;
+  }
+
   candidates(queue: QueueId): { self: Candidate; others: readonly Candidate[] } {
     const others: Candidate[] = [];
     for (const [store, { peer, retired }] of this.#stores) {
@@ -232,7 +258,16 @@ export class Members {
     const gone = peer?.status === undefined || isOut(peer.status) || replaced;
     const status = gone ? "dead" : peer.status === "suspect" ? "suspect" : "alive";
     const consumes = !gone && (peer.consumes.get(queue) ?? 0) > this.#host.now.monoMs;
-    return { peer: id, store, status, reachable: this.isReachable(store), consumes };
+    const reachable = this.isReachable(store);
+    const onlineMs = reachable ? this.#host.now.monoMs - (peer?.greetedMs ?? 0) : 0;
+    return {
+      peer: id,
+      store,
+      status,
+      reachable,
+      consumes,
+      steady: onlineMs >= this.#host.tuning.heirSteadyMs,
+    };
   }
 
   /** What was counted on of the stores a peer had, so that a lost tail shows; which it has now, only its hello tells. */

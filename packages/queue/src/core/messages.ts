@@ -287,6 +287,11 @@ export type Message =
       readonly type: "usage";
       readonly items: readonly { readonly queue: QueueId; readonly count: number; readonly bytes: number }[];
     }
+  /** Flow 10, to the writer of a lane: it holds its origin's floor back, and should get an heir. */
+  | { readonly type: "askHeir"; readonly lane: LaneId }
+  /** Of an heir: does it have all its messages? Only a yes is answered. */
+  | { readonly type: "askMoved"; readonly lane: LaneId; readonly descriptor: Descriptor }
+  | { readonly type: "moved"; readonly lane: LaneId }
   | { readonly type: "inspect"; readonly token: number; readonly lane: LaneId; readonly seq: number }
   | {
       readonly type: "inspected";
@@ -331,6 +336,10 @@ export interface Counts {
   readonly dead: number;
   /** In lanes that nobody serves now. */
   readonly unserved: number;
+  /** Lanes with messages: short of replicas, on their way to an heir. */
+  readonly lanes: number;
+  readonly weakLanes: number;
+  readonly movingLanes: number;
   /** When the oldest that is not dead was enqueued, 0 for none. */
   readonly oldestWallMs: number;
 }

@@ -11,7 +11,7 @@ import { choosePlacement, votersNeeded } from "./placement.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyFields, keyOf } from "./records.ts";
 import type { Timer } from "./timers.ts";
-import type { Definition, LaneId, QueueId, Resolution } from "./types.ts";
+import type { Definition, Descriptor, LaneId, QueueId, Resolution } from "./types.ts";
 
 interface Waiting extends PendingEnqueue {
   readonly queue: QueueId;
@@ -41,6 +41,8 @@ interface OriginHost {
   /** Finds out what became of an enqueue whose lane somebody else took over. */
   resolve(lane: LaneWriter, seq: number, then: (found: Resolution) => void): void;
   onFloor(floor: Floor): void;
+  /** The lane holds the floor back for long. */
+  onHeld(lane: LaneId): void;
   /** The limit of the queue that one more message would pass. */
   passedLimit(definition: Definition, bytes: number): string | undefined;
 }
@@ -65,6 +67,7 @@ export class Origin {
   #waitingCount = 0;
   #waitingBytes = 0;
   #floorTimer: Timer | undefined;
+  #held: { readonly lane: LaneId; readonly sinceMs: number } | undefined;
 
   constructor(context: Context, members: Members, acceptor: Acceptor, lanes: Lanes, host: OriginHost) {
     this.#context = context;
@@ -231,6 +234,23 @@ export class Origin {
     return side.open;
   }
 
+  /**
+   * Flow 10: a lane that takes over what another holds. Its state is kept before its name leaves, in the batch of its
+   * number: this store's floor cannot pass it, and `synced` says when.
+   */
+  openHeir(make: (laneNo: number) => Descriptor): Descriptor {
+    const descriptor = make(this.#nextLaneNo);
+    const { laneNo } = descriptor;
+    const lane = this.#context.laneIdOf(descriptor);
+    this.#nextLaneNo += 1;
+    this.#context.persist(keyOf.opened(this.#context.boot, laneNo), { kind: "opened", lane });
+    this.#opened.push({ boot: this.#context.boot, laneNo, lane });
+    this.#acceptor.open(lane, descriptor);
+    this.#context.sendAfter(this.#context.peer, { type: "synced", lane });
+    this.#watchFloor();
+    return descriptor;
+  }
+
   /** Somebody took a lane of this node's enqueues over: only its END tells which of them exist. */
   onOrphans(lane: LaneWriter, orphans: readonly (readonly [seq: number, PendingEnqueue])[]): void {
     for (const side of this.#sides.values()) if (side.open === lane) side.open = undefined;
@@ -275,7 +295,7 @@ export class Origin {
   #raiseFloor(): void {
     const passed = this.#opened.findIndex(({ lane }) => !this.#isOver(lane));
     const gone = passed < 0 ? this.#opened : this.#opened.slice(0, passed);
-    if (gone.length === 0) return;
+    if (gone.length === 0) return this.#noteHeld();
     const next = passed < 0 ? undefined : this.#opened[passed];
     const floor: Floor =
       next === undefined
@@ -288,6 +308,18 @@ export class Origin {
       this.#lanes.drop(lane);
     }
     this.#host.onFloor(floor);
+  }
+
+  /** Flow 8: the lowest lane gets an heir if it keeps many closed ones from being forgotten, for long. */
+  #noteHeld(): void {
+    const { heldFloorMs, heldFloorLanes } = this.#context.tuning;
+    const { monoMs } = this.#context.now;
+    const first = this.#opened[0]?.lane;
+    if (first === undefined) return;
+    if (this.#held?.lane !== first) this.#held = { lane: first, sinceMs: monoMs };
+    if (monoMs - this.#held.sinceMs < heldFloorMs || this.#acceptor.lane(first)?.closed === true) return;
+    const closed = this.#opened.filter(({ lane }) => this.#acceptor.lane(lane)?.closed === true).length;
+    if (closed > heldFloorLanes) this.#host.onHeld(first);
   }
 
   #isOver(lane: LaneId): boolean {

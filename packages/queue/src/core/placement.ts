@@ -10,6 +10,8 @@ export interface Candidate {
   readonly reachable: boolean;
   /** Its node is alive and hosts consumers of the queue: it belongs to C. */
   readonly consumes: boolean;
+  /** It was reachable for a while now. */
+  readonly steady: boolean;
 }
 
 export interface Placement {
@@ -56,6 +58,39 @@ export function choosePlacement(
     consumersSeen,
     reachable: members.filter(({ reachable }) => reachable).length,
     quorum: Math.floor(size / 2) + 1,
+  };
+}
+
+/**
+ * Flow 10: R of an heir keeps what is left of the old R, so that every quorum of the heir holds a replica of the lane it
+ * comes from, and takes live ones, consumers first, in the place of what is lost. It need not meet the rule about
+ * voters. `undefined`: it would be no better than the old one, unless it is wanted anyway.
+ */
+export function chooseHeir(
+  origin: Candidate,
+  others: readonly Candidate[],
+  old: { readonly replicas: readonly Replica[]; readonly wanted: number; isLost(replica: Replica): boolean },
+  key: string,
+  anyway: boolean,
+): Omit<Placement, "reachable" | "quorum"> | undefined {
+  const kept = old.replicas.filter((replica) => !old.isLost(replica));
+  const onR = new Set(old.replicas.map(({ store }) => store));
+  const candidates = new Map([origin, ...others].map((candidate) => [candidate.store, candidate]));
+  const isWeak = kept.length === old.replicas.length;
+  const fresh = rendezvousOrder(key, [...candidates.keys()])
+    .map((store) => candidates.get(store))
+    .filter((one) => one !== undefined)
+    .filter(({ store, reachable, steady }) => !onR.has(store) && reachable && (steady || !isWeak))
+    .toSorted((a, b) => Number(b.consumes) - Number(a.consumes))
+    .slice(0, Math.max(0, old.wanted - kept.length));
+  const replicas = [...kept, ...fresh.map(({ peer, store }) => ({ peer, store }))];
+  const better = fresh.length > 0 && (!isWeak || replicas.length === old.wanted);
+  if ((!better && !anyway) || !kept.some(({ store }) => store === origin.store)) return undefined;
+  const consumes = replicas.map(({ store }) => candidates.get(store)?.consumes === true);
+  return {
+    replicas,
+    voters: consumes.reduce((bits, one, at) => (one ? bits | (1 << at) : bits), 0),
+    consumersSeen: consumes.filter((one) => one).length,
   };
 }
 

@@ -3,7 +3,7 @@ import { randomHex } from "@klatsch/kit/core";
 
 import { Acceptor } from "./acceptor.ts";
 import type { Pid } from "./ballot.ts";
-import { makePid } from "./ballot.ts";
+import { makePid, pidStore } from "./ballot.ts";
 import { Consumers } from "./consumers.ts";
 import type { Context, Tuning } from "./context.ts";
 import { BodyBudget, DEFAULT_TUNING } from "./context.ts";
@@ -15,6 +15,7 @@ import type { EnqueueResult } from "./lane-register.ts";
 import { Lanes } from "./lanes.ts";
 import type { PeerStatus } from "./members.ts";
 import { Members } from "./members.ts";
+import { Moves } from "./moves.ts";
 import type { Delivery, Message } from "./messages.ts";
 import { shardDescriptors } from "./ordered.ts";
 import { Origin } from "./origin.ts";
@@ -142,6 +143,11 @@ export type QueueEffect =
       readonly value: Value;
     }
   | { readonly type: "stole"; readonly lane: LaneId; readonly queue: QueueId }
+  /** The messages with this lane in their ids are all in an heir. */
+  | {
+      readonly type: "moved";
+      readonly moved: { readonly lane: LaneId; readonly queue: QueueId; readonly heir: LaneId };
+    }
   | { readonly type: "fault"; readonly what: string; readonly peer: PeerId };
 
 export interface QueueCoreInit {
@@ -163,6 +169,9 @@ export interface QueueCoreInit {
 /** Counters and gauges of one node. */
 export interface QueueGauges {
   readonly lanesWritten: number;
+  /** Of them, those short of replicas, and those that are given an heir. */
+  readonly lanesWeak: number;
+  readonly lanesMoving: number;
   readonly lanesKept: number;
   readonly held: number;
   /** Messages in lanes this node writes, neither done nor dead. */
@@ -194,6 +203,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly #resolves: Resolves;
   readonly #manage: Manage;
   readonly #quota: Quota;
+  readonly #moves: Moves;
   readonly #restored: RestoredLanes;
   readonly #handlers: Handlers;
   readonly #links = new Map<StoreId, ReplicaLink>();
@@ -234,12 +244,14 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#steals = this.#makeSteals();
     this.lanes.steals = this.#steals;
     this.#resolves = new Resolves(this);
+    this.#moves = this.#makeMoves();
     this.#manage = new Manage(this, this.acceptor, {
       writers: () => this.members.writers(),
       unheard: () => this.members.unheard(),
       isServed: (lane) => this.#steals.isServed(lane),
       peers: () => this.members.greeted(),
       lanes: () => this.lanes.all(),
+      isWeak: (lane) => this.#moves.isWeak(lane),
       consumers: (queue) => this.#consumers.roster(queue),
     });
     this.#origin = this.#makeOrigin();
@@ -266,6 +278,11 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       peerOf: (store) => this.members.peerOf(store),
       consumersOf: (queue) => this.members.consumersOf(queue),
       usage: (queue) => this.#quota.usageOf(queue),
+      onEnd: (lane, end) => this.#moves.onEnd(lane, end),
+      onWritten: (lane, parentOver) => {
+        this.#moves.onStolen(lane, parentOver);
+        this.#moves.watch();
+      },
       onOrphans: (lane, orphans) => this.#origin.onOrphans(lane, orphans),
       onEnqueued: (pending, lane, seq) => this.#origin.onEnqueued(pending, lane, seq),
       onElected: (queue, { peer }) => this.#emit({ type: "elected", queue, peer }),
@@ -279,6 +296,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     return new Steals(this, {
       isServing: (lane) => this.lanes.isServing(lane),
       storeOf: (peer) => this.members.storeOf(peer),
+      isParent: (lane, parentage) => this.#moves.isParent(lane, parentage),
+      isOver: (parentage) => this.#moves.isOver(parentage),
       onStolen: (lane, recovery) => {
         this.lanes.steal(lane, recovery);
         this.#emit({ type: "stole", lane: lane.lane, queue: lane.descriptor.queue });
@@ -287,11 +306,35 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     });
   }
 
+  #makeMoves(): Moves {
+    return new Moves(this, this.acceptor, {
+      lanes: () => this.lanes.all(),
+      writer: (lane) => this.lanes.get(lane),
+      candidates: (queue) => this.members.candidates(queue),
+      isLost: (replica) => this.members.isLost(replica),
+      openHeir: (make) => this.#origin.openHeir(make),
+      take: (heir) => this.#steals.take(heir),
+      giveUp: (lane) => this.lanes.giveUp(lane),
+      onMoved: ({ root, descriptor }, heir) => {
+        this.#emit({ type: "moved", moved: { lane: root, queue: descriptor.queue, heir } });
+      },
+    });
+  }
+
+  /** The promise of a lane lies with somebody who should give it an heir. */
+  #askHeir(lane: LaneId): void {
+    const known = this.acceptor.lane(lane);
+    if (this.lanes.isServing(lane)) return this.#moves.askHeir(lane);
+    const writer = known && this.members.peerOf(pidStore(known.promise.pid));
+    if (writer !== undefined) this.send(writer, { type: "askHeir", lane });
+  }
+
   #makeOrigin(): Origin {
     return new Origin(this, this.members, this.acceptor, this.lanes, {
       onEnqueued: (requestId, result) => this.#emit({ type: "enqueued", requestId, result }),
       resolve: (lane, seq, then) => this.#resolveOrphan(lane, seq, then),
       onFloor: (floor) => this.#tellOthers({ type: "floor", floor }),
+      onHeld: (lane) => this.#askHeir(lane),
       passedLimit: (definition, bytes) => this.#quota.passed(definition, bytes),
     });
   }
@@ -299,7 +342,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   #makeConsumers(): Consumers {
     return new Consumers(this, {
       writers: () => this.members.writers(),
-      descriptor: (lane) => this.acceptor.lane(lane)?.descriptor,
+      descriptor: (lane) => this.acceptor.newest(lane)?.descriptor,
       isReachable: (peer) => this.members.isGreeted(peer),
       onDelivery: (item) => this.#emit({ type: "deliver", item }),
       onLeaseLost: ({ session, lane, seq, epoch }) => {
@@ -363,8 +406,11 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   }
 
   gauges(): QueueGauges {
+    const written = [...this.lanes.all()];
     return {
-      lanesWritten: [...this.lanes.all()].length,
+      lanesWritten: written.length,
+      lanesWeak: written.filter((lane) => lane.isServing && this.#moves.isWeak(lane)).length,
+      lanesMoving: this.#moves.count,
       lanesKept: [...this.acceptor.lanes()].length,
       held: this.#consumers.heldCount,
       alive: this.#quota.count,
@@ -558,15 +604,15 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     seq: number,
     deadlineMs: number,
     then: (resolution: Resolution) => void,
-    descriptor: Descriptor | undefined = this.acceptor.lane(lane)?.descriptor,
+    replicas: readonly Replica[] | undefined = this.acceptor.replicasOf(lane),
   ): void {
-    const peers = descriptor?.replicas.map((replica) => replica.peer) ?? this.members.writers();
-    this.#resolves.ask(lane, seq, peers, deadlineMs, then);
+    const peers = replicas?.map(({ peer }) => peer) ?? this.members.writers();
+    this.#resolves.ask(lane, seq, [...new Set(peers)], deadlineMs, then);
   }
 
   #resolveOrphan(lane: LaneWriter, seq: number, then: (found: Resolution) => void): void {
     const deadlineMs = this.now.monoMs + this.tuning.resolveMs;
-    this.#resolve(lane.lane, seq, deadlineMs, then, lane.descriptor);
+    this.#resolve(lane.lane, seq, deadlineMs, then, lane.descriptor.replicas);
   }
 
   // Messages.
@@ -589,7 +635,9 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       roster: (from, { consumes }) => this.#onRoster(from, consumes),
       declare: (_from, { definition }) => this.#define(definition),
       synced: (from, { lane }) => {
-        if (from === this.peer) lanes.get(lane)?.onSynced();
+        if (from !== this.peer) return;
+        lanes.get(lane)?.onSynced();
+        this.#moves.onSynced(lane);
       },
       ops: (from, message) => {
         for (const [store, batchNo] of message.echoes) members.raiseEcho(store, batchNo);
@@ -602,18 +650,16 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       page: (from, message) => steals.page(from, message),
       closed: (from, message) => steals.closed(from, message),
       getBody: (from, { lane, seq }) => {
-        const attach = acceptor.lane(lane)?.registers.get(seq)?.hasBody === true;
+        const attach = acceptor.bodySlot(lane, seq) !== undefined;
         this.send(from, { type: "body", lane, seq, body: undefined, attach });
       },
       body: (from, message) => {
         lanes.body(from, message);
         manage.body(from, message);
       },
-      manage: (from, message) => manage.manage(from, message),
-      managed: (from, message) => manage.managed(from, message),
-      inspect: (from, message) => manage.onInspect(from, message),
-      inspected: (from, message) => manage.inspected(from, message),
+      ...this.#makeOperatorHandlers(),
       usage: (from, message) => this.#quota.usage(from, message),
+      ...this.#makeMoveHandlers(),
       askGone: (from, message) => steals.askGone(from, message),
       gone: (from, message) => steals.gone(from, message),
       askLane: (from, message) => steals.askLane(from, message),
@@ -646,6 +692,25 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         for (const item of items) lanes.verdict(from, item);
       },
       settled: (from, { items }) => consumers.settled(from, items),
+    };
+  }
+
+  #makeOperatorHandlers(): Pick<Handlers, "manage" | "managed" | "inspect" | "inspected"> {
+    const manage = this.#manage;
+    return {
+      manage: (from, message) => manage.manage(from, message),
+      managed: (from, message) => manage.managed(from, message),
+      inspect: (from, message) => manage.onInspect(from, message),
+      inspected: (from, message) => manage.inspected(from, message),
+    };
+  }
+
+  #makeMoveHandlers(): Pick<Handlers, "askHeir" | "askMoved" | "moved"> {
+    const moves = this.#moves;
+    return {
+      askHeir: (_from, { lane }) => moves.askHeir(lane),
+      askMoved: (from, message) => moves.askMoved(from, message),
+      moved: (from, { lane }) => moves.moved(from, lane),
     };
   }
 

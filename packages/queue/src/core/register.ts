@@ -1,4 +1,4 @@
-import type { Attributes, Definition, EndValue, Holder, Ranges, Value, Verdict } from "./types.ts";
+import type { Attributes, Definition, Descriptor, EndValue, Holder, Ranges, Value } from "./types.ts";
 
 /** Why a message is dead when no consumer said so. */
 const EXPIRED = "expired";
@@ -77,7 +77,7 @@ function unheld({ reason }: Value): "READY" | "DEAD" {
 }
 
 /** Flow 3. */
-function done(value: Value): Value {
+export function done(value: Value): Value {
   return { ...value, encoded: undefined, state: "DONE", holder: undefined };
 }
 
@@ -140,31 +140,6 @@ export function discarded(value: Value): Value {
 export function rejected(value: Value, text: string): Value {
   const reason = text === EXPIRED || text === MAX_DELIVERIES ? `rejected: ${text}` : text;
   return { ...value, encoded: undefined, state: "DEAD", holder: undefined, notBeforeWallMs: 0, reason };
-}
-
-/**
- * Flows 3 and 4: what a verdict makes of a leased message; nothing, if it only renews. `fail` counts a failed delivery
- * and finds out how long it waits, unless somebody said so.
- */
-export function judged(
-  value: Value,
-  verdict: Verdict,
-  fail: (reason: string, delayMs: number | undefined) => Value,
-): Value | undefined {
-  switch (verdict.kind) {
-    case "ack":
-      return done(value);
-    case "nack":
-      return fail(verdict.reason ?? "nack", verdict.delayMs);
-    case "redrive":
-      return redriven(value);
-    case "release":
-      return released(value);
-    case "reject":
-      return rejected(value, verdict.reason);
-    case "renew":
-      return undefined;
-  }
 }
 
 /** Flow 12: its time ran out while nobody held it. */
@@ -237,9 +212,15 @@ export function sameEnd(a: EndValue, b: EndValue): boolean {
   return (
     a.n === b.n &&
     a.closed === b.closed &&
+    sameHeir(a.heir, b.heir) &&
     a.voids.length === b.voids.length &&
     a.voids.every(([from, to], i) => b.voids[i]?.[0] === from && b.voids[i]?.[1] === to)
   );
+}
+
+/** A proposer id and its number name one lane, for ever. */
+export function sameHeir(a: Descriptor | undefined, b: Descriptor | undefined): boolean {
+  return a?.originPid === b?.originPid && a?.laneNo === b?.laneNo;
 }
 
 export function isIn(ranges: Ranges, seq: number): boolean {

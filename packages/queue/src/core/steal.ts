@@ -9,11 +9,13 @@ import type { Recovered, RecoveredRegister } from "./lane-register.ts";
 import type { Keys, Message } from "./messages.ts";
 import { isIn, isVoid } from "./register.ts";
 import type { Timer } from "./timers.ts";
-import type { EndValue, LaneId, PeerId, Ranges, Replica, StoreId, Value } from "./types.ts";
+import type { EndValue, LaneId, Parentage, PeerId, Ranges, Replica, StoreId, Value } from "./types.ts";
 
 /** Everything q snapshots of one lane say. */
 export interface Recovery extends Recovered {
   readonly right: Right;
+  /** Of an heir: the lane it comes from was over before anybody was asked, so that a chosen END would have been seen. */
+  readonly parentOver: boolean;
 }
 
 /** What the steals of a node ask of the node. */
@@ -21,6 +23,10 @@ export interface StealHost {
   /** Whether this node writes the lane now. */
   isServing(lane: LaneId): boolean;
   storeOf(peer: PeerId): StoreId | undefined;
+  /** Flow 10: whether this node may take an heir that has no END here, as writer of the lane it comes from. */
+  isParent(lane: LaneId, parentage: Parentage): boolean;
+  /** Whether that lane is closed, or forgotten. */
+  isOver(parentage: Parentage): boolean;
   onStolen(lane: AcceptorLane, recovery: Recovery): void;
   /** A replica answered that the lane is closed. */
   onFoundClosed(lane: AcceptorLane, end: EndValue | undefined): void;
@@ -48,6 +54,8 @@ interface Watch {
   delayMs: number;
   readonly answers: Map<StoreId, Answer>;
   right: Right | undefined;
+  /** Of an heir: its parent was over when the prepare of `right` began. */
+  parentOver: boolean;
   steals: number;
   /** A `LANE?` is on its way since this instant. */
   probedMs: number | undefined;
@@ -101,6 +109,7 @@ export class Steals {
       delayMs: 0,
       answers: new Map(),
       right: undefined,
+      parentOver: false,
       steals: 0,
       probedMs: undefined,
       denied: undefined,
@@ -159,9 +168,30 @@ export class Steals {
   }
 
   #isGone(watch: Watch): boolean {
+    if (!this.#mayTake(watch.lane)) return false;
     const { pid } = watch.target;
     if (pid === this.#context.pid) return !this.#isActive(watch.lane.lane);
     return this.#context.isGone(pid) || watch.denied === pid;
+  }
+
+  /** Flow 10: an heir that may lack messages is for whoever can import them; a lane with an heir, for whoever is on that. */
+  #mayTake({ lane, descriptor, end }: AcceptorLane): boolean {
+    const heir = end?.value.heir;
+    if (heir !== undefined && !heir.replicas.some(({ store }) => store === this.#context.store)) return false;
+    const { heirOf } = descriptor;
+    if (heirOf === undefined || end !== undefined) return true;
+    return this.#host.isParent(lane, heirOf) || this.#host.isOver(heirOf);
+  }
+
+  /** Flow 10: an heir that nobody wrote but this node is taken at once; whoever else has it is asked. */
+  take(lane: LaneId): void {
+    const watch = this.#watches.get(lane);
+    if (watch === undefined) return;
+    if (watch.target.pid !== this.#context.pid) return this.#probe(watch);
+    if (!this.#isGone(watch)) return;
+    if (watch.phase === "waiting" || (watch.phase === "idle" && watch.timer === undefined)) {
+      this.#prepare(watch);
+    }
   }
 
   #isActive(lane: LaneId): boolean {
@@ -281,7 +311,10 @@ export class Steals {
     if (this.#isActive(watch.lane.lane)) watch.lane.heardMs = monoMs;
     const patience = Math.min(silentMaxMs, silentMs * 2 ** watch.steals);
     const silent = monoMs - watch.lane.heardMs >= patience;
-    if (silent && watch.phase === "idle" && this.#isOwed(watch.lane)) this.#probe(watch);
+    if (silent && watch.phase === "idle" && this.#isOwed(watch.lane)) {
+      this.#probe(watch);
+      if (!this.#mayTake(watch.lane)) this.#askAll(watch.lane);
+    }
     this.#consider(watch);
   }
 
@@ -292,6 +325,13 @@ export class Steals {
   #isOwed({ registers, end, descriptor }: AcceptorLane): boolean {
     if (descriptor.shard !== undefined) return registers.size > 0;
     return registers.size > 0 || end !== undefined || pidStore(descriptor.originPid) === this.#context.store;
+  }
+
+  /** Whoever knows that the lane closed says so. */
+  #askAll({ lane, descriptor }: AcceptorLane): void {
+    for (const { peer, store } of descriptor.replicas) {
+      if (this.#context.reachable(store)) this.#context.send(peer, { type: "askMoved", lane, descriptor });
+    }
   }
 
   #probe(watch: Watch): void {
@@ -323,6 +363,8 @@ export class Steals {
   #prepare(watch: Watch): void {
     const { promise } = watch.lane;
     const round = Math.max(promise.round, watch.target.round) + 1;
+    const { heirOf } = watch.lane.descriptor;
+    watch.parentOver = heirOf !== undefined && this.#host.isOver(heirOf);
     watch.phase = "preparing";
     watch.right = { round, pid: this.#context.pid };
     watch.target = watch.right;
@@ -365,7 +407,7 @@ export class Steals {
 
   closed(from: PeerId, message: Message & { type: "closed" }): void {
     const watch = this.#watches.get(message.lane);
-    if (watch?.phase !== "preparing") return;
+    if (watch === undefined) return;
     if (!watch.lane.descriptor.replicas.some(({ peer }) => peer === from)) return;
     this.#host.onFoundClosed(watch.lane, message.end);
   }
@@ -408,7 +450,8 @@ export class Steals {
     if (watch.right === undefined || answers.length < this.#quorum(watch)) return;
     const { shard } = watch.lane.descriptor;
     const read = recover(watch.right, answers, shard !== undefined);
-    const recovery = shard === undefined ? read : cut(read, this.#context.tuning.appendWindow);
+    const recovered = shard === undefined ? read : cut(read, this.#context.tuning.appendWindow);
+    const recovery = { ...recovered, parentOver: watch.parentOver };
     this.#rest(watch);
     watch.delayMs = 0;
     watch.steals += 1;
@@ -421,7 +464,7 @@ function recover(
   right: Right,
   answers: readonly (readonly [index: number, answer: Omit<Answer, "pages" | "snapshot" | "complete">])[],
   isOrdered: boolean,
-): Recovery {
+): Omit<Recovery, "parentOver"> {
   const finished = new FinishedSet();
   let nextSeq = 0;
   let end: Answer["end"];
@@ -473,7 +516,7 @@ function isExcluded(end: Answer["end"], seq: number, ballot: Ballot, isOrdered: 
  * above all it found that no earlier writer can have given one of its seqs to another message; and where no cut
  * was ever made, none was given at all.
  */
-function cut(read: Recovery, appendWindow: number): Recovery {
+function cut<R extends Omit<Recovery, "parentOver">>(read: R, appendWindow: number): R {
   const { found, finished, nextSeq, end } = read;
   const n = end === undefined ? nextSeq : nextSeq + appendWindow;
   const present = new Set(found.map(({ seq }) => seq));

@@ -30,6 +30,18 @@ export interface Descriptor {
   readonly wanted: number;
   /** Of a lane that keeps order. It never ends: whoever writes it appends. */
   readonly shard?: Shard | undefined;
+  /** Flow 10: of a lane that takes over the messages of another, with their ids. */
+  readonly heirOf?: Parentage | undefined;
+}
+
+/** Where the messages of an heir come from. */
+export interface Parentage {
+  /** The lane in their ids: the first of the line. */
+  readonly root: LaneId;
+  /** The lane whose END names this heir, and what its origin's floor goes by. */
+  readonly lane: LaneId;
+  readonly originPid: Pid;
+  readonly laneNo: number;
 }
 
 /** Which part of an ordered queue a lane is. */
@@ -147,6 +159,8 @@ export interface EndValue {
   readonly n: number;
   /** Seqs below n that never existed. */
   readonly voids: Ranges;
+  /** Flow 10: the lane that takes these messages over. Nothing is proposed here any more; closed then means moved. */
+  readonly heir?: Descriptor | undefined;
   readonly closed: boolean;
 }
 

@@ -47,6 +47,7 @@ interface EngineInit {
   readonly dataDir: string;
   readonly logger: Logger;
   readonly hooks: CoreHooks;
+  readonly healAfterMs?: number | undefined;
 }
 
 /** One node's queue core with its disk and its links. */
@@ -99,7 +100,10 @@ export class Engine {
   }
 
   /** Opens the store (a damaged one is put aside), then joins the mesh's links. */
-  static async start({ mesh, dataDir, logger, hooks }: EngineInit, events: EngineEvents): Promise<Engine> {
+  static async start(
+    { mesh, dataDir, logger, hooks, healAfterMs }: EngineInit,
+    events: EngineEvents,
+  ): Promise<Engine> {
     const opened = await openRecords(
       dataDir,
       logger,
@@ -110,6 +114,7 @@ export class Engine {
           boot: store.boot,
           random: systemRandom,
           now: systemClock.now(),
+          tuning: healAfterMs === undefined ? {} : { heirDeadMs: healAfterMs },
           records,
           registers,
           laneIdOf,
@@ -211,9 +216,9 @@ export class Engine {
 
   /** A message's body from this node's disk; `undefined` once it is finished. */
   #loadBody(lane: LaneId, seq: number): Uint8Array | undefined | Promise<Uint8Array | undefined> {
-    const known = this.core.acceptor.lane(lane);
-    if (known === undefined || known.registers.get(seq)?.hasBody !== true) return undefined;
-    const key = keyText(keyOf.message(known.slot, seq));
+    const slot = this.core.acceptor.bodySlot(lane, seq);
+    if (slot === undefined) return undefined;
+    const key = keyText(keyOf.message(slot, seq));
     const recent = this.store.peek(key);
     if (recent !== undefined) return bodyOf(recent);
     return this.store.get(key).then((stored) => stored && bodyOf(stored));

@@ -98,6 +98,8 @@ export function statsOf(
 ): QueuesStats {
   const none: QueueGauges = {
     lanesWritten: 0,
+    lanesWeak: 0,
+    lanesMoving: 0,
     lanesKept: 0,
     held: 0,
     alive: 0,

@@ -42,6 +42,8 @@ function sentAbout(lane: Partial<AcceptorLane>, origin: string): Message[] {
   const steals = new Steals(context, {
     isServing: () => false,
     storeOf: () => undefined,
+    isParent: () => false,
+    isOver: () => false,
     onStolen: () => {},
     onFoundClosed: () => {},
   });

@@ -82,8 +82,8 @@ const ranges = fc
   .map((ats) => ats.toSorted((a, b) => a - b))
   .map((ats) => ats.slice(0, ats.length & ~1))
   .map((ats) => ats.flatMap((at, i) => (i % 2 === 0 ? [[at, ats[i + 1] ?? at + 1] as const] : [])));
-export const end = fc.record({ n: seq, voids: ranges, closed: fc.boolean() });
 const shard = fc.record({ no: fc.nat(63), dedupMs: count });
+const parentage = fc.record({ root: lane, lane, originPid: pid, laneNo: count });
 const plainDescriptor = fc.record({
   queue: lane,
   originPid: pid,
@@ -94,8 +94,16 @@ const plainDescriptor = fc.record({
   wanted: fc.nat(9),
 });
 export const descriptor: fc.Arbitrary<Descriptor> = fc
-  .tuple(plainDescriptor, maybe(shard))
-  .map(([plain, one]) => (one === undefined ? plain : { ...plain, shard: one }));
+  .tuple(plainDescriptor, maybe(shard), maybe(parentage))
+  .map(([plain, one, heirOf]) => ({
+    ...plain,
+    ...(one === undefined ? {} : { shard: one }),
+    ...(heirOf === undefined ? {} : { heirOf }),
+  }));
+const ended = fc.record({ n: seq, voids: ranges, closed: fc.boolean() });
+export const end = fc
+  .tuple(ended, maybe(descriptor))
+  .map(([plain, heir]) => (heir === undefined ? plain : { ...plain, heir }));
 const ref = { lane, seq, epoch: count, session };
 const accept = fc
   .record({ seq, step: count, value, body: maybe(body) })
@@ -279,6 +287,9 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     count,
     counts: fc.record({
       ...{ ready: count, delayed: count, leased: count, dead: count, unserved: count },
+      lanes: count,
+      weakLanes: count,
+      movingLanes: count,
       oldestWallMs: wallMs,
     }),
     consumers: list(fc.record({ session, prefetch: count, held: count })),
@@ -306,6 +317,9 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     ),
     hint: maybe(peer),
   }),
+  of("askHeir", { lane }),
+  of("askMoved", { lane, descriptor }),
+  of("moved", { lane }),
   of("usage", { items: list(fc.record({ queue: lane, count, bytes: count })) }),
   of("inspect", { token: count, lane, seq }),
   of("inspected", {

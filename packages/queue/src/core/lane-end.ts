@@ -1,0 +1,118 @@
+import { bitCount } from "./lane-register.ts";
+import type { Descriptor, EndValue, Ranges } from "./types.ts";
+
+/** What END waits for. */
+interface Standing {
+  /** Values that have to be chosen before END may say which messages exist [M7]. */
+  readonly awaited: number;
+  /** Registers whose latest value is not chosen. */
+  readonly unchosen: number;
+  /** Messages that are not finished. */
+  readonly left: number;
+  /** Seqs below this one exist, but for the voids: as this writer found or appended them. */
+  readonly n: number;
+  readonly voids: () => Ranges;
+}
+
+/** The END register of one lane as its writer proposes it: flows 7 and 8, and flow 10's way from a lane to its heir. */
+export class LaneEnd {
+  /** Of the latest proposal, −1 before there is one. */
+  step = -1;
+  readonly #isHeir: boolean;
+  readonly #isOrdered: boolean;
+  readonly #quorum: number;
+  #value: EndValue | undefined;
+  #acks = 0;
+  #chosen = false;
+  #wasChosen = false;
+  /** The heir this lane is to get. */
+  #planned: Descriptor | undefined;
+  /** The heir's own END is chosen: the messages are there. */
+  #isMoved = false;
+  /** The END it will have: of an heir that has everything to import, or the cut of an ordered lane. */
+  #copied: EndValue | undefined;
+
+  constructor(quorum: number, { heirOf, shard }: Descriptor) {
+    this.#quorum = quorum;
+    this.#isHeir = heirOf !== undefined;
+    this.#isOrdered = shard !== undefined;
+  }
+
+  /** Latest proposal. */
+  get value(): EndValue | undefined {
+    return this.#value;
+  }
+
+  get chosen(): EndValue | undefined {
+    return this.#chosen ? this.#value : undefined;
+  }
+
+  /** An heir that hands out nothing yet: what it has to import may not be all there [M10]. */
+  get isImporting(): boolean {
+    return this.#isHeir && !this.#wasChosen;
+  }
+
+  /** An heir whose import has yet to begin. */
+  get wantsImport(): boolean {
+    return this.isImporting && this.#value === undefined && this.#copied === undefined;
+  }
+
+  /** The messages go to an heir, or are there: this lane changes none of them [M11]. */
+  get isMoving(): boolean {
+    return this.#planned !== undefined || this.#value?.heir !== undefined;
+  }
+
+  get isMoved(): boolean {
+    return this.#isMoved;
+  }
+
+  /** `heir` follows once nothing is under way any more. */
+  plan(heir: Descriptor): void {
+    this.#planned ??= heir;
+  }
+
+  onMoved(): void {
+    this.#isMoved = true;
+  }
+
+  /** All imports are proposed: END is the one of the lane they come from. */
+  copy(end: EndValue): void {
+    this.#copied = { ...end, heir: undefined, closed: false };
+  }
+
+  /** An ordered lane's END is the cut its writer makes, and nothing follows. */
+  cut(end: EndValue | undefined): void {
+    this.#copied = end;
+  }
+
+  /** What END is to say next, if its time has come. Fields are only added. */
+  next({ awaited, unchosen, left, n, voids }: Standing): EndValue | undefined {
+    if (awaited > 0) return undefined;
+    const value = this.#value;
+    // A stealer of an heir ends nothing that it did not import [M18].
+    if (value === undefined && this.#isHeir) return this.#copied;
+    if (this.#isOrdered) return value === undefined ? this.#copied : undefined;
+    if (value === undefined) return { n, voids: voids(), closed: false };
+    if (!this.#chosen || value.closed) return undefined;
+    if (value.heir !== undefined) return this.#isMoved ? { ...value, closed: true } : undefined;
+    if (left === 0) return { ...value, closed: true };
+    return this.#planned === undefined || unchosen > 0 ? undefined : { ...value, heir: this.#planned };
+  }
+
+  propose(value: EndValue): void {
+    this.step += 1;
+    this.#value = value;
+    this.#acks = 0;
+    this.#chosen = false;
+  }
+
+  /** A replica has `step` on disk. If that made it chosen, what END says. */
+  count(bit: number, step: number): EndValue | undefined {
+    if (this.#value === undefined || this.#chosen || this.step !== step) return undefined;
+    this.#acks |= bit;
+    if (bitCount(this.#acks) < this.#quorum) return undefined;
+    this.#chosen = true;
+    this.#wasChosen = true;
+    return this.#value;
+  }
+}

@@ -1,0 +1,221 @@
+import type { Acceptor } from "./acceptor.ts";
+import type { Context } from "./context.ts";
+import type { LaneWriter } from "./lane-writer.ts";
+import type { Message } from "./messages.ts";
+import type { Candidate } from "./placement.ts";
+import { chooseHeir } from "./placement.ts";
+import type { Descriptor, EndValue, LaneId, Parentage, PeerId, QueueId, Replica } from "./types.ts";
+
+/** A lane of this node on its way to its heir. */
+interface Move {
+  readonly lane: LaneWriter;
+  readonly heir: LaneId;
+  readonly descriptor: Descriptor;
+  /** END names the heir, for ever. */
+  frozen: boolean;
+}
+
+/** What the moves of a node ask of it. */
+export interface MovesHost {
+  lanes(): Iterable<LaneWriter>;
+  writer(lane: LaneId): LaneWriter | undefined;
+  candidates(queue: QueueId): { readonly self: Candidate; readonly others: readonly Candidate[] };
+  isLost(replica: Replica): boolean;
+  /** Keeps a new lane's state; `onSynced` follows when it is on disk. */
+  openHeir(make: (laneNo: number) => Descriptor): Descriptor;
+  /** Takes over an heir that nobody else has. */
+  take(heir: LaneId): void;
+  /** Somebody else is to write the lane. */
+  giveUp(lane: LaneWriter): void;
+  /** The lane's messages are in its heir. */
+  onMoved(lane: LaneWriter, heir: LaneId): void;
+}
+
+/**
+ * Flow 10. The writer of a lane whose R lost a store, or was weak from the start, freezes it: END names an heir, a
+ * lane with the same message ids on a sound R. Only then the heir is written, by whoever writes the frozen lane, and
+ * only by an ordinary steal; so there is never an heir that is none. It imports, ends as the lane before it ended,
+ * and then hands out messages; the frozen lane closes.
+ */
+export class Moves {
+  readonly #context: Context;
+  readonly #acceptor: Acceptor;
+  readonly #host: MovesHost;
+  /** By the lane that moves. */
+  readonly #moves = new Map<LaneId, Move>();
+  /** Lanes whose origin asked for an heir. */
+  readonly #asked = new Set<LaneId>();
+  #isWatching = false;
+
+  constructor(context: Context, acceptor: Acceptor, host: MovesHost) {
+    this.#context = context;
+    this.#acceptor = acceptor;
+    this.#host = host;
+  }
+
+  /** Lanes of this node that are on their way. */
+  get count(): number {
+    return this.#moves.size;
+  }
+
+  /** There are lanes to be looked at. */
+  watch(): void {
+    if (this.#isWatching) return;
+    this.#isWatching = true;
+    this.#context.timers.set(this.#context.now.monoMs + this.#context.tuning.heirLookMs, () => {
+      this.#isWatching = false;
+      this.#look();
+    });
+  }
+
+  #look(): void {
+    for (const move of [...this.#moves.values()]) {
+      if (move.lane.isLost) this.#moves.delete(move.lane.lane);
+      else if (move.frozen) this.#pursue(move);
+    }
+    const lanes = [...this.#host.lanes()];
+    if (lanes.length > 0) this.watch();
+    else this.#asked.clear();
+    // One that waits for its quorum keeps no other waiting.
+    let under = [...this.#moves.values()].filter(({ lane }) => canDecide(lane)).length;
+    for (const lane of lanes) {
+      if (under >= this.#context.tuning.heirsMax) return;
+      const isOver = lane.end?.closed === true || this.#moves.has(lane.lane);
+      // An ordered lane is part of its queue's definition: it stays where it is.
+      const mayMove = lane.isServing && !isOver && lane.order === undefined;
+      if (mayMove && canDecide(lane) && this.#review(lane)) under += 1;
+    }
+  }
+
+  /** Whether a replica of the lane is lost, or was missing from the start. */
+  isWeak({ descriptor: { replicas, wanted } }: LaneWriter): boolean {
+    return replicas.length < wanted || replicas.some((replica) => this.#host.isLost(replica));
+  }
+
+  /** `true`: it gets an heir. */
+  #review(lane: LaneWriter): boolean {
+    const asked = this.#asked.has(lane.lane);
+    if (!asked && !this.isWeak(lane)) return false;
+    const { descriptor } = lane;
+    const { queue, replicas, wanted } = descriptor;
+    const { self, others } = this.#host.candidates(queue);
+    const old = { replicas, wanted, isLost: (replica: Replica) => this.#host.isLost(replica) };
+    const chosen = chooseHeir(self, others, old, lane.lane, asked);
+    if (chosen === undefined) return false;
+    // With nothing in it, it only has to end: the next message opens a better one.
+    if (lane.registers.size === 0) {
+      lane.seal();
+      return false;
+    }
+    const { originPid, laneNo } = descriptor;
+    const heirOf = { root: lane.root, lane: lane.lane, originPid, laneNo };
+    const made = this.#host.openHeir((no) => {
+      return { queue, originPid: this.#context.pid, laneNo: no, ...chosen, wanted, heirOf };
+    });
+    const heir = this.#context.laneIdOf(made);
+    this.#asked.delete(lane.lane);
+    this.#moves.set(lane.lane, { lane, heir, descriptor: made, frozen: false });
+    return true;
+  }
+
+  /** The heir's descriptor is on disk: the lane may name it. */
+  onSynced(heir: LaneId): void {
+    for (const move of this.#moves.values()) if (move.heir === heir) move.lane.move(move.descriptor);
+  }
+
+  askHeir(lane: LaneId): void {
+    const writer = this.#host.writer(lane);
+    if (writer !== undefined) this.#asked.add(lane);
+  }
+
+  /** END of one of this node's lanes is chosen. */
+  onEnd(lane: LaneWriter, end: EndValue): void {
+    const { heirOf } = lane.descriptor;
+    if (end.closed) this.#moves.delete(lane.lane);
+    else if (end.heir !== undefined) this.#freeze(lane, end.heir);
+    else if (heirOf !== undefined) {
+      const move = this.#moves.get(heirOf.lane);
+      if (move !== undefined) this.#pursue(move);
+    }
+  }
+
+  #freeze(lane: LaneWriter, descriptor: Descriptor): void {
+    const heir = this.#context.laneIdOf(descriptor);
+    const move = { lane, heir, descriptor, frozen: true };
+    this.#moves.set(lane.lane, move);
+    if (!descriptor.replicas.some(({ store }) => store === this.#context.store)) {
+      this.#moves.delete(lane.lane);
+      return this.#host.giveUp(lane);
+    }
+    this.#pursue(move);
+    this.watch();
+  }
+
+  #pursue({ lane, heir, descriptor }: Move): void {
+    if (this.#isThere(heir, descriptor)) return this.#onThere(lane, heir);
+    if (this.#acceptor.lane(heir) === undefined) this.#acceptor.open(heir, descriptor);
+    const writer = this.#host.writer(heir);
+    if (writer !== undefined) return this.onStolen(writer, false);
+    for (const { peer, store } of descriptor.replicas) {
+      if (store === this.#context.store || !this.#context.reachable(store)) continue;
+      this.#context.send(peer, { type: "askMoved", lane: heir, descriptor });
+    }
+    this.#host.take(heir);
+  }
+
+  /** Whether the heir's END is known to be chosen: everything was imported. */
+  #isThere(heir: LaneId, descriptor: Descriptor): boolean {
+    const closed = this.#acceptor.lane(heir)?.closed === true || this.#acceptor.isBelowFloor(descriptor);
+    return closed || this.#host.writer(heir)?.end !== undefined;
+  }
+
+  #onThere(lane: LaneWriter, heir: LaneId): void {
+    if (lane.course.isMoved) return;
+    lane.onMoved();
+    this.#host.onMoved(lane, heir);
+  }
+
+  askMoved(from: PeerId, { lane, descriptor }: Message & { type: "askMoved" }): void {
+    if (!this.#isThere(lane, descriptor)) return;
+    this.#context.sendAfter(from, { type: "moved", lane });
+    const known = this.#acceptor.lane(lane);
+    const isClosed = known?.closed === true || this.#acceptor.isBelowFloor(descriptor);
+    if (isClosed) this.#context.sendAfter(from, { type: "closed", lane, end: known?.end?.value });
+  }
+
+  moved(from: PeerId, heir: LaneId): void {
+    for (const { lane, heir: known, descriptor, frozen } of this.#moves.values()) {
+      const isReplica = descriptor.replicas.some(({ peer }) => peer === from);
+      if (known === heir && frozen && isReplica) return this.#onThere(lane, heir);
+    }
+  }
+
+  /** This node took an heir over, and perhaps found no END: it imports, or somebody else has to. */
+  onStolen(heir: LaneWriter, parentOver: boolean): void {
+    const { heirOf } = heir.descriptor;
+    if (heirOf === undefined || !heir.course.wantsImport) return;
+    const move = this.#moves.get(heirOf.lane);
+    if (move?.frozen === true && move.heir === heir.lane && move.lane.end !== undefined) {
+      heir.import(move.lane.registers.values(), move.lane.end);
+    } else if (parentOver) heir.import([], NOBODYS_END);
+    else this.#host.giveUp(heir);
+  }
+
+  /** Whether this node writes the frozen lane that the heir comes from. */
+  isParent(heir: LaneId, { lane }: Parentage): boolean {
+    const move = this.#moves.get(lane);
+    return move?.frozen === true && move.heir === heir && !move.lane.isLost;
+  }
+
+  /** Closed here, or forgotten: its heir, if it has one, has ended. */
+  isOver({ lane, ...place }: Parentage): boolean {
+    return this.#acceptor.lane(lane)?.closed === true || this.#acceptor.isBelowFloor(place);
+  }
+}
+
+/** Of a lane that is nobody's heir after all: no message is in it. */
+const NOBODYS_END: EndValue = { n: 0, voids: [], closed: false };
+
+function canDecide(lane: LaneWriter): boolean {
+  return lane.reachable >= lane.quorum;
+}
