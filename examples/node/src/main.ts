@@ -20,6 +20,7 @@ const USAGE_CODES: ReadonlySet<string> = new Set([
   "USAGE",
   "INVALID_OPTIONS",
   "INVALID_TARGET",
+  "STATE_INVALID",
   "BAD_REQUEST",
 ]);
 
@@ -287,8 +288,14 @@ async function main(): Promise<void> {
     process.exitCode = exitCodeOf(error);
     if (error instanceof CommanderError) return; // It has been told.
     if (error instanceof KlatschError) console.error(`klatsch: ${error.message} (${error.code})`);
+    else if (isSystemError(error)) console.error(`klatsch: ${error.message}`);
     else console.error(error);
   }
+}
+
+/** What the system would not do says enough by itself. */
+function isSystemError(error: unknown): error is Error {
+  return error instanceof Error && "syscall" in error;
 }
 
 function exitCodeOf(error: unknown): number {

@@ -25,7 +25,8 @@ export function stateOperations(mesh: Mesh): Pick<Operations, StateOperation> {
       const key = args.requiredText("key");
       const peerId = peerOf(mesh, args.text("member"));
       const value = args.flag("shared") ? state.shared.get(key) : state.get(peerId, key);
-      if (value === undefined) throw new NodeError("UNKNOWN_KEY", `${key} has no value here`);
+      if (value === undefined)
+        throw new NodeError("UNKNOWN_KEY", `there is no value under ${JSON.stringify(key)} here`);
       return { value: jsonOf(value) };
     },
     "state.delete": async (args) => {

@@ -1,5 +1,6 @@
 import { KlatschError } from "@klatsch/kit/core";
 import type { KlatschErrorInit } from "@klatsch/kit/core";
+import { z } from "zod";
 
 /**
  * Codes of {@link MeshError}; removing one is a breaking change.
@@ -50,4 +51,18 @@ export class MeshError extends KlatschError {
   constructor(code: MeshErrorCode, message: string, init?: Omit<KlatschErrorInit, "code">) {
     super(message, { ...init, code });
   }
+}
+
+/** What is wrong with options, each with the path of its field, in one line. */
+export function invalidOptions(error: z.ZodError): MeshError {
+  const wrong = error.issues.map(({ path, message }) =>
+    path.length === 0 ? message : `${z.core.toDotPath(path)}: ${message}`,
+  );
+  return new MeshError("INVALID_OPTIONS", wrong.join("; "), { cause: error });
+}
+
+/** The system would not do something with a file or directory. */
+export function fileFailed(what: string, cause: unknown): MeshError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new MeshError("STORE_FAILED", `${what}: ${reason}`, { cause });
 }

@@ -17,7 +17,7 @@ import {
 } from "./codec/record-codec.ts";
 import { STATE_KEY_LENGTH_MAX } from "./codec/state-codec.ts";
 import { HASH_PATTERN } from "./codec/statement-codec.ts";
-import { MeshError } from "./errors.ts";
+import { invalidOptions, MeshError } from "./errors.ts";
 import { givenNode } from "./given-node.ts";
 import type { GivenNode } from "./given-node.ts";
 import type { ChannelClass, ClassLimits, LinkPeer, JoinAny, MeshInit } from "./types.ts";
@@ -162,15 +162,14 @@ const schema = z.strictObject({
 export function resolveTags(given: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
   const parsed = z.strictObject({ tags }).safeParse({ tags: given });
   if (parsed.success) return parsed.data.tags;
-  throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
+  throw invalidOptions(parsed.error);
 }
 
 /** Checks and completes the options. @throws MeshError `INVALID_OPTIONS` naming the field. */
 export function resolveOptions(init: MeshInit): MeshOptions {
   // Compiling a parser that runs once costs more than running it.
   const parsed = schema.safeParse(init, { jitless: true });
-  if (!parsed.success)
-    throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
+  if (!parsed.success) throw invalidOptions(parsed.error);
   const { admission, bootstrap, queues, name, mesh, cloud, libp2p, joinAny, ...options } = parsed.data;
   if (joinAny !== undefined && (mesh ?? libp2p) !== undefined)
     throw new MeshError("INVALID_OPTIONS", "joinAny: is in place of mesh, and for a node of its own");

@@ -1,3 +1,4 @@
+import { KlatschError } from "@klatsch/kit";
 import { readConfig } from "../config.ts";
 import type { NodeConfig, UpFlags } from "../config.ts";
 import { Daemon } from "../daemon.ts";
@@ -40,6 +41,7 @@ export async function up(flags: UpFlags): Promise<number> {
 
   const failure = await daemon.ended;
   if (failure === undefined) return 0;
-  console.error(`klatsch: the node has failed: ${failure.message}`);
+  const code = failure instanceof KlatschError ? ` (${failure.code})` : "";
+  console.error(`klatsch: the node has failed: ${failure.message}${code}`);
   return 1;
 }

@@ -8,7 +8,7 @@ import {
 } from "../codec/record-codec.ts";
 import { CAPABILITY_PATTERN } from "../codec/statement-codec.ts";
 import { ANY_CAPABILITY, CAPABILITIES_MAX, CERTIFICATE_LIFE_MS_MAX } from "../core/trust/statements.ts";
-import { MeshError } from "../errors.ts";
+import { invalidOptions } from "../errors.ts";
 
 const MINUTE_MS = 60_000;
 
@@ -71,5 +71,5 @@ export const certificateSchema: z.ZodType<CertificateOptions, CertificateInit> =
 export function parseWith<Value>(schema: z.ZodType<Value>, value: unknown): Value {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  throw new MeshError("INVALID_OPTIONS", z.prettifyError(parsed.error), { cause: parsed.error });
+  throw invalidOptions(parsed.error);
 }

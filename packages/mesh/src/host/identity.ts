@@ -1,9 +1,8 @@
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Ed25519PrivateKey } from "@libp2p/interface";
 import { peerIdFromPrivateKey } from "@libp2p/peer-id";
 import { MeshError } from "../errors.ts";
-import { readIfPresent, writeDurably } from "./files.ts";
+import { makeDirectory, readIfPresent, writeDurably } from "./files.ts";
 import { makeKey, readKey } from "./key-file.ts";
 
 /** Who this node is, across restarts. */
@@ -21,7 +20,7 @@ const BOOT_FILE = "boot";
 
 /** Reads the identity in `dataDir`, or makes one; with a `given` key only the boot is there. @throws MeshError `IDENTITY_DAMAGED` naming the file. */
 export async function loadIdentity(dataDir: string, given?: Ed25519PrivateKey): Promise<Identity> {
-  await mkdir(dataDir, { recursive: true, mode: 0o700 });
+  await makeDirectory(dataDir);
   const advice = "restore it from a backup, or remove it to become a new peer";
   const privateKey =
     given ?? (await readKey(dataDir, KEY_FILE, advice)) ?? (await makeKey(dataDir, KEY_FILE));
@@ -35,9 +34,7 @@ export async function loadIdentity(dataDir: string, given?: Ed25519PrivateKey): 
 }
 
 async function loadBoot(file: string): Promise<number> {
-  const bytes = await readIfPresent(file).catch((error: unknown) => {
-    throw damaged(file, "cannot be read", error);
-  });
+  const bytes = await readIfPresent(file);
   if (bytes === undefined) return 0;
   const text = new TextDecoder().decode(bytes).trim();
   const boot = Number(text);

@@ -5,16 +5,19 @@ import type { Ed25519PrivateKey } from "@libp2p/interface";
 import { MeshError } from "../errors.ts";
 import { readIfPresent, writeDurably } from "./files.ts";
 
-/** Reads an Ed25519 key; `undefined` if there is no such file. @throws MeshError `IDENTITY_DAMAGED` with `advice`. */
+/**
+ * Reads an Ed25519 key; `undefined` if there is no such file.
+ * @throws MeshError `IDENTITY_DAMAGED` with `advice`; `STORE_FAILED` if it cannot be read, which is no reason to remove it.
+ */
 export async function readKey(
   directory: string,
   name: string,
   advice: string,
 ): Promise<Ed25519PrivateKey | undefined> {
   const file = join(directory, name);
+  const bytes = await readIfPresent(file);
+  if (bytes === undefined) return undefined;
   try {
-    const bytes = await readIfPresent(file);
-    if (bytes === undefined) return undefined;
     const key = privateKeyFromProtobuf(bytes);
     if (key.type !== "Ed25519") throw new Error(`a key of type ${key.type}`);
     await chmod(file, 0o600); // A copy or a restore may have opened it up.

@@ -131,9 +131,17 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
     await node.start();
   } catch (error) {
     await Promise.allSettled([node.stop()]);
-    throw new MeshError("LISTEN_FAILED", `cannot listen on ${init.listen.join(", ")}`, { cause: error });
+    throw new MeshError("LISTEN_FAILED", `cannot listen on ${init.listen.join(", ")}${whyNot(error)}`, {
+      cause: error,
+    });
   }
   return new OwnNode(node, components);
+}
+
+/** What the system said, out of a text that libp2p makes of all that went wrong, stacks included. */
+function whyNot(error: unknown): string {
+  const reasons = error instanceof Error ? [...error.message.matchAll(/Error: (listen .+)/gu)] : [];
+  return reasons.map(([, reason]) => `: ${reason}`).join("");
 }
 
 /** The streams that links are made of, and what serves each. */

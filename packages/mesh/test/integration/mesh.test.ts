@@ -269,7 +269,18 @@ describe("options", () => {
     const taken = a.addresses()[0]?.split("/p2p/")[0] ?? "";
     await expect(bed.mesh("b", { listen: [taken] })).rejects.toMatchObject({
       code: "LISTEN_FAILED",
-      message: expect.stringContaining(taken),
+      message: expect.stringMatching(`^cannot listen on ${taken}: listen EADDRINUSE`),
     });
+  });
+
+  it("tell a file that cannot be read from one that is damaged", async () => {
+    await using bed = new Bed();
+    mkdirSync(join(bed.dataDir("a"), "identity.key"), { recursive: true });
+    await expect(bed.mesh("a")).rejects.toMatchObject({
+      code: "STORE_FAILED",
+      message: expect.stringContaining("identity.key: EISDIR"),
+    });
+    writeFileSync(bed.dataDir("b"), "");
+    await expect(bed.mesh("b")).rejects.toMatchObject({ code: "STORE_FAILED" });
   });
 });
