@@ -17,6 +17,9 @@ process.on("message", (command: Command) => {
   else if (command.type === "produce") void produce(queue, command.inFlight);
   else if (command.type === "consume") consume(queue);
   else if (command.type === "enqueueOnce") void enqueueOnce(queue, command.timeoutMs);
+  else if (command.type === "leave") void mesh.leave();
+  else if (command.type === "counts") void counts(queue);
+  else if (command.type === "inspect") void inspect(command.id);
   else say({ type: "peers", count: queues.stats().peers });
 });
 process.on("disconnect", () => process.exit(0));
@@ -48,6 +51,17 @@ function consume(from: Queue): void {
     },
     { prefetch: 32 },
   );
+}
+
+async function counts(of: Queue): Promise<void> {
+  const { lanes, weakLanes, movingLanes } = await of.counts();
+  say({ type: "counts", lanes, weak: weakLanes, moving: movingLanes });
+}
+
+async function inspect(id: string): Promise<void> {
+  const { replicas } = await queues.inspect(id);
+  const holders = replicas.filter(({ message }) => message !== undefined).map(({ peer }) => peer);
+  say({ type: "inspected", id, holders });
 }
 
 async function enqueueOnce(to: Queue, timeoutMs: number): Promise<void> {

@@ -11,12 +11,17 @@ export type Command =
   | { readonly type: "rest" }
   | { readonly type: "consume" }
   | { readonly type: "enqueueOnce"; readonly timeoutMs: number }
+  | { readonly type: "leave" }
+  | { readonly type: "counts" }
+  | { readonly type: "inspect"; readonly id: string }
   | { readonly type: "peers" };
 
 /** What a member process tells. */
 export type Report =
   | { readonly type: "started"; readonly addresses: readonly string[]; readonly peerId: string }
   | { readonly type: "peers"; readonly count: number }
+  | { readonly type: "counts"; readonly lanes: number; readonly weak: number; readonly moving: number }
+  | { readonly type: "inspected"; readonly id: string; readonly holders: readonly string[] }
   | { readonly type: "enqueued"; readonly id: string }
   | { readonly type: "refused"; readonly code: string; readonly id: string | undefined }
   | { readonly type: "delivered"; readonly id: string; readonly epoch: number }
@@ -113,6 +118,30 @@ export class Members implements AsyncDisposable {
     this.#addresses.delete(name);
     if (child.exitCode === null && child.signalCode === null) {
       await new Promise((resolve) => child.once("exit", resolve));
+    }
+  }
+
+  /** What a member's queue kept is gone: the member comes back as itself, without its store. */
+  async loseDisk(name: string): Promise<void> {
+    await this.signal(name, "SIGKILL");
+    await rm(join(this.#directory, name, "queue"), { recursive: true });
+  }
+
+  /** Asks `name` again and again until its answer is as wanted. */
+  async poll<Type extends Report["type"]>(
+    name: string,
+    command: Command,
+    type: Type,
+    isWanted: (report: Extract<Report, { type: Type }>) => boolean,
+    timeoutMs = 30_000,
+  ): Promise<void> {
+    for (const endMs = performance.now() + timeoutMs; ;) {
+      const from = this.history.length;
+      this.tell(name, command);
+      const report = await this.next(name, type, from);
+      if (isWanted(report)) return;
+      if (performance.now() > endMs) throw new Error(`timed out: ${type} is ${JSON.stringify(report)}`);
+      await new Promise((resolve) => setTimeout(resolve, 100));
     }
   }
 
