@@ -286,6 +286,16 @@ export async function loadMeshMutant(
   edits: readonly Edit[],
 ): Promise<typeof Membership | undefined> {
   if (edits.length === 0) return undefined;
+  const { Membership: mutant } = await loadWithout(id, edits, "membership.ts");
+  return mutant as typeof Membership;
+}
+
+/** A module of a copy of the core that was changed so. */
+export async function loadWithout(
+  id: string,
+  edits: readonly Edit[],
+  module: string,
+): Promise<Readonly<Record<string, unknown>>> {
   const folder = join(COPIES, id);
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
@@ -298,8 +308,5 @@ export async function loadMeshMutant(
     }
     writeFileSync(path, parts.join(replace));
   }
-  const loaded = (await import(pathToFileURL(join(folder, "membership.ts")).href)) as {
-    Membership: typeof Membership;
-  };
-  return loaded.Membership;
+  return (await import(pathToFileURL(join(folder, module)).href)) as Record<string, unknown>;
 }
