@@ -112,6 +112,36 @@ describe("over several hops", () => {
     expect([value, missing]).toEqual([["n0 x", "n1 x", "n2 x", "n3 x", "n4 x"], []]);
   });
 
+  it("an idempotent call is sent again over another way when the one it took is lost", async () => {
+    await using four = await Nodes.start();
+    await four.add("a", { neighbours: ["b", "c"] });
+    await four.add("b", { neighbours: ["a", "d"] });
+    await four.add("c", { neighbours: ["a", "d"] });
+    await four.add("d", { neighbours: ["b", "c"] });
+    const slow = contract({
+      methods: { slow: method({ input: text, output: z.number(), access: "members", idempotent: true }) },
+    });
+    let runs = 0;
+    const held = Promise.withResolvers<void>();
+    four.get("d").rpc.serve(slow, {
+      slow: async () => {
+        runs += 1;
+        await held.promise;
+        return runs;
+      },
+    });
+    const relays: string[] = [];
+    four.get("a").mesh.on("tunnel:up", ({ path }) => relays.push(path[1] ?? ""));
+    const call = four.get("a").rpc.peer(four.get("d").id, slow).slow("x", { deadlineMs: 20_000 });
+    await until("it runs", () => runs === 1);
+    const relay = four.all().find(({ id }) => id === relays.at(-1));
+    await four.end(relay?.name ?? "");
+    await until("it runs again", () => runs === 2);
+    held.resolve();
+    expect(await call).toBe(2);
+    expect(new Set(relays).size).toBe(2);
+  });
+
   it("a call waits for a way, and says so if there is none in time", async () => {
     await using three = await Nodes.start();
     await three.add("a", { neighbours: ["b"] });
