@@ -18,12 +18,15 @@ interface Packed {
   readonly name: string;
   readonly tarball: string;
   readonly doors: readonly string[];
+  /** What its doors need beside it, optional ones included. */
+  readonly peers: readonly string[];
 }
 
 async function pack(directory: string, target: string): Promise<Packed> {
   const manifest = JSON.parse(await readFile(join(directory, "package.json"), "utf8")) as {
     name: string;
     exports: Record<string, unknown>;
+    peerDependencies?: Record<string, string>;
   };
   const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", target], { cwd: directory });
   const [packed] = JSON.parse(stdout) as { filename: string; files: { path: string }[] }[];
@@ -35,7 +38,8 @@ async function pack(directory: string, target: string): Promise<Packed> {
   const tarball = join(target, packed.filename);
   await lint(tarball);
   const doors = Object.keys(manifest.exports).map((door) => manifest.name + door.slice(1));
-  return { name: manifest.name, tarball, doors };
+  const peers = Object.entries(manifest.peerDependencies ?? {}).map(([name, range]) => `${name}@${range}`);
+  return { name: manifest.name, tarball, doors, peers };
 }
 
 /** @throws Error with what publint finds wrong, suggestions included. */
@@ -58,7 +62,13 @@ async function main(): Promise<void> {
     await writeFile(join(folder, "package.json"), JSON.stringify({ private: true, type: "module" }));
     await run(
       "npm",
-      ["install", "--no-audit", "--no-fund", "node@22", ...packed.map(({ tarball }) => tarball)],
+      [
+        "install",
+        "--no-audit",
+        "--no-fund",
+        "node@22",
+        ...packed.flatMap(({ tarball, peers }) => [tarball, ...peers]),
+      ],
       {
         cwd: folder,
       },
