@@ -5,10 +5,11 @@ import { FRAME_HEADER_BYTES, FrameDecoder, writeFrameHeader } from "../codec/fra
 import type { ClassLimits } from "../types.ts";
 
 /**
- * Bytes handed to libp2p at once. It is also what may stand unsent per class before we wait for `drain`, so
+ * Bytes handed to libp2p at once: with yamux's header of 12 they make one message of Noise, which has 65,519. So a frame
+ * that fits arrives in one piece, and is not copied to be put together. It is also what may stand unsent per class before we wait for `drain`, so
  * it bounds how long an urgent frame waits behind a lesser one.
  */
-const CHUNK_BYTES_MAX = 128 * 1024;
+const CHUNK_BYTES_MAX = 65_507;
 /** Shorter frames are copied together. */
 const VIEW_BYTES_MIN: number = 16 * 1024;
 
@@ -180,6 +181,9 @@ export class FrameStream {
     while (this.#queuedBytes > 0) {
       const room = CHUNK_BYTES_MAX - chunk.byteLength;
       const head = this.#frames[this.#head] as Uint8Array;
+      // What fits a chunk of its own is not cut to fill this one.
+      const isNew = this.#sentOfHead === 0 && chunk.byteLength > 0;
+      if (isNew && head.length + FRAME_HEADER_BYTES > room) break;
       const piece = head.length < VIEW_BYTES_MIN ? this.#gather(room) : this.#takePart(head, room);
       if (piece === undefined) break;
       chunk.append(piece);

@@ -2,8 +2,8 @@
 export const ITEM_BYTES_MAX: number = 4 * 1_024 * 1_024;
 /** Items longer than this are cut into chunks of this size, in bytes. */
 export const CHUNK_BYTES: number = 32 * 1_024;
-/** A frame is closed at about this size, in bytes. */
-export const FRAME_BYTES: number = 128 * 1_024;
+/** A frame is closed at this size, in bytes: the longest that the mesh sends in one piece. */
+export const FRAME_BYTES = 65_501;
 /** Items in one frame. */
 export const FRAME_ITEMS_MAX = 8_192;
 /** Large items that are cut up and interleaved at a time, for each peer and class. */
