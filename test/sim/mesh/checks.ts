@@ -124,9 +124,11 @@ export class Checks {
         this.violate("PLANNED_END", `${node.name} holds ${peer} dead, which ${subject.departedAs}`);
       return;
     }
-    // Who wakes is told what others rightly held while it, who joined them, did not.
+    // Who wakes is told what others rightly held while it, who joined them, did not; and what it doubted before it
+    // slept may end so, once it has read what was sent to it meanwhile.
     const { evidence } = node.membership.member(peer) ?? {};
-    const awakeMs = evidence === "reported" ? node.sickUntilMs : -Infinity;
+    const isBarred = nowMs - node.sickUntilMs < this.#world.times.barMs;
+    const awakeMs = evidence === "reported" || !isBarred ? node.sickUntilMs : -Infinity;
     const wellMs = Math.max(subject.wellSinceMs, awakeMs, network.joinedSinceMs(node.name, peer));
     if (wellMs === Infinity || (wellMs > subject.startedMs && nowMs - wellMs < rules.graceMs)) return;
     this.violate("FALSE_DEATH", `${node.name} holds ${peer} dead (${evidence})`);

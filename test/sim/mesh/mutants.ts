@@ -206,29 +206,11 @@ export const MESH_MUTANTS: Readonly<Record<string, MeshMutant>> = {
     scenario: "mendedAndAlone",
     seeds: 3,
   },
-  aloneForAMoment: {
-    what: "a lost link leaves one alone before it was dialled again",
-    edits: [
-      {
-        file: "doubts.ts",
-        find: "if (other.linked || (this.isNeighbour(other) && other.dialFailedAt < other.lostAt)) return false;",
-        replace: "if (other.linked) return false;",
-      },
-    ],
-    scenario: "flapBehindWall",
-    seeds: 3,
-  },
-  oldNeighbours: {
-    what: "only those may object whom it named before the link was lost",
-    edits: [
-      {
-        file: "doubts.ts",
-        find: "if (other !== entry && other.neighbours?.includes(entry.hash) !== false) watching.add(other);",
-        replace: "if (other === entry) watching.add(other);",
-      },
-    ],
-    scenario: "lateObjector",
-    seeds: 3,
+  refusedForEver: {
+    what: "who was wrong about a member that refuses it finds it gone again",
+    edits: [{ file: "doubts.ts", find: " || entry.isHidden) return;", replace: ") return;" }],
+    scenario: "chainOfWalls",
+    seeds: 5,
   },
   saidOnce: {
     what: "a member is told once that it is held dead",

@@ -1,6 +1,6 @@
 import type { MembershipTimes } from "../../../packages/mesh/src/core/times.ts";
 import type { Rules } from "./checks.ts";
-import { sleepOverSuspicion, spreadFalseDeath } from "./faults.ts";
+import { sleepOverSuspicion, spreadFalseDeath, stallAround } from "./faults.ts";
 import { nameOf, World } from "./world.ts";
 import type { WorldInit } from "./world.ts";
 
@@ -211,27 +211,13 @@ export const SCENARIOS = {
     return lines;
   },
 
-  /** Two behind a firewall; the link of one of them to the third flaps. */
-  flapBehindWall: (init: ScenarioInit) => {
-    const world = joined(init, 3);
-    world.network.cut(nameOf(0), nameOf(1));
-    for (let flap = 0; flap < 20; flap += 1) {
-      world.run(1_000);
-      world.network.disconnect(nameOf(0), nameOf(2), "flap");
-    }
-    world.runChecked(5_000);
-    return found(world);
-  },
-
-  /** Firewalls part one from two others; the only one that still hears it came after the first of them. */
-  lateObjector: (init: ScenarioInit) => {
-    const world = joined(init, 3);
-    world.network.cut(nameOf(0), nameOf(1));
-    world.run(5_000);
-    world.start(nameOf(3));
-    world.run(10_000);
-    world.network.cut(nameOf(0), nameOf(2));
-    world.runChecked(MINUTE_MS);
+  /** In a chain everybody but its ends' neighbours is refused by all but two, while some are busy. */
+  chainOfWalls: (init: ScenarioInit) => {
+    const world = joined(init, 5);
+    for (let a = 0; a < 5; a += 1) for (let b = a + 2; b < 5; b += 1) world.network.cut(nameOf(a), nameOf(b));
+    world.run(20_000);
+    stallAround(world, 2 * MINUTE_MS);
+    world.runChecked(2 * MINUTE_MS);
     return found(world);
   },
 

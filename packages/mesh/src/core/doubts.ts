@@ -89,6 +89,7 @@ export class Doubts {
     this.#context.sendAll(message, from);
     for (const [witness, id] of entry.gone ?? []) {
       if (id !== message.id) continue;
+      if (witness === this.#context.selfPeer) entry.isHidden = true;
       entry.gone?.delete(witness);
       entry.goneAt = undefined;
       entry.refusedAt = undefined;
@@ -281,7 +282,7 @@ export class Doubts {
   #findGone(entry: Entry): void {
     const witness = this.#context.selfPeer;
     // Who never had a link may be the one that cannot reach it: it joins those who lost theirs, at most.
-    if (entry.gone?.has(witness) === true || entry.record.dialOnly === true) return;
+    if (entry.gone?.has(witness) === true || entry.record.dialOnly === true || entry.isHidden) return;
     if (!entry.neighbour && (entry.gone?.size ?? 0) === 0) return;
     const { peer, boot } = entry.record;
     const id = this.#context.newId();

@@ -239,6 +239,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     this.#keeper.onLinkUp(entry);
     entry.neighbour = true;
     entry.gone = undefined;
+    entry.isHidden = false;
     entry.refusedAt = undefined;
     entry.differsSince = undefined;
     if (known === undefined) {

@@ -63,6 +63,8 @@ export interface Entry {
   goneToldAt: number;
   /** When all addresses first refused us, since the link was lost. */
   refusedAt: number | undefined;
+  /** Its addresses refused us while others heard it: until we are linked with it again, that they do says nothing. */
+  isHidden: boolean;
   /** Core time of our last dial of it, if all addresses refused us then. */
   refusedLastAt: number;
   /** Core time of our last dial of it that failed. */
@@ -249,6 +251,7 @@ export class Roster {
       goneAt: undefined,
       goneToldAt: -Infinity,
       refusedAt: undefined,
+      isHidden: false,
       refusedLastAt: -Infinity,
       dialFailedAt: -Infinity,
       dialFailures: 0,

@@ -119,6 +119,10 @@ export class Standings {
   believeIfDue(entry: Entry): void {
     const hearsay = this.hearsays.due(entry);
     if (hearsay === undefined) return;
+    if (compareViews(hearsay.view, standing(entry)) <= 0) {
+      entry.hearsay = undefined; // A later doubt has raised its incarnation meanwhile.
+      return;
+    }
     const waitedMs = this.#context.now - hearsay.since;
     this.adopt(entry, { ...hearsay.view, ageMs: hearsay.view.ageMs + waitedMs }, "reported", hearsay.from);
   }
