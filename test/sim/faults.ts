@@ -1,4 +1,5 @@
 import type { PeerStatus } from "../../packages/queue/src/core/members.ts";
+import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
 import type { Descriptor } from "../../packages/queue/src/core/types.ts";
 import type { SimNode } from "./node.ts";
 import type { World } from "./world.ts";
@@ -8,6 +9,8 @@ export class FaultMaker {
   readonly #world: World;
   /** What each node was told last of each other node. */
   readonly #told = new Map<string, PeerStatus>();
+  /** Of them, those that lost their end and do not know it yet. */
+  readonly #cutStores = new Map<string, number>();
   /** Stores that are gone for good. */
   readonly #lost = new Set<string>();
   #failNext: SimNode | undefined;
@@ -32,7 +35,9 @@ export class FaultMaker {
     this.#repeat(faults.falseSuspect, () => this.#accuse("suspect"));
     this.#repeat(faults.falseDeath, () => this.#accuse("dead"));
     // An ordered queue's lanes are named for ever, with their stores: they get no heirs.
-    if (this.#world.scenario.shards === 0) this.#repeat(faults.loss, () => this.#lose());
+    if (this.#world.scenario.shards > 0) return;
+    this.#repeat(faults.loss, () => this.#lose());
+    this.#repeat(faults.tail, () => this.#cutTail());
   }
 
   #repeat(meanMs: number, fault: () => void): void {
@@ -88,6 +93,8 @@ export class FaultMaker {
     workload.onKilled(node);
     network.drop(node.peer, dice.chance(0.5) ? 5 : 500);
     for (const other of this.#world.nodes) if (other !== node) this.#detect(other, node);
+    // Numbers that were lost are in use again: opened once more, it cannot be told from one that lost nothing. PROTOCOL.md says so.
+    if (node.batchNo >= (this.#cutStores.get(node.store) ?? Infinity)) node.replaceDisk();
   }
 
   #restart(node: SimNode, delayMs: number): void {
@@ -121,6 +128,53 @@ export class FaultMaker {
     if (leaves) return;
     node.replaceDisk();
     this.#restart(node, dice.real(10, 1_000));
+  }
+
+  /**
+   * Its disk loses batches that were synced and answered. What all replicas of its lanes were told of it begins there:
+   * the end that only some of them heard of is what the protocol cannot notice.
+   */
+  #cutTail(): void {
+    const { nodes, stats } = this.#world;
+    const node = this.#anyNode();
+    if (node.state !== "up" || this.isLost(node.store) || !this.#mayLose(node.store)) return;
+    let from = Infinity;
+    for (const other of nodes) {
+      if (other === node || other.hasLeft) continue;
+      const echo = other.disk.synced.get(`e/${node.store}`);
+      from = Math.min(from, echo?.kind === "echo" ? echo.batchNo : 0);
+    }
+    const content = from === 0 || from > node.batchNo ? undefined : node.disk.before(from);
+    // Lanes that were closed or forgotten may be open again.
+    if (content === undefined || [...content.values()].some((record) => this.#isScarce(record))) return;
+    this.kill(node);
+    this.#world.trace(() => `${node.peer} loses its batches from ${from} to ${node.batchNo}`);
+    stats.losses += 1;
+    node.disk.cut(content);
+    node.batchNo = from - 1;
+    this.#lost.add(node.store);
+    this.#cutStores.set(node.store, from);
+    this.#restart(node, this.#world.dice.real(0, 500));
+  }
+
+  /** A lane that can do without no further replica. */
+  #isScarce(record: StoredRecord): boolean {
+    if (record.kind !== "lane") return false;
+    const { length } = record.descriptor.replicas;
+    return this.lostOf(record.descriptor) + 1 > length - Math.floor(length / 2) - 1;
+  }
+
+  isCut({ store }: SimNode): boolean {
+    return this.#cutStores.has(store);
+  }
+
+  /** The host puts a store aside whose end is missing, and opens another. */
+  quarantine(node: SimNode): void {
+    this.#world.trace(() => `${node.peer}'s store is put aside`);
+    this.#world.stats.quarantined += 1;
+    this.kill(node);
+    node.replaceDisk();
+    this.#restart(node, this.#world.dice.real(10, 500));
   }
 
   /** No lane that some store still keeps open loses more than f of its replicas. */

@@ -36,10 +36,22 @@ const ORDER: ScenarioPatch = {
 const MOVING: ScenarioPatch = {
   nodes: 4,
   replicas: 3,
+  shards: 0,
   messages: 40,
   enqueueMs: 20,
-  faults: { loss: 800, falseDeath: 300, crash: 1_000, partition: 1_500 },
+  faults: { tail: 0, loss: 800, falseDeath: 300, crash: 1_000, partition: 1_500 },
   tuning: { heirLookMs: 20, stealDelayMs: 10, prepareRetryMs: 20, laneMessages: 8 },
+};
+
+/** Disks that lose their end, while others are away. */
+const CUT: ScenarioPatch = {
+  nodes: 3,
+  replicas: 3,
+  messages: 40,
+  enqueueMs: 20,
+  shards: 0,
+  faults: { tail: 300, loss: 0, crash: 800, partition: 600 },
+  tuning: { stealDelayMs: 10, prepareRetryMs: 20 },
 };
 
 export const MUTANTS: readonly Mutant[] = [
@@ -224,6 +236,13 @@ export const MUTANTS: readonly Mutant[] = [
     seeds: 400,
   },
   {
+    id: "D1",
+    what: "a store goes on although others counted on more than it has",
+    flaws: { deafToEcho: true },
+    patch: CUT,
+    seeds: 400,
+  },
+  {
     id: "H1",
     what: "a frozen lane closes before its heir has everything",
     file: "lane-end.ts",
@@ -238,15 +257,6 @@ export const MUTANTS: readonly Mutant[] = [
     file: "origin.ts",
     find: "    this.#acceptor.open(lane, descriptor);\n    this.#context.sendAfter",
     replace: "    this.#context.sendAfter",
-    patch: MOVING,
-    seeds: 400,
-  },
-  {
-    id: "H3",
-    what: "an heir that shows no END is taken for nobody's",
-    file: "moves.ts",
-    find: "} else if (parentOver) heir",
-    replace: "} else if (parentOver || heir.registers.size >= 0) heir",
     patch: MOVING,
     seeds: 400,
   },
@@ -328,8 +338,12 @@ export const MUTANTS: readonly Mutant[] = [
     id: "O1",
     what: "an ordered lane is appended to before its cut is chosen",
     file: "lane-writer.ts",
-    find: "this.#proposeEnd(this.#cut);",
-    replace: "{ this.#proposeEnd(this.#cut); this.#openUp(this.#cut); }",
+    find: "    if (next !== undefined) this.#proposeEnd(next);\n",
+    replace: `    if (next !== undefined) {
+      this.#proposeEnd(next);
+      if (this.order !== undefined) this.#openUp(next);
+    }
+`,
     patch: { ...ORDER, faults: { falseDeath: 300, partition: 1_000 } },
     seeds: 400,
   },

@@ -4,6 +4,7 @@ import type { Message } from "../../packages/queue/src/core/messages.ts";
 import type { QueueCore, QueueEffect, QueueInput } from "../../packages/queue/src/core/queue-core.ts";
 import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
 import { keyOf } from "../../packages/queue/src/core/records.ts";
+import { Tail } from "../../packages/queue/src/core/tail.ts";
 import type { LaneId, PeerId, StoreId } from "../../packages/queue/src/core/types.ts";
 import type { Session } from "./network.ts";
 import { describeMessage } from "./trace.ts";
@@ -11,9 +12,17 @@ import type { World } from "./world.ts";
 
 type Persist = QueueEffect & { readonly type: "persist" };
 
+/** Batches that a disk may lose again. */
+const UNDO_BATCHES = 30;
+
 /** A store: what is synced, and what the process wrote since. */
 class Disk {
   readonly synced = new Map<string, StoredRecord>();
+  /** What the newest batches replaced. */
+  readonly #undo: {
+    readonly batchNo: number;
+    readonly before: ReadonlyMap<string, StoredRecord | undefined>;
+  }[] = [];
   /** Synced and not: what the process itself reads. */
   view = new Map<string, StoredRecord>();
   /** Local numbers of lanes, in `view`, and back. */
@@ -26,11 +35,34 @@ class Disk {
     else this.view.set(key, record);
   }
 
-  sync(records: readonly Persist[]): void {
+  sync(records: readonly Persist[], batchNo: number): void {
+    const before = new Map(records.map(({ key }) => [keyText(key), this.synced.get(keyText(key))]));
+    this.#undo.push({ batchNo, before });
+    if (this.#undo.length > UNDO_BATCHES) this.#undo.shift();
     for (const { key, record } of records) {
       if (record === undefined) this.synced.delete(keyText(key));
       else this.synced.set(keyText(key), record);
     }
+  }
+
+  /** What it held before that batch; `undefined` if so much was not kept. */
+  before(batchNo: number): Map<string, StoredRecord> | undefined {
+    if ((this.#undo[0]?.batchNo ?? Infinity) > batchNo) return undefined;
+    const content = new Map(this.synced);
+    for (const { before } of this.#undo.filter((one) => one.batchNo >= batchNo).toReversed()) {
+      for (const [key, record] of before) {
+        if (record === undefined) content.delete(key);
+        else content.set(key, record);
+      }
+    }
+    return content;
+  }
+
+  /** Loses its end, although that was synced. */
+  cut(content: ReadonlyMap<string, StoredRecord>): void {
+    this.#undo.length = 0;
+    this.synced.clear();
+    for (const [key, record] of content) this.synced.set(key, record);
   }
 
   /** The process ended: what was not synced is gone. */
@@ -58,6 +90,8 @@ export class SimNode {
   readonly peer: PeerId;
   store: StoreId;
   disk = new Disk();
+  /** What its host tells others of its batches. */
+  tail = new Tail("", 0);
   /** Left for good. */
   hasLeft = false;
   boot = 0;
@@ -117,6 +151,7 @@ export class SimNode {
     if (this.boot > 1 && flaws.amnesia === true && dice.chance(0.5)) this.disk.synced.clear();
     this.disk.revert();
     this.state = "up";
+    this.tail = new Tail(this.store, this.batchNo);
     const core = this.#world.makeCore(this, seed);
     this.core = core;
     this.#runner = this.#makeRunner(core, this.#life);
@@ -230,7 +265,7 @@ export class SimNode {
 
   #synced(records: readonly Persist[]): void {
     this.batchNo += 1;
-    this.disk.sync(records);
+    this.disk.sync(records, this.batchNo);
     this.#world.checker.onSynced(
       this,
       records.map(({ key, record }) => ({ key: keyText(key), record })),
@@ -253,6 +288,7 @@ export class SimNode {
       return;
     }
     const message = this.#complete(draft, batchNo);
+    this.tail.told(message);
     this.#world.onSent(this, to, message);
     const session = this.links.get(to);
     if (session !== undefined) {

@@ -45,12 +45,16 @@ interface Faults {
   readonly falseDeath: number;
   /** A store is gone for good. */
   readonly loss: number;
+  /** A disk loses its end, although that was synced. */
+  readonly tail: number;
 }
 
 /** Departures from what a host owes its core: the host's own mutants. */
 export interface HostFlaws {
   /** M1: a crash may empty the disk, and the store keeps its id. */
   readonly amnesia?: boolean;
+  /** D1: nobody minds that others counted on more than the disk has. */
+  readonly deafToEcho?: boolean;
   /** M6: a restart neither counts a boot nor makes a new proposer id. */
   readonly samePid?: boolean;
   /** M15: the answer to PREPARE leaves before its sync. */
@@ -162,6 +166,7 @@ export function drawScenario(seed: number, dice: Dice, patch: ScenarioPatch = {}
       falseSuspect: sometimes(0.3, 300, 3_000),
       falseDeath: sometimes(0.3, 300, 4_000),
       loss: sometimes(0.3, 500, 6_000),
+      tail: sometimes(0.15, 500, 4_000),
     },
     tuning: { ...drawTuning(dice), ...order.tuning },
     attributed: dice.pick([0, 0, 0.3, 1]),

@@ -66,6 +66,7 @@ export interface RunStats {
   lanes: number;
   /** Stores lost for good, and lanes whose messages went to an heir. */
   losses: number;
+  quarantined: number;
   moved: number;
   bodiesFetched: number;
   needBody: number;
@@ -98,6 +99,7 @@ export class World {
     crashes: 0,
     lanes: 0,
     losses: 0,
+    quarantined: 0,
     moved: 0,
     bodiesFetched: 0,
     needBody: 0,
@@ -142,8 +144,12 @@ export class World {
       receive: (peer, from, message) => {
         this.trace(() => `${peer} ← ${from} ${describeMessage(message)}`);
         const node = at(peer);
+        if (message.type === "hello" && node.tail.missing(message) !== undefined && this.faults.isCut(node)) {
+          if (this.flaws.deafToEcho !== true) return this.faults.quarantine(node);
+        }
         for (const [store, echo] of message.type === "hello" ? message.echoes : []) {
           if (store !== node.store || echo <= node.batchNo || this.flaws.amnesia === true) continue;
+          if (this.faults.isCut(node)) continue;
           this.violate("ECHO_IS_SYNCED", `${from} counted on ${echo} of ${peer}'s ${node.batchNo} batches`);
         }
         node.enter({ type: "message", from, message });
