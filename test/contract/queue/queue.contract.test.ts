@@ -1,20 +1,39 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createMesh } from "@klatsch/mesh";
+import type { Mesh } from "@klatsch/mesh";
+import { createQueues } from "@klatsch/queue";
 import type { Message, Queue, Queues } from "@klatsch/queue";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { Nodes } from "../../../packages/queue/test/support/nodes.ts";
 import { CONTRACT } from "./rules.ts";
 
 /** Something that says it is an implementation: queues of nodes that share everything. */
 type Implementation = (nodes: readonly Queues[]) => readonly Queues[];
 
-let ours: Nodes;
-const queuesOf = (): readonly Queues[] => ["a", "b", "c"].map((name) => ours.get(name).queues);
+const NAMES = ["a", "b", "c"];
+const ours: { readonly mesh: Mesh; readonly queues: Queues }[] = [];
+const queuesOf = (): readonly Queues[] => ours.map(({ queues }) => queues);
+let directory = "";
 
 beforeAll(async () => {
-  ours = await Nodes.start("a", "b", "c");
+  directory = await mkdtemp(join(tmpdir(), "klatsch-contract-"));
+  for (const name of NAMES) {
+    const dataDir = join(directory, name);
+    const bootstrap = ours.flatMap(({ mesh }) => [...mesh.addresses()]);
+    const mesh = await createMesh({ name, bootstrap, dataDir });
+    ours.push({ mesh, queues: await createQueues({ mesh, dataDir }) });
+  }
+  const isAlone = (queues: Queues): boolean => queues.stats().peers < NAMES.length - 1;
+  while (queuesOf().some(isAlone)) await new Promise((resolve) => setTimeout(resolve, 10));
 });
 
 afterAll(async () => {
-  await ours[Symbol.asyncDispose]();
+  for (const { mesh, queues } of ours) {
+    await queues.stop();
+    await mesh.stop();
+  }
+  await rm(directory, { recursive: true, force: true });
 });
 
 describe("the contract of queues, kept by three nodes of this package:", () => {

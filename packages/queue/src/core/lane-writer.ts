@@ -487,7 +487,7 @@ export class LaneWriter implements LaneSender {
     }
     this.#settleDown(register);
     const next = this.order?.next(value);
-    if (next !== undefined && next !== register.seq) this.#offer(next);
+    if (next !== undefined && next !== register.seq) this.offer(next);
     this.#advance();
   }
 
@@ -504,8 +504,8 @@ export class LaneWriter implements LaneSender {
     } else this.#host.onLeased(this, register);
   }
 
-  /** It is the next one of its group now, or the lane is open at last. */
-  #offer(seq: number): void {
+  /** It is the next one of its group now, or the lane is open at last, or the wall clock was set. */
+  offer(seq: number): void {
     const register = this.registers.get(seq);
     if (register?.chosen !== true || !this.isServing) return;
     if (register.value.state !== "READY" && register.value.state !== "DEAD") return;
@@ -550,7 +550,7 @@ export class LaneWriter implements LaneSender {
   /** It was claimable and could not be handed out: if only because its time has still to come, it waits for that. */
   reconsider(seq: number): void {
     const register = this.registers.peek(seq);
-    if (register !== undefined && register.value.notBeforeWallMs > this.#context.now.wallMs) this.#offer(seq);
+    if (register !== undefined && register.value.notBeforeWallMs > this.#context.now.wallMs) this.offer(seq);
   }
 
   /** Flow 12: while nobody holds it, its time may run out. A clock that was set back is waited for. */
@@ -679,7 +679,7 @@ export class LaneWriter implements LaneSender {
     this.#finishAll(voids);
     if (this.#toLearn.length > 0) this.#learn();
     this.#appending = true;
-    for (const { seq } of [...this.registers.values()]) this.#offer(seq);
+    for (const { seq } of [...this.registers.values()]) this.offer(seq);
   }
 
   #adopt({ seq, value, heldBy }: Omit<RecoveredRegister, "proven">): Register {

@@ -35,6 +35,8 @@ const FETCHES_MAX = 256;
 const FETCH_TRIES_MAX = 10;
 /** Closed lanes remembered for their finished epochs. */
 const CLOSED_MAX = 64;
+/** A wall clock that moves by this much against the monotonic one was set, in milliseconds. */
+const CLOCK_STEP_MS = 500;
 /** Lanes remembered as told to one peer within a link session. */
 const TOLD_LANES_MAX = 4_096;
 
@@ -92,11 +94,14 @@ export class Lanes {
   readonly #fetches = new Map<string, Fetch>();
   /** Those of them that asked somebody. */
   readonly #running = new Set<Fetch>();
+  /** Between the wall clock and the monotonic one, when it was last looked at. */
+  #clockOffsetMs: number;
   #fetchQueue: Fetch[] = [];
   #steals: Steals | undefined;
 
   constructor(context: Context, acceptor: Acceptor, host: LanesHost) {
     this.#context = context;
+    this.#clockOffsetMs = context.now.wallMs - context.now.monoMs;
     this.#acceptor = acceptor;
     this.#host = host;
     this.#confirms = new Confirms(context);
@@ -295,11 +300,28 @@ export class Lanes {
   }
 
   flush(): void {
+    this.#watchClock();
     this.entrances.flush();
     for (const [peer, items] of this.#settled) this.#context.send(peer, { type: "settled", items });
     this.#settled.clear();
     for (const [peer, items] of this.#deliveries) this.#tell(peer, items);
     this.#deliveries.clear();
+  }
+
+  /**
+   * Who waits for a time has a timer on the monotonic clock, set by what the wall clock said then. When that was wrong
+   * and is set right, it may be due long before its timer.
+   */
+  #watchClock(): void {
+    const { monoMs, wallMs } = this.#context.now;
+    const offsetMs = wallMs - monoMs;
+    if (Math.abs(offsetMs - this.#clockOffsetMs) < CLOCK_STEP_MS) return;
+    this.#clockOffsetMs = offsetMs;
+    for (const writer of this.#writers.values()) {
+      for (const { seq, value, timer } of [...writer.registers.awake()]) {
+        if (timer !== undefined && value.notBeforeWallMs > 0) writer.offer(seq);
+      }
+    }
   }
 
   linkDown(peer: PeerId): void {
