@@ -12,6 +12,10 @@ interface Channel {
   lastReadyAt: number;
   stalledUntil: number;
   draining: boolean;
+  /** Has had its first message, the hello. */
+  begun: boolean;
+  /** Where messages with bodies go by themselves, and may be overtaken. */
+  readonly bulk: Channel | undefined;
 }
 
 /** One connection of two nodes. What was in flight when it ends never arrives. */
@@ -38,6 +42,18 @@ export interface NetworkHost {
   receive(peer: PeerId, from: PeerId, message: Message): void;
 }
 
+/** What the host sends as pieces of its own class once it is long. */
+function hasBody(message: Message): boolean {
+  switch (message.type) {
+    case "ops":
+      return message.sections.some(({ accepts }) => accepts.some(({ body }) => body !== undefined));
+    case "deliver":
+      return message.items.some(({ body }) => body !== undefined);
+    default:
+      return message.type === "body";
+  }
+}
+
 /** Connections of all pairs: sessions that come and go, each an ordered stream both ways. */
 export class Network {
   readonly #events: EventQueue;
@@ -47,6 +63,8 @@ export class Network {
   readonly #delayMs: number;
   readonly #jitterMs: number;
   readonly #slowest: number;
+  /** Dice of its own for messages with bodies, if they travel apart from the others. */
+  readonly #bulk: Dice | undefined;
   readonly #factors = new Map<string, number>();
   /** No delay but the least, for the time after faults. */
   calm = false;
@@ -56,7 +74,9 @@ export class Network {
     dice: Dice,
     host: NetworkHost,
     delays: { readonly delayMs: number; readonly jitterMs: number; readonly slowest: number },
+    bulk: Dice | undefined,
   ) {
+    this.#bulk = bulk;
     this.#events = events;
     this.#dice = dice;
     this.#host = host;
@@ -110,7 +130,20 @@ export class Network {
 
   #stream(to: PeerId): Channel {
     const upAt = this.#events.now + this.#dice.real(0.1, 3);
-    return { to, upAt, queue: [], lastReadyAt: upAt, stalledUntil: upAt, draining: false };
+    const stream = {
+      to,
+      upAt,
+      queue: [],
+      lastReadyAt: upAt,
+      stalledUntil: upAt,
+      draining: false,
+      begun: false,
+    };
+    // Nothing is read from it before the hello came on the other.
+    const stalledUntil = Number.POSITIVE_INFINITY;
+    const bulk =
+      this.#bulk === undefined ? undefined : { ...stream, queue: [], stalledUntil, bulk: undefined };
+    return { ...stream, bulk };
   }
 
   /** Ends the connection; each side notices in its own time, and both try again. */
@@ -120,7 +153,10 @@ export class Network {
     if (session === undefined) return;
     session.alive = false;
     pair.session = undefined;
-    for (const stream of session.channels) stream.queue.length = 0;
+    for (const { queue, bulk } of session.channels) {
+      queue.length = 0;
+      if (bulk !== undefined) bulk.queue.length = 0;
+    }
     for (const [peer, other] of [
       [a, b],
       [b, a],
@@ -176,10 +212,25 @@ export class Network {
     const delay = this.calm
       ? 1
       : this.#delayMs * this.#factor(from, stream.to) + this.#dice.real(0, this.#jitterMs);
+    const { bulk } = stream;
+    if (bulk !== undefined && hasBody(message))
+      this.#queue(bulk, from, message, delay * (this.#bulk?.real(1, 20) ?? 1));
+    else this.#queue(stream, from, message, delay);
+  }
+
+  #queue(stream: Channel, from: PeerId, message: Message, delay: number): void {
     const readyAt = Math.max(stream.lastReadyAt, this.#events.now + delay);
     stream.lastReadyAt = readyAt;
     stream.queue.push({ message, readyAt });
     this.#drain(stream, from);
+  }
+
+  #begin(stream: Channel, from: PeerId): void {
+    if (stream.begun) return;
+    stream.begun = true;
+    if (stream.bulk === undefined) return;
+    stream.bulk.stalledUntil = this.#events.now;
+    this.#drain(stream.bulk, from);
   }
 
   #factor(from: PeerId, to: PeerId): number {
@@ -205,6 +256,7 @@ export class Network {
         if (readyAt > this.#events.now || stream.stalledUntil > this.#events.now) break;
         stream.queue.shift();
         this.#host.receive(stream.to, from, message);
+        this.#begin(stream, from);
       }
       this.#drain(stream, from);
     });

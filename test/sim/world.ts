@@ -32,6 +32,7 @@ export interface WorldInit {
 }
 
 const HOOK_SEED = 1_000_000_007;
+const BULK_SEED = 2_000_000_011;
 
 /** A rule that did not hold. */
 export class Violation extends Error {
@@ -123,7 +124,8 @@ export class World {
     this.#coreClass = init.coreClass ?? QueueCore;
     this.#lines = init.traced === true ? [] : undefined;
     this.nodes = Array.from({ length: this.scenario.nodes }, (_, index) => new SimNode(this, index));
-    this.network = new Network(this.events, this.dice, this.#networkHost(), this.scenario);
+    const bulk = init.seed % 4 === 2 ? new Dice(init.seed + BULK_SEED) : undefined;
+    this.network = new Network(this.events, this.dice, this.#networkHost(), this.scenario, bulk);
     this.faults = new FaultMaker(this);
     this.workload = new Workload(this);
     this.checker = new Checker(this);

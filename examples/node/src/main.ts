@@ -149,6 +149,7 @@ function withQueueOptions(command: Command): Command {
   return command
     .option("--replicas <count>", "stores that keep each message, odd (default: 3)", wholeNumber)
     .option("--lease-ms <ms>", "how long a taken message is held (default: 30000)", wholeNumber)
+    .option("--body-bytes-max <bytes>", "longest message (default: 1048576)", wholeNumber)
     .option("--max-deliveries <count>", "failures after which it is dead (default: 20)", wholeNumber)
     .option("--groups", "messages of a group come in order, one at a time")
     .option("--dedup-ms <ms>", "how long a deduplication key counts (default: there are none)", wholeNumber)
@@ -181,13 +182,17 @@ function addNodeCommands(program: Command): void {
 function addQueueCommands(program: Command): void {
   const queues = program.command("queue").description("put messages, take them, and look after queues");
   withQueueOptions(asking(queues, "declare <queue>", "make a queue known")).action(queue.declare);
-  withQueueOptions(asking(queues, "put <queue> [text]", "enter a message: the text, or standard input"))
+  withQueueOptions(
+    asking(queues, "put <queue> [text]", "enter a message: the text, a file, or standard input"),
+  )
+    .option("--file <path>", "its body")
     .option("--timeout-ms <ms>", "how long to wait for a quorum (default: 10000)", wholeNumber)
     .option("--group <name>", "after the messages of this group that are there")
     .option("--dedup-key <key>", "unless there was one with this key lately: then its id is printed")
     .action(queue.put);
   withQueueOptions(asking(queues, "take <queue>", "print a message and acknowledge it"))
     .option("--timeout-ms <ms>", "how long to wait for one (default: for ever)", wholeNumber)
+    .option("--out <path>", "write its body to a file, and acknowledge it once that is on disk")
     .option("--no-ack", "put it back instead")
     .action(queue.take);
   asking(queues, "ls", "queues that the node knows").option("--json", "as JSON").action(queue.list);

@@ -2,6 +2,7 @@
 import { once } from "node:events";
 import { renderMetrics } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
+import { BODY_BYTES_LIMIT } from "@klatsch/queue";
 import type { Message, Queue, QueueInit, Queues } from "@klatsch/queue";
 import type { Rpc } from "@klatsch/rpc";
 import { NodeError } from "./errors.ts";
@@ -108,6 +109,7 @@ const QUEUE_FIELDS = [
   "groups",
   "dedupMs",
   "shards",
+  "bodyBytesMax",
 ] as const;
 
 function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
@@ -120,6 +122,7 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
       replicas: args.wholeNumber("replicas", 1, 15),
       leaseMs: args.wholeNumber("leaseMs", 1_000, WAIT_MS_MAX),
       maxDeliveries: args.wholeNumber("maxDeliveries", 1, 1_000_000),
+      bodyBytesMax: args.wholeNumber("bodyBytesMax", 1, BODY_BYTES_LIMIT),
       groups: args.flag("groups") ? true : undefined,
       dedupMs: args.wholeNumber("dedupMs", 1_000, WAIT_MS_MAX),
       shards: args.wholeNumber("shards", 1, 64),

@@ -17,7 +17,7 @@ import { NodeError } from "./errors.ts";
 import { Fields } from "./fields.ts";
 
 /** Longest line of either side, in bytes: the longest message body as base64, and room for its envelope. */
-export const LINE_BYTES_MAX: number = 2 * 1_024 * 1_024;
+export const LINE_BYTES_MAX: number = 12 * 1_024 * 1_024;
 /** Longest wait that can be asked for, in milliseconds. */
 export const WAIT_MS_MAX = 2_147_483_647;
 
@@ -30,6 +30,7 @@ export interface QueueArgs {
   readonly groups?: boolean | undefined;
   readonly dedupMs?: number | undefined;
   readonly shards?: number | undefined;
+  readonly bodyBytesMax?: number | undefined;
 }
 
 interface NodeStatus {

@@ -15,7 +15,7 @@ const CONNECTIONS_MAX = 64;
 /** Requests of one connection that are not answered yet. */
 const PENDING_MAX = 64;
 /** Answers that wait for a reader, in bytes; whoever reads slower is cut. */
-const UNREAD_BYTES_MAX: number = 8 * 1_024 * 1_024;
+const UNREAD_BYTES_MAX: number = 24 * 1_024 * 1_024;
 /** How long a closing connection may take to read its last answers, in milliseconds. */
 const CLOSE_MS_MAX = 1_000;
 /** Readable and writable for this user only: whoever can connect can do everything. */

@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { stat, writeFile } from "node:fs/promises";
+import { readFile, stat, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Client } from "../src/client.ts";
@@ -125,6 +126,38 @@ describe("klatsch", () => {
     expect(code).toBe(0);
     expect(stdout).toContain('\nklatsch_mesh_members{status="alive"} 3\n');
     expect(stdout).toContain("\nklatsch_rpc_sessions 6\n");
+  });
+
+  it("puts a file and takes it into another one, and refuses what cannot be", async () => {
+    const [from, to] = [join(a.dataDir, "from.bin"), join(b.dataDir, "to.bin")];
+    await writeFile(from, Buffer.alloc(200_000, 7));
+    expect(await run(["queue", "put", "files", "--file", from, "--data", a.dataDir])).toMatchObject({
+      code: 0,
+    });
+    expect(await run(["queue", "take", "files", "--out", to, "--data", b.dataDir])).toMatchObject({
+      code: 0,
+      stdout: "",
+    });
+    expect((await readFile(to)).equals(await readFile(from))).toBe(true);
+    const wrong = [
+      ["put", "files", "text", "--file", from],
+      ["put", "files", "--file", `${from}.missing`],
+      ["take", "files", "--out", join(b.dataDir, "no", "such", "directory")],
+      ["put", "no spaces", "text"],
+      ["put", "files", "text", "--replicas", "2"],
+      ["put", "files", "text", "--body-bytes-max", "99999999"],
+      ["declare", "files", "--lease-ms", "-1"],
+    ];
+    for (const args of wrong) {
+      const { code, stderr } = await run(["queue", ...args, "--data", a.dataDir]);
+      expect({ args, code, isTold: /^(klatsch: .+ \([A-Z_]+\)|error: .+)/.test(stderr) }).toEqual({
+        args,
+        code: 2,
+        isTold: true,
+      });
+    }
+    const empty = await run(["queue", "take", "files", "--timeout-ms", "50", "--data", a.dataDir]);
+    expect(empty).toMatchObject({ code: 1, stderr: expect.stringContaining("TIMED_OUT") });
   });
 
   it("puts on one node and takes on another", async () => {

@@ -1,7 +1,7 @@
 import { z } from "zod";
 
 import { SHARDS_MAX } from "./codec/shapes.ts";
-import { HEADER_BYTES_MAX, KEY_MAX, PRIORITY_MAX, REASON_MAX } from "./codec/value.ts";
+import { BODY_BYTES_MAX, HEADER_BYTES_MAX, KEY_MAX, PRIORITY_MAX, REASON_MAX } from "./codec/value.ts";
 import type { Binding, ExchangeKind } from "./core/exchange.ts";
 import { MANAGE_ITEMS_MAX } from "./core/manage.ts";
 import { parseMessageId } from "./core/message-id.ts";
@@ -27,8 +27,10 @@ import type {
   TakeOptions,
 } from "./types.ts";
 
-/** Longest body, in bytes. */
-const MESSAGE_BYTES_MAX: number = 1_024 * 1_024;
+/** Longest body of a queue whose options say nothing else, in bytes. */
+export const BODY_BYTES_DEFAULT: number = 1_024 * 1_024;
+/** Longest body that a queue may be declared to take, in bytes: with the longest headers a frame and a batch still hold it. */
+export const BODY_BYTES_LIMIT: number = BODY_BYTES_MAX - HEADER_BYTES_MAX;
 /** Default of `timeoutMs`, in milliseconds. */
 export const TIMEOUT_MS = 10_000;
 const DURATION_MS_MAX = 2_147_483_647;
@@ -48,6 +50,8 @@ export interface QueueOptions {
   readonly shards?: number | undefined;
   readonly maxLength?: number | undefined;
   readonly maxBytes?: number | undefined;
+  /** Absent for the default. */
+  readonly bodyBytesMax?: number | undefined;
 }
 
 const durationMs = z.int().max(DURATION_MS_MAX);
@@ -86,6 +90,12 @@ const queueSchema: z.ZodType<QueueOptions, QueueInit> = z
     shards: z.int().min(1).max(SHARDS_MAX).optional(),
     maxLength: z.int().min(1).optional(),
     maxBytes: z.int().min(1).optional(),
+    bodyBytesMax: z
+      .int()
+      .min(1)
+      .max(BODY_BYTES_LIMIT)
+      .optional()
+      .transform((bytes) => (bytes === BODY_BYTES_DEFAULT ? undefined : bytes)),
   })
   .refine(
     ({ groups, dedupMs, shards }) => shards === undefined || groups || dedupMs !== undefined,
@@ -366,13 +376,13 @@ export function parseElect(options: ElectOptions | undefined): {
   return { leaseMs, signal };
 }
 
-/** Throws `INVALID_OPTIONS` or `MESSAGE_TOO_LARGE`. */
-export function checkBody(body: unknown): asserts body is Uint8Array {
+/** Throws `INVALID_OPTIONS`, or `MESSAGE_TOO_LARGE` for what no queue, or this one, takes. */
+export function checkBody(body: unknown, bytesMax: number = BODY_BYTES_LIMIT): asserts body is Uint8Array {
   if (!(body instanceof Uint8Array)) {
     throw new QueueError("INVALID_OPTIONS", "body: must be a Uint8Array");
   }
-  if (body.length > MESSAGE_BYTES_MAX) {
-    const text = `body of ${body.length} bytes exceeds the limit of ${MESSAGE_BYTES_MAX} bytes`;
+  if (body.length > bytesMax) {
+    const text = `body of ${body.length} bytes exceeds the limit of ${bytesMax} bytes`;
     throw new QueueError("MESSAGE_TOO_LARGE", text);
   }
 }

@@ -27,7 +27,7 @@ import { Schedules } from "./host/schedules.ts";
 import { declareOrdered } from "./host/declare.ts";
 import {
   assertSame,
-  checkOrder,
+  checkFit,
   checkSchedule,
   describeQueue,
   enqueueError,
@@ -248,12 +248,13 @@ class QueuesService implements Queues {
     if (this.#names.size >= DEFINITIONS_MAX) {
       throw new QueueError("LIMIT_REACHED", `this node knows ${DEFINITIONS_MAX} queues already`);
     }
-    const { replicas, leaseMs, maxDeliveries, retry, exclusive, maxLength, maxBytes } = options;
+    const { replicas, leaseMs, maxDeliveries, retry, exclusive, maxLength, maxBytes, bodyBytesMax } = options;
     const more = {
       ...(retry === undefined ? {} : { retry }),
       ...(exclusive ? { exclusive } : {}),
       ...(maxLength === undefined ? {} : { maxLength }),
       ...(maxBytes === undefined ? {} : { maxBytes }),
+      ...(bodyBytesMax === undefined ? {} : { bodyBytesMax }),
     };
     const agreed = { name, replicas, leaseMs, maxDeliveries, ...more };
     if (shards === 0) return this.#handle(this.#agree(agreed));
@@ -468,7 +469,7 @@ class QueuesService implements Queues {
   ): void {
     const engine = this.#running;
     const { queue } = definition;
-    checkOrder(definition, options.group, options.dedupKey);
+    checkFit(definition, { body, ...options });
     const now = systemClock.now();
     const message = makeContent(body, options, now.wallMs);
     const requestId = this.#request();
@@ -484,7 +485,7 @@ class QueuesService implements Queues {
   ): Promise<readonly EnqueueOutcome[]> {
     const timeoutMs = parseTimeout(options);
     const messages = parseItems(items);
-    for (const { group, dedupKey } of messages) checkOrder(definition, group, dedupKey);
+    for (const message of messages) checkFit(definition, message);
     const outcomes = messages.map(
       ({ body, ...message }) =>
         new Promise<EnqueueOutcome>((resolve) => {

@@ -215,6 +215,8 @@ export interface QueueInit {
    */
   readonly maxLength?: number | undefined;
   readonly maxBytes?: number | undefined;
+  /** Longest body, in bytes, from 1 to `BODY_BYTES_LIMIT` (8 MiB less 16 KiB for headers). Default 1 MiB. */
+  readonly bodyBytesMax?: number | undefined;
 }
 
 /** Names and values of a message: at most 64, names of 128 characters, 16 KiB in all. */
@@ -372,7 +374,7 @@ export interface Queue {
   readonly maxDeliveries: number;
   /**
    * Resolves once a majority of the message's replicas, f+1, have it on disk. `body` is not copied: do not
-   * change it before that. Limit: 1 MiB.
+   * change it before that.
    * @throws {@link QueueError} `MESSAGE_TOO_LARGE`, `QUEUE_FULL`, `QUORUM_UNAVAILABLE`, `INDETERMINATE` (with `id`),
    * `OVERLOADED`, `INVALID_OPTIONS`, `FAILED`, `STOPPED`.
    */
@@ -537,6 +539,7 @@ export interface QueueDescription {
   readonly shards: number;
   readonly maxLength: number | undefined;
   readonly maxBytes: number | undefined;
+  readonly bodyBytesMax: number;
   readonly isPaused: boolean;
 }
 

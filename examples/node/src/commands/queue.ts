@@ -1,12 +1,14 @@
 /** Commands about queues. */
+import { createReadStream } from "node:fs";
+import { open } from "node:fs/promises";
 import { NodeError } from "../errors.ts";
 import { table } from "../format.ts";
 import type { QueueArgs, QueueStatus } from "../protocol.ts";
 import { connectTo, printJson } from "./node.ts";
 import type { NodeFlags } from "./node.ts";
 
-/** Longest message, in bytes: no more is read from standard input. */
-const BODY_BYTES_MAX: number = 1_024 * 1_024;
+/** No queue takes a longer message, in bytes: no more is read from standard input or a file. */
+const BODY_BYTES_MAX: number = 8 * 1_024 * 1_024 - 16 * 1_024;
 
 /** Options of the queue, where they differ from the defaults. */
 export interface QueueFlags extends NodeFlags {
@@ -16,11 +18,12 @@ export interface QueueFlags extends NodeFlags {
   readonly groups?: true;
   readonly dedupMs?: number;
   readonly shards?: number;
+  readonly bodyBytesMax?: number;
 }
 
 function argsOf(queue: string, flags: QueueFlags): QueueArgs {
-  const { replicas, leaseMs, maxDeliveries, groups, dedupMs, shards } = flags;
-  return { queue, replicas, leaseMs, maxDeliveries, groups, dedupMs, shards };
+  const { replicas, leaseMs, maxDeliveries, groups, dedupMs, shards, bodyBytesMax } = flags;
+  return { queue, replicas, leaseMs, maxDeliveries, groups, dedupMs, shards, bodyBytesMax };
 }
 
 export async function declare(queue: string, flags: QueueFlags): Promise<void> {
@@ -51,9 +54,14 @@ function queuesTable(queues: readonly QueueStatus[]): string {
 export async function put(
   queue: string,
   text: string | undefined,
-  flags: QueueFlags & { readonly group?: string; readonly dedupKey?: string; readonly timeoutMs?: number },
+  flags: QueueFlags & {
+    readonly file?: string;
+    readonly group?: string;
+    readonly dedupKey?: string;
+    readonly timeoutMs?: number;
+  },
 ): Promise<void> {
-  const body = text === undefined ? await readStdin() : Buffer.from(text);
+  const body = await bodyOf(text, flags.file);
   await using client = await connectTo(flags);
   const { timeoutMs, group, dedupKey } = flags;
   const args = { ...argsOf(queue, flags), body: body.toString("base64"), group, dedupKey, timeoutMs };
@@ -62,29 +70,60 @@ export async function put(
   if (duplicate) console.error("it was there already");
 }
 
-async function readStdin(): Promise<Buffer> {
+async function bodyOf(text: string | undefined, file: string | undefined): Promise<Buffer> {
+  if (text !== undefined && file !== undefined) throw new NodeError("USAGE", "file: there is a text already");
+  if (text !== undefined) return Buffer.from(text);
+  if (file === undefined) return await readAll(process.stdin, "standard input");
+  try {
+    return await readAll(createReadStream(file), file);
+  } catch (error) {
+    if (error instanceof NodeError) throw error;
+    throw new NodeError("USAGE", `file: ${messageOf(error)}`);
+  }
+}
+
+async function readAll(source: AsyncIterable<Buffer>, name: string): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
-  for await (const chunk of process.stdin as AsyncIterable<Buffer>) {
+  for await (const chunk of source) {
     length += chunk.length;
     if (length > BODY_BYTES_MAX) {
-      throw new NodeError("USAGE", `standard input: a message has at most ${BODY_BYTES_MAX} bytes`);
+      throw new NodeError("USAGE", `${name}: a message has at most ${BODY_BYTES_MAX} bytes`);
     }
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
 }
 
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 export async function take(
   queue: string,
-  flags: QueueFlags & { readonly timeoutMs?: number; readonly ack: boolean },
+  flags: QueueFlags & { readonly timeoutMs?: number; readonly out?: string; readonly ack: boolean },
 ): Promise<void> {
+  // First of all: what cannot be written must not be taken.
+  await using file = flags.out === undefined ? undefined : await openNew(flags.out);
   await using client = await connectTo(flags);
   const { timeoutMs } = flags;
   const { hold, body } = await client.call("queue.take", { ...argsOf(queue, flags), timeoutMs });
-  await writeOut(Buffer.from(body, "base64"));
+  const bytes = Buffer.from(body, "base64");
+  if (file === undefined) await writeOut(bytes);
+  else {
+    await file.writeFile(bytes);
+    await file.sync();
+  }
   // Only now: a message that reached nobody must come again.
   await client.call("queue.settle", { hold, verdict: flags.ack ? "ack" : "release" });
+}
+
+async function openNew(path: string): ReturnType<typeof open> {
+  try {
+    return await open(path, "w");
+  } catch (error) {
+    throw new NodeError("USAGE", `out: ${messageOf(error)}`);
+  }
 }
 
 async function writeOut(bytes: Buffer): Promise<void> {

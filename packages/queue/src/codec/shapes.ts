@@ -185,7 +185,14 @@ export const definition = {
     const plain = [d.queue, d.name, d.replicas, d.leaseMs, d.maxDeliveries];
     const written = d.retry === undefined ? null : retry.write(d.retry);
     const inOrder = d.ordered === undefined ? null : ordered.write(d.ordered);
-    const more = [written, d.exclusive ?? null, d.maxLength ?? null, d.maxBytes ?? null, inOrder];
+    const more = [
+      written,
+      d.exclusive ?? null,
+      d.maxLength ?? null,
+      d.maxBytes ?? null,
+      inOrder,
+      d.bodyBytesMax ?? null,
+    ];
     // What is absent at the end is left out: a queue has the same id as before there were these.
     while (more.length > 0 && more.at(-1) === null) more.pop();
     return [...plain, ...more];
@@ -212,6 +219,10 @@ export const definition = {
         inner.optional((f) => f.uint()),
       ),
       ...present("ordered", inner.optional(ordered.read)),
+      ...present(
+        "bodyBytesMax",
+        inner.optional((f) => f.uint()),
+      ),
     };
   },
 };

@@ -46,6 +46,8 @@ export interface Tuning {
   readonly windowOps: number;
   readonly windowBytes: number;
   readonly frameBytes: number;
+  /** A longer body has a frame of its own, which may arrive after what was sent later. */
+  readonly bulkBytes: number;
   readonly pageRegisters: number;
   /** Registers a lane keeps as objects before it packs those of waiting messages. */
   readonly looseRegisters: number;
@@ -91,6 +93,7 @@ export const DEFAULT_TUNING: Tuning = {
   windowOps: 4_096,
   windowBytes: 8 * 1_024 * 1_024,
   frameBytes: 256 * 1_024,
+  bulkBytes: 64 * 1_024,
   pageRegisters: 1_024,
   looseRegisters: 256,
   pendingEnqueues: 65_536,

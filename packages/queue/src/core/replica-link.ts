@@ -111,8 +111,12 @@ export class ReplicaLink {
   }
 
   accept(sender: LaneSender, op: AcceptOp): void {
+    const bodyBytes = op.body?.length ?? (op.attach === true ? op.value.bodyBytes : 0);
+    const isBulk = bodyBytes > this.#context.tuning.bulkBytes;
+    if (isBulk) this.#cut();
     this.#draft(sender).accepts.push(op);
-    this.#count(OP_BYTES + (op.body?.length ?? (op.attach === true ? op.value.bodyBytes : 0)));
+    this.#count(OP_BYTES + bodyBytes);
+    if (isBulk) this.#cut();
   }
 
   learn(sender: LaneSender, ranges: Ranges): void {

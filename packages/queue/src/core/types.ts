@@ -83,6 +83,8 @@ export interface Definition {
   /** Messages, and bytes of their bodies, that are neither done nor dead. */
   readonly maxLength?: number | undefined;
   readonly maxBytes?: number | undefined;
+  /** Longest body, in bytes; absent for the default. */
+  readonly bodyBytesMax?: number | undefined;
   readonly ordered?: Ordered | undefined;
 }
 

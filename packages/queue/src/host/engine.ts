@@ -18,6 +18,7 @@ import { keyOf } from "../core/records.ts";
 import { Tail } from "../core/tail.ts";
 import type { LaneId } from "../core/types.ts";
 import { Attention } from "./attention.ts";
+import { Bulk } from "./bulk.ts";
 import { openRecords } from "./open.ts";
 import { Outbox } from "./outbox.ts";
 
@@ -61,6 +62,7 @@ export class Engine {
   readonly #runner: EffectRunner<QueueInput, QueueEffect>;
   readonly #tail: Tail;
   #channel: Channel | undefined;
+  #bulk: Bulk | undefined;
   #unsubscribe: (() => void)[] = [];
   #attention: Attention | undefined;
   #ended = false;
@@ -77,7 +79,7 @@ export class Engine {
     this.#events = events;
     this.#tail = new Tail(opened.store.storeId, opened.store.batchNo);
     this.#outbox = new Outbox(
-      () => this.#channel,
+      { channel: () => this.#channel, bulk: () => this.#bulk },
       (lane, seq) => this.#loadBody(lane, seq),
       (error) => void this.#fail(error),
     );
@@ -139,16 +141,25 @@ export class Engine {
       mesh.on("self:declaredDead", () => this.enter({ type: "declaredDead" })),
       mesh.on("mesh:failed", ({ error }) => void this.#fail(error)),
     ];
+    this.#bulk = new Bulk(mesh, {
+      onFrame: (peer, frame) => this.#onFrame(peer, frame),
+      onLost: (peer, reason) => this.#channel?.reset(peer, reason),
+    });
     this.#channel = mesh.channel(CHANNEL, {
       onUp: (peer) => {
         this.#outbox.up(peer);
+        this.#bulk?.up(peer);
         this.enter({ type: "link", peer, up: true });
       },
       onDown: (peer) => {
         this.#outbox.down(peer);
+        this.#bulk?.down(peer);
         this.enter({ type: "link", peer, up: false });
       },
-      onFrame: (peer, frame) => this.#onFrame(peer, frame),
+      onFrame: (peer, frame) => {
+        this.#onFrame(peer, frame);
+        this.#bulk?.begin(peer);
+      },
     });
   }
 
@@ -242,6 +253,7 @@ export class Engine {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     this.#runner.stop();
     this.#attention?.stop();
+    this.#bulk?.close();
     this.#channel?.close();
     await this.store.close();
   }

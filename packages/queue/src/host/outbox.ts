@@ -1,11 +1,15 @@
 import type { Channel } from "@klatsch/mesh";
 
 import { encodeFrame } from "../codec/frames.ts";
+import { DEFAULT_TUNING } from "../core/context.ts";
 import type { Message } from "../core/messages.ts";
 import type { LaneId, PeerId } from "../core/types.ts";
+import type { Bulk } from "./bulk.ts";
 
 /** A frame is closed at about this size; a single body may exceed it. Below it a receiver takes its memory at once. */
 const FRAME_BYTES = 224 * 1_024;
+/** A longer body travels in pieces, and may be overtaken: `bulkBytes` of the core gives it a frame of its own. */
+const BULK_BYTES: number = DEFAULT_TUNING.bulkBytes;
 /** What one item takes beside its body, about. */
 const ITEM_BYTES = 200;
 /** Messages in one frame at most. */
@@ -26,13 +30,19 @@ interface Line {
 /** Gathers what leaves for each peer in one turn, attaches bodies, and sends whole frames. */
 export class Outbox {
   readonly #channel: () => Channel | undefined;
+  readonly #bulk: () => Bulk | undefined;
   readonly #load: LoadBody;
   readonly #onFailed: (error: unknown) => void;
   readonly #lines = new Map<PeerId, Line>();
   #scheduled = false;
 
-  constructor(channel: () => Channel | undefined, load: LoadBody, onFailed: (error: unknown) => void) {
-    this.#channel = channel;
+  constructor(
+    ways: { readonly channel: () => Channel | undefined; readonly bulk: () => Bulk | undefined },
+    load: LoadBody,
+    onFailed: (error: unknown) => void,
+  ) {
+    this.#channel = ways.channel;
+    this.#bulk = ways.bulk;
     this.#load = load;
     this.#onFailed = onFailed;
   }
@@ -73,8 +83,10 @@ export class Outbox {
         return;
       }
       taken += 1;
+      const size = sizeOf(whole);
+      if (size > BULK_BYTES && hasLongBody(whole) && this.#sendLong(peer, whole, size)) continue;
       frame.push(whole);
-      bytes += sizeOf(whole);
+      bytes += size;
       if (bytes < FRAME_BYTES && frame.length < FRAME_MESSAGES) continue;
       this.#send(peer, frame, bytes);
       frame = [];
@@ -95,6 +107,11 @@ export class Outbox {
       },
       (error: unknown) => this.#onFailed(error),
     );
+  }
+
+  /** `false`: it has to go with the others. */
+  #sendLong(peer: PeerId, message: Message, bytes: number): boolean {
+    return this.#bulk()?.send(peer, encodeFrame([message], bytes)) === true;
   }
 
   #send(peer: PeerId, messages: readonly Message[], bytes: number): void {
@@ -160,6 +177,13 @@ function all<T, R>(items: readonly (T | Promise<T>)[], make: (items: readonly T[
   return make(items as readonly T[]);
 }
 
+function hasLongBody(message: Message): boolean {
+  const isLong = ({ body }: { readonly body: Uint8Array | undefined }): boolean =>
+    (body?.length ?? 0) > BULK_BYTES;
+  if (message.type === "ops") return message.sections.some(({ accepts }) => accepts.some(isLong));
+  return message.type === "deliver" ? message.items.some(isLong) : message.type === "body" && isLong(message);
+}
+
 /** Deliveries with large bodies travel in several messages: one frame must not hold them all. */
 function split(message: Message & { type: "deliver" }): readonly Message[] {
   const parts: Message[] = [];
@@ -167,8 +191,14 @@ function split(message: Message & { type: "deliver" }): readonly Message[] {
   let bytes = 0;
   const { items } = message;
   items.forEach((item, at) => {
-    bytes += item.body?.length ?? (item.attach === true ? FRAME_BYTES / 64 : 0);
-    if (bytes < FRAME_BYTES) return;
+    const length = item.body?.length ?? (item.attach === true ? FRAME_BYTES / 64 : 0);
+    if (length > BULK_BYTES && at > from) {
+      // Those before it must not wait for it.
+      parts.push({ ...message, items: items.slice(from, at) });
+      from = at;
+    }
+    bytes += length;
+    if (bytes < FRAME_BYTES && length <= BULK_BYTES) return;
     parts.push({ ...message, items: items.slice(from, at + 1) });
     from = at + 1;
     bytes = 0;

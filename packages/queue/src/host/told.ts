@@ -6,7 +6,7 @@ import { QueueError } from "../errors.ts";
 import type { QueueGauges } from "../core/queue-core.ts";
 import type { Engine } from "./engine.ts";
 import { SCHEDULE_DEDUP_MS } from "./schedules.ts";
-import { SHARDS } from "../options.ts";
+import { BODY_BYTES_DEFAULT, checkBody, SHARDS } from "../options.ts";
 import type { MessageOptions, QueueOptions } from "../options.ts";
 
 /** How a queue differs from what somebody wants of it; `undefined` if it does not. */
@@ -19,6 +19,7 @@ function differenceOf(known: Definition, options: QueueOptions): string | undefi
     "exclusive",
     "maxLength",
     "maxBytes",
+    "bodyBytesMax",
   ] as const) {
     const here = JSON.stringify(field === "exclusive" ? known.exclusive === true : known[field]);
     const wanted = JSON.stringify(options[field]);
@@ -52,7 +53,8 @@ export function orderOf({ ordered }: Definition): {
 export function describeQueue(definition: Definition, isPaused: boolean): QueueDescription {
   const { name, replicas, leaseMs, maxDeliveries, retry, exclusive, maxLength, maxBytes } = definition;
   const plain = { name, replicas, leaseMs, maxDeliveries, retry, exclusive: exclusive === true };
-  return { ...plain, ...orderOf(definition), maxLength, maxBytes, isPaused };
+  const bodyBytesMax = definition.bodyBytesMax ?? BODY_BYTES_DEFAULT;
+  return { ...plain, ...orderOf(definition), maxLength, maxBytes, bodyBytesMax, isPaused };
 }
 
 /** Parts of the queue; 0 if it is not ordered. */
@@ -60,12 +62,17 @@ export function shardsOf({ groups, dedupMs, shards }: QueueOptions): number {
   return groups || dedupMs !== undefined ? (shards ?? SHARDS) : 0;
 }
 
-/** Throws `INVALID_OPTIONS` for what this queue knows nothing of. */
-export function checkOrder(
+/** Throws `MESSAGE_TOO_LARGE` or `INVALID_OPTIONS` for what this queue does not take. */
+export function checkFit(
   definition: Definition,
-  group: string | undefined,
-  dedupKey: string | undefined,
+  message: MessageOptions & { readonly body: Uint8Array },
 ): void {
+  checkBody(message.body, definition.bodyBytesMax ?? BODY_BYTES_DEFAULT);
+  checkOrder(definition, message.group, message.dedupKey);
+}
+
+/** Throws `INVALID_OPTIONS` for what this queue knows nothing of. */
+function checkOrder(definition: Definition, group: string | undefined, dedupKey: string | undefined): void {
   const { groups, dedupMs } = orderOf(definition);
   const { name } = definition;
   if (group !== undefined && !groups) {
