@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { once } from "node:events";
-import { mkdirSync, readdirSync, statSync, truncateSync } from "node:fs";
+import { closeSync, mkdirSync, openSync, readdirSync, readFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -16,6 +16,8 @@ const SCRIPT = fileURLToPath(new URL("node.ts", import.meta.url));
 /** Enqueues a second of those that produce. */
 const PRODUCES: Readonly<Partial<Record<NodeName, number>>> = { a: 20, b: 20, e: 20 };
 const CONSUMES: ReadonlySet<NodeName> = new Set(["b", "c", "d", "e"]);
+/** What a record in a journal file begins with. */
+const RECORD_MAGIC = 0x4b4ad19e;
 const STARTING_MS = 60_000;
 
 interface Place {
@@ -131,14 +133,9 @@ export class Cluster {
     this.#note({ what: signal === "SIGSTOP" ? "stopped" : "continued", node });
   }
 
-  /** Cuts `bytes` off the newest log of a node that does not run. */
-  truncate(node: NodeName, bytes: number): void {
-    const directory = join(this.#dataDir(node), "queue", "level");
-    const logs = readdirSync(directory).filter((file) => file.endsWith(".log"));
-    const newest = logs.toSorted().at(-1);
-    if (newest === undefined) return;
-    const file = join(directory, newest);
-    truncateSync(file, Math.max(0, statSync(file).size - bytes));
+  /** A node that does not run loses its last `batches`. */
+  truncate(node: NodeName, batches: number): void {
+    cutTail(join(this.#dataDir(node), "queue", "journal"), batches);
   }
 
   tell(node: NodeName, command: Command): void {
@@ -163,5 +160,23 @@ export class Cluster {
 
   async end(): Promise<void> {
     await Promise.all(NODES.map((node) => this.kill(node)));
+  }
+}
+
+/** Wipes the last batches out of the journal of a store that nobody has open, as if they had never reached its disk. */
+function cutTail(directory: string, count: number): void {
+  const found: { readonly path: string; readonly at: number; readonly no: number }[] = [];
+  for (const name of readdirSync(directory)) {
+    const path = join(directory, name);
+    const bytes = readFileSync(path);
+    for (let at = 0; at + 16 <= bytes.length; at += 64) {
+      if (bytes.readUInt32BE(at) === RECORD_MAGIC)
+        found.push({ path, at, no: Number(bytes.readBigUInt64LE(at + 8)) });
+    }
+  }
+  for (const { path, at } of found.toSorted((a, b) => b.no - a.no).slice(0, count)) {
+    const file = openSync(path, "r+");
+    writeSync(file, Buffer.alloc(64), 0, 64, at);
+    closeSync(file);
   }
 }

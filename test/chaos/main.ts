@@ -151,7 +151,7 @@ class Run {
       case "truncate":
         for (const node of fault.nodes) {
           await this.#cluster.kill(node);
-          this.#cluster.truncate(node, fault.bytes);
+          this.#cluster.truncate(node, fault.batches);
           await this.#cluster.start(node);
         }
     }

@@ -19,8 +19,8 @@ export type Fault =
   | { readonly type: "cut"; readonly what: string; readonly cuts: readonly Cut[] }
   /** The wall clock goes wrong by `stepMs`, and right again when the fault ends. */
   | { readonly type: "clock"; readonly nodes: readonly NodeName[]; readonly stepMs: number }
-  /** SIGKILL, the newest file of the store loses `bytes` of its end, and a new start. */
-  | { readonly type: "truncate"; readonly nodes: readonly NodeName[]; readonly bytes: number };
+  /** SIGKILL, the store loses its last `batches`, and a new start. */
+  | { readonly type: "truncate"; readonly nodes: readonly NodeName[]; readonly batches: number };
 
 export interface Planned {
   readonly atMs: number;
@@ -72,7 +72,7 @@ function draw(random: Random, candidates: readonly NodeName[]): Fault {
     }
     case "truncate":
       if (!candidates.includes(DAMAGED)) return { type: "kill", nodes };
-      return { type: "truncate", nodes: [DAMAGED], bytes: 1 + randomBelow(random, 4_000) };
+      return { type: "truncate", nodes: [DAMAGED], batches: 1 + randomBelow(random, 40) };
     case "cut":
       return cut(random, shuffled(random));
   }
@@ -114,7 +114,7 @@ export function describe(fault: Fault): string {
     case "clock":
       return `clock ${fault.stepMs / 1_000} s ${fault.nodes.join("")}`;
     case "truncate":
-      return `truncate ${fault.bytes} B ${fault.nodes.join("")}`;
+      return `truncate ${fault.batches} batches ${fault.nodes.join("")}`;
     case "kill":
     case "stop":
       return `${fault.type} ${fault.nodes.join("")}`;
