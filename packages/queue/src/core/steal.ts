@@ -61,8 +61,14 @@ interface Watch {
   probedMs: number | undefined;
   /** The pid that denied serving the lane, or did not answer. */
   denied: Pid | undefined;
+  /** What it counts for among those that are prepared. */
+  prepared: { readonly messages: number; readonly timer: Timer } | undefined;
 }
 
+/** Messages in lanes that one node prepares at a time: each takes half a KiB for each replica meanwhile. */
+const PREPARED_MAX = 131_072;
+/** A prepare that takes longer, in milliseconds, lets the next begin: its lane may have no quorum. */
+const PREPARED_MS = 5_000;
 /** How often lanes are looked over for silent writers, in milliseconds. */
 const LOOK_MS = 1_000;
 
@@ -74,6 +80,9 @@ export class Steals {
   readonly #context: Context;
   readonly #host: StealHost;
   readonly #watches = new Map<LaneId, Watch>();
+  /** To be prepared once there is room, in this order. */
+  readonly #queue = new Set<Watch>();
+  #prepared = 0;
   #looking = false;
 
   constructor(context: Context, host: StealHost) {
@@ -113,6 +122,7 @@ export class Steals {
       steals: 0,
       probedMs: undefined,
       denied: undefined,
+      prepared: undefined,
     };
   }
 
@@ -160,6 +170,7 @@ export class Steals {
   }
 
   #rest(watch: Watch): void {
+    this.#leave(watch);
     this.#context.timers.cancel(watch.timer);
     watch.timer = undefined;
     watch.phase = "idle";
@@ -297,6 +308,7 @@ export class Steals {
     this.#context.timers.set(this.#context.now.monoMs + LOOK_MS, () => {
       this.#looking = false;
       for (const watch of this.#watches.values()) this.#lookAt(watch);
+      this.#admit();
       if (this.#watches.size > 0) this.#look();
     });
   }
@@ -360,7 +372,49 @@ export class Steals {
 
   // Prepare, pages, recovery.
 
+  /** Whether there is room to prepare one lane more; otherwise it waits in line. */
+  #enter(watch: Watch): boolean {
+    const messages = watch.lane.registers.size;
+    if (this.#prepared > 0 && this.#prepared + messages > PREPARED_MAX) {
+      watch.phase = "waiting";
+      this.#context.timers.cancel(watch.timer);
+      watch.timer = undefined;
+      this.#queue.add(watch);
+      return false;
+    }
+    this.#queue.delete(watch);
+    this.#prepared += messages;
+    const untilMs = this.#context.now.monoMs + PREPARED_MS;
+    const timer = this.#context.timers.set(untilMs, () => {
+      this.#leave(watch);
+      this.#admit();
+    });
+    watch.prepared = { messages, timer };
+    return true;
+  }
+
+  #leave(watch: Watch): void {
+    this.#queue.delete(watch);
+    if (watch.prepared === undefined) return;
+    this.#prepared -= watch.prepared.messages;
+    this.#context.timers.cancel(watch.prepared.timer);
+    watch.prepared = undefined;
+  }
+
+  /** Those first in line, as far as there is room: whether their writers are still gone is asked again. */
+  #admit(): void {
+    let messages = this.#prepared;
+    for (const watch of this.#queue) {
+      if (messages > 0 && messages + watch.lane.registers.size > PREPARED_MAX) return;
+      messages += watch.lane.registers.size;
+      this.#queue.delete(watch);
+      this.#ask(watch);
+    }
+  }
+
   #prepare(watch: Watch): void {
+    this.#leave(watch);
+    if (!this.#enter(watch)) return;
     const { promise } = watch.lane;
     const round = Math.max(promise.round, watch.target.round) + 1;
     const { heirOf } = watch.lane.descriptor;
@@ -456,6 +510,7 @@ export class Steals {
     watch.delayMs = 0;
     watch.steals += 1;
     this.#host.onStolen(watch.lane, recovery);
+    this.#admit();
   }
 }
 

@@ -15,39 +15,37 @@ const OTHER = "2".repeat(32);
 const THIRD = "3".repeat(32);
 const pid = (store: string): string => `${store}.1.0`;
 
-/** Watches one lane that holds no message, and whose promise `other` has; says what leaves in a minute. */
-function sentAbout(lane: Partial<AcceptorLane>, origin: string): Message[] {
-  const timers = new Timers();
-  const sent: Message[] = [];
-  const now = { monoMs: 0, wallMs: 0 };
-  const context: Context = {
+const HOST = {
+  isServing: () => false,
+  storeOf: () => undefined,
+  isParent: () => false,
+  isOver: () => false,
+  onStolen: () => {},
+  onFoundClosed: () => {},
+};
+
+function makeContext(given: Pick<Context, "timers" | "now" | "send" | "isGone">): Context {
+  return {
     peer: "own",
     store: OWN,
     boot: 1,
     pid: pid(OWN),
     random: new SeededRandom(1),
     tuning: DEFAULT_TUNING,
-    timers,
     bodies: new BodyBudget(0),
     hooks: {},
-    now,
     laneIdOf: () => "",
     persist: () => {},
-    send: (_to, message) => sent.push(message),
-    sendAfter: (_to, message) => sent.push(message),
+    sendAfter: given.send,
     reachable: () => true,
-    isGone: () => false,
     fault: () => {},
+    ...given,
   };
-  const steals = new Steals(context, {
-    isServing: () => false,
-    storeOf: () => undefined,
-    isParent: () => false,
-    isOver: () => false,
-    onStolen: () => {},
-    onFoundClosed: () => {},
-  });
-  steals.onPromised({
+}
+
+/** A lane whose promise `other` has. */
+function makeLane(lane: Partial<AcceptorLane>, origin: string): AcceptorLane {
+  return {
     slot: 0,
     lane: "lane",
     descriptor: {
@@ -70,10 +68,63 @@ function sentAbout(lane: Partial<AcceptorLane>, origin: string): Message[] {
     heardMs: 0,
     closedMs: 0,
     ...lane,
-  });
+  };
+}
+
+/** Watches one lane that holds no message; says what leaves in a minute. */
+function sentAbout(lane: Partial<AcceptorLane>, origin: string): Message[] {
+  const timers = new Timers();
+  const sent: Message[] = [];
+  const now = { monoMs: 0, wallMs: 0 };
+  const send = (_to: string, message: Message): void => void sent.push(message);
+  const steals = new Steals(makeContext({ timers, now, send, isGone: () => false }), HOST);
+  steals.onPromised(makeLane(lane, origin));
   for (now.monoMs = 0; now.monoMs < 60_000; now.monoMs += 100) timers.fire(now.monoMs);
   return sent;
 }
+
+/** Lanes of that many messages each whose writer is gone for everybody; which are prepared, and when first. */
+function prepared(lanes: number, messages: number): ReadonlyMap<string, number> {
+  const timers = new Timers();
+  const firstMs = new Map<string, number>();
+  const agreed: string[] = [];
+  const now = { monoMs: 0, wallMs: 0 };
+  const context = makeContext({
+    timers,
+    now,
+    isGone: () => true,
+    send: (to, message) => {
+      if (message.type === "askGone" && to === THIRD) agreed.push(message.lane);
+      if (message.type === "prepare" && !firstMs.has(message.lane)) firstMs.set(message.lane, now.monoMs);
+    },
+  });
+  const steals = new Steals(context, HOST);
+  const registers = { size: messages } as RegisterTable;
+  for (let no = 0; no < lanes; no += 1) steals.onPromised(makeLane({ lane: `lane ${no}`, registers }, THIRD));
+  for (now.monoMs = 0; now.monoMs < 60_000; now.monoMs += 100) {
+    timers.fire(now.monoMs);
+    for (const lane of agreed.splice(0)) {
+      steals.gone(THIRD, { type: "gone", lane, pid: pid(OTHER), gone: true });
+    }
+  }
+  return firstMs;
+}
+
+describe("a node that takes many lanes over", () => {
+  it("prepares few large ones at a time, and in the end all of them, although no quorum answers", () => {
+    const firstMs = [...prepared(10, 60_000).values()];
+    for (const startMs of firstMs) {
+      expect(firstMs.filter((ms) => ms >= startMs && ms < startMs + 4_900).length).toBeLessThanOrEqual(2);
+    }
+    expect(firstMs).toHaveLength(10);
+  });
+
+  it("prepares small ones all at once", () => {
+    const firstMs = [...prepared(100, 1_000).values()];
+    expect(firstMs).toHaveLength(100);
+    expect(Math.max(...firstMs)).toBeLessThan(2_000);
+  });
+});
 
 describe("a replica whose lane's writer is silent", () => {
   const end = {
