@@ -1,8 +1,10 @@
 /** A node of `quorum.ts`: a mesh member with queues that produces and consumes as it is told. */
+import { readdir, stat } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createMesh } from "@klatsch/mesh";
 import { createQueues } from "@klatsch/queue";
-import type { Consumer, Queue, Queues } from "@klatsch/queue";
+import type { Consumer, Message, Queue, Queues } from "@klatsch/queue";
 import { percentile } from "./harness.ts";
 import { serve, sharedMs } from "./serve.ts";
 
@@ -26,7 +28,17 @@ export interface Consumption {
   readonly redelivered: number;
 }
 
+/** What a node takes. */
+export interface Footprint {
+  readonly lanesWritten: number;
+  readonly lanesKept: number;
+  readonly files: number;
+  readonly diskMiB: number;
+  readonly memoryMiB: number;
+}
+
 let queues: Queues | undefined;
+let directory = "";
 let jobs: Queue | undefined;
 let consumer: Consumer | undefined;
 let lastAckAt = 0;
@@ -45,6 +57,7 @@ const commands = {
     readonly bootstrap: readonly string[];
   }): Promise<readonly string[]> {
     const mesh = await createMesh(setup);
+    directory = setup.dataDir;
     queues = await createQueues({ mesh, dataDir: setup.dataDir });
     queues.on("queues:failed", ({ error }) => {
       console.error(error);
@@ -60,13 +73,7 @@ const commands = {
   },
 
   consume({ prefetch }: { readonly prefetch: number }): Promise<void> {
-    consumer = queue().consume(
-      ({ body }) => {
-        const sentAt = Buffer.from(body.buffer, body.byteOffset).readDoubleLE();
-        if (sentAt > 0) latenciesMs.push(sharedMs() - sentAt);
-      },
-      { prefetch },
-    );
+    consumer = queue().consume(onMessage, { prefetch });
     const watched = consumer;
     let acked = 0;
     setInterval(() => {
@@ -92,6 +99,41 @@ const commands = {
   cpu(): Promise<number> {
     const { user, system } = process.cpuUsage();
     return Promise.resolve(user + system);
+  },
+
+  async declareMany({ queues: count }: { readonly queues: number }): Promise<void> {
+    for (let no = 0; no < count; no += 1) await queues?.declare(nameOf(no), { replicas: 3 });
+  },
+
+  /** Consumes every `step`th queue from `from` on. */
+  async consumeMany({ queues: count, from, step }: ManyArgs): Promise<void> {
+    for (let no = from; no < count; no += step) {
+      const one = await queues?.declare(nameOf(no), { replicas: 3 });
+      one?.consume(onMessage, { prefetch: 4 });
+    }
+  },
+
+  /** Enqueues at a steady rate, each message into another queue. */
+  async paceMany({ queues: count, ...pace }: PaceArgs & { readonly queues: number }): Promise<Paced> {
+    const targets = Array.from({ length: count }, (_, no) => queues?.open(nameOf(no)));
+    return await paced(pace, (number) => targets[(number * STRIDE) % count]);
+  },
+
+  async footprint(): Promise<Footprint> {
+    const names = await readdir(directory, { recursive: true, withFileTypes: true });
+    const files = names.filter((entry) => entry.isFile());
+    // LevelDB removes files as it likes.
+    const sizes = files.map((entry) =>
+      stat(join(entry.parentPath, entry.name)).then(
+        ({ size }) => size,
+        () => 0,
+      ),
+    );
+    const bytes = (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0);
+    const { lanesWritten = 0, lanesKept = 0 } = queues?.stats() ?? {};
+    const inMiB = (count: number): number => Math.round(count / 2 ** 20);
+    const memoryMiB = inMiB(process.memoryUsage().rss);
+    return { lanesWritten, lanesKept, files: files.length, diskMiB: inMiB(bytes), memoryMiB };
   },
 
   /** Resident memory of this process, in bytes. */
@@ -146,22 +188,51 @@ const commands = {
   },
 
   /** Enqueues at a steady rate, whether or not earlier ones were answered; each body begins with its time. */
-  async pace({ bytes, perSecond, seconds }: PaceArgs): Promise<{ readonly enqueued: number }> {
+  async pace(pace: PaceArgs): Promise<Paced> {
     const target = queue();
-    const startedAt = sharedMs();
-    const total = perSecond * seconds;
-    const answers: Promise<unknown>[] = [];
-    for (let number = 0; number < total; number += 1) {
-      const waitMs = startedAt + (number * 1_000) / perSecond - sharedMs();
-      if (waitMs > 0) await delay(waitMs);
-      const body = Buffer.alloc(bytes, 1);
-      body.writeDoubleLE(sharedMs());
-      answers.push(target.enqueue(body));
-    }
-    await Promise.all(answers);
-    return { enqueued: total };
+    return await paced(pace, () => target);
   },
 };
+
+interface Paced {
+  readonly enqueued: number;
+}
+
+/** Prime: one queue after the other, all of them before any comes again. */
+const STRIDE = 7_919;
+
+function nameOf(no: number): string {
+  return `queue-${no}`;
+}
+
+function onMessage({ body }: Message): void {
+  const sentAt = Buffer.from(body.buffer, body.byteOffset).readDoubleLE();
+  if (sentAt > 0) latenciesMs.push(sharedMs() - sentAt);
+}
+
+async function paced(
+  { bytes, perSecond, seconds }: PaceArgs,
+  target: (number: number) => Queue | undefined,
+): Promise<Paced> {
+  const startedAt = sharedMs();
+  const total = perSecond * seconds;
+  const answers: Promise<unknown>[] = [];
+  for (let number = 0; number < total; number += 1) {
+    const waitMs = startedAt + (number * 1_000) / perSecond - sharedMs();
+    if (waitMs > 0) await delay(waitMs);
+    const body = Buffer.alloc(bytes, 1);
+    body.writeDoubleLE(sharedMs());
+    answers.push(target(number)?.enqueue(body) ?? Promise.resolve());
+  }
+  await Promise.all(answers);
+  return { enqueued: total };
+}
+
+interface ManyArgs {
+  readonly queues: number;
+  readonly from: number;
+  readonly step: number;
+}
 
 interface FillArgs {
   readonly bytes: number;

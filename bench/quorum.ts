@@ -21,7 +21,9 @@ import {
   withFleet,
   writeJson,
 } from "./harness.ts";
-import type { BenchNode, Spread } from "./harness.ts";
+import type { Spread } from "./harness.ts";
+import { join, producerOf } from "./quorum-fleet.ts";
+import type { Fleet } from "./quorum-fleet.ts";
 import type { QuorumCommands } from "./quorum-node.ts";
 
 const LIFE_IN_FLIGHT = 512;
@@ -31,7 +33,6 @@ const LATENCY_PER_SECOND = 200;
 /** Nothing acknowledged for this long: the run has failed, in milliseconds. */
 const STALLED_MS = 30_000;
 
-type Fleet = readonly BenchNode<QuorumCommands>[];
 type Work = "enqueue" | "life" | "latency";
 const WORKS: readonly Work[] = ["enqueue", "life", "latency"];
 
@@ -117,23 +118,6 @@ function casesOf({ works, bytes, inFlight }: Options): Case[] {
       }
     }),
   );
-}
-
-/** All nodes up, and each sees the queues of all others. */
-async function join(fleet: Fleet): Promise<void> {
-  let bootstrap: readonly string[] = [];
-  for (const node of fleet) {
-    const { name, dataDir } = node;
-    const addresses = await node.call("start", { name, dataDir, bootstrap });
-    if (bootstrap.length === 0) bootstrap = addresses;
-  }
-  await Promise.all(fleet.map((node) => node.call("seeOthers", { others: fleet.length - 1 })));
-}
-
-function producerOf(fleet: Fleet): BenchNode<QuorumCommands> {
-  const [producer] = fleet;
-  if (producer === undefined) throw new Error("no nodes");
-  return producer;
 }
 
 /** What all processes used meanwhile, by message, in microseconds. Steadier than any rate where the machine is shared. */
