@@ -148,8 +148,13 @@ export interface MessageOptions {
   readonly dedupKey: string | undefined;
 }
 
+function isNoProto(headers: unknown): boolean {
+  return typeof headers !== "object" || headers === null || !Object.hasOwn(headers, "__proto__");
+}
+
 const headersSchema: z.ZodType<MessageHeaders> = z
-  .record(z.string().min(1).max(HEADER_NAME_MAX), z.string().max(HEADER_BYTES_MAX))
+  .custom<MessageHeaders>(isNoProto, "a header cannot be called __proto__: it would be lost")
+  .pipe(z.record(z.string().min(1).max(HEADER_NAME_MAX), z.string().max(HEADER_BYTES_MAX)))
   .refine((headers) => Object.keys(headers).length <= HEADERS_MAX, `at most ${HEADERS_MAX} headers`);
 
 const messageFields = {

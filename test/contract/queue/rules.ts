@@ -288,6 +288,7 @@ const NAMES: readonly Rule[] = [
         here.enqueue(bytes("x"), { ttlMs: Number.NaN }),
         here.enqueue(bytes("x"), { timeoutMs: 0 }),
         here.enqueue(bytes("x"), { headers: { "": "v" } }),
+        here.enqueue(bytes("x"), { headers: JSON.parse('{"__proto__":"v"}') as Record<string, string> }),
         here.enqueue(bytes("x"), { unknown: 1 } as object),
         nodes[0]?.declare("no spaces please"),
         nodes[0]?.declare("even", { replicas: 2 }),

@@ -75,8 +75,8 @@ export class ExchangeCalls {
     };
   }
 
-  async #publish(name: string, body: Uint8Array, options: PublishOptions = {}): Promise<Published> {
-    const { key, retry, ...rest } = options;
+  async #publish(name: string, body: Uint8Array, options: PublishOptions | undefined): Promise<Published> {
+    const { key, retry, ...rest } = options ?? {};
     checkBody(body);
     const { timeoutMs, ...message } = parseEnqueue(rest);
     const queues = this.#exchanges.route(name, { key: parseKey(key), headers: message.headers ?? {} });
