@@ -5,7 +5,7 @@ import type { EnqueueResult } from "../../packages/queue/src/core/lane-register.
 import type { Delivery, Message } from "../../packages/queue/src/core/messages.ts";
 import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
 import { keyOf } from "../../packages/queue/src/core/records.ts";
-import { CHUNK_SEQS } from "../../packages/queue/src/core/finished.ts";
+import { FinishedSet } from "../../packages/queue/src/core/finished.ts";
 import { DEFAULT_TUNING } from "../../packages/queue/src/core/context.ts";
 import { earliestWallMs } from "../../packages/queue/src/core/register.ts";
 import type {
@@ -473,8 +473,11 @@ function holds({ disk }: SimNode, { lane, descriptor }: LaneTruth, seq: number):
     return register.value.state === "DONE" || message !== undefined;
   }
   if (message !== undefined) return true;
-  const finished = synced.get(keyOf.finished(slot, Math.floor(seq / CHUNK_SEQS)));
-  if (finished?.kind !== "finished") return false;
-  const at = seq % CHUNK_SEQS;
-  return (finished.bits[at >> 3]! & (1 << (at & 7))) !== 0;
+  const finished = new FinishedSet();
+  for (const [key, one] of synced) {
+    const [letter, at, chunk = ""] = key.split("/");
+    if (one.kind !== "finished" || letter !== "g" || Number.parseInt(at ?? "", 16) !== slot) continue;
+    finished.load(Number.parseInt(chunk, 16), one.bits);
+  }
+  return finished.has(seq);
 }

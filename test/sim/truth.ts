@@ -1,6 +1,6 @@
 import type { Ballot } from "../../packages/queue/src/core/ballot.ts";
 import { compareBallots, comparePromises } from "../../packages/queue/src/core/ballot.ts";
-import { CHUNK_SEQS } from "../../packages/queue/src/core/finished.ts";
+import { FinishedSet } from "../../packages/queue/src/core/finished.ts";
 import type { Message } from "../../packages/queue/src/core/messages.ts";
 import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
 import { isIn, isVoid, sameEnd, sameHeir, sameValue } from "../../packages/queue/src/core/register.ts";
@@ -182,11 +182,11 @@ export class Truth {
   #onFinished(node: SimNode, key: string, bits: Uint8Array): void {
     const [lane, chunk] = this.#of(node, key);
     if (lane === undefined) return;
-    for (let byte = 0; byte < bits.length; byte += 1) {
-      const set = bits[byte]!;
-      for (let bit = 0; set >> bit !== 0; bit += 1) {
-        const seq = chunk * CHUNK_SEQS + byte * 8 + bit;
-        if ((set & (1 << bit)) === 0 || lane.messages.get(seq)?.done !== undefined) continue;
+    const finished = new FinishedSet();
+    finished.load(chunk, bits);
+    for (const [from, to] of finished.ranges()) {
+      for (let seq = from; seq < to; seq += 1) {
+        if (lane.messages.get(seq)?.done !== undefined) continue;
         if (lane.descriptor.shard !== undefined && isOut(lane, seq)) continue;
         this.#report("FINISHED_IS_DONE", `${node.peer} finished ${short(lane.lane)}-${seq}, not chosen DONE`);
       }

@@ -3,8 +3,8 @@ export class CodecError extends Error {
   override readonly name: string = "CodecError";
 }
 
-/** Highest seq anybody may name: lanes hold at most 65,536 messages by default, and never more than this. */
-export const SEQ_MAX = 0xf_ffff;
+/** Highest seq anybody may name: lanes hold at most 65,536 messages by default, ordered ones never more than this. */
+export const SEQ_MAX = 0x7fff_ffff;
 
 /** Highest round or step of a ballot: it takes 6 bytes on disk, and nobody gets there by counting. */
 export const ROUND_MAX: number = 2 ** 48 - 1;

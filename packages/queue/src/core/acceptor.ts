@@ -3,7 +3,7 @@ import { assert } from "@klatsch/kit/core";
 import type { Ballot, Pid, Right } from "./ballot.ts";
 import { compareBallots, comparePromises, pidBoot, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
-import { FinishedSet } from "./finished.ts";
+import { CHUNK_SEQS, FinishedSet } from "./finished.ts";
 import { keysOf } from "./lane-order.ts";
 import type {
   AcceptOp,
@@ -249,7 +249,8 @@ export class Acceptor {
         digest: digest >>> 0,
       });
       for (const [chunk, bits] of lane.finished.takeDirty()) {
-        this.#context.persist(keyOf.finished(slot, chunk), { kind: "finished", bits });
+        const record = bits && ({ kind: "finished", bits } as const);
+        this.#context.persist(keyOf.finished(slot, chunk), record);
       }
     }
     this.#dirty.clear();
@@ -421,9 +422,16 @@ export class Acceptor {
 
   #learn(lane: AcceptorLane, ranges: Ranges): void {
     for (const [from, to] of ranges) {
-      for (let seq = from; seq < to; seq += 1) if (lane.finished.add(seq)) this.#drop(lane, seq);
+      if (to - from > CHUNK_SEQS) this.#learnAll(lane, from, to);
+      else for (let seq = from; seq < to; seq += 1) if (lane.finished.add(seq)) this.#drop(lane, seq);
     }
     if (ranges.length > 0) this.#touch(lane);
+  }
+
+  /** An ordered lane may have had millions of messages. */
+  #learnAll(lane: AcceptorLane, from: number, to: number): void {
+    lane.finished.addRanges([[from, to]]);
+    for (const seq of [...lane.registers.keys()]) if (seq >= from && seq < to) this.#drop(lane, seq);
   }
 
   #drop(lane: AcceptorLane, seq: number): void {

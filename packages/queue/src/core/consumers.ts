@@ -58,8 +58,13 @@ interface Consumer {
 /** What this node knows of a lane's messages it consumed. */
 interface Seen {
   descriptor: Descriptor | undefined;
-  readonly done: FinishedSet;
-  readonly epochs: Map<number, number>;
+  done: FinishedSet;
+  epochs: Map<number, number>;
+  /** What was so two leases ago and more: a lane may go on for ever. */
+  past: Pick<Seen, "done" | "epochs"> | undefined;
+  turnedMs: number;
+  /** Longest lease so far. */
+  leaseMs: number;
   readonly held: Map<number, Held>;
   /** Sessions that gave up on a verdict: a new writer may deliver that lease to them once more. */
   readonly unsettled: Map<number, string>;
@@ -195,6 +200,9 @@ export class Consumers {
         done: new FinishedSet(),
         epochs: new Map(),
         held: new Map(),
+        past: undefined,
+        turnedMs: this.#context.now.monoMs,
+        leaseMs: 0,
         unsettled: new Map(),
         keepUntilMs: 0,
       };
@@ -208,9 +216,10 @@ export class Consumers {
     const { lane, seq, epoch, session, leaseMs } = item;
     const seen = this.#seenOf(lane);
     const { monoMs } = this.#context.now;
+    seen.leaseMs = Math.max(seen.leaseMs, leaseMs);
     seen.keepUntilMs = Math.max(seen.keepUntilMs, monoMs + 2 * leaseMs);
-    if (seen.done.has(seq)) return;
-    if ((seen.epochs.get(seq) ?? 0) >= epoch) {
+    if (seen.done.has(seq) || seen.past?.done.has(seq) === true) return;
+    if ((seen.epochs.get(seq) ?? seen.past?.epochs.get(seq) ?? 0) >= epoch) {
       this.#again(from, seen.held.get(seq), epoch);
       return;
     }
@@ -516,9 +525,24 @@ export class Consumers {
         }
         const over = seen.held.size === 0 && seen.unsettled.size === 0;
         if (over && seen.keepUntilMs <= this.#context.now.monoMs) this.#seen.delete(lane);
+        else turn(seen, this.#context.now.monoMs);
       }
       if (this.#seen.size > 0) this.#sweepLater();
     });
+  }
+}
+
+/** Forgets what was settled two leases ago and more. */
+function turn(seen: Seen, monoMs: number): void {
+  if (monoMs - seen.turnedMs < 2 * seen.leaseMs) return;
+  const { done, epochs, held, unsettled, past } = seen;
+  seen.turnedMs = monoMs;
+  seen.past = { done, epochs };
+  seen.done = new FinishedSet();
+  seen.epochs = new Map();
+  for (const seq of [...held.keys(), ...unsettled.keys()]) {
+    const epoch = epochs.get(seq) ?? past?.epochs.get(seq);
+    if (epoch !== undefined) seen.epochs.set(seq, epoch);
   }
 }
 

@@ -107,18 +107,20 @@ export interface Owed {
   /** Refused as EARLY: owed again a while later. */
   readonly early: Set<number>;
   learned: number[];
+  /** Ranges of them, of a steal or a link that was lost. */
+  before: Ranges;
   end: boolean;
   closed: boolean;
 }
 
 export function nothingOwed(): Owed {
-  return { seqs: new Set(), early: new Set(), learned: [], end: false, closed: false };
+  return { seqs: new Set(), early: new Set(), learned: [], before: [], end: false, closed: false };
 }
 
 /** What a section held, whose replica may not have it. */
 export function oweAgain(owed: Owed, { accepts, learned, end }: Section): void {
   for (const { seq } of accepts) owed.seqs.add(seq);
-  for (const [from, to] of learned) for (let seq = from; seq < to; seq += 1) owed.learned.push(seq);
+  owed.before = [...owed.before, ...learned];
   if (end !== undefined) owed.end = true;
 }
 

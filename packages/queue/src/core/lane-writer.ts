@@ -3,7 +3,7 @@ import { assert } from "@klatsch/kit/core";
 import type { Right } from "./ballot.ts";
 import { comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
-import { absentBelow, CHUNK_SEQS, FinishedSet, toRanges } from "./finished.ts";
+import { absentBelow, FinishedEpochs, FinishedSet, merged, toRanges } from "./finished.ts";
 import { dropBody, trimBody } from "./lane-bodies.ts";
 import { LaneEnd } from "./lane-end.ts";
 import type { LaneHost } from "./lane-host.ts";
@@ -28,7 +28,7 @@ import type { Descriptor, EndValue, Holder, LaneId, Ranges, Value, Verdict } fro
 import { WriterRegisters } from "./writer-registers.ts";
 
 /** Messages an ordered lane may ever hold. */
-const SHARD_SEQS = 0xf_0000;
+const SHARD_SEQS = 0x7fff_0000;
 
 /**
  * The proposer of one lane at one (round, pid): every change of a message is its next step, bound to
@@ -49,7 +49,7 @@ export class LaneWriter implements LaneSender {
   readonly #links: readonly ReplicaLink[];
   readonly #self: number;
   readonly #usage: LaneUsage;
-  readonly #epochs = new Map<number, Uint32Array>();
+  readonly #epochs = new FinishedEpochs();
   #nextSeq = 0;
   #appending: boolean;
   #synced: boolean;
@@ -233,7 +233,7 @@ export class LaneWriter implements LaneSender {
 
   /** Epoch at which `seq` was finished, 0 if this writer does not remember. */
   finishedEpoch(seq: number): number {
-    return this.#epochs.get(Math.floor(seq / CHUNK_SEQS))?.[seq % CHUNK_SEQS] ?? 0;
+    return this.#epochs.get(seq);
   }
 
   #propose(register: Register, value: Value): void {
@@ -574,10 +574,7 @@ export class LaneWriter implements LaneSender {
     const { seq } = register;
     this.registers.delete(seq);
     this.finished.add(seq);
-    const chunk = Math.floor(seq / CHUNK_SEQS);
-    let epochs = this.#epochs.get(chunk);
-    if (epochs === undefined) this.#epochs.set(chunk, (epochs = new Uint32Array(CHUNK_SEQS)));
-    epochs[seq % CHUNK_SEQS] = register.value.epoch;
+    this.#epochs.set(seq, register.value.epoch);
     this.#toLearn.push(seq);
     const { learnSeqs, learnDelayMs } = this.#context.tuning;
     if (this.#toLearn.length >= learnSeqs) this.#learn();
@@ -596,6 +593,11 @@ export class LaneWriter implements LaneSender {
     this.#oweAll((owed) => owed.learned.push(...learned));
   }
 
+  #learnRanges(ranges: Ranges): void {
+    this.finished.addRanges(ranges);
+    this.#oweAll((owed) => (owed.before = [...owed.before, ...ranges]));
+  }
+
   // What each replica is owed.
 
   #oweAll(change: (owed: Owed) => void): void {
@@ -612,13 +614,15 @@ export class LaneWriter implements LaneSender {
     if (owed.closed && end !== undefined) {
       owed.seqs.clear();
       owed.learned = [];
+      owed.before = [];
       owed.end = false;
       link.closed(this, end);
       return true;
     }
-    if (owed.learned.length > 0) {
-      link.learn(this, toRanges(owed.learned));
+    if (owed.learned.length > 0 || owed.before.length > 0) {
+      link.learn(this, merged([...owed.before, ...toRanges(owed.learned)]));
       owed.learned = [];
+      owed.before = [];
     }
     if (owed.end && end !== undefined) {
       owed.end = false;
@@ -645,7 +649,7 @@ export class LaneWriter implements LaneSender {
   /** Takes over what q snapshots said; every value not yet proved chosen is proposed again, as it is. */
   recover({ found, finished, nextSeq, end, keys }: Recovered): void {
     this.#nextSeq = nextSeq;
-    this.#finishAll(finished);
+    if (finished.length > 0) this.#learnRanges(finished);
     if (this.order !== undefined) this.#end.cut(end);
     else if (end !== undefined) this.#proposeEnd(end);
     // A frozen lane's values are what its heir imports; nothing is proposed in it any more [M11].
@@ -664,20 +668,12 @@ export class LaneWriter implements LaneSender {
       this.#unchosen += 1;
       this.#onChosen(register);
     }
-    if (this.#toLearn.length > 0) this.#learn();
     this.#advance();
-  }
-
-  #finishAll(ranges: Ranges): void {
-    for (const [from, to] of ranges) {
-      for (let seq = from; seq < to; seq += 1) if (this.finished.add(seq)) this.#toLearn.push(seq);
-    }
   }
 
   /** The cut is chosen: what it excludes is over, and the lane may be appended to. */
   #openUp({ voids }: EndValue): void {
-    this.#finishAll(voids);
-    if (this.#toLearn.length > 0) this.#learn();
+    this.#learnRanges(voids);
     this.#appending = true;
     for (const { seq } of [...this.registers.values()]) this.offer(seq);
   }

@@ -11,6 +11,7 @@ import { bitCount } from "./lane-register.ts";
 import type { LaneHost } from "./lane-host.ts";
 import { LaneWriter } from "./lane-writer.ts";
 import type { Delivery, HeldItem, Message, SettledItem, VerdictItem } from "./messages.ts";
+import { isForgotten } from "./ordered.ts";
 import { isIn, isVoid } from "./register.ts";
 import type { Usage } from "./quota.ts";
 import type { ReplicaLink } from "./replica-link.ts";
@@ -551,6 +552,7 @@ export class Lanes {
 function orderedResolution({ end, registers, finished, quorum }: LaneWriter, seq: number): Resolution {
   if (end === undefined) return "PENDING";
   if (isIn(end.voids, seq)) return "NEVER";
+  if (isForgotten(end.voids, seq)) return "UNKNOWN";
   const register = registers.peek(seq);
   if (register === undefined) return finished.has(seq) ? "ACKED" : "UNKNOWN";
   return register.enqueue === undefined || bitCount(register.heldBy) >= quorum ? "ACKED" : "PENDING";

@@ -7,6 +7,6 @@ export function messageId(lane: LaneId, seq: number): string {
 
 /** The parts of a message id, `undefined` if it is none. */
 export function parseMessageId(id: string): { lane: LaneId; seq: number } | undefined {
-  const match = /^([0-9a-f]{64})-(0|[1-9][0-9]{0,6})$/.exec(id);
+  const match = /^([0-9a-f]{64})-(0|[1-9][0-9]{0,9})$/.exec(id);
   return match?.[1] === undefined ? undefined : { lane: match[1], seq: Number(match[2]) };
 }

@@ -223,8 +223,17 @@ export function sameHeir(a: Descriptor | undefined, b: Descriptor | undefined): 
   return a?.originPid === b?.originPid && a?.laneNo === b?.laneNo;
 }
 
+/** Of ascending ranges. */
 export function isIn(ranges: Ranges, seq: number): boolean {
-  return ranges.some(([from, to]) => from <= seq && seq < to);
+  let low = 0;
+  let high = ranges.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((ranges[middle]?.[1] ?? 0) <= seq) low = middle + 1;
+    else high = middle;
+  }
+  const found = ranges[low];
+  return found !== undefined && found[0] <= seq;
 }
 
 /** Whether `seq` never existed, given a chosen END. */

@@ -4,9 +4,10 @@ import type { AcceptorLane } from "./acceptor.ts";
 import type { Ballot, Pid, Right } from "./ballot.ts";
 import { compareBallots, comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
-import { absentBelow, FinishedSet } from "./finished.ts";
+import { FinishedSet, gapsBelow, merged, without } from "./finished.ts";
 import type { Recovered, RecoveredRegister } from "./lane-register.ts";
 import type { Keys, Message } from "./messages.ts";
+import { newestVoids } from "./ordered.ts";
 import { isIn, isVoid } from "./register.ts";
 import type { Timer } from "./timers.ts";
 import type { EndValue, LaneId, Parentage, PeerId, Ranges, Replica, StoreId, Value } from "./types.ts";
@@ -69,6 +70,9 @@ interface Watch {
 const PREPARED_MAX = 131_072;
 /** A prepare that takes longer, in milliseconds, lets the next begin: its lane may have no quorum. */
 const PREPARED_MS = 5_000;
+/** Highest seq of a lane that is not ordered: lanes hold at most 65,536 messages by default. */
+const LANE_SEQ_MAX = 0xf_ffff;
+
 /** How often lanes are looked over for silent writers, in milliseconds. */
 const LOOK_MS = 1_000;
 
@@ -469,6 +473,7 @@ export class Steals {
   page(from: PeerId, message: Message & { type: "page" }): void {
     const [watch, replica] = this.#preparingAt(message.lane, message.round, from) ?? [];
     if (watch === undefined || replica === undefined) return;
+    if (watch.lane.descriptor.shard === undefined && highestSeq(message) > LANE_SEQ_MAX) return;
     let answer = watch.answers.get(replica.store);
     if (message.index === 0 && answer?.complete !== true) {
       answer = {
@@ -512,6 +517,11 @@ export class Steals {
     this.#host.onStolen(watch.lane, recovery);
     this.#admit();
   }
+}
+
+function highestSeq({ registers, finished, end }: Message & { type: "page" }): number {
+  const seqs = registers.map(({ seq }) => seq);
+  return Math.max(0, (finished.at(-1)?.[1] ?? 1) - 1, (end?.value.n ?? 1) - 1, ...seqs);
 }
 
 /** The highest ballot per register, finished seqs dropped; what END excludes never existed [M9]. */
@@ -574,11 +584,9 @@ function isExcluded(end: Answer["end"], seq: number, ballot: Ballot, isOrdered: 
 function cut<R extends Omit<Recovery, "parentOver">>(read: R, appendWindow: number): R {
   const { found, finished, nextSeq, end } = read;
   const n = end === undefined ? nextSeq : nextSeq + appendWindow;
-  const present = new Set(found.map(({ seq }) => seq));
-  const over = new FinishedSet();
-  over.addRanges(finished);
-  const wasVoid = (seq: number): boolean => end !== undefined && isIn(end.voids, seq);
-  const voids = absentBelow(n, (seq) => present.has(seq) || (over.has(seq) && !wasVoid(seq)));
+  const present = found.map(({ seq }) => seq);
+  const fresh = without(gapsBelow(n, finished), present);
+  const voids = merged([...newestVoids(without(end?.voids ?? [], present)), ...fresh]);
   const keys = read.keys.filter(({ seq }) => !isIn(voids, seq));
   return { ...read, keys, nextSeq: n, end: { n, voids, closed: false } };
 }
