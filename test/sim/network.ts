@@ -85,6 +85,11 @@ export class Network {
     this.#slowest = delays.slowest;
   }
 
+  /** How many times as long as others a message with a body may be under way. */
+  get slowdown(): number {
+    return this.#bulk === undefined ? 1 : 20;
+  }
+
   #pair(a: PeerId, b: PeerId): Pair {
     const ends: [PeerId, PeerId] = a < b ? [a, b] : [b, a];
     const key = ends.join();
@@ -214,7 +219,7 @@ export class Network {
       : this.#delayMs * this.#factor(from, stream.to) + this.#dice.real(0, this.#jitterMs);
     const { bulk } = stream;
     if (bulk !== undefined && hasBody(message))
-      this.#queue(bulk, from, message, delay * (this.#bulk?.real(1, 20) ?? 1));
+      this.#queue(bulk, from, message, delay * (this.#bulk?.real(1, this.slowdown) ?? 1));
     else this.#queue(stream, from, message, delay);
   }
 

@@ -220,7 +220,7 @@ export class Consumers {
     seen.keepUntilMs = Math.max(seen.keepUntilMs, monoMs + 2 * leaseMs);
     if (seen.done.has(seq) || seen.past?.done.has(seq) === true) return;
     if ((seen.epochs.get(seq) ?? seen.past?.epochs.get(seq) ?? 0) >= epoch) {
-      this.#again(from, seen.held.get(seq), epoch);
+      this.#again(from, seen.held.get(seq), item, stampMs);
       return;
     }
     const consumer = this.#consumers.get(session);
@@ -231,12 +231,7 @@ export class Consumers {
     }
     const older = seen.held.get(seq);
     if (older !== undefined) this.#drop(older, "STALE");
-    const byReceipt = monoMs + leaseMs - item.ageMs;
-    // The lease began `ageMs` before this left, and this left after the stamp's instant: however long it was
-    // under way, at `byStamp` the writer's lease is over and its grace is not.
-    const slackMs = this.#context.tuning.graceMinMs / 2;
-    const byStamp = stampMs > 0 ? stampMs + leaseMs - item.ageMs + slackMs : byReceipt;
-    const stopMs = Math.min(byReceipt, byStamp);
+    const stopMs = this.#stopOf(item, stampMs);
     const unwanted = consumer === undefined || consumer.ending || consumer.held >= consumer.prefetch;
     // A delivery of this node to itself has its body read by the host, as it is handed over.
     const bodiless = item.body === undefined && item.attach !== true;
@@ -267,11 +262,26 @@ export class Consumers {
     this.#host.onDelivery(item);
   }
 
-  /** The same epoch once more, perhaps from a new writer: no handler starts. */
-  #again(from: PeerId, held: Held | undefined, epoch: number): void {
-    if (held?.epoch !== epoch) return;
+  /** The same epoch once more, perhaps from a new writer: no handler starts, but the lease is a new one. */
+  #again(from: PeerId, held: Held | undefined, item: Delivery, stampMs: number): void {
+    if (held?.epoch !== item.epoch) return;
     held.writer = from;
-    if (held.settling !== undefined) this.#ask(held);
+    if (held.settling !== undefined) return this.#ask(held);
+    const stopMs = this.#stopOf(item, stampMs);
+    if (held.lost || stopMs <= held.stopMs) return;
+    // A lane on its way to its heir, or to who took it over, answers no renewal meanwhile.
+    held.stopMs = stopMs;
+    held.renewSentMs = undefined;
+    this.#armLease(held, held.leaseMs / 3);
+  }
+
+  #stopOf({ leaseMs, ageMs }: Delivery, stampMs: number): number {
+    const byReceipt = this.#context.now.monoMs + leaseMs - ageMs;
+    if (stampMs === 0) return byReceipt;
+    // The lease began `ageMs` before this left, and this left after the stamp's instant: however long it was
+    // under way, `slackMs` after that the writer's lease is over and its grace is not.
+    const slackMs = this.#context.tuning.graceMinMs / 2;
+    return Math.min(byReceipt, stampMs + leaseMs - ageMs + slackMs);
   }
 
   // Leases: renewed at a third, over at `stopMs` whatever the writer thinks.
