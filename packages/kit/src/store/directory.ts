@@ -152,7 +152,8 @@ export async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
-function undefinedIfMissing(error: unknown): undefined {
+/** For a file that need not be there. */
+export function undefinedIfMissing(error: unknown): undefined {
   if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
   throw error;
 }

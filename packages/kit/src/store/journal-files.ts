@@ -22,7 +22,7 @@ const NO_AT = 8;
 const PROOF_AT = 16;
 const CRC_BYTES = 4;
 const ALIGNMENT = 64;
-const FILE_NAME = /^(\d{1,6})\.journal$/;
+const FILE_NAME = /^(\d{1,15})\.journal$/;
 /** On Linux a write returns once it is on the disk; elsewhere a sync follows it. */
 const IS_WRITE_SYNCED: boolean = process.platform === "linux";
 const WRITE_FLAGS: number = IS_WRITE_SYNCED ? constants.O_RDWR | constants.O_DSYNC : constants.O_RDWR;
@@ -38,6 +38,7 @@ interface JournalFilesInit {
 }
 
 interface JournalFile {
+  readonly path: string;
   readonly handle: FileHandle;
   /** Bytes that a write need not append to: those are there already. */
   readonly size: number;
@@ -47,7 +48,8 @@ interface JournalFile {
 
 interface FoundRecord {
   readonly no: number;
-  readonly file: number;
+  readonly file: JournalFile;
+  readonly at: number;
   /** Behind it, aligned. */
   readonly end: number;
   readonly bytes: Uint8Array;
@@ -67,12 +69,15 @@ export class JournalFiles {
   #doneNo = 0;
   #spare: Promise<unknown> | undefined;
   #nextNumber = 0;
+  /** The last record found at open, until it is known to be on the disk. */
+  #recovered: FoundRecord | undefined;
+  #appending: Promise<void> | undefined;
   readonly #seal: Uint8Array;
   #records: { readonly no: number; readonly bytes: Uint8Array }[] | undefined = [];
 
   private constructor({ directory, fileBytes, doneNo, seal }: JournalFilesInit) {
     this.#directory = directory;
-    this.#fileBytes = fileBytes;
+    this.#fileBytes = aligned(fileBytes);
     this.#doneNo = doneNo;
     this.#seal = seal;
   }
@@ -94,19 +99,23 @@ export class JournalFiles {
   async #load(): Promise<void> {
     const names = (await readdir(this.#directory)).filter((name) => FILE_NAME.test(name));
     const records: FoundRecord[] = [];
+    // Whoever made a file may have been killed before its name was safe.
+    await syncDirectory(this.#directory);
     for (const name of names) {
       const path = join(this.#directory, name);
       const bytes = await readFile(path);
-      const found = recordsIn(bytes, this.#files.length, this.#seal).filter(({ no }) => no > this.#doneNo);
-      records.push(...found);
-      const lastNo = found.reduce((last, { no }) => Math.max(last, no), 0);
-      this.#files.push({ handle: await open(path, WRITE_FLAGS), size: bytes.length, lastNo });
+      const file = { path, handle: await open(path, WRITE_FLAGS), size: bytes.length, lastNo: 0 };
+      this.#files.push(file);
+      const found = recordsIn(bytes, file, this.#seal).filter(({ no }) => no > this.#doneNo);
+      file.lastNo = found.reduce((last, { no }) => Math.max(last, no), 0);
+      for (const record of found) records.push(record);
       this.#nextNumber = Math.max(this.#nextNumber, Number.parseInt(name, 10) + 1);
     }
     this.#records = records.sort((a, b) => a.no - b.no);
     const last = records.at(-1);
     if (last === undefined) return;
-    this.#current = this.#files[last.file];
+    this.#recovered = last;
+    this.#current = last.file;
     this.#at = last.end;
   }
 
@@ -125,30 +134,52 @@ export class JournalFiles {
     await this.close();
     this.#files.length = 0;
     this.#current = undefined;
+    this.#recovered = undefined;
     this.#doneNo = 0;
     this.#records = [];
     for (const name of await readdir(this.#directory)) await unlink(join(this.#directory, name));
     await syncDirectory(this.#directory);
   }
 
-  /** Writes one record after the last; it is on the disk when this resolves. */
+  /** Writes one record after the last; it is on the disk when this resolves. One at a time. */
   async append(no: number, record: Uint8Array): Promise<void> {
+    this.#appending = this.#append(no, record);
+    await this.#appending;
+  }
+
+  async #append(no: number, record: Uint8Array): Promise<void> {
+    await this.#secureRecovered();
     const bytes = HEADER_BYTES + record.length;
     if (this.#current === undefined || this.#at + bytes > this.#current.size) {
       this.#current = await this.#next(bytes);
       this.#at = 0;
     }
     const file = this.#current;
+    const at = this.#at;
     file.lastNo = no;
-    const written = await file.handle.writev([headerOf(no, record.length, this.#seal), record], this.#at);
-    if (written.bytesWritten !== bytes) {
-      const text = `${written.bytesWritten} of ${bytes} bytes were written: is the disk full?`;
-      throw new StoreError("STORE_IO", text);
-    }
-    if (!IS_WRITE_SYNCED) await file.handle.datasync();
-    this.#at = aligned(this.#at + bytes);
+    await this.#write(file, at, no, record);
+    this.#at = aligned(at + bytes);
     this.#records?.push({ no, bytes: record });
-    if (this.#at * 2 > file.size && this.#idle() === undefined) this.#prepare();
+    // Once in each use of a file: a disk that is full would be asked with every record otherwise.
+    if (at * 2 <= file.size && this.#at * 2 > file.size && this.#idle(0) === undefined) this.#prepare();
+  }
+
+  /**
+   * Writes the last record found at open once more. It may have been read from memory of the operating system alone:
+   * its writer was killed before the disk had it, or was told that the disk failed. Any earlier one was on the
+   * disk before the next was begun.
+   */
+  async #secureRecovered(): Promise<void> {
+    if (this.#recovered === undefined) return;
+    const { file, at, no, bytes } = this.#recovered;
+    await this.#write(file, at, no, bytes);
+    this.#recovered = undefined;
+  }
+
+  async #write({ handle }: JournalFile, at: number, no: number, record: Uint8Array): Promise<void> {
+    const written = await handle.writev([headerOf(no, record.length, this.#seal), record], at);
+    assertWhole(written.bytesWritten, HEADER_BYTES + record.length);
+    if (!IS_WRITE_SYNCED) await handle.datasync();
   }
 
   /** Records up to `no` are not needed any more: what holds nothing else is written again. */
@@ -159,8 +190,7 @@ export class JournalFiles {
   /** A file with room for so many bytes and nothing in it that counts. */
   async #next(bytes: number): Promise<JournalFile> {
     await this.#spare;
-    const idle = bytes > this.#fileBytes ? undefined : this.#idle();
-    return idle ?? (await this.#create(Math.max(bytes, this.#fileBytes)));
+    return this.#idle(bytes) ?? (await this.#create(Math.max(bytes, this.#fileBytes)));
   }
 
   /** Makes the next file before it is needed; a failure shows when that is made again. */
@@ -171,35 +201,68 @@ export class JournalFiles {
     );
   }
 
-  #idle(): JournalFile | undefined {
-    return this.#files.find((file) => file !== this.#current && file.lastNo <= this.#doneNo);
+  /** The shortest file of at least `bytes` with nothing in it that counts. */
+  #idle(bytes: number): JournalFile | undefined {
+    return this.#allIdle()
+      .filter(({ size }) => size >= bytes)
+      .sort((a, b) => a.size - b.size)[0];
+  }
+
+  #allIdle(): JournalFile[] {
+    return this.#files.filter((file) => file !== this.#current && file.lastNo <= this.#doneNo);
   }
 
   /** A new file, filled: a write into it changes nothing but data. */
   async #create(bytes: number): Promise<JournalFile> {
+    await this.#removeOdd();
     const size = aligned(bytes);
     const path = join(this.#directory, `${this.#nextNumber}.journal`);
     this.#nextNumber += 1;
     const handle = await open(path, WRITE_FLAGS | constants.O_CREAT | constants.O_EXCL, 0o600);
-    await handle.write(Buffer.alloc(size), 0, size, 0);
-    await handle.sync();
-    await syncDirectory(this.#directory);
-    const file = { handle, size, lastNo: 0 };
+    try {
+      const written = await handle.write(Buffer.alloc(size), 0, size, 0);
+      assertWhole(written.bytesWritten, size);
+      await handle.sync();
+      await syncDirectory(this.#directory);
+    } catch (error) {
+      // What is left of it would take from a full disk what little there is.
+      await handle.close();
+      await unlink(path).catch(() => undefined);
+      throw error;
+    }
+    const file = { path, handle, size, lastNo: 0 };
     this.#files.push(file);
     return file;
   }
 
+  /** Removes what was made for long records, or not to the end, and is of no use now: else there were ever more of them. */
+  async #removeOdd(): Promise<void> {
+    for (const file of this.#allIdle()) {
+      if (file.size === this.#fileBytes) continue;
+      this.#files.splice(this.#files.indexOf(file), 1);
+      await file.handle.close();
+      await unlink(file.path);
+    }
+  }
+
+  /** Ends after the record that is being written, if there is one: later the directory may be another's. */
   async close(): Promise<void> {
+    await this.#appending?.catch(() => undefined);
     await this.#spare;
     for (const { handle } of this.#files) await handle.close();
   }
+}
+
+function assertWhole(written: number, bytes: number): void {
+  if (written === bytes) return;
+  throw new StoreError("STORE_IO", `${written} of ${bytes} bytes were written: is the disk full?`);
 }
 
 /**
  * Every whole record, wherever it lies. One that was torn or altered is passed over: whether the numbers run without a
  * gap is for the chain to say.
  */
-function recordsIn(bytes: Buffer, file: number, seal: Uint8Array): FoundRecord[] {
+function recordsIn(bytes: Buffer, file: JournalFile, seal: Uint8Array): FoundRecord[] {
   const found: FoundRecord[] = [];
   let at = 0;
   for (;;) {
@@ -211,7 +274,7 @@ function recordsIn(bytes: Buffer, file: number, seal: Uint8Array): FoundRecord[]
   }
 }
 
-function recordAt(bytes: Buffer, at: number, file: number, seal: Uint8Array): FoundRecord | undefined {
+function recordAt(bytes: Buffer, at: number, file: JournalFile, seal: Uint8Array): FoundRecord | undefined {
   const from = at + HEADER_BYTES;
   if (from + CRC_BYTES > bytes.length) return undefined;
   const length = bytes.readUInt32LE(at + LENGTH_AT);
@@ -221,7 +284,7 @@ function recordAt(bytes: Buffer, at: number, file: number, seal: Uint8Array): Fo
   if (!headerOf(no, length, seal).equals(bytes.subarray(at, from))) return undefined;
   const record = bytes.subarray(from, from + length);
   if (crc32(record.subarray(CRC_BYTES)) !== record.readUInt32LE(0)) return undefined;
-  return { no, file, end: aligned(from + length), bytes: record };
+  return { no, file, at, end: aligned(from + length), bytes: record };
 }
 
 function headerOf(no: number, length: number, seal: Uint8Array): Buffer {

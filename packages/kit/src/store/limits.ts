@@ -31,9 +31,9 @@ export const COMMIT_BYTES_MAX: number = 32 * 1024 * 1024;
 export const LEVEL_LOG_BYTES: number = 8 * 1024 * 1024;
 
 /**
- * Base records kept for the check at open. Together their slices must be longer than both of
- * LevelDB's logs: only while a slice is in a log can it get lost without its neighbours. A slice
- * takes 20 KB there at the very least, so these cover 20 MB.
+ * Base records kept for the check at open: more than the slices between two syncs of the table, which a power cut
+ * may take. A slice that rots in LevelDB's log later on shows as well, for it takes along the deletion of the base
+ * record this many before it; only the first ones of a store have none to delete.
  */
 export const BASE_RECORDS_KEPT: number = 1_024;
 

@@ -1,4 +1,4 @@
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { describe, expect, it } from "vitest";
@@ -51,6 +51,35 @@ describe("journal files", () => {
       await journal.close();
       expect(await numbersIn(directory, 540)).toEqual(upTo(600, 541));
       expect((await readdir(directory)).length).toBeLessThan(12);
+    }));
+
+  it("are no more and no longer than what counts, however long records become", () =>
+    withDirectory(async (directory) => {
+      const journal = await open(directory);
+      for (const no of upTo(60)) {
+        await journal.append(no, record(no, FILE_BYTES + no * 100));
+        journal.done(no - 2);
+      }
+      // Four long ones at most, and one that was made before it is needed.
+      expect((await readdir(directory)).length).toBeLessThan(6);
+      for (const no of upTo(120, 61)) {
+        await journal.append(no, record(no, no % 2 === 0 ? FILE_BYTES * 2 : 300));
+        journal.done(no - 2);
+      }
+      expect((await readdir(directory)).length).toBeLessThan(8);
+      await journal.close();
+      expect(await numbersIn(directory, 118)).toEqual([119, 120]);
+    }));
+
+  it("are found under any number, and what is no file of theirs is left alone", () =>
+    withDirectory(async (directory) => {
+      const journal = await open(directory);
+      for (const no of upTo(3)) await journal.append(no, record(no));
+      await journal.close();
+      await rename(join(directory, "0.journal"), join(directory, "12345678.journal"));
+      await writeFile(join(directory, "notes.txt"), "mine");
+      expect(await numbersIn(directory)).toEqual(upTo(3));
+      expect(await readdir(directory)).toContain("notes.txt");
     }));
 
   it("go on behind the last record when they are opened again", () =>

@@ -1,4 +1,7 @@
+import { open, readdir } from "node:fs/promises";
+import { join } from "node:path";
 import { ClassicLevel } from "classic-level";
+import { syncDirectory, undefinedIfMissing } from "../directory.ts";
 import type { Disk, DiskOperation, DiskPage, DiskRange } from "../disk.ts";
 import { diskError, StoreError } from "../errors.ts";
 import { LEVEL_LOG_BYTES } from "../limits.ts";
@@ -13,12 +16,21 @@ type Database = ClassicLevel<string, Uint8Array>;
 /** LevelDB through classic-level, with its defaults: Snappy, 8 MiB of block cache. */
 class LevelDisk implements Disk {
   readonly #database: Database;
+  readonly #location: string;
 
-  constructor(database: Database) {
+  constructor(database: Database, location: string) {
     this.#database = database;
+    this.#location = location;
   }
 
   async write(operations: readonly DiskOperation[], sync: boolean): Promise<void> {
+    if (sync) await syncLogs(this.#location);
+    await this.#write(operations, sync);
+    // LevelDB may have begun a log for it.
+    if (sync) await syncDirectory(this.#location);
+  }
+
+  async #write(operations: readonly DiskOperation[], sync: boolean): Promise<void> {
     const [only] = operations;
     // A single put skips the per-operation objects of a batch: the hot path of every commit.
     if (operations.length === 1 && only?.type === "put") {
@@ -77,12 +89,33 @@ export const openLevelDisk = async (location: string, createIfMissing: boolean):
     await database.close();
     throw openError(location, error);
   }
-  if (fault === undefined) return new LevelDisk(database);
+  if (fault === undefined) {
+    // What was found counts from here on, and files of the journal are written over for it: so the names LevelDB
+    // gave must last too, which it leaves to chance.
+    await syncDirectory(location);
+    return new LevelDisk(database, location);
+  }
   // Opened all the same: tables of a database that another process is compacting look damaged, and
   // only the lock tells. A store in use must never be quarantined.
   await database.close();
   throw new StoreError("STORE_DAMAGED", `${location}: ${fault}`);
 };
+
+/**
+ * A synced write syncs the log that it goes into and no other. LevelDB leaves the one before with what was written to
+ * it unsynced, until its table is made: a power cut then would take the middle of what happened.
+ */
+async function syncLogs(location: string): Promise<void> {
+  for (const name of await readdir(location)) {
+    if (!name.endsWith(".log")) continue;
+    const log = await open(join(location, name), "r+").catch(undefinedIfMissing);
+    try {
+      await log?.datasync();
+    } finally {
+      await log?.close();
+    }
+  }
+}
 
 function openError(location: string, error: unknown): StoreError {
   const cause = error instanceof Error ? (error.cause ?? error) : error;
