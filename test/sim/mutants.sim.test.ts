@@ -7,9 +7,9 @@ import { runSeed } from "./world.ts";
 /** The first run that shows the mutant, and by which rule. */
 async function hunt(mutant: Mutant): Promise<{ seed: number; rule: string } | undefined> {
   const coreClass = await loadMutant(mutant);
-  const { flaws } = mutant;
+  const { flaws, from = 1 } = mutant;
   const patch = patchOf(mutant);
-  for (let seed = 1; seed <= mutant.seeds; seed += 1) {
+  for (let seed = from; seed < from + mutant.seeds; seed += 1) {
     const { violation } = runSeed({ seed, patch, flaws, coreClass });
     if (violation !== undefined && isCaughtBy(mutant, violation.rule)) return { seed, rule: violation.rule };
   }

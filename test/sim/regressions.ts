@@ -21,6 +21,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { falseDeath: 200, reset: 0 },
       tuning: { learnDelayMs: 0, looseRegisters: 256 },
     },
+    from: 35,
     seeds: 1_000,
   },
   {
@@ -39,6 +40,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: "for (const peer of this.members.linked()) this.send(peer, message);",
     replace: "for (const peer of this.members.greeted()) if (peer !== this.peer) this.send(peer, message);",
     stuck: true,
+    from: 55,
     seeds: 1_000,
   },
   {
@@ -76,6 +78,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { crash: 500, partition: 500, falseDeath: 200 },
       tuning: { looseRegisters: 256, prepareRetryMs: 20, stealDelayMs: 10 },
     },
+    from: 600,
     seeds: 1_000,
   },
   {
@@ -119,6 +122,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     replace: "stamp.stampMs",
     stuck: true,
     patch: { leaseMs: 400, enqueueMs: 500, tuning: { graceMinMs: 100 } },
+    from: 200,
     seeds: 300,
   },
   {
@@ -159,6 +163,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { falseDeath: 100 },
       tuning: { stealDelayMs: 10, prepareRetryMs: 20 },
     },
+    from: 340,
     seeds: 1_000,
   },
   {
