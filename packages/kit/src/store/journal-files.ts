@@ -115,6 +115,8 @@ export class JournalFiles {
     const last = records.at(-1);
     if (last === undefined) return;
     this.#recovered = last;
+    // What an earlier use left behind it counts still where the base was lost: that must not be written over.
+    if (records.some(({ file, at }) => file === last.file && at > last.at)) return;
     this.#current = last.file;
     this.#at = last.end;
   }

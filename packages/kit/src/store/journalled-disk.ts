@@ -1,11 +1,11 @@
 import { randomBytes } from "node:crypto";
 import type { Disk, DiskOperation, DiskPage, DiskRange, OpenDisk } from "./disk.ts";
-import { prefixRange } from "./disk.ts";
 import { journalLocation } from "./directory.ts";
 import { StoreError } from "./errors.ts";
 import { JournalFiles } from "./journal-files.ts";
 import { openLevelDisk } from "./level/level-disk.ts";
-import { BASE_PREFIX, guarded, JOURNAL_PREFIX, journalKey, readBase, SEAL_KEY, unguarded } from "./table.ts";
+import { findBase } from "./recovery.ts";
+import { guarded, JOURNAL_PREFIX, journalKey, SEAL_KEY, unguarded } from "./table.ts";
 
 /** The table is synced once this much of the journal was folded into it, so that its files can be used again. */
 const SYNC_BYTES: number = 4 * 1024 * 1024;
@@ -82,7 +82,9 @@ export const openJournalledDisk: OpenDisk = async (location, createIfMissing, jo
   const table = await openLevelDisk(location, createIfMissing);
   try {
     const directory = journalLocation(location);
-    const doneNo = await lastBaseNo(table);
+    const found = await findBase(table);
+    // What is wrong is for recovery to say.
+    const doneNo = typeof found === "string" ? 0 : found.base.no;
     const seal = await readSeal(table, location);
     const journal = await JournalFiles.open({ directory, fileBytes: journalFileBytes, doneNo, seal });
     return new JournalledDisk(table, journal);
@@ -103,13 +105,4 @@ async function readSeal(table: Disk, location: string): Promise<Uint8Array> {
   const seal = unguarded(SEAL_KEY, stored);
   if (seal?.length === SEAL_BYTES) return seal;
   throw new StoreError("STORE_DAMAGED", `${location}: the seal of the journal is altered`);
-}
-
-/** Up to where the journal was folded; 0 where nobody can tell, which is for recovery to find. */
-async function lastBaseNo(table: Disk): Promise<number> {
-  let no = 0;
-  for await (const page of table.pages(prefixRange(BASE_PREFIX))) {
-    for (const [key, stored] of page) no = readBase(key, stored)?.no ?? no;
-  }
-  return no;
 }

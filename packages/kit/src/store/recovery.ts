@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer";
-import type { Disk } from "./disk.ts";
+import type { Disk, DiskOperation } from "./disk.ts";
 import { prefixRange } from "./disk.ts";
 import { StoreError } from "./errors.ts";
 import { BASE_RECORDS_KEPT } from "./limits.ts";
@@ -8,6 +8,7 @@ import type { Base } from "./table.ts";
 import {
   BASE_PREFIX,
   baseKey,
+  baseOperation,
   guarded,
   JOURNAL_PREFIX,
   journalKey,
@@ -21,6 +22,17 @@ export interface RecoveredChain {
   readonly base: Base;
   /** The journal from `base.no + 1` on; never empty. */
   readonly batches: readonly JournalBatch[];
+  /** To be written, synced, before the store is used; mostly empty. */
+  readonly repair: readonly DiskOperation[];
+}
+
+/** What the base records say. */
+interface FoundBase {
+  /** Where to begin; its slice is the last there was. */
+  readonly base: Base;
+  /** Of slices that were written although one before them is lost. */
+  readonly beyond: readonly Base[];
+  readonly repair: readonly DiskOperation[];
 }
 
 /** Base 0 of a new store: its hash ties the whole chain to the store's id. */
@@ -41,39 +53,62 @@ export async function readStoreId(disk: Disk): Promise<string | undefined> {
 }
 
 /**
- * Checks that nothing acknowledged is missing as far as one disk can tell: base records without a
- * gap, then journal records without a gap from the base to the highest, each with the right hash.
+ * Checks that nothing acknowledged is missing as far as one disk can tell: base records, then journal records without a gap from the base to the highest, each with the right hash.
  * Throws {@link StoreError} `STORE_DAMAGED`; writes nothing.
  */
 export async function recoverChain(disk: Disk, storeId: string): Promise<RecoveredChain> {
   const recordedId = await readStoreId(disk);
   if (recordedId !== storeId)
     throw damaged(storeId, `its own record of the storeId says ${String(recordedId)}`);
-  const base = await recoverBase(disk, storeId);
+  const found = await findBase(disk);
+  if (typeof found === "string") throw damaged(storeId, found);
+  const { base, beyond, repair } = found;
   const batches = await recoverJournal(disk, storeId, base);
-  return { base, batches };
+  for (const { no, hash } of beyond) {
+    const batch = batches[no - base.no - 1];
+    if (batch === undefined || Buffer.compare(batch.hash, hash) !== 0)
+      throw damaged(storeId, `a slice up to record ${no} is of another history`);
+  }
+  return { base, batches, repair };
 }
 
-async function recoverBase(disk: Disk, storeId: string): Promise<Base> {
-  let last: Base | undefined;
-  let count = 0;
+/**
+ * Reads the base records, or says what is wrong with them. A power cut may take unsynced slices and leave later ones:
+ * each took its base record along, and left the one it should have deleted. The base is then the last one
+ * before, for replaying all records after it undoes whatever half of the slices the table has.
+ */
+export async function findBase(disk: Disk): Promise<FoundBase | string> {
+  const found = new Map<number, Base>();
   for await (const page of disk.pages(prefixRange(BASE_PREFIX))) {
     for (const [key, stored] of page) {
       const base = readBase(key, stored);
-      if (base === undefined || key !== baseKey(base.sliceNo))
-        throw damaged(storeId, `base record ${key} is altered`);
-      if (last !== undefined && base.sliceNo !== last.sliceNo + 1) {
-        throw damaged(storeId, `base records ${last.sliceNo + 1} to ${base.sliceNo - 1} are missing`);
-      }
-      last = base;
-      count += 1;
+      if (base === undefined || key !== baseKey(base.sliceNo)) return `base record ${key} is altered`;
+      found.set(base.sliceNo, base);
     }
   }
-  if (last === undefined) throw damaged(storeId, "no base record is left");
-  // Fewer than kept: the oldest are gone, or a slice between them was lost with its neighbours.
-  const expected = Math.min(last.sliceNo + 1, BASE_RECORDS_KEPT);
-  if (count !== expected) throw damaged(storeId, `${count} base records instead of ${expected}`);
-  return last;
+  const lastNo = Math.max(...found.keys());
+  const firstNo = Math.max(0, lastNo - BASE_RECORDS_KEPT + 1);
+  let expected = 0;
+  let lostNo: number | undefined;
+  for (let no = firstNo; no <= lastNo; no += 1) {
+    const isLost = !found.has(no);
+    if (isLost) lostNo ??= no;
+    if (!isLost || no >= BASE_RECORDS_KEPT) expected += 1;
+    if (isLost && no >= BASE_RECORDS_KEPT && !found.has(no - BASE_RECORDS_KEPT))
+      return `base record ${no} is missing`;
+  }
+  // The oldest are gone, or one is left that a slice should have deleted.
+  if (found.size !== expected) return `${found.size} base records instead of ${expected}`;
+  const base = found.get(lostNo === undefined ? lastNo : lostNo - 1);
+  if (base === undefined) return "no base record is left to begin from";
+  const beyond: Base[] = [];
+  const repair: DiskOperation[] = [];
+  for (const [no, each] of found) {
+    if (no > base.sliceNo) beyond.push(each);
+    if (no < firstNo) repair.push({ type: "del", key: baseKey(no) });
+  }
+  for (let no = base.sliceNo + 1; no <= lastNo; no += 1) repair.push(baseOperation({ ...base, sliceNo: no }));
+  return { base: { ...base, sliceNo: lastNo }, beyond, repair };
 }
 
 async function recoverJournal(disk: Disk, storeId: string, base: Base): Promise<JournalBatch[]> {

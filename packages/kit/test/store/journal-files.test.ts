@@ -94,6 +94,25 @@ describe("journal files", () => {
       expect(await readdir(directory)).toHaveLength(4);
     }));
 
+  it("write over nothing that counts again because the base was lost", () =>
+    withDirectory(async (directory) => {
+      const journal = await open(directory);
+      for (const no of upTo(36)) {
+        await journal.append(no, record(no));
+        journal.done(no - 20);
+      }
+      await journal.close();
+      const before = await numbersIn(directory);
+      const first = before[0] ?? 0;
+      // The front of a file is of this use, its end of the one before.
+      expect(first).toBeLessThan(16);
+      expect(before).toEqual(upTo(36, first));
+      const again = await open(directory, first - 1);
+      for (const no of upTo(50, 37)) await again.append(no, record(no));
+      await again.close();
+      expect(await numbersIn(directory, first - 1)).toEqual(upTo(50, first));
+    }));
+
   it("pass over a torn record, and write the next in its place", () =>
     withDirectory(async (directory) => {
       const journal = await open(directory);

@@ -1,7 +1,10 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { DiskOperation } from "../../src/store/disk.ts";
+import type { Disk, DiskOperation } from "../../src/store/disk.ts";
 import { openJournalStore } from "../../src/store/open.ts";
-import { guarded } from "../../src/store/table.ts";
+import { BASE_RECORDS_KEPT } from "../../src/store/limits.ts";
+import { findBase } from "../../src/store/recovery.ts";
+import { baseKey, baseOperation, guarded } from "../../src/store/table.ts";
 import { MemoryLevel } from "../support/memory-level.ts";
 import { codeOf, put, TINY_LIMITS, withDirectory } from "../support/store-kit.ts";
 
@@ -33,6 +36,66 @@ function withPrefix(keys: readonly string[], prefix: string): string[] {
 
 const remove = (key: string | undefined): DiskOperation[] =>
   key === undefined ? [] : [{ type: "del", key }];
+
+/** What LevelDB holds of bases 0 to `lastNo` where some slices are lost: each with its base and its deletion. */
+function basesWithout(lost: ReadonlySet<number>, lastNo: number): Map<string, Uint8Array> {
+  const content = new Map<string, Uint8Array>();
+  for (let no = 0; no <= lastNo; no += 1) {
+    const deleter = no + BASE_RECORDS_KEPT;
+    if (lost.has(no) || (deleter <= lastNo && !lost.has(deleter))) continue;
+    const operation = baseOperation({ sliceNo: no, no: no * 10, hash: Buffer.alloc(32, no), boot: 1 });
+    if (operation.type === "put") content.set(operation.key, operation.value);
+  }
+  return content;
+}
+
+function diskWith(content: ReadonlyMap<string, Uint8Array>): Disk {
+  const refuse = (): never => {
+    throw new Error("only read in pages");
+  };
+  return {
+    write: refuse,
+    get: refuse,
+    close: refuse,
+    pages: async function* pages() {
+      yield [...content].sort(([a], [b]) => (a < b ? -1 : 1));
+    },
+  };
+}
+
+describe("the base", () => {
+  it("is the last before whatever slices a power cut took, and whole again once repaired", async () => {
+    const lost = fc.uniqueArray(fc.integer({ min: 1, max: 300 }), { minLength: 1, maxLength: 12 });
+    await fc.assert(
+      fc.asyncProperty(fc.integer({ min: 301, max: 2_600 }), lost, async (lastNo, ages) => {
+        const numbers = new Set(ages.map((age) => lastNo - age));
+        const content = basesWithout(numbers, lastNo);
+        const found = await findBase(diskWith(content));
+        if (typeof found === "string") throw new Error(found);
+        const { base, beyond, repair } = found;
+        const first = Math.min(...numbers);
+        expect(base).toMatchObject({ sliceNo: lastNo, no: (first - 1) * 10 });
+        expect(beyond).toHaveLength(lastNo - first - numbers.size + 1);
+        for (const operation of repair) {
+          if (operation.type === "put") content.set(operation.key, operation.value);
+          else content.delete(operation.key);
+        }
+        expect(await findBase(diskWith(content))).toEqual({ base, beyond: [], repair: [] });
+      }),
+      { numRuns: 30 },
+    );
+  });
+
+  it("is refused where a record is gone that no lost slice explains", async () => {
+    for (const no of [1_500, 1_900, 1_999]) {
+      const content = basesWithout(new Set(), 2_000);
+      content.delete(baseKey(no));
+      expect(await findBase(diskWith(content))).toContain("missing");
+    }
+    const left = basesWithout(new Set([1_100]), 2_200);
+    expect(await findBase(diskWith(left))).toContain("instead of");
+  });
+});
 
 describe("recovery", () => {
   it("accepts an untouched store", async () => {
