@@ -106,6 +106,8 @@ export class Consumers {
   readonly #dirty = new Set<Consumer>();
   /** Peers whose link came up since the last flush: HELD is due. */
   readonly #greeted = new Set<PeerId>();
+  /** When this node's hello went out on the present link, monotonic: whatever comes over it was sent later. */
+  readonly #helloMs = new Map<PeerId, number>();
   #sweeping = false;
 
   constructor(context: Context, host: ConsumersHost) {
@@ -159,6 +161,10 @@ export class Consumers {
     this.#host.onRosterChanged();
   }
 
+  onHelloSent(peer: PeerId): void {
+    this.#helloMs.set(peer, this.#context.now.monoMs);
+  }
+
   linkUp(peer: PeerId): void {
     this.#greeted.add(peer);
     for (const held of this.#heldFrom(peer)) if (held.settling !== undefined) this.#ask(held);
@@ -167,6 +173,7 @@ export class Consumers {
 
   /** Credit lives as long as the link session: what was granted there is free again. */
   linkDown(peer: PeerId): void {
+    this.#helloMs.delete(peer);
     for (const consumer of this.#consumers.values()) {
       if (consumer.grants.delete(peer)) this.#dirty.add(consumer);
     }
@@ -231,7 +238,7 @@ export class Consumers {
     }
     const older = seen.held.get(seq);
     if (older !== undefined) this.#drop(older, "STALE");
-    const stopMs = this.#stopOf(item, stampMs);
+    const stopMs = this.#stopOf(from, item, stampMs);
     const unwanted = consumer === undefined || consumer.ending || consumer.held >= consumer.prefetch;
     // A delivery of this node to itself has its body read by the host, as it is handed over.
     const bodiless = item.body === undefined && item.attach !== true;
@@ -267,7 +274,7 @@ export class Consumers {
     if (held?.epoch !== item.epoch) return;
     held.writer = from;
     if (held.settling !== undefined) return this.#ask(held);
-    const stopMs = this.#stopOf(item, stampMs);
+    const stopMs = this.#stopOf(from, item, stampMs);
     if (held.lost || stopMs <= held.stopMs) return;
     // A lane on its way to its heir, or to who took it over, answers no renewal meanwhile.
     held.stopMs = stopMs;
@@ -275,13 +282,15 @@ export class Consumers {
     this.#armLease(held, held.leaseMs / 3);
   }
 
-  #stopOf({ leaseMs, ageMs }: Delivery, stampMs: number): number {
+  #stopOf(from: PeerId, { leaseMs, ageMs }: Delivery, stampMs: number): number {
     const byReceipt = this.#context.now.monoMs + leaseMs - ageMs;
-    if (stampMs === 0) return byReceipt;
-    // The lease began `ageMs` before this left, and this left after the stamp's instant: however long it was
+    // What HELD asks for may leave before any stamp came over the new link.
+    const sinceMs = stampMs > 0 ? stampMs : this.#helloMs.get(from);
+    if (sinceMs === undefined) return byReceipt;
+    // The lease began `ageMs` before this left, and this left after `sinceMs`: however long it was
     // under way, `slackMs` after that the writer's lease is over and its grace is not.
     const slackMs = this.#context.tuning.graceMinMs / 2;
-    return Math.min(byReceipt, stampMs + leaseMs - ageMs + slackMs);
+    return Math.min(byReceipt, sinceMs + leaseMs - ageMs + slackMs);
   }
 
   // Leases: renewed at a third, over at `stopMs` whatever the writer thinks.

@@ -519,6 +519,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
 
   #onLinkUp(peer: PeerId): void {
     if (peer === this.peer || !this.members.linkUp(peer)) return;
+    this.#consumers.onHelloSent(peer);
     this.send(peer, {
       type: "hello",
       store: this.store,
