@@ -207,4 +207,20 @@ export const REGRESSIONS: readonly Mutant[] = [
     },
     seeds: 100,
   },
+  {
+    id: "B15",
+    what: "nothing bounds how late a delivery may come that leaves before the first stamp",
+    file: "consumers.ts",
+    find: "stampMs > 0 ? stampMs : this.#helloMs.get(from);",
+    replace: "stampMs > 0 ? stampMs : undefined;",
+    patch: {
+      leaseMs: 400,
+      delayMs: 10,
+      slowest: 100,
+      prefetchMax: 1,
+      faults: { reset: 300, stall: 0, partition: 0, oneWay: 0, falseDeath: 0 },
+      tuning: { graceMinMs: 100 },
+    },
+    seeds: 300,
+  },
 ];

@@ -226,8 +226,12 @@ export class Consumers {
     seen.leaseMs = Math.max(seen.leaseMs, leaseMs);
     seen.keepUntilMs = Math.max(seen.keepUntilMs, monoMs + 2 * leaseMs);
     if (seen.done.has(seq) || seen.past?.done.has(seq) === true) return;
-    if ((seen.epochs.get(seq) ?? seen.past?.epochs.get(seq) ?? 0) >= epoch) {
-      this.#again(from, seen.held.get(seq), item, stampMs);
+    const known = seen.epochs.get(seq) ?? seen.past?.epochs.get(seq) ?? 0;
+    if (known >= epoch) {
+      const held = seen.held.get(seq);
+      // A release is not asked for until it is confirmed, so it is repeated; the lease may be over by now.
+      if (held === undefined && known === epoch && !seen.unsettled.has(seq)) this.#giveBack(from, item);
+      else this.#again(from, held, item, stampMs);
       return;
     }
     const consumer = this.#consumers.get(session);
@@ -244,7 +248,8 @@ export class Consumers {
     const bodiless = item.body === undefined && item.attach !== true;
     if (unwanted || bodiless || stopMs <= monoMs) {
       // Nobody is there, over the bound, finished before its body was read, or over: given back, not counted.
-      this.#push(from, { lane, seq, epoch, session, verdict: { kind: "release" } });
+      seen.epochs.set(seq, epoch);
+      this.#giveBack(from, item);
       return;
     }
     seen.epochs.set(seq, epoch);
@@ -267,6 +272,10 @@ export class Consumers {
     this.#dirty.add(consumer);
     this.#armLease(held, leaseMs / 3);
     this.#host.onDelivery(item);
+  }
+
+  #giveBack(from: PeerId, { lane, seq, epoch, session }: Delivery): void {
+    this.#push(from, { lane, seq, epoch, session, verdict: { kind: "release" } });
   }
 
   /** The same epoch once more, perhaps from a new writer: no handler starts, but the lease is a new one. */
