@@ -33,25 +33,24 @@ describe("a store that lost its end", () => {
     await using nodes = await Nodes.start("a", "b", "c");
     const [a] = await nodes.declare("jobs");
     for (let no = 0; no < 50; no += 1) await a?.enqueue(new Uint8Array(200).fill(no));
-    const listen = nodes
-      .get("c")
-      .mesh.addresses()
-      .map((address) => address.replace(/\/p2p\/.*/, ""));
-    await nodes.end("c");
+    for (const name of ["c", "b", "a"]) await nodes.end(name);
     await cutTail(nodes.dataDir("c"), LOST);
     // Alone at first: without the others nobody can tell it what is missing, and it opens lanes of its own.
-    const mesh = await createMesh({ name: "c", listen, dataDir: nodes.dataDir("c") });
-    const queues = await createQueues({ mesh, dataDir: nodes.dataDir("c") });
-    const before = queues.stats();
-    const alone = await queues.declare("alone", { replicas: 1 });
-    for (let no = 0; no < 50; no += 1)
-      await alone.enqueue(new Uint8Array(1), { timeoutMs: 100 }).catch(() => 0);
-    expect(queues.stats().batches).toBeGreaterThan(before.batches + LOST);
+    const { mesh, queues } = await nodes.add("c");
     const events: string[] = [];
     queues.on("store:quarantined", () => events.push("quarantined"));
     queues.on("queues:failed", () => events.push("failed"));
+    const before = queues.stats();
+    const alone = await queues.declare("alone", { replicas: 1 });
+    for (let no = 0; no < 50; no += 1) await alone.enqueue(new Uint8Array(1));
+    expect(queues.stats().batches).toBeGreaterThan(before.batches + LOST);
+    expect(events).toEqual([]);
+    const bootstrap = mesh.addresses();
+    await using meshA = await createMesh({ name: "a", dataDir: nodes.dataDir("a"), bootstrap });
+    await using _a = await createQueues({ mesh: meshA, dataDir: nodes.dataDir("a") });
+    await using meshB = await createMesh({ name: "b", dataDir: nodes.dataDir("b"), bootstrap });
+    await using _b = await createQueues({ mesh: meshB, dataDir: nodes.dataDir("b") });
     await until("the others have found it again", () => events.includes("failed"));
     expect(events).toEqual(["quarantined", "failed"]);
-    await mesh.stop();
   });
 });
