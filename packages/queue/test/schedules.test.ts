@@ -19,10 +19,14 @@ describe("a schedule", () => {
     // The nodes see to it a second apart: by the third due time all have seen to the first.
     await until("three were due", () => seen.length >= 3);
     expect(await queues.unschedule("tick")).toBe(true);
+    const dues = (): readonly number[] => seen.map((due) => Date.parse(due ?? "")).toSorted((a, b) => a - b);
+    // A node whose turn was not the first is a second later, and a due time may come after the next one.
+    await until("each due time came once", () =>
+      dues().every((due, index, [first = 0]) => due === first + index * 1_000),
+    );
     await consumer.stop();
-    const dues = seen.map((due) => Date.parse(due ?? "")).toSorted((a, b) => a - b);
-    expect(dues.map((due) => due - (dues[0] ?? 0))).toEqual(dues.map((_, index) => index * 1_000));
-    expect((dues[0] ?? 0) % 1_000).toBe(0);
+    expect(dues().length).toBeGreaterThanOrEqual(3);
+    expect((dues()[0] ?? 0) % 1_000).toBe(0);
     expect(queues.schedules()).toEqual([]);
   });
 
