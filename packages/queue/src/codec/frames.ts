@@ -52,9 +52,8 @@ const ENTERED: readonly EnteredCode[] = ["PENDING", "OK", "DUPLICATE", "RETRY", 
 
 /** One frame of several messages: `[version, message, message, …]`, of about `bytes` bytes. */
 export function encodeFrame(messages: readonly Message[], bytes?: number): Uint8Array {
-  const frame = pack([WIRE_VERSION, ...messages.map(writeMessage)], bytes);
-  lists.resetLists();
-  return frame;
+  lists.resetLists(); // First: a frame that could not be written leaves nothing behind for the next one.
+  return pack([WIRE_VERSION, ...messages.map(writeMessage)], bytes);
 }
 
 /** Reads a peer's frame. Throws {@link CodecError} at the first thing that is not as it must be. */

@@ -42,7 +42,7 @@ const VERDICTS = ["ack", "nack", "release", "reject", "renew", "redrive"] as con
 
 const writer = new ByteWriter();
 
-/** A frame is complete: what its lists were written into is used again. */
+/** A frame begins: what the lists of the last one were written into is used again. */
 export function resetLists(): void {
   writer.reset();
 }
@@ -100,12 +100,11 @@ class RefsRead {
   readonly #lanes = new NamesRead(LANE_BYTES);
   readonly #sessions = new NamesRead(SESSION_BYTES);
 
-  lane(reader: ByteReader): string {
-    return this.#lanes.read(reader);
-  }
-
-  session(reader: ByteReader): string {
-    return this.#sessions.read(reader);
+  read(reader: ByteReader): HeldItem {
+    const lane = this.#lanes.read(reader);
+    const seq = reader.varint(SEQ_MAX);
+    const epoch = reader.varint(Number.MAX_SAFE_INTEGER);
+    return { lane, seq, epoch, session: this.#sessions.read(reader) };
   }
 }
 
@@ -184,10 +183,7 @@ export const deliveries = {
   read: (bytes: Uint8Array): readonly Delivery[] => {
     const refs = new RefsRead();
     return readList(bytes, (reader) => {
-      const lane = refs.lane(reader);
-      const seq = reader.varint(SEQ_MAX);
-      const epoch = reader.varint(Number.MAX_SAFE_INTEGER);
-      const session = refs.session(reader);
+      const { lane, seq, epoch, session } = refs.read(reader);
       const leaseMs = reader.varint(Number.MAX_SAFE_INTEGER);
       const ageMs = reader.double();
       const handedOut = reader.varint(Number.MAX_SAFE_INTEGER);
@@ -230,10 +226,7 @@ export const verdicts = {
   read: (bytes: Uint8Array): readonly VerdictItem[] => {
     const refs = new RefsRead();
     return readList(bytes, (reader) => {
-      const lane = refs.lane(reader);
-      const seq = reader.varint(SEQ_MAX);
-      const epoch = reader.varint(Number.MAX_SAFE_INTEGER);
-      const session = refs.session(reader);
+      const { lane, seq, epoch, session } = refs.read(reader);
       const kind = pick(reader.byte(), VERDICTS);
       return { lane, seq, epoch, session, verdict: verdictOf(kind, readMore(reader)) };
     });
@@ -270,10 +263,7 @@ export const settled = {
   read: (bytes: Uint8Array): readonly SettledItem[] => {
     const refs = new RefsRead();
     return readList(bytes, (reader) => {
-      const lane = refs.lane(reader);
-      const seq = reader.varint(SEQ_MAX);
-      const epoch = reader.varint(Number.MAX_SAFE_INTEGER);
-      const session = refs.session(reader);
+      const { lane, seq, epoch, session } = refs.read(reader);
       const kind = pick(reader.byte(), VERDICTS);
       const code = pick(reader.byte(), CODES);
       return { lane, seq, epoch, session, kind, code, hint: reader.text(PEER_MAX) };

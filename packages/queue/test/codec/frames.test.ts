@@ -75,6 +75,15 @@ describe("frames", () => {
     expect(accepts(new Uint8Array(0))).toBe(false);
   });
 
+  it("hold nothing of one before that could not be written", () => {
+    const ref = { lane: "a".repeat(64), seq: 1, epoch: 1, session: "b".repeat(16) };
+    const item = { ...ref, kind: "ack", code: "DONE", hint: undefined } as const;
+    const message = { type: "settled", items: [item] } as const;
+    const broken = { ...message, items: [item, { ...item, session: undefined as never }] };
+    expect(() => encodeFrame([broken])).toThrow();
+    expect(decodeFrame(encodeFrame([message]))).toEqual([message]);
+  });
+
   it("are refused when a body does not match its hash", () => {
     const register: Value = {
       state: "READY",
