@@ -5,7 +5,7 @@ export { assert, InvariantError, KlatschError } from "./errors.ts";
 export type { KlatschErrorInit, Outcome } from "./errors.ts";
 export { IntervalSet } from "./interval-set.ts";
 export type { Interval } from "./interval-set.ts";
-export { renderMetrics } from "./metrics.ts";
+export { counter, gauge, renderMetrics } from "./metrics.ts";
 export type { MetricFamily, MetricSource } from "./metrics.ts";
 export { randomBelow, randomHex, SeededRandom } from "./random.ts";
 export type { Random } from "./random.ts";

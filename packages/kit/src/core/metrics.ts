@@ -15,6 +15,20 @@ interface MetricSample {
   readonly value: number;
 }
 
+/** A family whose numbers go up and down. A number alone is its only sample, without labels. */
+export function gauge(name: string, help: string, samples: MetricFamily["samples"] | number): MetricFamily {
+  return { name, help, type: "gauge", samples: samplesOf(samples) };
+}
+
+/** A family whose numbers only grow. A number alone is its only sample, without labels. */
+export function counter(name: string, help: string, samples: MetricFamily["samples"] | number): MetricFamily {
+  return { name, help, type: "counter", samples: samplesOf(samples) };
+}
+
+function samplesOf(samples: MetricFamily["samples"] | number): MetricFamily["samples"] {
+  return typeof samples === "number" ? [{ labels: {}, value: samples }] : samples;
+}
+
 /**
  * Port: what has numbers to show. It is asked when somebody looks, so that nobody counts for nobody; the families of
  * several sources go into one {@link renderMetrics} if their names differ.

@@ -1,4 +1,5 @@
 import { monitorEventLoopDelay } from "node:perf_hooks";
+import { counter, gauge } from "@klatsch/kit";
 import type { MetricFamily } from "@klatsch/kit";
 import type { MemberMessage } from "../core/messages.ts";
 import type { Member, MemberStatus, Mesh, MeshStats } from "../types.ts";
@@ -138,31 +139,14 @@ function linkFamilies({ members, stats }: MetricsView): MetricFamily[] {
     gauge("klatsch_mesh_links", "Direct links by what they run over.", [
       ...["tcp", "unix", "memory"].map((conduit) => ({ labels: { conduit }, value: over(conduit) })),
     ]),
-    one(
-      gauge,
-      "klatsch_mesh_connections",
-      "Connections, those included that are no links (yet).",
-      connections,
-    ),
-    one(gauge, "klatsch_mesh_tunnel_ends", "Peers that only a tunnel reaches.", tunnels),
-    one(gauge, "klatsch_mesh_tunnels_carried", "Tunnels that run through this node.", tunnelsCarried),
-    one(counter, "klatsch_mesh_tunnel_bytes_total", "Bytes carried in tunnels of others.", bytesCarried),
+    gauge("klatsch_mesh_connections", "Connections, those included that are no links (yet).", connections),
+    gauge("klatsch_mesh_tunnel_ends", "Peers that only a tunnel reaches.", tunnels),
+    gauge("klatsch_mesh_tunnels_carried", "Tunnels that run through this node.", tunnelsCarried),
+    counter("klatsch_mesh_tunnel_bytes_total", "Bytes carried in tunnels of others.", bytesCarried),
     counter(
       "klatsch_mesh_faults_total",
       "What went wrong, by kind; see MeshStats.",
       Object.entries(counted).map(([kind, value]) => ({ labels: { kind }, value })),
     ),
   ];
-}
-
-function gauge(name: string, help: string, samples: Samples): MetricFamily {
-  return { name, help, type: "gauge", samples };
-}
-
-function counter(name: string, help: string, samples: Samples): MetricFamily {
-  return { name, help, type: "counter", samples };
-}
-
-function one(kind: typeof gauge, name: string, help: string, value: number): MetricFamily {
-  return kind(name, help, [{ labels: {}, value }]);
 }

@@ -1,3 +1,4 @@
+import { counter, gauge } from "@klatsch/kit";
 import type { MetricFamily } from "@klatsch/kit";
 
 import type { Census } from "../core/manage.ts";
@@ -112,14 +113,9 @@ export class QueueMetrics {
         "Consumers on this node.",
         consuming.map(([queue, value]) => ({ labels: { queue: this.#labelOf(queue) }, value })),
       ),
-      one(gauge, "klatsch_queue_held", "Messages in the hands of this node's consumers.", stats.held),
-      one(
-        gauge,
-        "klatsch_queue_enqueues_waiting",
-        "Enqueues here that wait for a quorum.",
-        stats.waitingEnqueues,
-      ),
-      one(gauge, "klatsch_queue_peers", "Other nodes whose queues can be reached now.", stats.peers),
+      gauge("klatsch_queue_held", "Messages in the hands of this node's consumers.", stats.held),
+      gauge("klatsch_queue_enqueues_waiting", "Enqueues here that wait for a quorum.", stats.waitingEnqueues),
+      gauge("klatsch_queue_peers", "Other nodes whose queues can be reached now.", stats.peers),
     ];
   }
 
@@ -198,16 +194,15 @@ export class QueueMetrics {
         "Lanes that this node keeps, by state, and whether it writes them.",
         census.lanes.map(({ role, state, count }) => ({ labels: { role, state }, value: count })),
       ),
-      one(counter, "klatsch_queue_syncs_total", "Batches written and synced.", this.#syncs),
-      one(counter, "klatsch_queue_sync_seconds_total", "Time these took, in all.", this.#syncMs / 1e3),
-      one(
-        gauge,
+      counter("klatsch_queue_syncs_total", "Batches written and synced.", this.#syncs),
+      counter("klatsch_queue_sync_seconds_total", "Time these took, in all.", this.#syncMs / 1e3),
+      gauge(
         "klatsch_queue_sync_longest_seconds",
         "The longest since it was last asked for.",
         longestMs / 1e3,
       ),
-      one(counter, "klatsch_queue_protocol_faults_total", "Breaches of the protocol.", stats.faults),
-      one(counter, "klatsch_queue_bad_frames_total", "Frames that were malformed.", stats.badFrames),
+      counter("klatsch_queue_protocol_faults_total", "Breaches of the protocol.", stats.faults),
+      counter("klatsch_queue_bad_frames_total", "Frames that were malformed.", stats.badFrames),
     ];
   }
 }
@@ -257,16 +252,4 @@ function newCounters(label: string): QueueCounters {
 /** One more under a name. */
 export function countOne(counts: Map<string, number>, name: string): void {
   counts.set(name, (counts.get(name) ?? 0) + 1);
-}
-
-function gauge(name: string, help: string, samples: Samples): MetricFamily {
-  return { name, help, type: "gauge", samples };
-}
-
-function counter(name: string, help: string, samples: Samples): MetricFamily {
-  return { name, help, type: "counter", samples };
-}
-
-function one(kind: typeof gauge, name: string, help: string, value: number): MetricFamily {
-  return kind(name, help, [{ labels: {}, value }]);
 }

@@ -1,45 +1,31 @@
+import { counter, gauge } from "@klatsch/kit";
 import type { MetricFamily } from "@klatsch/kit";
 
 import type { RpcStats } from "../types.ts";
 import type { Profile } from "./profile.ts";
-
-type Kind = "counter" | "gauge" | "histogram";
 
 /** All numbers of one node's rpc. */
 export function rpcFamilies(
   { pending, running, links, ...faults }: RpcStats,
   { client, server }: { readonly client: Profile; readonly server: Profile },
 ): readonly MetricFamily[] {
-  const family = (
-    name: string,
-    help: string,
-    type: Kind,
-    samples: MetricFamily["samples"],
-  ): MetricFamily => ({
-    name: `klatsch_rpc_${name}`,
-    help,
-    type,
-    samples,
-  });
-  const one = (value: number): MetricFamily["samples"] => [{ labels: {}, value }];
   return [
-    family(
-      "call_seconds",
-      "Time of calls by method, as their caller and as their server saw it.",
-      "histogram",
-      [...client.histogram("client"), ...server.histogram("server")],
-    ),
-    family("call_errors_total", "Calls that ended with an error.", "counter", [
+    {
+      name: "klatsch_rpc_call_seconds",
+      help: "Time of calls by method, as their caller and as their server saw it.",
+      type: "histogram",
+      samples: [...client.histogram("client"), ...server.histogram("server")],
+    },
+    counter("klatsch_rpc_call_errors_total", "Calls that ended with an error.", [
       ...client.errors("client"),
       ...server.errors("server"),
     ]),
-    family("pending", "Calls of this node that wait for an answer.", "gauge", one(pending)),
-    family("running", "Handlers that run here.", "gauge", one(running)),
-    family("sessions", "Sessions with other nodes: one for each class and peer.", "gauge", one(links)),
-    family(
-      "faults_total",
+    gauge("klatsch_rpc_pending", "Calls of this node that wait for an answer.", pending),
+    gauge("klatsch_rpc_running", "Handlers that run here.", running),
+    gauge("klatsch_rpc_sessions", "Sessions with other nodes: one for each class and peer.", links),
+    counter(
+      "klatsch_rpc_faults_total",
       "What was refused, by kind; see RpcStats.",
-      "counter",
       Object.entries(faults).map(([kind, value]) => ({ labels: { kind }, value })),
     ),
   ];
