@@ -15,9 +15,9 @@ export type PeerStatus = "alive" | "suspect" | "dead" | "stopped" | "left";
 const MEMBERS_MAX = 4_096;
 /** Queue definitions one node knows at most. */
 export const DEFINITIONS_MAX = 10_000;
-/** How long after its start a node waits for members it knows from disk before it counts them as gone. */
 /** Stores of one peer that its hello speaks of, the newest. */
 const ECHOES_MAX = 16;
+/** How long after its start a node waits for members it knows from disk before it counts them as gone. */
 const UNSEEN_MS = 10_000;
 /** C keeps a node for this long after its last consumer, in milliseconds. */
 const CONSUMES_MS = 30_000;
@@ -238,6 +238,8 @@ export class Members {
   isLost({ peer: id, store }: Replica): boolean {
     if (this.#stores.get(store)?.retired === true) return true;
     const peer = this.#peers.get(id);
+    // A store this node never met cannot be retired in its records: its peer came with another one.
+    if (peer?.greeted === true && peer.store !== undefined && peer.store !== store) return true;
     const sinceMs = peer?.statusMs ?? this.#startMs;
     const dead = peer?.status === undefined || peer.status === "dead";
     return dead && this.#host.now.monoMs - sinceMs >= this.#host.tuning.heirDeadMs;
