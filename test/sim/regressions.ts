@@ -223,4 +223,24 @@ export const REGRESSIONS: readonly Mutant[] = [
     },
     seeds: 300,
   },
+  {
+    id: "B16",
+    what: "a replica whose store nobody here ever met is never replaced",
+    file: "members.ts",
+    find: "if (peer?.greeted === true && peer.store !== undefined && peer.store !== store) return true;",
+    replace: "",
+    stuck: true,
+    // Seed 712435: a disk lost before its node's link to an old origin stood.
+    patch: {
+      nodes: 3,
+      replicas: 3,
+      shards: 0,
+      messages: 40,
+      enqueueMs: 20,
+      faults: { tail: 0, loss: 800, falseDeath: 0, crash: 1_000, partition: 1_500 },
+      tuning: { heirDeadMs: 600_000, heirLookMs: 20, stealDelayMs: 10, prepareRetryMs: 20, laneMessages: 8 },
+    },
+    from: 750,
+    seeds: 1_000,
+  },
 ];
