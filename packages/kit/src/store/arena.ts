@@ -1,32 +1,67 @@
 import { Buffer } from "node:buffer";
 
-/** Memory is taken from the system in pieces of this size, in bytes. */
-const SLAB_BYTES = 1024 * 1024;
-/** A rest shorter than this is left: what begins in it would soon have to move. */
-const REST_BYTES_MIN = 128 * 1024;
-const NOTHING: Buffer = Buffer.alloc(0);
+/** A rest shorter than this part of a slab is left: what begins in it would soon have to move. */
+const REST_PARTS = 8;
+/** Slabs kept for the next batches: about what a journal holds when a slice of it begins. */
+const SPARE_SLABS_MAX = 8;
+
+/** A part of a slab, for whoever took it to write to. */
+export interface Piece {
+  readonly bytes: Buffer;
+  readonly slab: Slab;
+}
+
+interface Slab {
+  readonly memory: Buffer;
+  /** Pieces of it that are still somebody's. */
+  pieces: number;
+}
 
 /**
  * Memory for batches that are filled one after the other: each begins where the last one ended, and none is
- * copied to be cut to size. Buffers count as memory outside the heap, and what a store allocated twice made
- * the collector run over the whole heap several times a second.
+ * copied to be cut to size. A slab that nobody has a piece of any more is written to again. Buffers count as memory
+ * outside the heap, and live long enough here to be freed by full collections alone: allocated anew, they made the
+ * collector run over the whole heap several times a second.
  */
 export class Arena {
-  #rest: Buffer = NOTHING;
+  readonly #slabBytes: number;
+  #rest: Piece | undefined;
+  readonly #spare: Slab[] = [];
   /** What a piece used lately, in bytes. */
   #usual = 0;
 
-  /** At least `byteCount` bytes, which are the caller's until it gives the unused part back. */
-  take(byteCount: number): Buffer {
-    const rest = this.#rest;
-    this.#rest = NOTHING;
-    const wanted = Math.max(byteCount, this.#usual, REST_BYTES_MIN);
-    return rest.length >= wanted ? rest : Buffer.allocUnsafeSlow(Math.max(wanted, SLAB_BYTES));
+  constructor(slabBytes: number) {
+    this.#slabBytes = slabBytes;
   }
 
-  /** What of a piece was not used, and how much was. */
-  giveBack(unused: Buffer, used: number): void {
+  /** At least `byteCount` bytes, the caller's until {@link release}. */
+  take(byteCount: number): Piece {
+    const rest = this.#rest;
+    this.#rest = undefined;
+    const wanted = Math.max(byteCount, this.#usual, this.#slabBytes / REST_PARTS);
+    if (rest !== undefined && rest.bytes.length >= wanted) return rest;
+    if (rest !== undefined) this.release(rest);
+    const spare = wanted <= this.#slabBytes ? this.#spare.pop() : undefined;
+    const memory = spare?.memory ?? Buffer.allocUnsafeSlow(Math.max(wanted, this.#slabBytes));
+    return { bytes: memory, slab: { memory, pieces: 1 } };
+  }
+
+  /** Divides a piece where what was used of it ends; the rest may be given to the next. */
+  cut(piece: Piece, used: number): Piece {
     this.#usual = Math.max(used, this.#usual - (this.#usual >> 3));
-    if (unused.length > this.#rest.length) this.#rest = unused;
+    const rest = { bytes: piece.bytes.subarray(used), slab: piece.slab };
+    if (rest.bytes.length > (this.#rest?.bytes.length ?? 0)) {
+      piece.slab.pieces += 1;
+      if (this.#rest !== undefined) this.release(this.#rest);
+      this.#rest = rest;
+    }
+    return { bytes: piece.bytes.subarray(0, used), slab: piece.slab };
+  }
+
+  /** Ends the use of a piece: from now on it may be written over. */
+  release({ slab }: Piece): void {
+    slab.pieces -= 1;
+    if (slab.pieces > 0 || slab.memory.length !== this.#slabBytes) return;
+    if (this.#spare.length < SPARE_SLABS_MAX) this.#spare.push(slab);
   }
 }

@@ -35,7 +35,7 @@ export class JournalStore {
   readonly #limits: StoreLimits;
   readonly #onClosed: () => void;
   readonly #overlay = new Overlay();
-  readonly #arena = new Arena();
+  readonly #arena: Arena;
   /** Batches that wait for the disk; only the last may still grow. */
   readonly #waiting: JournalBatch[] = [];
   /** Synced batches that are not in the table yet, oldest first. */
@@ -59,6 +59,7 @@ export class JournalStore {
     this.boot = last.boot + 1;
     this.#disk = init.disk;
     this.#limits = init.limits;
+    this.#arena = new Arena(init.limits.slabBytes);
     this.#onClosed = init.onClosed;
     this.#base = chain.base;
     this.#last = last;

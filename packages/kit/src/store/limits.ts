@@ -10,6 +10,8 @@ export interface StoreLimits {
   readonly sliceBytes: number;
   /** Commits that wait for the disk are merged up to this many bytes. */
   readonly groupBytesMax: number;
+  /** Memory for batches is taken from the system in pieces of this size, in bytes. */
+  readonly slabBytes: number;
   /** Size of a file of the journal: those are written again once what they held was folded into the table. */
   readonly journalFileBytes: number;
   /** Bytes that may wait for the disk before `commit` is refused with `STORE_BUSY`. */
@@ -44,6 +46,7 @@ export const DEFAULT_LIMITS: StoreLimits = {
   sliceOperations: 1_024,
   sliceBytes: 1024 * 1024,
   groupBytesMax: 1024 * 1024,
+  slabBytes: 1024 * 1024,
   journalFileBytes: 2 * 1024 * 1024,
   pendingBytesMax: 64 * 1024 * 1024,
 };

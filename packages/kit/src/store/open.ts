@@ -49,7 +49,7 @@ async function open(
   try {
     // Read again: another process may have created the store before this one got the lock.
     const identity = known ?? (await readIdentity(directory));
-    const storeId = identity ?? (await createChain(disk));
+    const storeId = identity ?? (await createChain(disk, limits));
     const chain = await recoverChain(disk, storeId);
     if (chain.repair.length > 0) await disk.write(chain.repair, true);
     const store = new JournalStore({ disk, storeId, chain, limits, onClosed: release });
@@ -63,11 +63,11 @@ async function open(
 }
 
 /** Fills a database that holds nothing acknowledged with the beginning of a chain. */
-async function createChain(disk: Disk): Promise<string> {
+async function createChain(disk: Disk, { slabBytes }: StoreLimits): Promise<string> {
   await assertNeverUsed(disk);
   const storeId = randomBytes(16).toString("hex");
   const base = genesis(storeId);
-  const first = JournalBatch.create(1, 0, new Arena());
+  const first = JournalBatch.create(1, 0, new Arena(slabBytes));
   await disk.write(
     [
       { type: "put", key: STORE_ID_KEY, value: storeIdRecord(storeId) },

@@ -18,7 +18,7 @@ export interface RecentValue {
   readonly value: Uint8Array | undefined;
 }
 
-/** Told what changes in the table; `value` is `undefined` for a delete. */
+/** Told what changes in the table; `value` is `undefined` for a delete, and a view that must not be kept. */
 export type TableChange = (key: string, value: Uint8Array | undefined) => void;
 
 /**
@@ -101,10 +101,10 @@ export class Overlay {
           if (newest.batch === batch && newest.offset === offset) {
             if (length < 0 && newest.absent) return;
             newest.absent = false; // Whatever follows while the slice is being written inherits this.
-            change(key, valueOf(batch, offset, length));
+            change(key, viewOf(batch, offset, length));
           } else if (newest.batch.no > syncedNo) {
             newest.absent = false;
-            unsynced.set(key, valueOf(batch, offset, length));
+            unsynced.set(key, viewOf(batch, offset, length));
           }
         },
         row: (family, slot, seq, offset, length) => {
@@ -114,10 +114,10 @@ export class Overlay {
           if (newestNo === batch.no && rows.offset(at) === offset) {
             if (length < 0 && rows.isAbsent(at)) return;
             rows.markPresent(at);
-            change(rowText(family, slot, seq), valueOf(batch, offset, length));
+            change(rowText(family, slot, seq), viewOf(batch, offset, length));
           } else if (newestNo > syncedNo) {
             rows.markPresent(at);
-            unsynced.set(rowText(family, slot, seq), valueOf(batch, offset, length));
+            unsynced.set(rowText(family, slot, seq), viewOf(batch, offset, length));
           }
         },
       });
@@ -140,6 +140,7 @@ export class Overlay {
         },
       });
       this.#batches.delete(batch.no);
+      batch.release();
     }
     rows.trim();
   }
@@ -166,4 +167,8 @@ export class Overlay {
 
 function valueOf(batch: JournalBatch | undefined, offset: number, length: number): Uint8Array | undefined {
   return length < 0 ? undefined : batch?.value(offset, length);
+}
+
+function viewOf(batch: JournalBatch, offset: number, length: number): Uint8Array | undefined {
+  return length < 0 ? undefined : batch.view(offset, length);
 }

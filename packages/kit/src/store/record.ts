@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import type { RowKey } from "../core/row.ts";
 import { isRow, rowOf } from "../core/row.ts";
-import type { Arena } from "./arena.ts";
+import type { Arena, Piece } from "./arena.ts";
 import { StoreError } from "./errors.ts";
 import { COMMIT_BYTES_MAX, KEY_CHARS_MAX, OPERATION_OVERHEAD_BYTES, ROW_OVERHEAD_BYTES } from "./limits.ts";
 
@@ -52,6 +52,7 @@ const ROW = 0xffff;
 const ROW_KEY_BYTES = 9;
 /** Bytes of a row operation beside its value. */
 export const ROW_BYTES: number = OPERATION_HEADER_BYTES + ROW_KEY_BYTES;
+const NOTHING: Buffer = Buffer.alloc(0);
 /** Bytes of a chain hash. */
 export const HASH_BYTES: number = 32;
 
@@ -73,22 +74,26 @@ export class JournalBatch {
   /** Called in this order once the batch is on disk, or lost. */
   readonly waiters: CommitDone[] = [];
   readonly #arena: Arena | undefined;
+  /** Memory of the arena that the bytes lie in. */
+  #piece: Piece | undefined;
   #bytes: Buffer;
   #length: number;
   /** Of all operations but rows, in order, so that folding the batch decodes no text. */
   readonly #texts: string[] = [];
   #rowCount = 0;
 
-  private constructor(no: number, bytes: Buffer, length: number, arena: Arena | undefined) {
+  private constructor(no: number, bytes: Buffer, length: number, arena?: Arena, piece?: Piece) {
     this.no = no;
     this.#arena = arena;
+    this.#piece = piece;
     this.#bytes = bytes;
     this.#length = length;
   }
 
   /** An empty batch with room for `operationBytes`; it grows as needed, in memory of `arena`. */
   static create(no: number, operationBytes: number, arena: Arena): JournalBatch {
-    return new JournalBatch(no, arena.take(HEADER_BYTES + operationBytes), HEADER_BYTES, arena);
+    const piece = arena.take(HEADER_BYTES + operationBytes);
+    return new JournalBatch(no, piece.bytes, HEADER_BYTES, arena, piece);
   }
 
   /** Reads a record back; returns the fault where it is not batch `no` after `previousHash`. */
@@ -102,7 +107,7 @@ export class JournalBatch {
     const expected = sha256(bytes.subarray(HASH_AT));
     bytes.set(hash, HASH_AT);
     if (!expected.equals(hash)) return "hash mismatch";
-    const batch = new JournalBatch(no, bytes, bytes.length, undefined);
+    const batch = new JournalBatch(no, bytes, bytes.length);
     return batch.#readKeys(bytes.readUInt32LE(COUNT_AT)) ? batch : "malformed";
   }
 
@@ -125,9 +130,9 @@ export class JournalBatch {
     return this.#length + this.#texts.length * OPERATION_OVERHEAD_BYTES + this.#rowCount * ROW_OVERHEAD_BYTES;
   }
 
-  /** The chain hash; meaningful once sealed. */
+  /** A copy of the chain hash; meaningful once sealed. */
   get hash(): Uint8Array {
-    return this.#bytes.subarray(HASH_AT, HASH_AT + HASH_BYTES);
+    return Buffer.from(this.#bytes.subarray(HASH_AT, HASH_AT + HASH_BYTES));
   }
 
   /** Number of the boot that wrote the batch; meaningful once sealed. */
@@ -135,9 +140,23 @@ export class JournalBatch {
     return this.#bytes.readUInt32LE(BOOT_AT);
   }
 
-  /** A view of a value inside the record; keep it unchanged. */
-  value(offset: number, length: number): Uint8Array {
+  /** A view of a value inside the record; it is another one after {@link release}. */
+  view(offset: number, length: number): Uint8Array {
     return this.#bytes.subarray(offset, offset + length);
+  }
+
+  /** A value, for as long as anybody wants it; keep it unchanged. */
+  value(offset: number, length: number): Uint8Array {
+    const view = this.view(offset, length);
+    return this.#piece === undefined ? view : Buffer.from(view);
+  }
+
+  /** Gives its memory to later batches: nobody reads from this one any more. */
+  release(): void {
+    if (this.#piece === undefined) return;
+    this.#arena?.release(this.#piece);
+    this.#piece = undefined;
+    this.#bytes = NOTHING;
   }
 
   /**
@@ -181,8 +200,8 @@ export class JournalBatch {
 
   /** Fixes the batch as the successor of `previousHash` and returns the record to write. */
   seal(previousHash: Uint8Array, boot: number): Uint8Array {
+    if (this.#piece !== undefined) this.#piece = this.#arena?.cut(this.#piece, this.#length);
     const bytes = this.#bytes.subarray(0, this.#length);
-    this.#arena?.giveBack(this.#bytes.subarray(this.#length), this.#length);
     this.#bytes = bytes;
     writeUint64(bytes, NO_AT, this.no);
     bytes.writeUInt32LE(boot, BOOT_AT);
@@ -242,9 +261,12 @@ export class JournalBatch {
     const needed = this.#length + byteCount;
     if (needed <= this.#bytes.length) return;
     const wanted = Math.max(needed, this.#length * 2);
-    const grown = this.#arena?.take(wanted) ?? Buffer.allocUnsafeSlow(wanted);
+    const piece = this.#arena?.take(wanted);
+    const grown = piece?.bytes ?? Buffer.allocUnsafeSlow(wanted);
     grown.set(this.#bytes.subarray(0, this.#length));
-    this.#bytes = grown; // The old memory is nobody's: values read before this point into it.
+    if (this.#piece !== undefined) this.#arena?.release(this.#piece);
+    this.#piece = piece;
+    this.#bytes = grown;
   }
 }
 

@@ -166,6 +166,21 @@ describe("reading", () => {
       expect(found).toEqual(keys.toSorted());
     }, TINY_LIMITS));
 
+  it("gives values that stay what they were, whatever is written into their memory later", () =>
+    withStore(async ({ store }) => {
+      await store.commit([put("a", "1".repeat(50)), put("b", "2".repeat(50))]);
+      const scan = store.scan("");
+      const kept = [store.peek("a"), await store.get("b"), (await scan.next()).value?.[1]];
+      for (let at = 0; at < 100; at += 1) await store.commit([put("c", "3".repeat(100))]);
+      kept.push((await scan.next()).value?.[1]);
+      expect(kept.map((value) => Buffer.from(value ?? []).toString("latin1", 0, 1))).toEqual([
+        "1",
+        "2",
+        "1",
+        "2",
+      ]);
+    }, TINY_LIMITS));
+
   it("reports a table value that does not fit its CRC", () =>
     withStore(async ({ level, store }) => {
       for (let index = 0; index < 20; index += 1) await store.commit([put(`k${index}`, "value")]);

@@ -5,7 +5,7 @@ import { encodedBytes, HASH_BYTES, JournalBatch } from "../../src/store/record.t
 import type { StoreOperation } from "../../src/store/record.ts";
 import { del, put } from "../support/store-kit.ts";
 
-const arena = new Arena();
+const arena = new Arena(1_024);
 const GENESIS = new Uint8Array(HASH_BYTES);
 const keys = fc.string({
   unit: fc.integer({ min: 0x20, max: 0x7e }).map((code) => String.fromCharCode(code)),

@@ -12,6 +12,7 @@ export const TINY_LIMITS: StoreLimits = {
   sliceOperations: 3,
   sliceBytes: 256,
   groupBytesMax: 160,
+  slabBytes: 4_096,
   journalFileBytes: 4_096,
   pendingBytesMax: 1_048_576,
 };
