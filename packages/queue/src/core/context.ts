@@ -92,7 +92,7 @@ export const DEFAULT_TUNING: Tuning = {
   laneMessages: 65_536,
   windowOps: 4_096,
   windowBytes: 8 * 1_024 * 1_024,
-  frameBytes: 256 * 1_024,
+  frameBytes: 56 * 1_024,
   bulkBytes: 64 * 1_024,
   pageRegisters: 1_024,
   looseRegisters: 256,

@@ -6,8 +6,8 @@ import type { Message } from "../core/messages.ts";
 import type { LaneId, PeerId } from "../core/types.ts";
 import type { Bulk } from "./bulk.ts";
 
-/** A frame is closed at about this size; a single body may exceed it. Below it a receiver takes its memory at once. */
-const FRAME_BYTES = 224 * 1_024;
+/** A frame is closed at about this size; a single body may exceed it. It makes one message of Noise, and arrives uncut. */
+const FRAME_BYTES = 56 * 1_024;
 /** A longer body travels in pieces, and may be overtaken: `bulkBytes` of the core gives it a frame of its own. */
 const BULK_BYTES: number = DEFAULT_TUNING.bulkBytes;
 /** What one item takes beside its body, about. */
