@@ -1,5 +1,5 @@
 import { Buffer } from "node:buffer";
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import { crc32 } from "node:zlib";
 import type { RowKey } from "../core/row.ts";
 import { isRow, rowOf } from "../core/row.ts";
@@ -311,7 +311,7 @@ export function encodedBytes(operations: readonly StoreOperation[]): number {
 
 /** SHA-256 of `bytes`. */
 export function sha256(bytes: Uint8Array): Buffer {
-  return createHash("sha256").update(bytes).digest();
+  return hash("sha256", bytes, "buffer");
 }
 
 /** Writes a whole number up to 2⁵³ − 1. */

@@ -4,7 +4,7 @@ import { peerIdFromPrivateKey } from "@libp2p/peer-id";
 import { multiaddrConnectionPair } from "@libp2p/utils";
 import type { MessageStream, MultiaddrConnection } from "@libp2p/interface";
 import { Uint8ArrayList } from "uint8arraylist";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { thriftyNoise } from "../../src/admission/noise.ts";
 import type { NoiseComponents } from "../../src/admission/noise.ts";
 
@@ -73,6 +73,27 @@ describe("thrifty Noise", () => {
     near.send(message(2_000).list);
     await arrived;
     expect(pieces()).toBe(2);
+  });
+
+  it("reads what arrives byte by byte, and learns from no exception what is missing", async () => {
+    const [one, other] = multiaddrConnectionPair();
+    const [near, far] = await Promise.all([
+      thriftyNoise(await componentsFor(one)).secureOutbound(one, ALONE),
+      thriftyNoise(await componentsFor(other)).secureInbound(other, ALONE),
+    ]);
+    const send = one.send.bind(one);
+    one.send = (bytes) => {
+      let more = true;
+      for (const byte of bytes.subarray()) more = send(Uint8Array.of(byte));
+      return more;
+    };
+    const thrown = vi.spyOn(globalThis, "RangeError");
+    onTestFinished(() => thrown.mockRestore());
+    const arrived = received(far.connection, 300);
+    near.connection.send(message(100).list);
+    near.connection.send(message(200).list);
+    expect(Buffer.from(await arrived)).toEqual(Buffer.concat([message(100).whole, message(200).whole]));
+    expect(thrown).not.toHaveBeenCalled();
   });
 
   it.each([100, 5_000])("ends the connection at one flipped bit in %i bytes", async (size) => {

@@ -239,6 +239,7 @@ export class Acceptor {
 
   /** Writes what changed in several steps once: digests and finished chunks, before the batch ends. */
   flush(): void {
+    if (this.#dirty.size === 0) return; // An empty set is cleared by a new table all the same.
     for (const lane of this.#dirty) {
       lane.dirty = false;
       if (lane.closed || this.#lanes.get(lane.lane) !== lane) continue;

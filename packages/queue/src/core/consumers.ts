@@ -482,7 +482,7 @@ export class Consumers {
     const { monoMs } = this.#context.now;
     const credits = new Map<PeerId, CreditItem[]>();
     for (const consumer of this.#dirty) this.#grant(consumer, credits);
-    this.#dirty.clear();
+    if (this.#dirty.size > 0) this.#dirty.clear();
     for (const [peer, items] of credits) {
       this.#context.send(peer, { type: "credit", items, stampMs: monoMs });
     }
@@ -491,11 +491,11 @@ export class Consumers {
       if (!this.#host.isReachable(peer)) continue;
       this.#context.send(peer, { type: "held", items: this.#heldFrom(peer).map(refOf) });
     }
-    this.#greeted.clear();
+    if (this.#greeted.size > 0) this.#greeted.clear();
     for (const [peer, items] of this.#outbox) {
       this.#context.send(peer, { type: "verdicts", items, stampMs: monoMs });
     }
-    this.#outbox.clear();
+    if (this.#outbox.size > 0) this.#outbox.clear();
   }
 
   /** One credit per writer first, in turn; the rest to writers that have messages, the emptiest first. */

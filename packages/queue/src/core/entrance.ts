@@ -135,6 +135,7 @@ export class Entrances {
   }
 
   flush(): void {
+    if (this.#answers.size === 0) return;
     for (const [peer, lanes] of this.#answers) {
       for (const [lane, items] of lanes) {
         const asks = items.some(({ code }) => code === "RETRY" || code === "ELSEWHERE");

@@ -138,6 +138,7 @@ export class Entry<P extends PendingEnqueue> {
   // Sending.
 
   flush(): void {
+    if (this.#dirty.size === 0) return;
     for (const side of this.#dirty) this.#send(side);
     this.#dirty.clear();
   }

@@ -304,9 +304,9 @@ export class Lanes {
     this.#watchClock();
     this.entrances.flush();
     for (const [peer, items] of this.#settled) this.#context.send(peer, { type: "settled", items });
-    this.#settled.clear();
+    if (this.#settled.size > 0) this.#settled.clear();
     for (const [peer, items] of this.#deliveries) this.#tell(peer, items);
-    this.#deliveries.clear();
+    if (this.#deliveries.size > 0) this.#deliveries.clear();
   }
 
   /**
