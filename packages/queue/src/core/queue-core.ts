@@ -208,6 +208,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly #handlers: Handlers;
   readonly #links = new Map<StoreId, ReplicaLink>();
   #effects: QueueEffect[] = [];
+  /** Something was persisted since the last flush. */
+  #hasWritten = false;
   #isRosterNew = false;
 
   constructor(init: QueueCoreInit) {
@@ -359,6 +361,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
 
   persist(key: RecordKey, record: StoredRecord | undefined, fresh = false): void {
     this.#effects.push({ type: "persist", key, record, fresh });
+    this.#hasWritten = true;
   }
 
   send(to: PeerId, message: Message): void {
@@ -454,6 +457,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       }
     }
     this.acceptor.flush();
+    if (this.#hasWritten) this.members.saveEchoes();
+    this.#hasWritten = false;
     return this.#take();
   }
 
