@@ -12,6 +12,7 @@ export type { MeshErrorCode } from "./errors.ts";
 export { meshGate } from "./admission/gate.ts";
 export type { MeshGate } from "./admission/gate.ts";
 export { openMeshEncrypter } from "./admission/open-encrypter.ts";
+export { FRAME_COPIED_BYTES_MAX } from "./host/frame-stream.ts";
 export { createMesh } from "./mesh.ts";
 export type {
   KeyFilter,

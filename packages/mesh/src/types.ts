@@ -137,7 +137,8 @@ export interface Channel {
   /**
    * Queues one frame for a peer whose channel is up; it leaves with everything else for that peer in
    * this tick. `false`: not up, longer than {@link Channel.frameBytesMax}, or the queue limit is
-   * reached; then nothing was queued. The mesh keeps `frame` until it has left: do not change it.
+   * reached; then nothing was queued. A frame of up to `FRAME_COPIED_BYTES_MAX` bytes is copied; the mesh keeps a longer one
+   * until it has left: do not change it.
    */
   send(peer: string, frame: Uint8Array): boolean;
   /** Longest frame `send` takes, in bytes. */

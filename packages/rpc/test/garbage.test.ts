@@ -47,7 +47,7 @@ const said = (no: number): readonly Message[] => [
 ];
 
 function frameOf(messages: readonly Message[]): Uint8Array {
-  const writer = new FrameWriter(0);
+  const writer = new FrameWriter();
   for (const message of messages) writer.add(encodeParts(message));
   return writer.finish();
 }

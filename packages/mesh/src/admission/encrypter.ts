@@ -16,6 +16,12 @@ export const CERTIFICATE_NOISE = "/klatsch/noise/1";
 export const OPEN_NOISE = "/klatsch/open-noise/1";
 /** What every other libp2p node speaks. */
 const PLAIN_NOISE = "/noise";
+
+/** Whether a connection's encrypter is Noise, which encrypts within `send` and into other memory. */
+export function isNoise(encryption: string | undefined): boolean {
+  return encryption === CERTIFICATE_NOISE || encryption === OPEN_NOISE || encryption === PLAIN_NOISE;
+}
+
 /** How long a refused peer may take to read why, in milliseconds. */
 const FAREWELL_MS = 500;
 

@@ -44,6 +44,8 @@ export interface PeerLimits {
   readonly peer: string;
   /** Longest frame it takes. */
   readonly frameBytesMax: number;
+  /** The connection to it encrypts what is sent into other memory, at once. */
+  readonly encrypted: boolean;
 }
 
 /** The channels of this node, and the streams of all peers that carry them. */
@@ -97,6 +99,7 @@ export class Channels {
       init: this.#init,
       peer: peer.peer,
       frameBytesMax: Math.min(peer.frameBytesMax, this.#init.frameBytesMax),
+      encrypted: peer.encrypted,
       trafficClass,
       stream,
       channel: (name) => this.#channels.get(name),
@@ -241,6 +244,7 @@ interface ClassStreamInit {
   readonly frameBytesMax: number;
   readonly trafficClass: ChannelClass;
   readonly stream: Stream;
+  readonly encrypted: boolean;
   channel(name: string): LocalChannel | undefined;
   onEnd(): void;
 }
@@ -263,6 +267,7 @@ export class ClassStream {
     });
     this.#frames = new FrameStream({
       stream: init.stream,
+      encrypted: init.encrypted,
       payloadBytesMax: init.init.frameBytesMax,
       limits: init.init.queues[init.trafficClass],
       clock: init.init.clock,

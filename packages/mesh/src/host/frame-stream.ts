@@ -10,12 +10,14 @@ import type { ClassLimits } from "../types.ts";
  * it bounds how long an urgent frame waits behind a lesser one.
  */
 const CHUNK_BYTES_MAX = 65_507;
-/** Shorter frames are copied together. */
-const VIEW_BYTES_MIN: number = 16 * 1024;
+/** Up to this size, in bytes, a payload is copied by {@link FrameStream.send}, and the caller may write over it. */
+export const FRAME_COPIED_BYTES_MAX: number = CHUNK_BYTES_MAX - FRAME_HEADER_BYTES;
 
 /** What a {@link FrameStream} needs and whom it tells. */
 export interface FrameStreamInit {
   readonly stream: Stream;
+  /** Nobody keeps the memory of what has left: it was encrypted into other memory. */
+  readonly encrypted: boolean;
   readonly payloadBytesMax: number;
   readonly limits: ClassLimits;
   readonly clock: Clock;
@@ -46,17 +48,18 @@ export interface FrameStreamEnd {
  */
 export class FrameStream {
   readonly #stream: Stream;
+  readonly #encrypted: boolean;
   readonly #limits: ClassLimits;
   readonly #clock: Clock;
   readonly #onFrame: FrameStreamInit["onFrame"];
   readonly #onEnd: FrameStreamInit["onEnd"];
   readonly #decoder: FrameDecoder;
   readonly #meter: FrameMeter | undefined;
-  /** Queue as two rings in step; `#head` is the next to leave, `#sentOfHead` how much of it has left, header included. */
-  #frames: Uint8Array[] = [];
-  #channels: number[] = [];
-  #head = 0;
-  #sentOfHead = 0;
+  /** What has not left, in order; the last one may take more frames. */
+  #queue: (Chunk | Long)[] = [];
+  /** Memory that left in this turn of the event loop. */
+  #left: Buffer[] = [];
+  #queuedFrames = 0;
   #queuedBytes = 0;
   #scheduled = false;
   /** We have sent in this turn of the event loop already. */
@@ -70,6 +73,7 @@ export class FrameStream {
 
   constructor(init: FrameStreamInit) {
     this.#stream = init.stream;
+    this.#encrypted = init.encrypted;
     this.#limits = init.limits;
     this.#clock = init.clock;
     this.#onFrame = init.onFrame;
@@ -104,18 +108,20 @@ export class FrameStream {
   }
 
   get queuedFrames(): number {
-    return this.#frames.length - this.#head;
+    return this.#queuedFrames;
   }
 
-  /** Queues one frame. `false`: closed, or a limit is reached; then nothing was queued. */
+  /**
+   * Queues one frame: a copy of a payload of up to {@link FRAME_COPIED_BYTES_MAX}; a longer one must stay as it is. `false`: closed, or
+   * a limit is reached; then nothing was queued.
+   */
   send(channel: number, payload: Uint8Array): boolean {
     const bytes = payload.length + FRAME_HEADER_BYTES;
-    const waiting = this.#frames.length - this.#head;
-    if (!this.#open || waiting >= this.#limits.queueFramesMax) return false;
+    if (!this.#open || this.#queuedFrames >= this.#limits.queueFramesMax) return false;
     // A single frame always fits an empty queue: a limit below the longest frame would refuse it for ever.
-    if (waiting > 0 && this.#queuedBytes + bytes > this.#limits.queueBytesMax) return false;
-    this.#frames.push(payload);
-    this.#channels.push(channel);
+    if (this.#queuedFrames > 0 && this.#queuedBytes + bytes > this.#limits.queueBytesMax) return false;
+    this.#append(channel, payload);
+    this.#queuedFrames += 1;
     this.#queuedBytes += bytes;
     this.#meter?.sent(channel, bytes);
     if (!this.#scheduled && !this.#blocked) {
@@ -123,6 +129,18 @@ export class FrameStream {
       if (!this.#cooling) queueMicrotask(this.#flush);
     }
     return true;
+  }
+
+  #append(channel: number, payload: Uint8Array): void {
+    if (payload.length > FRAME_COPIED_BYTES_MAX) {
+      this.#queue.push(new Long(channel, payload));
+      return;
+    }
+    let chunk = this.#queue.at(-1);
+    if (!(chunk instanceof Chunk) || chunk.room < payload.length + FRAME_HEADER_BYTES) {
+      this.#queue.push((chunk = new Chunk()));
+    }
+    chunk.add(channel, payload);
   }
 
   /** Ends the stream now; what is queued is dropped. */
@@ -144,6 +162,9 @@ export class FrameStream {
   /** A turn of the event loop is over: what gathered since its first send leaves. */
   readonly #turned = (): void => {
     this.#cooling = false;
+    // Where the stream waits for `drain`, libp2p may keep what it took; that is its own then.
+    if (this.#open && !this.#stream.writableNeedsDrain) giveBack(this.#left);
+    this.#left = [];
     if (this.#scheduled) this.#flush();
   };
 
@@ -154,16 +175,27 @@ export class FrameStream {
       this.#cooling = true;
       setImmediate(this.#turned);
     }
-    while (this.#open && !this.#blocked && this.#queuedBytes > 0) {
-      const chunk = this.#takeChunk();
-      try {
-        if (!this.#stream.send(chunk)) this.#blocked = true;
-      } catch (error) {
-        this.#end({ cause: "remote", reason: messageOf(error) });
-      }
-    }
+    while (this.#open && !this.#blocked && this.#queue.length > 0) this.#sendHead();
     if (this.#queuedBytes === 0 && this.#onIdle.length > 0) for (const then of this.#onIdle.splice(0)) then();
   };
+
+  #sendHead(): void {
+    const head = this.#queue[0] as Chunk | Long;
+    const bytes = head instanceof Long ? head.next() : head.bytes;
+    this.#queuedBytes -= bytes.byteLength;
+    if (head instanceof Chunk || head.isDone) {
+      this.#queue.shift();
+      this.#queuedFrames -= head.frames;
+    }
+    try {
+      this.#blocked = !this.#stream.send(
+        this.#encrypted || bytes instanceof Uint8ArrayList ? bytes : Buffer.from(bytes),
+      );
+      if (head instanceof Chunk && (!this.#blocked || !this.#encrypted)) this.#left.push(head.memory);
+    } catch (error) {
+      this.#end({ cause: "remote", reason: messageOf(error) });
+    }
+  }
 
   /** The event, not `onDrain()`: that one resolves at once from its second use on. */
   readonly #drained = (): void => {
@@ -174,70 +206,6 @@ export class FrameStream {
       this.#flush();
     });
   };
-
-  /** The next bytes of the queue: small frames gathered into one buffer, large ones where they are. */
-  #takeChunk(): Uint8ArrayList {
-    const chunk = new Uint8ArrayList();
-    while (this.#queuedBytes > 0) {
-      const room = CHUNK_BYTES_MAX - chunk.byteLength;
-      const head = this.#frames[this.#head] as Uint8Array;
-      // What fits a chunk of its own is not cut to fill this one.
-      const isNew = this.#sentOfHead === 0 && chunk.byteLength > 0;
-      if (isNew && head.length + FRAME_HEADER_BYTES > room) break;
-      const piece = head.length < VIEW_BYTES_MIN ? this.#gather(room) : this.#takePart(head, room);
-      if (piece === undefined) break;
-      chunk.append(piece);
-    }
-    return chunk;
-  }
-
-  /** As many small frames as there is room for, headers included. */
-  #gather(room: number): Uint8Array | undefined {
-    let bytes = 0;
-    for (let at = this.#head; at < this.#frames.length; at += 1) {
-      const { length } = this.#frames[at] as Uint8Array;
-      if (length >= VIEW_BYTES_MIN || bytes + length + FRAME_HEADER_BYTES > room) break;
-      bytes += length + FRAME_HEADER_BYTES;
-    }
-    if (bytes === 0) return undefined;
-    const piece = Buffer.allocUnsafe(bytes);
-    for (let at = 0; at < bytes;) {
-      const frame = this.#frames[this.#head] as Uint8Array;
-      writeFrameHeader(piece, at, this.#channels[this.#head] as number, frame.length);
-      piece.set(frame, at + FRAME_HEADER_BYTES);
-      at += frame.length + FRAME_HEADER_BYTES;
-      this.#took(frame.length + FRAME_HEADER_BYTES, frame);
-    }
-    return piece;
-  }
-
-  /** The header of a large frame, or what follows of its inside. A header is never cut; it opens the next chunk. */
-  #takePart(head: Uint8Array, room: number): Uint8Array | undefined {
-    if (room < FRAME_HEADER_BYTES) return undefined;
-    if (this.#sentOfHead === 0) {
-      const header = Buffer.allocUnsafe(FRAME_HEADER_BYTES);
-      writeFrameHeader(header, 0, this.#channels[this.#head] as number, head.length);
-      this.#took(FRAME_HEADER_BYTES, head);
-      return header;
-    }
-    const from = this.#sentOfHead - FRAME_HEADER_BYTES;
-    const part = head.subarray(from, from + room);
-    this.#took(part.length, head);
-    return part;
-  }
-
-  #took(bytes: number, head: Uint8Array): void {
-    this.#queuedBytes -= bytes;
-    this.#sentOfHead += bytes;
-    if (this.#sentOfHead < head.length + FRAME_HEADER_BYTES) return;
-    this.#sentOfHead = 0;
-    this.#frames[this.#head] = NOTHING;
-    this.#head += 1;
-    if (this.#head < this.#frames.length && this.#head < COMPACT_FROM) return;
-    this.#frames = this.#frames.slice(this.#head);
-    this.#channels = this.#channels.slice(this.#head);
-    this.#head = 0;
-  }
 
   readonly #receive = (event: StreamMessageEvent): void => {
     this.#heardMs = this.#clock.now().monoMs;
@@ -286,8 +254,9 @@ export class FrameStream {
 
   #detach(): void {
     this.#open = false;
-    this.#frames = [];
-    this.#channels = [];
+    this.#queue = [];
+    this.#left = [];
+    this.#queuedFrames = 0;
     this.#queuedBytes = 0;
     this.#stream.removeEventListener("message", this.#receive);
     this.#stream.removeEventListener("drain", this.#drained);
@@ -296,10 +265,65 @@ export class FrameStream {
   }
 }
 
-/** Stands in the place of a frame that has left, so that its bytes can be collected. */
-const NOTHING = new Uint8Array(0);
-/** Places of frames that have left are given back in strides, not one by one. */
-const COMPACT_FROM = 1_024;
+/** Frames that leave together, copied one behind the other. */
+class Chunk {
+  readonly memory: Buffer = spare.pop() ?? Buffer.allocUnsafeSlow(CHUNK_BYTES_MAX);
+  frames = 0;
+  #length = 0;
+
+  get room(): number {
+    return CHUNK_BYTES_MAX - this.#length;
+  }
+
+  get bytes(): Buffer {
+    return this.memory.subarray(0, this.#length);
+  }
+
+  add(channel: number, payload: Uint8Array): void {
+    writeFrameHeader(this.memory, this.#length, channel, payload.length);
+    this.memory.set(payload, this.#length + FRAME_HEADER_BYTES);
+    this.#length += FRAME_HEADER_BYTES + payload.length;
+    this.frames += 1;
+  }
+}
+
+/** A frame that leaves in several chunks, from where it is. */
+class Long {
+  readonly frames = 1;
+  readonly #channel: number;
+  readonly #payload: Uint8Array;
+  #sent = 0;
+
+  constructor(channel: number, payload: Uint8Array) {
+    this.#channel = channel;
+    this.#payload = payload;
+  }
+
+  get isDone(): boolean {
+    return this.#sent === this.#payload.length;
+  }
+
+  next(): Uint8ArrayList {
+    const chunk = new Uint8ArrayList();
+    if (this.#sent === 0) {
+      const header = Buffer.allocUnsafe(FRAME_HEADER_BYTES);
+      writeFrameHeader(header, 0, this.#channel, this.#payload.length);
+      chunk.append(header);
+    }
+    const part = this.#payload.subarray(this.#sent, this.#sent + CHUNK_BYTES_MAX - chunk.byteLength);
+    this.#sent += part.length;
+    chunk.append(part);
+    return chunk;
+  }
+}
+
+/** Chunks of all streams of this process that are not in use: made anew each time, they kept the collector busy. */
+const spare: Buffer[] = [];
+const SPARE_CHUNKS_MAX = 32;
+
+function giveBack(chunks: readonly Buffer[]): void {
+  for (const chunk of chunks) if (spare.length < SPARE_CHUNKS_MAX) spare.push(chunk);
+}
 
 function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

@@ -3,6 +3,7 @@ import type { Connection, Stream } from "@libp2p/interface";
 import { decodeLinkMessage, encodeLinkMessage, LINK_PAYLOAD_BYTES_MAX } from "../codec/link-codec.ts";
 import type { Hello, LinkMessage, RefusalCode } from "../core/messages.ts";
 import type { ChannelClass, ClassLimits, Conduit } from "../types.ts";
+import { isNoise } from "../admission/encrypter.ts";
 import { conduitOf } from "./conduits.ts";
 import { CHANNEL_CLASSES } from "./channels.ts";
 import type { ClassStream } from "./channels.ts";
@@ -276,6 +277,7 @@ export class LinkConnection {
   #attachLink(stream: Stream): void {
     this.#frames = new FrameStream({
       stream,
+      encrypted: isNoise(this.#connection.encryption),
       payloadBytesMax: LINK_PAYLOAD_BYTES_MAX,
       limits: LINK_LIMITS,
       clock: this.#clock,

@@ -1,5 +1,6 @@
 import type { Connection, Stream } from "@libp2p/interface";
 import type { Clock, Logger } from "@klatsch/kit";
+import { isNoise } from "../admission/encrypter.ts";
 import { decodeMemberMessage, encodeMemberMessage } from "../codec/link-codec.ts";
 import { LinkChoice } from "../core/link-choice.ts";
 import type { LinkChoiceEffect, LinkChoiceInput } from "../core/link-choice.ts";
@@ -167,7 +168,8 @@ export class Links {
         link.hops === undefined && (links.up !== link || this.#init.ports.onState(peer, payload)),
       attachClass: (trafficClass, stream, onEnd) => {
         const frameBytesMax = links.hellos.get(no)?.frameBytesMax ?? 0;
-        return this.#init.channels.attach({ peer, frameBytesMax }, trafficClass, stream, onEnd);
+        const encrypted = isNoise(connection.encryption);
+        return this.#init.channels.attach({ peer, frameBytesMax, encrypted }, trafficClass, stream, onEnd);
       },
       wants: (trafficClass) => this.#init.channels.wants(trafficClass),
       onBad: (reason) => this.#bad(peer, reason),

@@ -50,10 +50,10 @@ const ACTS: readonly ManageAct[] = ["list", "count", "redrive", "discard", "cons
 const SCOPES: readonly ManageScope[] = ["any", "alive", "ready", "dead"];
 const ENTERED: readonly EnteredCode[] = ["PENDING", "OK", "DUPLICATE", "RETRY", "FULL", "ELSEWHERE"];
 
-/** One frame of several messages: `[version, message, message, …]`, of about `bytes` bytes. */
-export function encodeFrame(messages: readonly Message[], bytes?: number): Uint8Array {
+/** One frame of several messages: `[version, message, message, …]`, in `memory` if that is given and long enough. */
+export function encodeFrame(messages: readonly Message[], memory?: Buffer): Uint8Array {
   lists.resetLists(); // First: a frame that could not be written leaves nothing behind for the next one.
-  return pack([WIRE_VERSION, ...messages.map(writeMessage)], bytes);
+  return pack([WIRE_VERSION, ...messages.map(writeMessage)], memory);
 }
 
 /** Reads a peer's frame. Throws {@link CodecError} at the first thing that is not as it must be. */

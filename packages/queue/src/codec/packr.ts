@@ -5,16 +5,21 @@ import { CodecError } from "./fields.ts";
 // Records off: every frame stands alone, and every other MessagePack implementation reads it.
 const packr = new Packr({ useRecords: false, mapsAsObjects: true, variableMapSize: true });
 
-/** Above this size the packer is given memory for the whole result, in bytes. */
-const LARGE_BYTES = 4_096;
+/** What the packer gets for later results when it has used a caller's memory, in bytes. */
+const OWN_BYTES = 8_192;
 
 /**
- * MessagePack of a positional array. The result is the caller's. `bytes` is about how long it will be: left to
+ * MessagePack of a positional array. The result is the caller's. It lies in `memory` if that is given and long enough: left to
  * itself the packer takes four times what it has written each time its memory ends.
  */
-export function pack(wire: readonly unknown[], bytes = 0): Uint8Array {
-  if (bytes > LARGE_BYTES) packr.useBuffer(Buffer.allocUnsafeSlow(bytes + LARGE_BYTES));
-  return packr.pack(wire);
+export function pack(wire: readonly unknown[], memory?: Buffer): Uint8Array {
+  if (memory === undefined) return packr.pack(wire);
+  packr.useBuffer(memory);
+  try {
+    return packr.pack(wire);
+  } finally {
+    packr.useBuffer(Buffer.allocUnsafeSlow(OWN_BYTES));
+  }
 }
 
 /** Byte strings in the result are views into `bytes`. Throws {@link CodecError}. */

@@ -6,7 +6,7 @@ import type { Message } from "./messages.ts";
 import type { Candidate } from "./placement.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyOf } from "./records.ts";
-import type { Timer, Timers } from "./timers.ts";
+import type { Timers } from "./timers.ts";
 import type { Definition, PeerId, QueueId, Replica, StoreId } from "./types.ts";
 
 /** What the mesh says of a peer. `stopped` and `dead` are gone for now, `left` for good. */
@@ -68,7 +68,7 @@ export class Members {
   readonly #echoes = new Map<StoreId, number>();
   /** Those that no batch holds yet. */
   readonly #unsavedEchoes = new Set<StoreId>();
-  #savingEchoes: Timer | undefined;
+  #isSavingEchoes = false;
   readonly #startMs: number;
 
   constructor(host: MembersHost) {
@@ -297,8 +297,10 @@ export class Members {
       return;
     this.#echoes.set(store, batchNo);
     this.#unsavedEchoes.add(store);
-    this.#savingEchoes ??= this.#host.timers.set(this.#host.now.monoMs + ECHO_SAVE_MS, () => {
-      this.#savingEchoes = undefined;
+    if (this.#isSavingEchoes) return;
+    this.#isSavingEchoes = true;
+    this.#host.timers.set(this.#host.now.monoMs + ECHO_SAVE_MS, () => {
+      this.#isSavingEchoes = false;
       this.saveEchoes();
     });
   }

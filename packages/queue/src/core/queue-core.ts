@@ -208,7 +208,6 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly #handlers: Handlers;
   readonly #links = new Map<StoreId, ReplicaLink>();
   #effects: QueueEffect[] = [];
-  /** Something was persisted since the last flush. */
   #hasWritten = false;
   #isRosterNew = false;
 
@@ -401,8 +400,6 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     }
     return link;
   }
-
-  // Core.
 
   nextDeadline(): number | undefined {
     return this.timers.next();

@@ -1,3 +1,4 @@
+import { FRAME_COPIED_BYTES_MAX } from "@klatsch/mesh";
 import type { Channel } from "@klatsch/mesh";
 
 import { encodeFrame } from "../codec/frames.ts";
@@ -12,6 +13,8 @@ const FRAME_BYTES = 56 * 1_024;
 const BULK_BYTES: number = DEFAULT_TUNING.bulkBytes;
 /** What one item takes beside its body, about. */
 const ITEM_BYTES = 200;
+/** Frames up to this size, in bytes, need no memory of their own; the others some beyond what they come to, about. */
+const SHORT_BYTES = 4_096;
 /** Messages in one frame at most. */
 const FRAME_MESSAGES = 1_024;
 
@@ -34,6 +37,8 @@ export class Outbox {
   readonly #load: LoadBody;
   readonly #onFailed: (error: unknown) => void;
   readonly #lines = new Map<PeerId, Line>();
+  /** Where frames are written that the mesh copies. */
+  readonly #scratch: Buffer = Buffer.allocUnsafeSlow(FRAME_COPIED_BYTES_MAX);
   #scheduled = false;
 
   constructor(
@@ -111,13 +116,15 @@ export class Outbox {
 
   /** `false`: it has to go with the others. */
   #sendLong(peer: PeerId, message: Message, bytes: number): boolean {
-    return this.#bulk()?.send(peer, encodeFrame([message], bytes)) === true;
+    return this.#bulk()?.send(peer, encodeFrame([message], memoryFor(bytes))) === true;
   }
 
   #send(peer: PeerId, messages: readonly Message[], bytes: number): void {
     if (messages.length === 0) return;
     const channel = this.#channel();
-    if (channel?.send(peer, encodeFrame(messages, bytes)) === false) {
+    const isCopied = bytes + SHORT_BYTES <= FRAME_COPIED_BYTES_MAX;
+    const memory = bytes <= SHORT_BYTES ? undefined : isCopied ? this.#scratch : memoryFor(bytes);
+    if (channel?.send(peer, encodeFrame(messages, memory)) === false) {
       // Nothing may be missing within a session: end it, and all that is owed is sent anew.
       channel.reset(peer, "the queue's frames exceed the link's limit");
     }
@@ -182,6 +189,10 @@ function hasLongBody(message: Message): boolean {
     (body?.length ?? 0) > BULK_BYTES;
   if (message.type === "ops") return message.sections.some(({ accepts }) => accepts.some(isLong));
   return message.type === "deliver" ? message.items.some(isLong) : message.type === "body" && isLong(message);
+}
+
+function memoryFor(bytes: number): Buffer {
+  return Buffer.allocUnsafeSlow(bytes + SHORT_BYTES);
 }
 
 /** Deliveries with large bodies travel in several messages: one frame must not hold them all. */

@@ -50,6 +50,18 @@ describe("frames", () => {
     );
   });
 
+  it("are the same in memory that is given, and leave it alone afterwards", () => {
+    const memory = Buffer.alloc(2_048);
+    fc.assert(
+      fc.property(fc.array(message, { maxLength: 5 }), (messages) => {
+        const plain = encodeFrame(messages).slice();
+        const given = encodeFrame(messages, memory);
+        encodeFrame([{ type: "roster", consumes: ["later"] }]);
+        expect(Buffer.compare(given, plain)).toBe(0);
+      }),
+    );
+  });
+
   it("never do more than be refused when their bytes are mutated", () => {
     fc.assert(
       fc.property(message, fc.infiniteStream(fc.nat()), (one, numbers) => {

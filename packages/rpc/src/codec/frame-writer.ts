@@ -2,7 +2,11 @@ import { FRAME_BYTES, FRAME_ITEMS_MAX } from "../core/limits.ts";
 import { BIN32_BYTES, FRAME_HEAD_BYTES, writeBin32, writeFrameHead } from "./frames.ts";
 import type { Encoded } from "./frames.ts";
 
-const ROOM_BYTES_MIN = 512;
+/** A frame of a few small items takes no more, in bytes. */
+const SHORT_BYTES = 512;
+/** Buffers that wait for the next frames; what leaves is copied by the mesh. */
+const spare: Buffer[] = [];
+const SPARES_MAX = 8;
 
 /** One frame in the making: items are copied into it where they will travel, and nowhere else. */
 export class FrameWriter {
@@ -10,9 +14,8 @@ export class FrameWriter {
   #at: number = FRAME_HEAD_BYTES;
   #items = 0;
 
-  /** `likelyBytes`: what it will come to, about; it grows beyond. */
-  constructor(likelyBytes: number) {
-    this.#buffer = Buffer.allocUnsafe(Math.max(likelyBytes, ROOM_BYTES_MIN));
+  constructor() {
+    this.#buffer = spare.pop() ?? Buffer.allocUnsafe(SHORT_BYTES);
   }
 
   get bytes(): number {
@@ -36,14 +39,19 @@ export class FrameWriter {
   }
 
   #grow(needed: number): void {
-    const larger = Buffer.allocUnsafe(Math.max(needed, Math.min(this.#buffer.length * 2, FRAME_BYTES)));
+    const larger = Buffer.allocUnsafeSlow(Math.max(needed, FRAME_BYTES));
     larger.set(this.#buffer.subarray(0, this.#at));
     this.#buffer = larger;
   }
 
-  /** The frame. Nothing may be added any more. */
+  /** The frame, until {@link release}. Nothing may be added any more. */
   finish(): Uint8Array {
     writeFrameHead(this.#buffer, this.#items);
     return this.#buffer.subarray(0, this.#at);
+  }
+
+  /** Its memory serves another frame. */
+  release(): void {
+    if (this.#buffer.length === FRAME_BYTES && spare.length < SPARES_MAX) spare.push(this.#buffer);
   }
 }

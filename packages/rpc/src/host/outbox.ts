@@ -1,3 +1,4 @@
+import { FRAME_COPIED_BYTES_MAX } from "@klatsch/mesh";
 import { FrameWriter } from "../codec/frame-writer.ts";
 import { encodeParts, FLOW_MAX, FRAME_HEAD_BYTES, wholeOf } from "../codec/frames.ts";
 import type { Encoded } from "../codec/frames.ts";
@@ -6,7 +7,6 @@ import {
   CHUNK_WINDOW_BYTES,
   CONFIRM_BYTES,
   FLOWS_MAX,
-  FRAME_BYTES,
   OUTBOX_BYTES_MAX,
   WINDOW_BYTES,
 } from "../core/limits.ts";
@@ -44,8 +44,6 @@ export class Outbox {
   readonly #onRefused: () => void;
   /** Small items; the last one is being filled. */
   #drafts: Draft[] = [];
-  /** Bytes of the frame before: the next one will be about as long. */
-  #likelyBytes = 0;
   /** By call; the first `FLOWS_MAX` are being cut. */
   readonly #flows = new Map<number, Flow>();
   #lastFlow = 0;
@@ -80,7 +78,7 @@ export class Outbox {
   #draft(item: Encoded, ask: number | undefined): void {
     let draft = this.#drafts.at(-1);
     if (draft?.writer.takes(item.bytes) !== true) {
-      draft = { writer: new FrameWriter(Math.max(this.#likelyBytes, item.bytes)), asks: [] };
+      draft = { writer: new FrameWriter(), asks: [] };
       this.#drafts.push(draft);
     }
     draft.writer.add(item);
@@ -127,7 +125,6 @@ export class Outbox {
     while (this.#open && this.#drafts.length > 0 && this.#underWayBytes < WINDOW_BYTES) {
       const { writer } = this.#drafts.shift() as Draft;
       this.#waitingBytes -= writer.bytes - FRAME_HEAD_BYTES;
-      this.#likelyBytes = writer.bytes;
       this.#put(writer);
     }
     this.#cut();
@@ -144,7 +141,7 @@ export class Outbox {
       draft.writer.add(took);
       return;
     }
-    const alone = new FrameWriter(0);
+    const alone = new FrameWriter();
     alone.add(took);
     this.#put(alone);
   }
@@ -153,6 +150,7 @@ export class Outbox {
     const frame = writer.finish();
     this.#underWayBytes += frame.length;
     if (!this.#send(frame)) this.#onRefused();
+    if (frame.length <= FRAME_COPIED_BYTES_MAX) writer.release();
   }
 
   /** One chunk, or one small item, of each large flow in turn. */
@@ -166,7 +164,7 @@ export class Outbox {
           this.#put(writer);
           writer = undefined;
         }
-        writer ??= new FrameWriter(Math.min(this.#waitingBytes + CHUNK_BYTES, FRAME_BYTES));
+        writer ??= new FrameWriter();
         writer.add(item);
       }
     }

@@ -63,7 +63,7 @@ const message: fc.Arbitrary<Message> = fc.oneof(
 );
 
 function frameOf(messages: readonly Message[]): Uint8Array {
-  const writer = new FrameWriter(0);
+  const writer = new FrameWriter();
   for (const one of messages) writer.add(encodeParts(one));
   return writer.finish();
 }
