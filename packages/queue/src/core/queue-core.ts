@@ -356,8 +356,6 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     });
   }
 
-  // Context.
-
   persist(key: RecordKey, record: StoredRecord | undefined, fresh = false): void {
     this.#effects.push({ type: "persist", key, record, fresh });
     this.#hasWritten = true;
