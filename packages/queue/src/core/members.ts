@@ -308,11 +308,12 @@ export class Members {
   /** Adds what is new to the batch that is being made. */
   saveEchoes(): void {
     if (this.#unsavedEchoes.size === 0) return;
-    for (const store of this.#unsavedEchoes) {
+    const stores = [...this.#unsavedEchoes];
+    this.#unsavedEchoes.clear(); // First: what is persisted asks for them again.
+    for (const store of stores) {
       const batchNo = this.#echoes.get(store) ?? 0;
       this.#host.persist(keyOf.echo(store), { kind: "echo", batchNo });
     }
-    this.#unsavedEchoes.clear();
   }
 
   // Rosters and definitions.

@@ -208,7 +208,6 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly #handlers: Handlers;
   readonly #links = new Map<StoreId, ReplicaLink>();
   #effects: QueueEffect[] = [];
-  #hasWritten = false;
   #isRosterNew = false;
 
   constructor(init: QueueCoreInit) {
@@ -356,9 +355,11 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     });
   }
 
+  // Context.
+
   persist(key: RecordKey, record: StoredRecord | undefined, fresh = false): void {
     this.#effects.push({ type: "persist", key, record, fresh });
-    this.#hasWritten = true;
+    this.members.saveEchoes();
   }
 
   send(to: PeerId, message: Message): void {
@@ -398,6 +399,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     }
     return link;
   }
+
+  // Core.
 
   nextDeadline(): number | undefined {
     return this.timers.next();
@@ -452,8 +455,6 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       }
     }
     this.acceptor.flush();
-    if (this.#hasWritten) this.members.saveEchoes();
-    this.#hasWritten = false;
     return this.#take();
   }
 
