@@ -156,6 +156,7 @@ class QueuesService implements Queues {
     this.#logger = logger;
     this.#hooks = new HookRunner(hooks, logger, (queue) => this.#nameOf(queue));
     this.#exchanges = new ExchangeCalls(mesh, {
+      check: () => this.#assertRunning(),
       enqueue: (queue, body, message, publishId, timeoutMs) => {
         const definition = this.#known(queue);
         const fitting = fitTo(definition, message, publishKey(publishId, queue));
@@ -219,6 +220,11 @@ class QueuesService implements Queues {
 
   #assertRunning(): void {
     void this.#running;
+  }
+
+  get #shared(): QueuesInit["mesh"]["state"]["shared"] {
+    this.#assertRunning();
+    return this.#mesh.state.shared;
   }
 
   /** The engine, while this service may be used. */
@@ -316,8 +322,8 @@ class QueuesService implements Queues {
       get isPaused() {
         return isPaused();
       },
-      pause: async () => await this.#mesh.state.shared.set(PAUSED + queue, true),
-      resume: async () => void (await this.#mesh.state.shared.delete(PAUSED + queue)),
+      pause: async () => await this.#shared.set(PAUSED + queue, true),
+      resume: async () => void (await this.#shared.delete(PAUSED + queue)),
       drain: (options) =>
         this.#operations.drain(queue, name, parseTimeout(options ?? { timeoutMs: DRAIN_MS })),
       dead: this.#deadOf(definition),
@@ -626,14 +632,13 @@ class QueuesService implements Queues {
       case "elected":
         this.#counts.elections += 1;
         return countOne(this.#metrics.of(effect.queue).elections, effect.peer);
-      case "stole": {
+      case "stole":
         this.#counts.steals += 1;
-        const { lane, queue } = effect;
-        this.#metrics.of(queue).steals += 1;
-        return this.#emitter.emit("lane:stolen", { lane, queue });
-      }
+        this.#metrics.of(effect.queue).steals += 1;
+        return this.#emitter.emit("lane:stolen", { lane: effect.lane, queue: effect.queue });
       case "moved":
         this.#counts.lanesMoved += 1;
+        this.#metrics.of(effect.moved.queue).moves += 1;
         return this.#emitter.emit("lane:moved", effect.moved);
       case "fault": {
         this.#counts.faults += 1;

@@ -266,12 +266,22 @@ describe("what is wrong", () => {
     const mesh = await createMesh({ name: "z", mesh: "alone", dataDir: nodes.dataDir("z") });
     const queues = await createQueues({ mesh, dataDir: nodes.dataDir("z") });
     const queue = await queues.declare("jobs");
+    const exchange = await queues.declareExchange("all", { kind: "fanout" });
+    await exchange.bind("jobs");
     const waiting = queue.take();
     const settled = expect(waiting).rejects.toMatchObject({ code: "STOPPED" });
     await queues.stop();
     await queues.stop();
     await settled;
-    await expect(queue.enqueue(bytes("x"))).rejects.toMatchObject({ code: "STOPPED" });
+    const calls = [
+      () => queue.enqueue(bytes("x")),
+      () => queue.pause(),
+      () => queue.resume(),
+      () => exchange.publish(bytes("x")),
+      () => exchange.bind("jobs"),
+      () => queues.deleteExchange("all"),
+    ];
+    for (const call of calls) await expect(call()).rejects.toMatchObject({ code: "STOPPED" });
     await mesh.stop();
   });
 });

@@ -17,6 +17,8 @@ import { publishTo } from "./publish.ts";
 
 /** What publishing needs of the node's queues. */
 interface ExchangePort {
+  /** @throws QueueError `STOPPED`, `FAILED`. */
+  check(): void;
   enqueue(
     queue: string,
     body: Uint8Array,
@@ -47,6 +49,7 @@ export class ExchangeCalls {
   }
 
   async declare(name: string, init: ExchangeInit | undefined): Promise<Exchange> {
+    this.#port.check();
     const wanted = parseExchange(init);
     const known = this.#exchanges.get(parseExchangeName(name));
     if (known !== undefined && (known.kind !== wanted.kind || known.alternate !== wanted.alternate)) {
@@ -58,6 +61,7 @@ export class ExchangeCalls {
   }
 
   async delete(name: string): Promise<void> {
+    this.#port.check();
     await this.#exchanges.delete(parseExchangeName(name));
   }
 
@@ -65,17 +69,22 @@ export class ExchangeCalls {
     const known = this.#exchanges.get(name);
     if (known === undefined) throw new QueueError("EXCHANGE_NOT_FOUND", `no exchange ${name} is known here`);
     const exchanges = this.#exchanges;
+    const usable = (): Exchanges => {
+      this.#port.check();
+      return exchanges;
+    };
     return {
       name,
       ...known,
-      bind: async (queue, options) => await exchanges.bind(name, parseBinding(queue, options)),
-      unbind: async (queue, options) => await exchanges.unbind(name, parseBinding(queue, options)),
+      bind: async (queue, options) => await usable().bind(name, parseBinding(queue, options)),
+      unbind: async (queue, options) => await usable().unbind(name, parseBinding(queue, options)),
       bindings: () => exchanges.bindingsOf(name),
       publish: (body, options) => this.#publish(name, body, options),
     };
   }
 
   async #publish(name: string, body: Uint8Array, options: PublishOptions | undefined): Promise<Published> {
+    this.#port.check();
     const { key, retry, ...rest } = options ?? {};
     checkBody(body);
     const { timeoutMs, ...message } = parseEnqueue(rest);

@@ -23,6 +23,7 @@ interface QueueCounters {
   threw: number;
   handlerMs: number;
   steals: number;
+  moves: number;
   readonly failures: Map<string, number>;
   readonly outcomes: Map<string, number>;
   /** Leases granted here, by the peer that got them. */
@@ -182,6 +183,11 @@ export class QueueMetrics {
         "Lanes taken over by this node.",
         each((q) => q.steals),
       ),
+      counter(
+        "klatsch_queue_moves_total",
+        "Lanes of this node that an heir took the place of.",
+        each((q) => q.moves),
+      ),
     ];
   }
 
@@ -242,6 +248,7 @@ function newCounters(label: string): QueueCounters {
       threw: 0,
       handlerMs: 0,
       steals: 0,
+      moves: 0,
     },
     failures: new Map(),
     outcomes: new Map(),
