@@ -99,6 +99,24 @@ describe("once", () => {
     expect((await whos({ tag: "zone" })).map((name) => (name === "a" ? 1 : 2))).toEqual([1, 2]);
   });
 
+  it("follows a node to its new tags", { timeout: 60_000 }, async () => {
+    const { rpc, mesh } = first();
+    const task = { contract: api, method: "wash", input: "moved" } as const;
+    const ranAt = async (): Promise<string[]> => {
+      runs.length = 0;
+      const tasks = await rpc.once({ scope: { tag: "zone" }, task });
+      await until("all ran", () => runs.length >= tasks.length);
+      return runs.map((run) => run.slice(0, 1)).toSorted();
+    };
+    await mesh.setTags({ zone: "3" });
+    expect(await ranAt()).toEqual(["a", expect.stringMatching(/[bc]/)]);
+    await mesh.setTags({ zone: "2" });
+    // Nobody is in zone 3 any more, and a node in zone 2 takes the only task there is.
+    expect(await ranAt()).toHaveLength(1);
+    await mesh.setTags({ zone: "1" });
+    expect(await ranAt()).toEqual(["a", expect.stringMatching(/[bc]/)]);
+  });
+
   it("does not begin before its time, and says why it is not done", async () => {
     const { rpc } = first();
     runs.length = 0;

@@ -42,7 +42,9 @@ export interface OnceInit {
 export class Once {
   readonly #init: OnceInit;
   readonly #queues = new Map<string, Promise<OnceQueue>>();
-  #consumers: OnceConsumer[] = [];
+  /** By scope; nothing where the queue could not be consumed. */
+  readonly #consumers = new Map<string, Promise<OnceConsumer | undefined>>();
+  #unsubscribe: (() => void) | undefined;
   readonly #running = new Set<Context>();
   #stopped = false;
 
@@ -50,23 +52,42 @@ export class Once {
     this.#init = init;
   }
 
-  /** Takes the tasks of the scopes that this node is in. */
+  /** Takes the tasks of the scopes that this node is in, also after its tags have changed. */
   start(): void {
-    const { mesh, options, logger } = this.#init;
+    const { mesh, options } = this.#init;
     if (options === undefined) return;
+    this.#unsubscribe = mesh.on("member:updated", ({ self }) => {
+      if (self) this.#follow();
+    });
+    this.#follow();
+  }
+
+  #follow(): void {
+    const { mesh } = this.#init;
     const tags = Object.entries(mesh.member(mesh.peerId)?.tags ?? {}).slice(0, TAG_SCOPES_MAX);
-    const scopes = ["mesh", `cloud=${mesh.cloud}`, `node=${mesh.peerId}`];
-    for (const scope of [...scopes, ...tags.map(([key, value]) => tagScope(key, value))]) {
-      this.#consume(scope).catch((error: unknown) =>
-        logger.error("tasks of a scope are not taken here", { err: error, scope }),
-      );
+    const scopes = new Set(["mesh", `cloud=${mesh.cloud}`, `node=${mesh.peerId}`]);
+    for (const [key, value] of tags) scopes.add(tagScope(key, value));
+    for (const scope of this.#consumers.keys()) if (!scopes.has(scope)) void this.#leave(scope);
+    for (const scope of scopes) {
+      if (!this.#consumers.has(scope)) this.#consumers.set(scope, this.#consume(scope));
+    }
+  }
+
+  async #leave(scope: string): Promise<void> {
+    const consumer = this.#consumers.get(scope);
+    this.#consumers.delete(scope);
+    try {
+      await (await consumer)?.stop();
+    } catch (error) {
+      this.#init.logger.error("tasks of a scope may still be taken here", { err: error, scope });
     }
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const context of this.#running) context.abort(rpcError("UNAVAILABLE", "this node stops"));
-    await Promise.allSettled(this.#consumers.splice(0).map(async (consumer) => await consumer.stop()));
+    this.#unsubscribe?.();
+    await Promise.all([...this.#consumers.keys()].map(async (scope) => await this.#leave(scope)));
   }
 
   /** @throws RpcError `NO_QUEUE`, `DENIED`, `INVALID_INPUT`, `INVALID_TARGET`, and what the queue throws. */
@@ -138,10 +159,14 @@ export class Once {
     return queue;
   }
 
-  async #consume(scope: string): Promise<void> {
-    const queue = await this.#queue(scope);
-    if (this.#stopped) return;
-    this.#consumers.push(queue.consume(async (message) => await this.#run(message)));
+  async #consume(scope: string): Promise<OnceConsumer | undefined> {
+    try {
+      const queue = await this.#queue(scope);
+      return this.#stopped ? undefined : queue.consume(async (message) => await this.#run(message));
+    } catch (error) {
+      this.#init.logger.error("tasks of a scope are not taken here", { err: error, scope });
+      return undefined;
+    }
   }
 
   /** Runs a task; what throws is in its history, and it comes again, here or elsewhere. */
