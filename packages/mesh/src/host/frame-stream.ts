@@ -162,7 +162,8 @@ export class FrameStream {
   /** A turn of the event loop is over: what gathered since its first send leaves. */
   readonly #turned = (): void => {
     this.#cooling = false;
-    // Where the stream waits for `drain`, libp2p may keep what it took; that is its own then.
+    // Where the stream waits for `drain`, libp2p may keep what it took; that is its own then. (Not even after `drain`
+    // is it sure to have let go: a stream's window may open while the connection beneath is full.)
     if (this.#open && !this.#stream.writableNeedsDrain) giveBack(this.#left);
     this.#left = [];
     if (this.#scheduled) this.#flush();
