@@ -1,4 +1,4 @@
-/** A native change; keys are ASCII. Bytes are copied before the call returns. */
+/** A native change; keys are ASCII. Bytes are read until the write is done: nobody changes them before. */
 export type DiskOperation =
   | { readonly type: "put"; readonly key: string; readonly value: Uint8Array }
   | { readonly type: "del"; readonly key: string };

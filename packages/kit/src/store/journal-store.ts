@@ -89,12 +89,27 @@ export class JournalStore {
     }
     const joined = this.#joinable(byteCount);
     const batch = joined ?? this.#newBatch(byteCount);
-    const start = batch.append(operations, byteCount); // Throws for a bad key: nothing has changed yet.
+    const start = this.#append(batch, joined === undefined, operations, byteCount);
     if (joined === undefined) this.#waiting.push(batch);
     this.#overlay.apply(batch, operations, start);
     this.#waitingBytes += byteCount;
     batch.waiters.push(done);
     this.#pump();
+  }
+
+  /** Throws for a bad key: nothing has changed then, and the memory of a new batch serves the next. */
+  #append(
+    batch: JournalBatch,
+    isNew: boolean,
+    operations: readonly StoreOperation[],
+    byteCount: number,
+  ): number {
+    try {
+      return batch.append(operations, byteCount);
+    } catch (error) {
+      if (isNew) batch.release();
+      throw error;
+    }
   }
 
   peek(key: string): Uint8Array | undefined {

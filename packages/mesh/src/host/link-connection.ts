@@ -94,6 +94,8 @@ export class LinkConnection {
   /** The peers a tunnel passes on its way to the peer, which is the last; `undefined` for a direct connection. */
   readonly hops: readonly string[] | undefined;
   readonly conduit: Conduit | undefined;
+  /** What is sent is encrypted into other memory, at once. */
+  readonly encrypted: boolean;
   readonly #clock: Clock;
   readonly #connection: Connection;
   readonly #ports: LinkConnectionPorts;
@@ -115,6 +117,7 @@ export class LinkConnection {
     this.dialer = connection.direction === "outbound";
     this.hops = parseTunnelAddress(connection.remoteAddr)?.hops;
     this.conduit = conduitOf(connection.remoteAddr);
+    this.encrypted = isNoise(connection.encryption);
     this.#ports = ports;
     connection.addEventListener("close", () => this.end("connection closed"));
     this.#after(HELLO_MS, () => {
@@ -277,7 +280,7 @@ export class LinkConnection {
   #attachLink(stream: Stream): void {
     this.#frames = new FrameStream({
       stream,
-      encrypted: isNoise(this.#connection.encryption),
+      encrypted: this.encrypted,
       payloadBytesMax: LINK_PAYLOAD_BYTES_MAX,
       limits: LINK_LIMITS,
       clock: this.#clock,

@@ -1,6 +1,5 @@
 import type { Connection, Stream } from "@libp2p/interface";
 import type { Clock, Logger } from "@klatsch/kit";
-import { isNoise } from "../admission/encrypter.ts";
 import { decodeMemberMessage, encodeMemberMessage } from "../codec/link-codec.ts";
 import { LinkChoice } from "../core/link-choice.ts";
 import type { LinkChoiceEffect, LinkChoiceInput } from "../core/link-choice.ts";
@@ -168,8 +167,8 @@ export class Links {
         link.hops === undefined && (links.up !== link || this.#init.ports.onState(peer, payload)),
       attachClass: (trafficClass, stream, onEnd) => {
         const frameBytesMax = links.hellos.get(no)?.frameBytesMax ?? 0;
-        const encrypted = isNoise(connection.encryption);
-        return this.#init.channels.attach({ peer, frameBytesMax, encrypted }, trafficClass, stream, onEnd);
+        const limits = { peer, frameBytesMax, encrypted: link.encrypted };
+        return this.#init.channels.attach(limits, trafficClass, stream, onEnd);
       },
       wants: (trafficClass) => this.#init.channels.wants(trafficClass),
       onBad: (reason) => this.#bad(peer, reason),

@@ -44,6 +44,7 @@ export class Once {
   readonly #queues = new Map<string, Promise<OnceQueue>>();
   /** By scope; nothing where the queue could not be consumed. */
   readonly #consumers = new Map<string, Promise<OnceConsumer | undefined>>();
+  readonly #leaving = new Set<Promise<void>>();
   #unsubscribe: (() => void) | undefined;
   readonly #running = new Set<Context>();
   #stopped = false;
@@ -67,15 +68,27 @@ export class Once {
     const tags = Object.entries(mesh.member(mesh.peerId)?.tags ?? {}).slice(0, TAG_SCOPES_MAX);
     const scopes = new Set(["mesh", `cloud=${mesh.cloud}`, `node=${mesh.peerId}`]);
     for (const [key, value] of tags) scopes.add(tagScope(key, value));
-    for (const scope of this.#consumers.keys()) if (!scopes.has(scope)) void this.#leave(scope);
-    for (const scope of scopes) {
-      if (!this.#consumers.has(scope)) this.#consumers.set(scope, this.#consume(scope));
-    }
+    for (const scope of this.#consumers.keys()) if (!scopes.has(scope)) this.#leave(scope);
+    for (const scope of scopes) if (!this.#consumers.has(scope)) this.#take(scope);
   }
 
-  async #leave(scope: string): Promise<void> {
+  #take(scope: string): void {
+    const consumer = this.#consume(scope);
+    this.#consumers.set(scope, consumer);
+    void consumer.then((taken) => {
+      // The next change of this node tries again.
+      if (taken === undefined && this.#consumers.get(scope) === consumer) this.#consumers.delete(scope);
+    });
+  }
+
+  #leave(scope: string): void {
     const consumer = this.#consumers.get(scope);
     this.#consumers.delete(scope);
+    const leaving = this.#end(scope, consumer).finally(() => this.#leaving.delete(leaving));
+    this.#leaving.add(leaving);
+  }
+
+  async #end(scope: string, consumer: Promise<OnceConsumer | undefined> | undefined): Promise<void> {
     try {
       await (await consumer)?.stop();
     } catch (error) {
@@ -87,7 +100,8 @@ export class Once {
     this.#stopped = true;
     for (const context of this.#running) context.abort(rpcError("UNAVAILABLE", "this node stops"));
     this.#unsubscribe?.();
-    await Promise.all([...this.#consumers.keys()].map(async (scope) => await this.#leave(scope)));
+    for (const scope of this.#consumers.keys()) this.#leave(scope);
+    await Promise.all(this.#leaving);
   }
 
   /** @throws RpcError `NO_QUEUE`, `DENIED`, `INVALID_INPUT`, `INVALID_TARGET`, and what the queue throws. */

@@ -1,0 +1,44 @@
+import { createMesh } from "@klatsch/mesh";
+import { createRpc } from "@klatsch/rpc";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, it } from "vitest";
+
+import { until } from "./support/nodes.ts";
+
+it("once tries a scope again that could not be taken, and stops when those it leaves have ended", async () => {
+  const dataDir = await mkdtemp(join(tmpdir(), "klatsch-once-"));
+  const mesh = await createMesh({ name: "a", mesh: "alone", tags: { zone: "1" }, dataDir });
+  let declared = 0;
+  let failures = 1;
+  let taken = 0;
+  const stopped = Promise.withResolvers<void>();
+  const queues = {
+    declare: async (name: string) => {
+      declared += 1;
+      if (name.includes("tag") && failures-- > 0) throw new Error("no quorum");
+      return await Promise.resolve({
+        enqueue: () => Promise.reject(new Error("not used")),
+        consume: () => {
+          taken += 1;
+          return { stop: () => (name.includes("tag") ? stopped.promise : Promise.resolve()) };
+        },
+      });
+    },
+    inspect: () => Promise.reject(new Error("not used")),
+  };
+  const rpc = createRpc({ mesh, once: { queues } });
+  await until("three scopes are taken", () => declared === 4 && taken === 3);
+  await mesh.setTags({ zone: "1", other: "x" });
+  await until("both tags are taken", () => taken === 5);
+  await mesh.setTags({});
+  let hasStopped = false;
+  const stopping = rpc.stop().then(() => (hasStopped = true));
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  expect(hasStopped).toBe(false);
+  stopped.resolve();
+  await stopping;
+  await mesh.stop();
+  await rm(dataDir, { recursive: true, force: true });
+});
