@@ -7,7 +7,7 @@ import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
 import { keyOf } from "../../packages/queue/src/core/records.ts";
 import { FinishedSet } from "../../packages/queue/src/core/finished.ts";
 import { DEFAULT_TUNING } from "../../packages/queue/src/core/context.ts";
-import { earliestWallMs } from "../../packages/queue/src/core/register.ts";
+import { earliestWallMs, sameValue } from "../../packages/queue/src/core/register.ts";
 import type {
   Attributes,
   Descriptor,
@@ -330,10 +330,16 @@ export class Checker {
   }
 
   /** A7: what has its time is chosen only when a majority of the clocks has come near it. */
-  #checkClocks(message: MessageTruth, value: Value, { descriptor, quorum }: LaneTruth): void {
+  #checkClocks(message: MessageTruth, value: Value, lane: LaneTruth): void {
     this.#noteDiscarded(message, value);
     const earliest = earliestWallMs(value);
     if (earliest === 0) return;
+    // An heir imports what the lane before it chose, by that lane's clocks.
+    const isImport = message.proposals.some(
+      (one) => one.chosen && one.lane === lane.parent && sameValue(one.value, value),
+    );
+    if (isImport) return;
+    const { descriptor, quorum } = lane;
     // Clocks are set anew when a machine restarts, by twice the skew at most.
     const { wallSkewMs, wrongClockMs } = this.#world.scenario;
     const steppedMs = wrongClockMs === 0 ? 0 : 2 * CLOCK_STEP_MS;

@@ -1,4 +1,39 @@
 import type { Mutant } from "./mutants.ts";
+import type { ScenarioPatch } from "./scenario.ts";
+
+/** Lanes begun before the third node was there move, and nothing else happens. */
+const QUIET_MOVES: ScenarioPatch = {
+  nodes: 3,
+  replicas: 3,
+  shards: 0,
+  leaseMs: 400,
+  handleMs: 1_000,
+  enqueueMs: 2,
+  delayMs: 10,
+  jitterMs: 1,
+  slowest: 1,
+  syncMs: 2,
+  faults: {
+    crash: 0,
+    commitFailure: 0,
+    reset: 0,
+    partition: 0,
+    oneWay: 0,
+    stall: 0,
+    falseSuspect: 0,
+    falseDeath: 0,
+    loss: 0,
+    tail: 0,
+  },
+  tuning: {
+    askTimeoutMs: 1_000,
+    heirSteadyMs: 100,
+    heirLookMs: 20,
+    windowOps: 4_096,
+    windowBytes: 1_048_576,
+    pageRegisters: 1_024,
+  },
+};
 
 /**
  * Mistakes that the simulator found in the core, each made again by undoing its correction. A seed alone
@@ -172,39 +207,8 @@ export const REGRESSIONS: readonly Mutant[] = [
     file: "consumers.ts",
     find: "if (held.lost || stopMs <= held.stopMs) return;",
     replace: "if (stopMs > 0) return;",
-    // Seed 501687: lanes begun before the third node was there move, and nothing else happens.
-    patch: {
-      nodes: 3,
-      replicas: 3,
-      shards: 0,
-      leaseMs: 400,
-      handleMs: 1_000,
-      enqueueMs: 2,
-      delayMs: 10,
-      jitterMs: 1,
-      slowest: 1,
-      syncMs: 2,
-      faults: {
-        crash: 0,
-        commitFailure: 0,
-        reset: 0,
-        partition: 0,
-        oneWay: 0,
-        stall: 0,
-        falseSuspect: 0,
-        falseDeath: 0,
-        loss: 0,
-        tail: 0,
-      },
-      tuning: {
-        askTimeoutMs: 1_000,
-        heirSteadyMs: 100,
-        heirLookMs: 20,
-        windowOps: 4_096,
-        windowBytes: 1_048_576,
-        pageRegisters: 1_024,
-      },
-    },
+    // Seed 501687.
+    patch: QUIET_MOVES,
     seeds: 100,
   },
   {
@@ -242,5 +246,15 @@ export const REGRESSIONS: readonly Mutant[] = [
     },
     from: 750,
     seeds: 1_000,
+  },
+  {
+    id: "B17",
+    what: "an heir's import waits for clocks once more",
+    file: "acceptor.ts",
+    find: "!isImport(lane, op) && this.#isEarly(value)",
+    replace: "this.#isEarly(value)",
+    // Seeds 6004983 and 6015116: a lane begun on one node, whose clock is ahead of the others'.
+    patch: { ...QUIET_MOVES, attributed: 1, wrongClockMs: 20_000, wallSkewMs: 50 },
+    seeds: 300,
   },
 ];

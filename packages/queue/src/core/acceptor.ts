@@ -359,7 +359,7 @@ export class Acceptor {
       if (sameValue(stored.value, value)) return;
       exceptions.push({ section, seq, code: "CONFLICT", ballot: stored.ballot });
       this.#context.fault(`two values at one ballot in lane ${lane.lane}, seq ${seq}`, "");
-    } else if (earliestWallMs(value) > this.#context.now.wallMs + this.#context.tuning.clockSlackMs) {
+    } else if (!isImport(lane, op) && this.#isEarly(value)) {
       exceptions.push({ section, seq, code: "EARLY", ballot: undefined });
     } else if (!this.#votesFor(lane, ballot, op)) {
       exceptions.push({ section, seq, code: "VETO", ballot: undefined });
@@ -372,6 +372,11 @@ export class Acceptor {
       }
       this.#store(lane, seq, ballot, value, stored?.hasBody === true ? undefined : op.body);
     }
+  }
+
+  /** A7: the time for this value is not near. */
+  #isEarly(value: Value): boolean {
+    return earliestWallMs(value) > this.#context.now.wallMs + this.#context.tuning.clockSlackMs;
   }
 
   /** What a take-over proposes first may be what it found chosen: the hook is not asked about that. */
@@ -623,4 +628,12 @@ export class Acceptor {
     if (left.length === 0) this.#heirs.delete(root);
     else this.#heirs.set(root, left);
   }
+}
+
+/**
+ * What an heir takes from the lane before it was chosen there: its time has come for that lane's quorum. Until
+ * the heir's END nothing else is proposed in it.
+ */
+function isImport({ descriptor, end }: AcceptorLane, { step }: AcceptOp): boolean {
+  return descriptor.heirOf !== undefined && end === undefined && step === 0;
 }
