@@ -441,8 +441,10 @@ export class Checker {
       const below =
         other.descriptor.originPid < originPid ||
         (other.descriptor.originPid === originPid && other.descriptor.laneNo <= laneNo);
-      if (!same || !below || other.closed) continue;
+      if (!same || !below) continue;
+      // Even closed: who is left may not know that, and cannot ask a quorum.
       if (this.isHopeless(other.descriptor)) return true;
+      if (other.closed) continue;
       for (const message of other.messages.values()) {
         if (message.done === undefined && this.truth.latest(message)?.state === "DEAD") return true;
       }

@@ -257,4 +257,14 @@ export const REGRESSIONS: readonly Mutant[] = [
     patch: { ...QUIET_MOVES, attributed: 1, wrongClockMs: 20_000, wallSkewMs: 50 },
     seeds: 300,
   },
+  {
+    id: "B18",
+    what: "who is gone by the mesh's word is elected as long as its link stands, and its lease ends at once",
+    file: "dispatch.ts",
+    find: " && !this.#host.isOut(credit.holder.peer)",
+    replace: "",
+    // Seed 7002501.
+    patch: { nodes: 4, replicas: 1, syncMs: 0.1, faults: { falseDeath: 500 } },
+    seeds: 300,
+  },
 ];

@@ -47,6 +47,9 @@ export interface LaneTruth {
 
 type Report = (rule: string, text: string) => void;
 
+/** Of one message: whoever proposes more runs in circles. */
+const PROPOSALS_MAX = 1_000;
+
 /** Heirs come after the lane whose messages they have. */
 function compare(a: Proposal<unknown>, b: Proposal<unknown>): number {
   return a.lane.generation - b.lane.generation || compareBallots(a.ballot, b.ballot);
@@ -228,6 +231,11 @@ export class Truth {
     const proposal = { lane, ballot, value, accepted: 0, chosen: false };
     this.#checkPlace(message, proposal);
     message.proposals.push(proposal);
+    if (message.proposals.length > PROPOSALS_MAX)
+      this.#report(
+        "COMES_TO_REST",
+        `${nameOf(message)} ${say(value)} is the ${PROPOSALS_MAX + 1}th proposal`,
+      );
     this.#checkHolder(message, ballot, value);
     for (const other of message.proposals) {
       if (other.chosen && compare(other, proposal) < 0) this.#descends(message, other, proposal);

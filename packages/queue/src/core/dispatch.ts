@@ -37,6 +37,8 @@ interface QueueSide {
 export interface DispatchHost {
   /** Peers that host consumers of the queue. */
   consumersOf(queue: QueueId): Iterable<PeerId>;
+  /** The mesh says that the peer is gone, though its link may stand for a while. */
+  isOut(peer: PeerId): boolean;
   leaseMs(queue: QueueId): number;
 }
 
@@ -141,7 +143,7 @@ export class Dispatch {
     for (let tried = 0; tried < turns.length; tried += 1) {
       const at = (side.turn + tried) % turns.length;
       const credit = turns[at];
-      if (credit === undefined || !hasRoom(credit)) continue;
+      if (credit === undefined || !this.#hasRoom(credit)) continue;
       if (replicas.some(({ peer }) => peer === credit.holder.peer)) return this.#spend(side, at);
       elsewhere ??= at;
     }
@@ -153,10 +155,15 @@ export class Dispatch {
     const { nominate } = this.#context.hooks;
     if (nominate === undefined) return undefined;
     const order = turns.map((_, tried) => (turn + tried) % turns.length);
-    const free = order.filter((at) => hasRoom(turns[at]));
+    const free = order.filter((at) => this.#hasRoom(turns[at]));
     const candidates = free.flatMap((at) => turns[at]?.holder ?? []);
     const chosen = candidates.length === 0 ? undefined : nominate(queue, candidates);
     return chosen === undefined ? undefined : free[chosen];
+  }
+
+  /** Whoever is gone by the mesh's word would lose each lease at once. */
+  #hasRoom(credit: Credit | undefined): boolean {
+    return credit !== undefined && credit.spent < credit.total && !this.#host.isOut(credit.holder.peer);
   }
 
   #spend(side: QueueSide, at: number): Holder | undefined {
@@ -223,6 +230,13 @@ export class Dispatch {
     }
   }
 
+  /** The mesh took its word back: what the peer's consumers granted counts again. */
+  peerBack(peer: PeerId): void {
+    for (const side of this.#queues.values()) {
+      if (side.turns.some(({ holder }) => holder.peer === peer)) this.#run(side);
+    }
+  }
+
   /** Consumers came: what waits is offered to them. */
   wake(queues: Iterable<QueueId>): void {
     for (const queue of queues) {
@@ -275,10 +289,6 @@ export class Dispatch {
     const { peer, session } = credit.holder;
     this.#context.send(peer, { type: "returned", session, count });
   }
-}
-
-function hasRoom(credit: Credit | undefined): boolean {
-  return credit !== undefined && credit.spent < credit.total;
 }
 
 function isClaimable(lane: LaneWriter, seq: number, wallMs: number, alive: boolean): boolean {

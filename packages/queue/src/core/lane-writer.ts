@@ -186,6 +186,11 @@ export class LaneWriter implements LaneSender {
   #supersede(register: Register): void {
     const { holder } = register.value;
     if (register.chosen || this.#lost || holder === undefined) return;
+    this.#takeBack(register, holder);
+  }
+
+  /** The holder never heard of its lease. */
+  #takeBack(register: Register, holder: Holder): void {
     this.#propose(register, superseded(register.value));
     this.#host.onUnused(this, holder);
   }
@@ -498,10 +503,10 @@ export class LaneWriter implements LaneSender {
     // A stealer cannot know when the lease began: it grants a full one.
     if (recovered) register.leasedMs = this.#context.now.monoMs;
     this.#armExpiry(register);
-    if (value.holder !== undefined && this.#host.isHolderGone(value.holder)) {
-      this.expire(register, "holder gone");
-      if (!recovered) this.#host.onUnused(this, value.holder);
-    } else this.#host.onLeased(this, register);
+    if (value.holder === undefined || !this.#host.isHolderGone(value.holder))
+      this.#host.onLeased(this, register);
+    else if (recovered) this.expire(register, "holder gone");
+    else this.#takeBack(register, value.holder);
   }
 
   /** It is the next one of its group now, or the lane is open at last, or the wall clock was set. */

@@ -108,6 +108,7 @@ export class Lanes {
     this.#confirms = new Confirms(context);
     this.dispatch = new Dispatch(context, {
       consumersOf: (queue) => host.consumersOf(queue),
+      isOut: (peer) => host.isOut(peer),
       leaseMs: (queue) => this.#definition(queue).leaseMs,
     });
     this.entrances = new Entrances(context, {

@@ -594,6 +594,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   #onStatus(peer: PeerId, status: PeerStatus): void {
     if (!this.members.setStatus(peer, status)) return;
     if (this.members.isOut(peer)) this.lanes.peerOut(peer);
+    else this.lanes.dispatch.peerBack(peer);
     this.#steals.recheck();
     this.#origin.review();
   }
