@@ -1,6 +1,19 @@
 import type { Mutant } from "./mutants.ts";
 import type { ScenarioPatch } from "./scenario.ts";
 
+const NO_FAULTS: ScenarioPatch["faults"] = {
+  crash: 0,
+  commitFailure: 0,
+  reset: 0,
+  partition: 0,
+  oneWay: 0,
+  stall: 0,
+  falseSuspect: 0,
+  falseDeath: 0,
+  loss: 0,
+  tail: 0,
+};
+
 /** Lanes begun before the third node was there move, and nothing else happens. */
 const QUIET_MOVES: ScenarioPatch = {
   nodes: 3,
@@ -13,18 +26,7 @@ const QUIET_MOVES: ScenarioPatch = {
   jitterMs: 1,
   slowest: 1,
   syncMs: 2,
-  faults: {
-    crash: 0,
-    commitFailure: 0,
-    reset: 0,
-    partition: 0,
-    oneWay: 0,
-    stall: 0,
-    falseSuspect: 0,
-    falseDeath: 0,
-    loss: 0,
-    tail: 0,
-  },
+  faults: NO_FAULTS,
   tuning: {
     askTimeoutMs: 1_000,
     heirSteadyMs: 100,
@@ -156,8 +158,15 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: "stamp.stampMs + this.#context.now.monoMs - stamp.atMs",
     replace: "stamp.stampMs",
     stuck: true,
-    patch: { leaseMs: 400, enqueueMs: 500, tuning: { graceMinMs: 100 } },
-    from: 200,
+    patch: {
+      messages: 20,
+      leaseMs: 400,
+      enqueueMs: 500,
+      prefetchMax: 1,
+      handleMs: 0,
+      faults: NO_FAULTS,
+      tuning: { graceMinMs: 100 },
+    },
     seeds: 300,
   },
   {

@@ -6,6 +6,7 @@ import type { Message } from "./messages.ts";
 import type { Candidate } from "./placement.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyOf } from "./records.ts";
+import type { Timers } from "./timers.ts";
 import type { Definition, PeerId, QueueId, Replica, StoreId } from "./types.ts";
 
 /** What the mesh says of a peer. `stopped` and `dead` are gone for now, `left` for good. */
@@ -19,6 +20,11 @@ export const DEFINITIONS_MAX = 10_000;
 const ECHOES_MAX = 16;
 /** How long after its start a node waits for members it knows from disk before it counts them as gone. */
 const UNSEEN_MS = 10_000;
+/**
+ * An echo goes to disk with the next batch, or after this long by itself, in milliseconds: a sync of its own for each answer
+ * was more than half of all syncs of a node that enqueues now and then.
+ */
+const ECHO_SAVE_MS = 100;
 /** C keeps a node for this long after its last consumer, in milliseconds. */
 const CONSUMES_MS = 30_000;
 
@@ -48,6 +54,7 @@ interface MembersHost {
   readonly boot: number;
   readonly now: Instant;
   readonly tuning: { readonly heirDeadMs: number; readonly heirSteadyMs: number };
+  readonly timers: Timers;
   persist(key: string, record: StoredRecord | undefined): void;
   fault(what: string, peer: PeerId): void;
 }
@@ -59,6 +66,9 @@ export class Members {
   readonly #stores = new Map<StoreId, Store>();
   readonly #definitions = new Map<QueueId, Definition>();
   readonly #echoes = new Map<StoreId, number>();
+  /** Those that no batch holds yet. */
+  readonly #unsavedEchoes = new Set<StoreId>();
+  #isSavingEchoes = false;
   readonly #startMs: number;
 
   constructor(host: MembersHost) {
@@ -286,7 +296,24 @@ export class Members {
     if (batchNo <= (this.#echoes.get(store) ?? 0) || !this.#stores.has(store) || store === this.#host.store)
       return;
     this.#echoes.set(store, batchNo);
-    this.#host.persist(keyOf.echo(store), { kind: "echo", batchNo });
+    this.#unsavedEchoes.add(store);
+    if (this.#isSavingEchoes) return;
+    this.#isSavingEchoes = true;
+    this.#host.timers.set(this.#host.now.monoMs + ECHO_SAVE_MS, () => {
+      this.#isSavingEchoes = false;
+      this.saveEchoes();
+    });
+  }
+
+  /** Adds what is new to the batch that is being made. */
+  saveEchoes(): void {
+    if (this.#unsavedEchoes.size === 0) return;
+    const stores = [...this.#unsavedEchoes];
+    this.#unsavedEchoes.clear(); // First: what is persisted asks for them again.
+    for (const store of stores) {
+      const batchNo = this.#echoes.get(store) ?? 0;
+      this.#host.persist(keyOf.echo(store), { kind: "echo", batchNo });
+    }
   }
 
   // Rosters and definitions.

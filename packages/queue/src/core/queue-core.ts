@@ -359,6 +359,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
 
   persist(key: RecordKey, record: StoredRecord | undefined, fresh = false): void {
     this.#effects.push({ type: "persist", key, record, fresh });
+    this.members.saveEchoes();
   }
 
   send(to: PeerId, message: Message): void {
