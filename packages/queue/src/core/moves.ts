@@ -6,6 +6,9 @@ import type { Candidate } from "./placement.ts";
 import { chooseHeir } from "./placement.ts";
 import type { Descriptor, EndValue, LaneId, Parentage, PeerId, QueueId, Replica } from "./types.ts";
 
+/** A look that comes later than this is put off, in milliseconds. */
+const LATE_MS = 100;
+
 /** A lane of this node on its way to its heir. */
 interface Move {
   readonly lane: LaneWriter;
@@ -62,9 +65,12 @@ export class Moves {
   watch(): void {
     if (this.#isWatching) return;
     this.#isWatching = true;
-    this.#context.timers.set(this.#context.now.monoMs + this.#context.tuning.heirLookMs, () => {
+    const atMs = this.#context.now.monoMs + this.#context.tuning.heirLookMs;
+    this.#context.timers.set(atMs, () => {
       this.#isWatching = false;
-      this.#look();
+      // Awake from a stall: what happened meanwhile is still to be read, and an heir once named is so for ever.
+      if (this.#context.now.monoMs - atMs > LATE_MS) this.watch();
+      else this.#look();
     });
   }
 
