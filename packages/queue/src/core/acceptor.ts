@@ -78,6 +78,14 @@ function entryOf(seq: number, registers: RegisterTable): RegisterEntry[] {
   return stored === undefined ? [] : [{ seq, ballot: stored.ballot, value: stored.value }];
 }
 
+/** What the operations of one section have in common. */
+interface SectionContext {
+  readonly index: number;
+  /** The lane is an heir that takes over what the lane before it chose. */
+  readonly imports: boolean;
+  readonly exceptions: Exception[];
+}
+
 /**
  * One store's side of every lane whose replicas it belongs to (rules A1 to A6). Decisions are made in
  * order of arrival against memory; answers leave after their own sync [M15].
@@ -290,7 +298,8 @@ export class Acceptor {
     if (comparePromises(right, lane.promise) < 0) return refuse("REFUSED", lane.promise);
     this.#raise(lane, right);
     lane.heardMs = this.#context.now.monoMs;
-    for (const op of section.accepts) this.#accept(lane, right, op, index, exceptions);
+    const context = { index, imports: isImporting(lane, section), exceptions };
+    for (const op of section.accepts) this.#accept(lane, right, op, context);
     if (section.end !== undefined) this.#acceptEnd(lane, right, section.end, index, exceptions);
   }
 
@@ -344,8 +353,9 @@ export class Acceptor {
     this.#events.promised(lane, previous);
   }
 
-  #accept(lane: AcceptorLane, right: Right, op: AcceptOp, section: number, exceptions: Exception[]): void {
+  #accept(lane: AcceptorLane, right: Right, op: AcceptOp, context: SectionContext): void {
     const { seq, value } = op;
+    const { index: section, imports, exceptions } = context;
     if (lane.finished.has(seq)) {
       exceptions.push({ section, seq, code: "GONE", ballot: undefined });
       return;
@@ -359,7 +369,7 @@ export class Acceptor {
       if (sameValue(stored.value, value)) return;
       exceptions.push({ section, seq, code: "CONFLICT", ballot: stored.ballot });
       this.#context.fault(`two values at one ballot in lane ${lane.lane}, seq ${seq}`, "");
-    } else if (!isImport(lane, op) && this.#isEarly(value)) {
+    } else if (!(imports && op.step === 0) && this.#isEarly(value)) {
       exceptions.push({ section, seq, code: "EARLY", ballot: undefined });
     } else if (!this.#votesFor(lane, ballot, op)) {
       exceptions.push({ section, seq, code: "VETO", ballot: undefined });
@@ -631,9 +641,9 @@ export class Acceptor {
 }
 
 /**
- * What an heir takes from the lane before it was chosen there: its time has come for that lane's quorum. Until
- * the heir's END nothing else is proposed in it.
+ * What an heir takes from the lane before it was chosen there: its time has come for that lane's quorum. Before the
+ * heir's END, which a writer that knows one sends first, nothing else is proposed in it.
  */
-function isImport({ descriptor, end }: AcceptorLane, { step }: AcceptOp): boolean {
-  return descriptor.heirOf !== undefined && end === undefined && step === 0;
+function isImporting({ descriptor, end }: AcceptorLane, section: Section): boolean {
+  return descriptor.heirOf !== undefined && end === undefined && section.end === undefined;
 }

@@ -189,6 +189,7 @@ export class Consumers {
 
   deliver(from: PeerId, message: Message & { type: "deliver" }): void {
     for (const item of message.items) {
+      this.#count(from, item);
       if (this.#seen.size < SEEN_LANES_MAX || this.#seen.has(item.lane)) {
         this.#deliverOne(from, item, message.stampMs);
       }
@@ -197,6 +198,20 @@ export class Consumers {
       const seen = this.#seen.get(lane);
       if (seen !== undefined) seen.descriptor = descriptor;
     }
+  }
+
+  /**
+   * Whatever comes was paid for with the credit of who sends it, or counts as if. A late copy of what another writer
+   * delivered meanwhile is no exception: its credit would be missed for as long as the link lasts. Who is thought to
+   * have less credit than it has loses the rest with the deliveries that are too many.
+   */
+  #count(from: PeerId, { session }: Delivery): void {
+    const consumer = this.#consumers.get(session);
+    const grant = consumer?.grants.get(from);
+    if (consumer === undefined || grant === undefined || grant.outstanding === 0) return;
+    grant.outstanding -= 1;
+    use(grant, this.#context.now.monoMs);
+    this.#dirty.add(consumer);
   }
 
   #seenOf(lane: LaneId): Seen {
@@ -235,11 +250,6 @@ export class Consumers {
       return;
     }
     const consumer = this.#consumers.get(session);
-    const grant = consumer?.grants.get(from);
-    if (grant !== undefined && grant.outstanding > 0) {
-      grant.outstanding -= 1;
-      use(grant, monoMs);
-    }
     const older = seen.held.get(seq);
     if (older !== undefined) this.#drop(older, "STALE");
     const stopMs = this.#stopOf(from, item, stampMs);

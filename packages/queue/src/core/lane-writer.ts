@@ -261,10 +261,11 @@ export class LaneWriter implements LaneSender {
     for (let index = 0; index < this.#links.length; index += 1) {
       const link = this.#links[index];
       if (link === undefined) continue;
-      if (this.#synced && link.hasRoom && this.#owed[index]?.seqs.size === 0) {
+      const owed = this.#owed[index];
+      if (this.#synced && link.hasRoom && owed?.seqs.size === 0 && !owed.end) {
         this.#add(link, index, register);
       } else {
-        this.#owed[index]?.seqs.add(register.seq);
+        owed?.seqs.add(register.seq);
         link.owe(this);
       }
     }
@@ -373,8 +374,10 @@ export class LaneWriter implements LaneSender {
     this.#usage.giveUp();
     this.#stopTimers();
     for (const register of this.registers.awake()) {
-      const { value, chosen, recovering } = register;
-      if (chosen || recovering || value.state !== "LEASED" || value.holder === undefined) continue;
+      const { value, chosen, recovering, heldBy } = register;
+      // Or chosen, but its body has yet to come: no delivery has left.
+      const isSent = chosen && (register.body !== undefined || (heldBy & (1 << this.#self)) !== 0);
+      if (isSent || recovering || value.state !== "LEASED" || value.holder === undefined) continue;
       this.#host.onUnused(this, value.holder);
     }
   }
