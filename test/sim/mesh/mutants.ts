@@ -28,7 +28,7 @@ export const MESH_MUTANTS: Readonly<Record<string, MeshMutant>> = {
     edits: [
       {
         file: "context.ts",
-        find: "const slept = gapMs > this.times.lateMs;",
+        find: "const slept = lateMs > this.times.lateMs;",
         replace: "const slept = gapMs > Infinity;",
       },
     ],

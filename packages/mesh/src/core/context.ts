@@ -20,6 +20,8 @@ export class Context {
   now = 0;
   /** The monotonic instant that `now` stands for. */
   monoMs: number;
+  /** How long the core was content to wait for its next input. */
+  restMs: number;
   #sleptMs: number;
   #wallMs: number;
   #wokeAt = -Infinity;
@@ -33,6 +35,7 @@ export class Context {
     this.self = self;
     this.health = new LocalHealth(times);
     this.monoMs = now.monoMs;
+    this.restMs = times.tickMs;
     this.#sleptMs = now.monoMs;
     this.#wallMs = now.wallMs;
   }
@@ -49,7 +52,8 @@ export class Context {
   /** Moves on. `true`: this process slept since the last time. */
   advanceTo(now: Instant): boolean {
     const gapMs = now.monoMs - this.monoMs;
-    const slept = gapMs > this.times.lateMs;
+    const lateMs = gapMs - this.restMs;
+    const slept = lateMs > this.times.lateMs;
     if (slept) this.#sleptMs += gapMs - this.times.tickMs;
     // A machine that was suspended: its monotonic clock stood still, too.
     const suspended = now.wallMs - this.#wallMs > gapMs + this.times.lateMs;
@@ -60,7 +64,7 @@ export class Context {
     if (slept || suspended) this.#wokeAt = this.now + this.times.barMs;
     if (slept) this.#barredUntil = this.now + this.times.barMs;
     // Not asleep, but not well.
-    else if (gapMs > this.times.sluggishMs) this.health.worsen(this.now);
+    else if (lateMs > this.times.sluggishMs) this.health.worsen(this.now);
     return slept;
   }
 

@@ -62,6 +62,13 @@ export class Dialing {
     return this.#inFlight >= this.#times.dialsMax;
   }
 
+  /** When somebody is to be dialled out of turn; ∞ if nobody is. */
+  get dueAt(): number {
+    let dueAt = Infinity;
+    for (const { at, inFlight } of this.#targets.values()) if (!inFlight) dueAt = Math.min(dueAt, at);
+    return dueAt;
+  }
+
   /** Whom to dial now. */
   due(now: number): string[] {
     const due: string[] = [];

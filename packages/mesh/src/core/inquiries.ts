@@ -30,6 +30,10 @@ export class Inquiries {
     this.#dialing = dialing;
   }
 
+  get areOpen(): boolean {
+    return this.#open.length > 0;
+  }
+
   ask(id: number, peer: string, boot: number): void {
     const { roster, now } = this.#context;
     const entry = roster.entries.get(peer);

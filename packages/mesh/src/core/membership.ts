@@ -183,13 +183,14 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   flush(now: Instant): readonly MembershipEffect[] {
     this.#advanceTo(now);
     this.#own.settleFarewell();
-    if (!this.#own.isDeparting && (this.#isPressing || now.monoMs >= this.#tickAt)) this.#work();
+    const isDue = now.monoMs >= this.#tickAt;
+    if (!this.#own.isDeparting && (this.#isPressing || isDue)) this.#work();
     this.#isPressing = false;
     this.#standings.flood();
     this.#snapshots.work();
-    // Kept until it has passed: a new deadline with each message would arm a timer with each message.
-    const { monoMs, times } = this.#context;
-    if (monoMs >= this.#tickAt) this.#tickAt = monoMs + times.tickMs;
+    // Kept until it has passed, or calm is over: a new deadline with each message would arm a timer with each message.
+    const tickAt = now.monoMs + this.#context.restMs;
+    if (isDue || tickAt < this.#tickAt) this.#tickAt = tickAt;
     return this.#context.take();
   }
 
@@ -224,6 +225,20 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     }
     this.#own.refuteIfDue();
     for (const peer of this.#dialing.due(now)) this.#dial(peer);
+    this.#context.restMs = this.#restMs();
+  }
+
+  /** How long nothing has to be looked at, if no news comes. */
+  #restMs(): number {
+    const { now, times, health } = this.#context;
+    const isBusy = this.#inquiries.areOpen || this.#own.isRefuting || this.#roster.candidates.size > 0;
+    if (isBusy || health.factor > 1) return times.tickMs;
+    let dueAt = Math.min(now + times.calmTickMs, this.#dialing.dueAt);
+    for (const entry of this.#roster.active) {
+      if (!isCalm(entry, now)) return times.tickMs;
+      if (entry.round === undefined) dueAt = Math.min(dueAt, entry.probeAt);
+    }
+    return Math.max(times.tickMs, dueAt - now);
   }
 
   #linkUp({ peer, link, record, digest }: Extract<MembershipInput, { type: "linkUp" }>): void {
@@ -400,6 +415,13 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     const missed = [...members].filter(isWanted).map(({ record }) => record.peer);
     return [...new Set([...missed, ...strangers])];
   }
+}
+
+/** In touch, and neither doubted nor asked for an answer that has yet to come. */
+function isCalm({ linked, status, round, gone, hearsay, wanted }: Entry, now: number): boolean {
+  const isWaiting = round !== undefined && round.startedAt < now;
+  const isDoubted = status !== "alive" || gone !== undefined || hearsay !== undefined;
+  return linked && !isWaiting && !isDoubted && wanted !== "attended";
 }
 
 /** Messages that are answered, or noted, and change nothing else. */

@@ -27,6 +27,11 @@ export class OwnStanding {
     this.#standings = standings;
   }
 
+  /** It is to refute somebody as soon as it may. */
+  get isRefuting(): boolean {
+    return this.#refuteInc !== undefined;
+  }
+
   get isDeparting(): boolean {
     return this.#farewell !== undefined;
   }

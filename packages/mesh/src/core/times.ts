@@ -1,8 +1,10 @@
 /** Durations and counts of membership, in milliseconds where not said otherwise. MESH-PROTOCOL M1–M8 gives the reasons. */
 export interface MembershipTimes {
-  /** The core wants an input this often. */
+  /** The core wants an input this often … */
   readonly tickMs: number;
-  /** A longer gap between two inputs means that this process slept. */
+  /** … and this often while it is in touch with everybody and doubts nobody. */
+  readonly calmTickMs: number;
+  /** An input that comes so much later than that means that this process slept. */
   readonly lateMs: number;
   /** After a gap nobody is judged for this long: what was sent to us meanwhile is still to be read. */
   readonly barMs: number;
@@ -120,7 +122,8 @@ export interface MembershipTimes {
 
 export const MEMBERSHIP_TIMES: MembershipTimes = {
   tickMs: 100,
-  lateMs: 500,
+  calmTickMs: 200,
+  lateMs: 400,
   barMs: 500,
   probeMs: [1_250, 5_000, 60_000],
   unprobedMs: 3_000,
@@ -148,7 +151,7 @@ export const MEMBERSHIP_TIMES: MembershipTimes = {
   rollMs: 1_500,
   rollAgainMs: 5_000,
   doubtMsMax: 20_000,
-  sluggishMs: 250,
+  sluggishMs: 150,
   sickFactor: 0.5,
   sickMax: 3,
   sickMs: 5_000,
