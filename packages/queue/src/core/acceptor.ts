@@ -16,6 +16,7 @@ import type {
   RegisterEntry,
   Section,
 } from "./messages.ts";
+import { NO_MORE } from "./messages.ts";
 import { RegisterTable } from "./register-table.ts";
 import type { StoredRegisters } from "./stored-registers.ts";
 import { entryDigest } from "./stored-registers.ts";
@@ -575,6 +576,7 @@ export class Acceptor {
   /** The next page of a transfer; an expired snapshot is not answered, and the transfer starts over. */
   more(from: PeerId, message: Message & { type: "more" }): void {
     if (this.#snapshots.get(message.snapshot)?.lane !== message.lane) return;
+    if (message.index === NO_MORE) return void this.#snapshots.delete(message.snapshot);
     this.#page(from, message.snapshot, message.index);
   }
 

@@ -42,6 +42,9 @@ export interface Section {
 }
 
 export type LaneRefusal = "REFUSED" | "CLOSED" | "NEED_LANE" | "BAD_LANE";
+/** Index of a page that no transfer has. */
+export const NO_MORE = 0xffff_ffff;
+
 /** `EARLY`: by this replica's clock the time for it is not near (A7). `VETO`: its hook does not vote for the lease. */
 export type OpRefusal = "OLDER" | "GONE" | "NEED_BODY" | "CONFLICT" | "EARLY" | "VETO";
 
@@ -209,6 +212,7 @@ export type Message =
       /** Of ordered lanes. */
       readonly keys: readonly KeptKeys[];
     }
+  /** Asks for a page; `NO_MORE` says that the rest is not wanted. */
   | { readonly type: "more"; readonly lane: LaneId; readonly snapshot: number; readonly index: number }
   | { readonly type: "closed"; readonly lane: LaneId; readonly end: EndValue | undefined }
   | { readonly type: "getBody"; readonly lane: LaneId; readonly seq: number }

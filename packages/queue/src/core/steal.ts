@@ -7,6 +7,7 @@ import type { Context } from "./context.ts";
 import { FinishedSet, gapsBelow, merged, without } from "./finished.ts";
 import type { Recovered, RecoveredRegister } from "./lane-register.ts";
 import type { Keys, Message } from "./messages.ts";
+import { NO_MORE } from "./messages.ts";
 import { newestVoids } from "./ordered.ts";
 import { isIn, isVoid } from "./register.ts";
 import type { Timer } from "./timers.ts";
@@ -37,6 +38,10 @@ export interface StealHost {
 interface Answer {
   readonly snapshot: number;
   pages: number;
+  /** As many as there were when the transfer was last looked at. */
+  seenPages: number;
+  /** The page that is missing was asked for once more. */
+  isAskedAgain: boolean;
   complete: boolean;
   readonly registers: Map<number, { readonly ballot: Ballot; readonly value: Value }>;
   finished: Ranges;
@@ -434,11 +439,21 @@ export class Steals {
     const { right } = watch;
     if (right === undefined) return;
     const { lane, descriptor } = watch.lane;
-    for (const { peer, store } of descriptor.replicas) {
-      if (watch.answers.get(store)?.complete === true || !this.#context.reachable(store)) continue;
+    // Whose pages come is left alone, and as long as that is a quorum, so is everybody.
+    const waiting = descriptor.replicas.filter(({ store }) => !hasMoved(watch.answers.get(store)));
+    const isMoving = descriptor.replicas.length - waiting.length >= this.#quorum(watch);
+    for (const { peer, store } of isMoving ? [] : waiting) {
+      if (!this.#context.reachable(store)) continue;
+      const answer = watch.answers.get(store);
+      if (answer?.isAskedAgain === false) {
+        answer.isAskedAgain = true;
+        this.#context.send(peer, { type: "more", lane, snapshot: answer.snapshot, index: answer.pages });
+        continue;
+      }
       watch.answers.delete(store);
       this.#context.send(peer, { type: "prepare", lane, descriptor, ...right });
     }
+    for (const answer of watch.answers.values()) answer.seenPages = answer.pages;
     // Once sent it is retried until q, a higher promise, or CLOSED: lanes must not be left half taken.
     this.#later(watch, () => this.#sendPrepare(watch));
   }
@@ -479,6 +494,8 @@ export class Steals {
       answer = {
         snapshot: message.snapshot,
         pages: 0,
+        seenPages: 0,
+        isAskedAgain: false,
         complete: false,
         registers: new Map(),
         finished: message.finished,
@@ -492,11 +509,22 @@ export class Steals {
     for (const { seq, ballot, value } of message.registers) answer.registers.set(seq, { ballot, value });
     for (const { seq, keys } of message.keys) answer.keys.set(seq, keys);
     answer.pages += 1;
+    answer.isAskedAgain = false;
     answer.complete = message.last;
-    if (message.last) this.#gather(watch);
-    else {
-      const { lane, snapshot, index } = message;
-      this.#context.send(from, { type: "more", lane, snapshot, index: index + 1 });
+    if (message.last) return this.#gather(watch);
+    // A quorum that is as far need not wait for it; it goes on if one of them stops.
+    const ahead = [...watch.answers.values()].filter((other) => other !== answer && isAhead(other, answer));
+    if (ahead.length >= this.#quorum(watch)) return;
+    const { lane, snapshot, index } = message;
+    this.#context.send(from, { type: "more", lane, snapshot, index: index + 1 });
+  }
+
+  /** Who keeps a snapshot for this node may drop it. */
+  #release({ lane: { lane, descriptor }, answers }: Watch): void {
+    for (const { peer, store } of descriptor.replicas) {
+      const answer = answers.get(store);
+      if (answer === undefined || answer.complete || !this.#context.reachable(store)) continue;
+      this.#context.send(peer, { type: "more", lane, snapshot: answer.snapshot, index: NO_MORE });
     }
   }
 
@@ -511,12 +539,22 @@ export class Steals {
     const read = recover(watch.right, answers, shard !== undefined);
     const recovered = shard === undefined ? read : cut(read, this.#context.tuning.appendWindow);
     const recovery = { ...recovered, parentOver: watch.parentOver };
+    this.#release(watch);
     this.#rest(watch);
     watch.delayMs = 0;
     watch.steals += 1;
     this.#host.onStolen(watch.lane, recovery);
     this.#admit();
   }
+}
+
+/** Pages of it came since it was last looked at, or there are no more. */
+function hasMoved(answer: Answer | undefined): boolean {
+  return answer !== undefined && (answer.complete || answer.pages > answer.seenPages);
+}
+
+function isAhead(answer: Answer, other: Answer): boolean {
+  return answer.complete || answer.pages >= other.pages;
 }
 
 function highestSeq({ registers, finished, end }: Message & { type: "page" }): number {
@@ -527,7 +565,10 @@ function highestSeq({ registers, finished, end }: Message & { type: "page" }): n
 /** The highest ballot per register, finished seqs dropped; what END excludes never existed [M9]. */
 function recover(
   right: Right,
-  answers: readonly (readonly [index: number, answer: Omit<Answer, "pages" | "snapshot" | "complete">])[],
+  answers: readonly (readonly [
+    index: number,
+    answer: Pick<Answer, "registers" | "finished" | "end" | "keys">,
+  ])[],
   isOrdered: boolean,
 ): Omit<Recovery, "parentOver"> {
   const finished = new FinishedSet();
