@@ -32,20 +32,32 @@ interface Figures {
   readonly drainPerSecond: number;
 }
 
-async function start(fleet: Fleet): Promise<void> {
-  let bootstrap: readonly string[] = [];
-  // Told together: each knows the first by its address only once that has one.
-  const [first, ...others] = fleet;
-  if (first !== undefined) bootstrap = await first.call("start", setupOf(first, bootstrap));
-  await Promise.all(others.map((node) => node.call("start", setupOf(node, bootstrap))));
-  await Promise.all(fleet.map((node) => node.call("seeOthers", { others: fleet.length - 1 })));
+/** Starts the nodes one by one. Where each listens. */
+async function start(fleet: Fleet): Promise<readonly (readonly string[])[]> {
+  const addresses: (readonly string[])[] = [];
+  for (const node of fleet) {
+    const { name, dataDir } = node;
+    addresses.push(await node.call("start", { name, dataDir, bootstrap: addresses[0] ?? [] }));
+  }
+  await seeOthers(fleet);
+  return addresses;
 }
 
-function setupOf(
-  { name, dataDir }: BenchNode<QuorumCommands>,
-  bootstrap: readonly string[],
-): Parameters<QuorumCommands["start"]>[0] {
-  return { name, dataDir, bootstrap };
+/** Starts all of them at once, where they listened before. */
+async function startAgain(fleet: Fleet, addresses: readonly (readonly string[])[]): Promise<void> {
+  const bootstrap = addresses[0] ?? [];
+  await Promise.all(
+    fleet.map((node, at) => {
+      const { name, dataDir } = node;
+      const listen = addresses[at]?.map((address) => address.replace(/\/p2p\/[^/]+$/, "")) ?? [];
+      return node.call("start", { name, dataDir, bootstrap: at === 0 ? [] : bootstrap, listen });
+    }),
+  );
+  await seeOthers(fleet);
+}
+
+async function seeOthers(fleet: Fleet): Promise<void> {
+  await Promise.all(fleet.map((node) => node.call("seeOthers", { others: fleet.length - 1 })));
 }
 
 async function memoryOf(fleet: Fleet): Promise<readonly number[]> {
@@ -59,7 +71,7 @@ async function acked(fleet: Fleet): Promise<number> {
 }
 
 async function measure(fleet: Fleet, messages: number, bytes: number, seconds: number): Promise<Figures> {
-  await start(fleet);
+  const addresses = await start(fleet);
   const [producer] = fleet;
   const tenths = (await producer?.call("fill", { bytes, messages, inFlight: IN_FLIGHT })) ?? [];
   const perSecond = (ms: number | undefined): number => Math.round((messages * 100) / (ms ?? Infinity));
@@ -69,7 +81,7 @@ async function measure(fleet: Fleet, messages: number, bytes: number, seconds: n
   const again = fleet.map(({ name, dataDir }) => new BenchNode<QuorumCommands>(SCRIPT, name, dataDir, []));
   try {
     const startedAt = performance.now();
-    await start(again);
+    await startAgain(again, addresses);
     const readyMs = Math.round(performance.now() - startedAt);
     console.error(`ready again after ${readyMs} ms`);
     await Promise.all(again.map((node) => node.call("consume", { prefetch: PREFETCH })));

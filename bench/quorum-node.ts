@@ -55,6 +55,7 @@ const commands = {
     readonly name: string;
     readonly dataDir: string;
     readonly bootstrap: readonly string[];
+    readonly listen?: readonly string[];
   }): Promise<readonly string[]> {
     const mesh = await createMesh(setup);
     directory = setup.dataDir;

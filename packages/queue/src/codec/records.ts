@@ -54,6 +54,14 @@ function pidBytes(pid: string): Uint8Array {
   return lastPid.bytes;
 }
 
+function pidDigits(record: Buffer): string {
+  if (record.compare(lastPid.bytes, 0, lastPid.bytes.length, PID_AT, VALUE_AT) !== 0) {
+    const bytes = Uint8Array.prototype.slice.call(record, PID_AT, VALUE_AT);
+    lastPid = { digits: record.toString("hex", PID_AT, VALUE_AT), bytes };
+  }
+  return lastPid.digits;
+}
+
 let lastPid: { readonly digits: string; readonly bytes: Uint8Array } = { digits: "", bytes: Buffer.alloc(0) };
 
 /** The body in a message's record. Throws {@link CodecError}. */
@@ -72,7 +80,7 @@ function decodeRegister(key: string, record: Uint8Array): StoredRecord {
   const ballot = {
     round: bytes.readUIntBE(ROUND_AT, NUMBER_BYTES),
     step: bytes.readUIntBE(STEP_AT, NUMBER_BYTES),
-    pid: bytes.toString("hex", PID_AT, VALUE_AT),
+    pid: pidDigits(bytes),
   };
   const value = decodeValue(bytes.subarray(VALUE_AT, bodyAt));
   value.encoded = undefined;
