@@ -20,8 +20,8 @@ export class Context {
   now = 0;
   /** The monotonic instant that `now` stands for. */
   monoMs: number;
-  /** How long the core was content to wait for its next input. */
-  restMs: number;
+  /** Monotonic instant by which the core wants an input. */
+  wantedMs: number;
   #sleptMs: number;
   #wallMs: number;
   #wokeAt = -Infinity;
@@ -35,7 +35,7 @@ export class Context {
     this.self = self;
     this.health = new LocalHealth(times);
     this.monoMs = now.monoMs;
-    this.restMs = times.tickMs;
+    this.wantedMs = now.monoMs;
     this.#sleptMs = now.monoMs;
     this.#wallMs = now.wallMs;
   }
@@ -52,7 +52,8 @@ export class Context {
   /** Moves on. `true`: this process slept since the last time. */
   advanceTo(now: Instant): boolean {
     const gapMs = now.monoMs - this.monoMs;
-    const lateMs = gapMs - this.restMs;
+    const lateMs = now.monoMs - this.wantedMs;
+    if (lateMs > 0) this.wantedMs = now.monoMs; // Late once.
     const slept = lateMs > this.times.lateMs;
     if (slept) this.#sleptMs += gapMs - this.times.tickMs;
     // A machine that was suspended: its monotonic clock stood still, too.

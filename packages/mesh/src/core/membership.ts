@@ -45,7 +45,6 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   readonly #keeper: LinkKeeper;
   readonly #inquiries: Inquiries;
   readonly #rollCall: RollCall;
-  #tickAt = 0;
   /** Something came that may call for more than an answer before the next tick. */
   #isPressing = false;
 
@@ -121,9 +120,10 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     const { monoMs } = this.#context;
     const due = [this.#standings.floodAt, this.#snapshots.dueAt, this.#rollCall.dueAt];
     const dueAt = Math.min(...due.map((at) => at ?? Infinity));
-    if (dueAt === Infinity) return this.#tickAt;
+    const { wantedMs } = this.#context;
+    if (dueAt === Infinity) return wantedMs;
     // Not at this very instant: sums of fractions round, and a deadline just missed would come again at once.
-    return Math.min(this.#tickAt, Math.max(this.#context.toMonoMs(dueAt), monoMs + 1));
+    return Math.min(wantedMs, Math.max(this.#context.toMonoMs(dueAt), monoMs + 1));
   }
 
   step(input: MembershipInput, now: Instant): readonly MembershipEffect[] {
@@ -183,14 +183,16 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   flush(now: Instant): readonly MembershipEffect[] {
     this.#advanceTo(now);
     this.#own.settleFarewell();
-    const isDue = now.monoMs >= this.#tickAt;
-    if (!this.#own.isDeparting && (this.#isPressing || isDue)) this.#work();
+    const isDue = now.monoMs >= this.#context.wantedMs;
+    let restMs = this.#context.times.tickMs;
+    if (!this.#own.isDeparting && (this.#isPressing || isDue)) restMs = this.#work();
+    const isNews = this.#isPressing || isDue;
     this.#isPressing = false;
     this.#standings.flood();
     this.#snapshots.work();
     // Kept until it has passed, or calm is over: a new deadline with each message would arm a timer with each message.
-    const tickAt = now.monoMs + this.#context.restMs;
-    if (isDue || tickAt < this.#tickAt) this.#tickAt = tickAt;
+    const wantedMs = now.monoMs + restMs;
+    if (isDue || (isNews && wantedMs < this.#context.wantedMs)) this.#context.wantedMs = wantedMs;
     return this.#context.take();
   }
 
@@ -202,7 +204,8 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     }
   }
 
-  #work(): void {
+  /** Looks at whatever time may have changed; how long it may be until the next look. */
+  #work(): number {
     const { now, times, health } = this.#context;
     health.recover(now);
     const factor = this.#roster.linked.size === 0 ? times.isolatedFactor : health.factor;
@@ -225,7 +228,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     }
     this.#own.refuteIfDue();
     for (const peer of this.#dialing.due(now)) this.#dial(peer);
-    this.#context.restMs = this.#restMs();
+    return this.#restMs();
   }
 
   /** How long nothing has to be looked at, if no news comes. */

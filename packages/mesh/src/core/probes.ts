@@ -123,6 +123,7 @@ export class Probes {
     const tookMs = now - entry.pingedAt;
     entry.smoothedMs =
       entry.smoothedMs === undefined ? tookMs : entry.smoothedMs + (tookMs - entry.smoothedMs) * SMOOTHING;
+    this.succeed(entry, now);
   }
 
   onIndirectAck(nonce: number, now: number): void {
