@@ -6,6 +6,8 @@
  * - `enqueue`: messages per second a producer gets acknowledged. Nobody consumes.
  * - `life`: messages per second through enqueue, election of a consumer, delivery and acknowledgement, from
  *   the first enqueue to the last acknowledgement; one consumer on each node.
+ * - `everywhere`, if asked for: as `life`, with a producer on each node. With `--nodes 3`, `5` and `9` it shows
+ *   what more nodes cost on one machine.
  * - `latency`: from the call of `enqueue` to the call of the handler, at 200 messages per second. Both stamps
  *   are of the monotonic clock (`process.hrtime`), which all processes of a machine share.
  */
@@ -33,8 +35,9 @@ const LATENCY_PER_SECOND = 200;
 /** Nothing acknowledged for this long: the run has failed, in milliseconds. */
 const STALLED_MS = 30_000;
 
-type Work = "enqueue" | "life" | "latency";
-const WORKS: readonly Work[] = ["enqueue", "life", "latency"];
+type Work = "enqueue" | "life" | "everywhere" | "latency";
+const WORKS: readonly Work[] = ["enqueue", "life", "everywhere", "latency"];
+const DEFAULT_WORKS: readonly Work[] = ["enqueue", "life", "latency"];
 
 interface Options {
   readonly json: string | undefined;
@@ -75,7 +78,7 @@ function parseOptions(): Options {
     options: {
       json: { type: "string" },
       profile: { type: "string" },
-      work: { type: "string", default: WORKS.join(",") },
+      work: { type: "string", default: DEFAULT_WORKS.join(",") },
       bytes: { type: "string", default: "256,4096" },
       "in-flight": { type: "string", default: "1,64,512" },
       nodes: { type: "string", default: "3" },
@@ -112,6 +115,7 @@ function casesOf({ works, bytes, inFlight }: Options): Case[] {
         case "enqueue":
           return inFlight.map((count) => ({ work, bytes: size, inFlight: count }));
         case "life":
+        case "everywhere":
           return [{ work, bytes: size, inFlight: LIFE_IN_FLIGHT }];
         case "latency":
           return [{ work, bytes: size }];
@@ -161,14 +165,30 @@ async function allAcked(fleet: Fleet, total: number): Promise<number> {
   }
 }
 
-async function measureLife(fleet: Fleet, one: Case, { seconds, warmUp }: Options): Promise<Figures> {
+/** All of `producers` at the same time. */
+async function produce(
+  producers: Fleet,
+  args: { readonly bytes: number; readonly inFlight: number; readonly seconds: number },
+): Promise<{ readonly enqueued: number; readonly startedAt: number }> {
+  const made = await Promise.all(producers.map((node) => node.call("produce", args)));
+  return {
+    enqueued: made.reduce((sum, { enqueued }) => sum + enqueued, 0),
+    startedAt: Math.min(...made.map(({ startedAt }) => startedAt)),
+  };
+}
+
+async function measureLife(
+  fleet: Fleet,
+  one: Case,
+  { seconds, warmUp }: Options,
+  producers: Fleet = [producerOf(fleet)],
+): Promise<Figures> {
   const args = { bytes: one.bytes, inFlight: one.inFlight ?? LIFE_IN_FLIGHT };
-  const producer = producerOf(fleet);
   await Promise.all(fleet.map((node) => node.call("consume", { prefetch: PREFETCH })));
-  const warm = await producer.call("produce", { ...args, seconds: warmUp });
+  const warm = await produce(producers, { ...args, seconds: warmUp });
   await allAcked(fleet, warm.enqueued);
   const { enqueued, startedAt, lastAckAt, cpuUs } = await withCpu(fleet, async () => {
-    const made = await producer.call("produce", { ...args, seconds });
+    const made = await produce(producers, { ...args, seconds });
     return { ...made, lastAckAt: await allAcked(fleet, warm.enqueued + made.enqueued) };
   });
   return { opsPerSecond: (enqueued * 1_000) / (lastAckAt - startedAt), cpuUs };
@@ -191,7 +211,16 @@ async function measureLatency(fleet: Fleet, one: Case, { seconds, warmUp }: Opti
   return { p50Ms: percentile(latencies, 50), p99Ms: percentile(latencies, 99), cpuUs };
 }
 
-const MEASURE = { enqueue: measureEnqueue, life: measureLife, latency: measureLatency };
+function measureEverywhere(fleet: Fleet, one: Case, options: Options): Promise<Figures> {
+  return measureLife(fleet, one, options, fleet);
+}
+
+const MEASURE = {
+  enqueue: measureEnqueue,
+  life: measureLife,
+  everywhere: measureEverywhere,
+  latency: measureLatency,
+};
 
 async function measure(one: Case, options: Options): Promise<Row> {
   const runs: Figures[] = [];
