@@ -236,7 +236,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       delayMs: 10,
       slowest: 100,
       prefetchMax: 1,
-      faults: { reset: 300, stall: 0, partition: 0, oneWay: 0, falseDeath: 0 },
+      faults: { ...NO_FAULTS, reset: 300 },
       tuning: { graceMinMs: 100 },
     },
     seeds: 300,

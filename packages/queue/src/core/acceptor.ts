@@ -27,6 +27,9 @@ import type { Descriptor, EndValue, LaneId, PeerId, Ranges, Replica, StoreId, Va
 
 /** Snapshots kept for page transfers at a time. */
 const SNAPSHOTS_MAX = 64;
+/** Their ids: which of a boot, and which boot. */
+const SNAPSHOTS_A_BOOT = 2 ** 20;
+const SNAPSHOT_BOOTS = 2 ** 12;
 /** Lanes one store keeps at most, closed ones included. */
 const LANES_MAX = 262_144;
 
@@ -58,7 +61,6 @@ interface Snapshot {
   readonly finished: Ranges;
   readonly end: AcceptorLane["end"];
   readonly keys: readonly KeptKeys[];
-  readonly expiresMs: number;
 }
 
 /** What the rest of the node wants to know about changes of an acceptor's lanes. */
@@ -553,13 +555,13 @@ export class Acceptor {
   }
 
   #snapshot(lane: AcceptorLane, round: number): number {
-    const nowMs = this.#context.now.monoMs;
-    for (const [id, snapshot] of this.#snapshots) {
-      const full = this.#snapshots.size >= SNAPSHOTS_MAX;
-      if (full || snapshot.expiresMs <= nowMs) this.#snapshots.delete(id);
+    for (const oldest of this.#snapshots.keys()) {
+      if (this.#snapshots.size < SNAPSHOTS_MAX) break;
+      this.#snapshots.delete(oldest);
     }
-    const id = this.#nextSnapshot;
-    this.#nextSnapshot += 1;
+    // Not one that an earlier boot gave out: its transfer must not go on with this one's pages [M14].
+    const id = (this.#context.boot % SNAPSHOT_BOOTS) * SNAPSHOTS_A_BOOT + this.#nextSnapshot;
+    this.#nextSnapshot = (this.#nextSnapshot + 1) % SNAPSHOTS_A_BOOT;
     this.#snapshots.set(id, {
       lane: lane.lane,
       round,
@@ -568,8 +570,9 @@ export class Acceptor {
       finished: lane.finished.ranges(),
       end: lane.end,
       keys: [...lane.keys].map(([seq, { keys }]) => ({ seq, keys })),
-      expiresMs: nowMs + this.#context.tuning.snapshotMs,
     });
+    const untilMs = this.#context.now.monoMs + this.#context.tuning.snapshotMs;
+    this.#context.timers.set(untilMs, () => this.#snapshots.delete(id));
     return id;
   }
 

@@ -41,6 +41,8 @@ export class LaneWriter implements LaneSender {
   readonly quorum: number;
   readonly registers: WriterRegisters;
   readonly finished: FinishedSet = new FinishedSet();
+  /** Replicas that follow another writer, one bit each. Only this writer changes it. */
+  refused = 0;
   /** Of an ordered lane. */
   readonly order: LaneOrder | undefined;
   readonly #context: Context;
@@ -54,12 +56,11 @@ export class LaneWriter implements LaneSender {
   #appending: boolean;
   #synced: boolean;
   #lost = false;
-  #refused = 0;
   /** Registers whose latest value is not chosen. */
   #unchosen = 0;
   /** Of a steal's registers, those not chosen yet. */
   #recovering = 0;
-  #toLearn: number[] = [];
+  readonly #toLearn: number[] = [];
   #learnTimer: Timer | undefined;
   #earlyTimer: Timer | undefined;
   readonly #end: LaneEnd;
@@ -137,11 +138,6 @@ export class LaneWriter implements LaneSender {
     return this.#links.filter((link) => link.isUp).length;
   }
 
-  /** Whether every replica has learnt that the lane closed. */
-  get isSpread(): boolean {
-    return this.#closing && this.#owed.every((owed) => !owed.closed);
-  }
-
   /** The lane's descriptor is on this node's disk: frames may leave. */
   onSynced(): void {
     this.#synced = true;
@@ -198,9 +194,15 @@ export class LaneWriter implements LaneSender {
   /** The lease ends without a verdict: its time is over, or its holder is gone. */
   expire(register: Register, reason = "lease expired"): void {
     if (!this.isServing || !register.chosen || register.value.state !== "LEASED") return;
-    const definition = this.#host.definition(this);
+    const { holder } = register.value;
     const { wallMs } = this.#context.now;
-    this.#propose(register, failedDelivery(register.value, definition, reason, 0, wallMs));
+    this.#propose(register, failedDelivery(register.value, this.#host.definition(this), reason, 0, wallMs));
+    if (!this.#hasLeft(register) && holder !== undefined) this.#host.onUnused(this, holder);
+  }
+
+  /** Whether a delivery of the chosen lease could leave: its body is here. A credit too many is spent before long. */
+  #hasLeft({ seq, body }: Register): boolean {
+    return body !== undefined || this.#host.stored(this.lane, seq)?.hasBody === true;
   }
 
   /** An operator's act on a message that nobody holds: back into its queue, or away. `undefined`: it is not so. */
@@ -348,14 +350,14 @@ export class LaneWriter implements LaneSender {
     if (promise !== undefined && comparePromises(promise, this.right) <= 0) return;
     // An ordered lane has no other to go on in: better somebody takes it over whole.
     if (this.order !== undefined) return this.#loseRole(undefined);
-    this.#refused |= 1 << index;
+    this.refused |= 1 << index;
     // Who was promised the lane follows nobody else either.
     const holder = promise === undefined ? undefined : pidStore(promise.pid);
     this.descriptor.replicas.forEach(({ store }, at) => {
-      if (store === holder) this.#refused |= 1 << at;
+      if (store === holder) this.refused |= 1 << at;
     });
     this.#appending = false;
-    if (this.#links.length - bitCount(this.#refused) < this.quorum) this.#loseRole(undefined);
+    if (this.#links.length - bitCount(this.refused) < this.quorum) this.#loseRole(undefined);
     else this.#advance();
   }
 
@@ -374,10 +376,9 @@ export class LaneWriter implements LaneSender {
     this.#usage.giveUp();
     this.#stopTimers();
     for (const register of this.registers.awake()) {
-      const { value, chosen, recovering, heldBy } = register;
-      // Or chosen, but its body has yet to come: no delivery has left.
-      const isSent = chosen && (register.body !== undefined || (heldBy & (1 << this.#self)) !== 0);
-      if (isSent || recovering || value.state !== "LEASED" || value.holder === undefined) continue;
+      const { value, chosen, recovering } = register;
+      if (recovering || value.state !== "LEASED" || value.holder === undefined) continue;
+      if (chosen && this.#hasLeft(register)) continue;
       this.#host.onUnused(this, value.holder);
     }
   }
@@ -596,8 +597,7 @@ export class LaneWriter implements LaneSender {
   #learn(): void {
     this.#context.timers.cancel(this.#learnTimer);
     this.#learnTimer = undefined;
-    const learned = this.#toLearn;
-    this.#toLearn = [];
+    const learned = this.#toLearn.splice(0);
     this.#oweAll((owed) => owed.learned.push(...learned));
   }
 
@@ -788,7 +788,7 @@ export class LaneWriter implements LaneSender {
   #onClosedLearnt(index: number): void {
     const owed = this.#owed[index];
     if (owed !== undefined) owed.closed = false;
-    if (this.isSpread) this.#host.onSpread(this);
+    if (this.#closing && this.#owed.every((one) => !one.closed)) this.#host.onSpread(this);
   }
 
   #spreadClosed(): void {

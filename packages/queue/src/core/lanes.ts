@@ -419,7 +419,9 @@ export class Lanes {
     const known = this.#acceptor.newest(item.lane);
     const closed = this.#closed.get(item.lane);
     if (closed !== undefined) return this.#onFinished(from, item, closed);
-    if (known === undefined) return this.#answer(from, item, "RETRY");
+    // Closed, but as nobody here remembers: all of it is finished, or has moved.
+    const isForgotten = known?.closed === true && known.end === undefined;
+    if (known === undefined || isForgotten) return this.#answer(from, item, "RETRY");
     const heir = known.end?.value.heir;
     if (known.closed && heir === undefined) return this.#answer(from, item, "FINISHED");
     if (known.closed && heir !== undefined) {

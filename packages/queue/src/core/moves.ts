@@ -6,7 +6,7 @@ import type { Candidate } from "./placement.ts";
 import { chooseHeir } from "./placement.ts";
 import type { Descriptor, EndValue, LaneId, Parentage, PeerId, QueueId, Replica } from "./types.ts";
 
-/** A look that comes later than this is put off, in milliseconds. */
+/** A look that comes later than this names no heir, in milliseconds. */
 const LATE_MS = 100;
 
 /** A lane of this node on its way to its heir. */
@@ -49,6 +49,8 @@ export class Moves {
   /** Lanes whose origin asked for an heir. */
   readonly #asked = new Set<LaneId>();
   #isWatching = false;
+  /** This look came late, and the one before did not. */
+  #isLate = false;
 
   constructor(context: Context, acceptor: Acceptor, host: MovesHost) {
     this.#context = context;
@@ -69,8 +71,8 @@ export class Moves {
     this.#context.timers.set(atMs, () => {
       this.#isWatching = false;
       // Awake from a stall: what happened meanwhile is still to be read, and an heir once named is so for ever.
-      if (this.#context.now.monoMs - atMs > LATE_MS) this.watch();
-      else this.#look();
+      this.#isLate = this.#context.now.monoMs - atMs > LATE_MS && !this.#isLate;
+      this.#look();
     });
   }
 
@@ -79,9 +81,13 @@ export class Moves {
       if (move.lane.isLost) this.#moves.delete(move.lane.lane);
       else if (move.frozen) this.#pursue(move);
     }
+    for (const lane of [...this.#host.lanes()]) {
+      if (this.#isStranded(lane)) this.#host.giveUp(lane);
+    }
     const lanes = [...this.#host.lanes()];
     if (lanes.length > 0) this.watch();
     else this.#asked.clear();
+    if (this.#isLate) return;
     // One that waits for its quorum keeps no other waiting.
     let under = [...this.#moves.values()].filter(({ lane }) => canDecide(lane)).length;
     for (const lane of lanes) {
@@ -91,6 +97,14 @@ export class Moves {
       const mayMove = lane.isServing && !isOver && lane.order === undefined;
       if (mayMove && canDecide(lane) && this.#review(lane)) under += 1;
     }
+  }
+
+  /** Some follow another writer, and without those that are lost too few are left that could follow this one. */
+  #isStranded({ refused, quorum, descriptor }: LaneWriter): boolean {
+    const left = descriptor.replicas.filter(
+      (one, at) => !this.#host.isLost(one) && (refused & (1 << at)) === 0,
+    );
+    return refused !== 0 && left.length < quorum;
   }
 
   /** Whether a replica of the lane is lost, or was missing from the start. */

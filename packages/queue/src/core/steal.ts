@@ -180,6 +180,7 @@ export class Steals {
 
   #rest(watch: Watch): void {
     this.#leave(watch);
+    if (watch.phase === "preparing") this.#release(watch);
     this.#context.timers.cancel(watch.timer);
     watch.timer = undefined;
     watch.phase = "idle";
@@ -443,8 +444,11 @@ export class Steals {
     const waiting = descriptor.replicas.filter(({ store }) => !hasMoved(watch.answers.get(store)));
     const isMoving = descriptor.replicas.length - waiting.length >= this.#quorum(watch);
     for (const { peer, store } of isMoving ? [] : waiting) {
-      if (!this.#context.reachable(store)) continue;
       const answer = watch.answers.get(store);
+      if (!this.#context.reachable(store)) {
+        watch.answers.delete(store);
+        continue;
+      }
       if (answer?.isAskedAgain === false) {
         answer.isAskedAgain = true;
         this.#context.send(peer, { type: "more", lane, snapshot: answer.snapshot, index: answer.pages });
@@ -490,7 +494,10 @@ export class Steals {
     if (watch === undefined || replica === undefined) return;
     if (watch.lane.descriptor.shard === undefined && highestSeq(message) > LANE_SEQ_MAX) return;
     let answer = watch.answers.get(replica.store);
-    if (message.index === 0 && answer?.complete !== true) {
+    // A prepare that was repeated begins no transfer beside the one that goes on.
+    if (message.index === 0 && answer !== undefined && answer.snapshot !== message.snapshot)
+      return this.#tellNoMore(from, message);
+    if (message.index === 0 && answer === undefined) {
       answer = {
         snapshot: message.snapshot,
         pages: 0,
@@ -524,8 +531,12 @@ export class Steals {
     for (const { peer, store } of descriptor.replicas) {
       const answer = answers.get(store);
       if (answer === undefined || answer.complete || !this.#context.reachable(store)) continue;
-      this.#context.send(peer, { type: "more", lane, snapshot: answer.snapshot, index: NO_MORE });
+      this.#tellNoMore(peer, { lane, snapshot: answer.snapshot });
     }
+  }
+
+  #tellNoMore(peer: PeerId, { lane, snapshot }: { readonly lane: LaneId; readonly snapshot: number }): void {
+    this.#context.send(peer, { type: "more", lane, snapshot, index: NO_MORE });
   }
 
   #gather(watch: Watch): void {
@@ -539,7 +550,6 @@ export class Steals {
     const read = recover(watch.right, answers, shard !== undefined);
     const recovered = shard === undefined ? read : cut(read, this.#context.tuning.appendWindow);
     const recovery = { ...recovered, parentOver: watch.parentOver };
-    this.#release(watch);
     this.#rest(watch);
     watch.delayMs = 0;
     watch.steals += 1;
@@ -553,8 +563,9 @@ function hasMoved(answer: Answer | undefined): boolean {
   return answer !== undefined && (answer.complete || answer.pages > answer.seenPages);
 }
 
+/** Whether `answer` has come as far as `other`, and did not stop there. */
 function isAhead(answer: Answer, other: Answer): boolean {
-  return answer.complete || answer.pages >= other.pages;
+  return answer.complete || (answer.pages >= other.pages && !answer.isAskedAgain);
 }
 
 function highestSeq({ registers, finished, end }: Message & { type: "page" }): number {

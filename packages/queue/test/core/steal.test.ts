@@ -144,3 +144,70 @@ describe("a replica whose lane's writer is silent", () => {
     expect(sentAbout({}, THIRD)).toEqual([]);
   });
 });
+
+/** A take-over of a lane of 64 pages, each of which takes a while; `OTHER` goes away after some of its own. */
+function transfer(init: { readonly pageMs: number; readonly otherPages: number }): {
+  readonly doneMs: number | undefined;
+  readonly prepares: number;
+} {
+  const PAGES = 64;
+  const timers = new Timers();
+  const now = { monoMs: 0, wallMs: 0 };
+  const due: { readonly atMs: number; readonly run: () => void }[] = [];
+  const done: number[] = [];
+  let prepares = 0;
+  let snapshots = 0;
+  let otherPages = 0;
+  const isAway = (peer: string): boolean => peer === OTHER && otherPages >= init.otherPages;
+  const answer = (from: string, snapshot: number, index: number): void => {
+    const run = (): void => {
+      if (isAway(from)) return;
+      if (from === OTHER) otherPages += 1;
+      const what = { lane: "lane", round: 2, snapshot, index, last: index === PAGES - 1 };
+      steals.page(from, { type: "page", ...what, registers: [], finished: [], end: undefined, keys: [] });
+    };
+    due.push({ atMs: now.monoMs + (from === OWN ? 1 : init.pageMs), run });
+  };
+  const context = makeContext({
+    timers,
+    now,
+    isGone: () => true,
+    send: (to, message) => {
+      if (isAway(to)) return;
+      if (message.type === "askGone") {
+        const gone = { type: "gone", lane: "lane", pid: message.pid, gone: true } as const;
+        due.push({ atMs: now.monoMs + 5, run: () => steals.gone(to, gone) });
+      } else if (message.type === "prepare") {
+        prepares += 1;
+        answer(to, (snapshots += 1), 0);
+      } else if (message.type === "more" && message.index < PAGES) {
+        answer(to, message.snapshot, message.index);
+      }
+    },
+  });
+  const onStolen = (): void => void done.push(now.monoMs);
+  const reachable = (store: string): boolean => !isAway(store);
+  const steals = new Steals({ ...context, reachable }, { ...HOST, onStolen });
+  steals.onPromised(makeLane({}, OTHER));
+  for (now.monoMs = 0; now.monoMs < 120_000 && done.length === 0; now.monoMs += 1) {
+    timers.fire(now.monoMs);
+    for (const one of due.splice(0)) {
+      if (one.atMs <= now.monoMs) one.run();
+      else due.push(one);
+    }
+  }
+  return { doneMs: done[0], prepares };
+}
+
+describe("the transfer of a long lane", () => {
+  it("is begun once with each replica, however often its retry comes round meanwhile", () => {
+    const { doneMs, prepares } = transfer({ pageMs: 100, otherPages: Infinity });
+    expect(doneMs).toBeLessThan(64 * 110 + 1_000);
+    expect(prepares).toBe(3);
+  });
+
+  it("goes on with another replica where one of its quorum goes away", () => {
+    const { doneMs } = transfer({ pageMs: 50, otherPages: 40 });
+    expect(doneMs).toBeLessThan(2 * 64 * 55 + 5_000);
+  });
+});
