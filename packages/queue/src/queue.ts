@@ -167,7 +167,7 @@ class QueuesService implements Queues {
     });
     this.#schedules = new Schedules(mesh, {
       self: mesh.peerId,
-      peers: () => this.#engine?.core.members.greeted() ?? [],
+      peers: () => this.#engine?.core.members.greeted() ?? [mesh.peerId],
       enqueue: (queue, body, options) => this.#enqueue(this.#known(queue), body, options),
       onMissed: (missed, dueWallMs, error) => {
         this.#emitter.emit("schedule:missed", { name: missed, dueAt: new Date(dueWallMs), error });
@@ -251,9 +251,6 @@ class QueuesService implements Queues {
       return this.#handle(known);
     }
     const shards = shardsOf(options);
-    if (this.#names.size >= DEFINITIONS_MAX) {
-      throw new QueueError("LIMIT_REACHED", `this node knows ${DEFINITIONS_MAX} queues already`);
-    }
     const { replicas, leaseMs, maxDeliveries, retry, exclusive, maxLength, maxBytes, bodyBytesMax } = options;
     const more = {
       ...(retry === undefined ? {} : { retry }),
@@ -282,6 +279,9 @@ class QueuesService implements Queues {
   }
 
   #agree(agreed: Omit<Definition, "queue">): Definition {
+    if (this.#names.size >= DEFINITIONS_MAX) {
+      throw new QueueError("LIMIT_REACHED", `this node knows ${DEFINITIONS_MAX} queues already`);
+    }
     const definition = { queue: queueIdOf(agreed), ...agreed };
     this.#define(definition);
     this.#running.enter({ type: "declare", definition });

@@ -53,3 +53,24 @@ describe("a long body", () => {
     await nodes.get("a").queues.declare("plain");
   });
 });
+
+describe("a consumer with much credit", () => {
+  it.each([
+    { count: 900, bytes: 40_960 },
+    { count: 48, bytes: 1_048_576 },
+  ])("gets $count bodies of $bytes B, more than a link queues", async ({ count, bytes }) => {
+    await using nodes = await Nodes.start("a", "b");
+    const [a, b] = await nodes.declare("jobs", { replicas: 1 });
+    for (let at = 0; at < count; at += 40) {
+      const bodies = Array.from({ length: Math.min(40, count - at) }, () => ({
+        body: Buffer.alloc(bytes, at),
+      }));
+      await a?.enqueueMany(bodies, { timeoutMs: 30_000 });
+    }
+    const seen = new Set<string>();
+    b?.consume(({ id }) => void seen.add(id), { prefetch: count, concurrency: 64 });
+    await until("all are handled", () => seen.size === count, 30_000);
+    // The link never ended: it would have brought all of it again.
+    expect(nodes.get("a").mesh.stats().streamResets).toBe(0);
+  });
+});

@@ -23,6 +23,7 @@ import { entryDigest } from "./stored-registers.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyFields, keyOf } from "./records.ts";
 import { earliestWallMs, sameEnd, sameValue } from "./register.ts";
+import type { Timer } from "./timers.ts";
 import type { Descriptor, EndValue, LaneId, PeerId, Ranges, Replica, StoreId, Value } from "./types.ts";
 
 /** Snapshots kept for page transfers at a time. */
@@ -61,6 +62,8 @@ interface Snapshot {
   readonly finished: Ranges;
   readonly end: AcceptorLane["end"];
   readonly keys: readonly KeptKeys[];
+  /** Set anew with each page. */
+  timer: Timer | undefined;
 }
 
 /** What the rest of the node wants to know about changes of an acceptor's lanes. */
@@ -557,7 +560,7 @@ export class Acceptor {
   #snapshot(lane: AcceptorLane, round: number): number {
     for (const oldest of this.#snapshots.keys()) {
       if (this.#snapshots.size < SNAPSHOTS_MAX) break;
-      this.#snapshots.delete(oldest);
+      this.#dropSnapshot(oldest);
     }
     // Not one that an earlier boot gave out: its transfer must not go on with this one's pages [M14].
     const id = (this.#context.boot % SNAPSHOT_BOOTS) * SNAPSHOTS_A_BOOT + this.#nextSnapshot;
@@ -570,16 +573,15 @@ export class Acceptor {
       finished: lane.finished.ranges(),
       end: lane.end,
       keys: [...lane.keys].map(([seq, { keys }]) => ({ seq, keys })),
+      timer: undefined,
     });
-    const untilMs = this.#context.now.monoMs + this.#context.tuning.snapshotMs;
-    this.#context.timers.set(untilMs, () => this.#snapshots.delete(id));
     return id;
   }
 
   /** The next page of a transfer; an expired snapshot is not answered, and the transfer starts over. */
   more(from: PeerId, message: Message & { type: "more" }): void {
     if (this.#snapshots.get(message.snapshot)?.lane !== message.lane) return;
-    if (message.index === NO_MORE) return void this.#snapshots.delete(message.snapshot);
+    if (message.index === NO_MORE) return this.#dropSnapshot(message.snapshot);
     this.#page(from, message.snapshot, message.index);
   }
 
@@ -604,7 +606,16 @@ export class Acceptor {
       end: index === 0 ? end : undefined,
       keys: keys.slice(index * pageRegisters, (index + 1) * pageRegisters),
     });
-    if (last) this.#snapshots.delete(id);
+    if (last) return this.#dropSnapshot(id);
+    // A transfer that goes on keeps its snapshot, however long it takes.
+    const untilMs = this.#context.now.monoMs + this.#context.tuning.snapshotMs;
+    this.#context.timers.cancel(snapshot.timer);
+    snapshot.timer = this.#context.timers.set(untilMs, () => this.#dropSnapshot(id));
+  }
+
+  #dropSnapshot(id: number): void {
+    this.#context.timers.cancel(this.#snapshots.get(id)?.timer);
+    this.#snapshots.delete(id);
   }
 
   /** CONFIRM: whether this store still follows (round, pid) in the lane. */

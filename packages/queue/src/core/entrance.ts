@@ -25,7 +25,7 @@ interface Door {
   /** Seqs that are not on q replicas yet, the oldest first, and who waits for each. */
   readonly open: Map<number, Asker[]>;
   /** They wait for the append window. */
-  waiting: (readonly [peer: PeerId, item: EnterItem])[];
+  readonly waiting: (readonly [peer: PeerId, item: EnterItem])[];
 }
 
 /** The writer's side of an enqueue in an ordered queue: what came before is recognised, all else is appended. */
@@ -104,10 +104,14 @@ export class Entrances {
     if (door === undefined || askers === undefined) return;
     door.open.delete(seq);
     for (const asker of askers) this.#tell(door, seq, asker);
-    const { waiting } = door;
-    if (waiting.length === 0) return;
-    door.waiting = [];
-    for (const [peer, item] of waiting) this.#enter(door, peer, item);
+    const { appendWindow } = this.#context.tuning;
+    // As far as there is room: all of them each time would be quadratic.
+    for (;;) {
+      const [oldest = lane.nextSeq] = door.open.keys();
+      const next = lane.nextSeq - oldest < appendWindow ? door.waiting.shift() : undefined;
+      if (next === undefined) return;
+      this.#enter(door, ...next);
+    }
   }
 
   #tell({ lane }: Door, seq: number, { peer, token, isDuplicate }: Asker): void {

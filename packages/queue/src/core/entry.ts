@@ -262,6 +262,7 @@ export class Entry<P extends PendingEnqueue> {
         return true;
       case "ELSEWHERE":
         item.open -= 1;
+        if (item.open === 0) item.sentMs = undefined; // Nobody took it: it may be asked at any time.
         if (!side.due.includes(item)) side.due.push(item);
         return false;
       case "RETRY":

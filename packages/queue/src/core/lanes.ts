@@ -263,7 +263,8 @@ export class Lanes {
   // Deliveries.
 
   #deliver(lane: LaneWriter, register: Register): void {
-    const { holder, epoch, leaseMs, deliveries, enqueuedWallMs, attributes, reason } = register.value;
+    const { holder, epoch, leaseMs, deliveries, enqueuedWallMs, attributes, reason, bodyBytes } =
+      register.value;
     if (holder === undefined) return;
     this.#host.onElected(lane.descriptor.queue, holder);
     // Without a link HELD brings it up again.
@@ -278,7 +279,8 @@ export class Lanes {
     const { session, peer } = holder;
     const attach = body === undefined;
     const ref = { lane: lane.root, seq, epoch, session };
-    const item = { ...ref, leaseMs, ageMs, deliveries, enqueuedWallMs, attributes, reason, body, attach };
+    const told = { leaseMs, ageMs, deliveries, enqueuedWallMs, attributes, reason };
+    const item = { ...ref, ...told, body, attach, bodyBytes };
     const items = this.#deliveries.get(peer);
     if (items === undefined) this.#deliveries.set(peer, [item]);
     else items.push(item);

@@ -132,6 +132,8 @@ export interface Delivery extends HeldItem {
   readonly body: Uint8Array | undefined;
   /** As in {@link AcceptOp}. */
   readonly attach?: boolean;
+  /** How long the body is that is to be attached. It does not travel. */
+  readonly bodyBytes?: number;
 }
 
 export interface VerdictItem extends HeldItem {

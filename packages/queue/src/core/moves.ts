@@ -100,11 +100,11 @@ export class Moves {
   }
 
   /** Some follow another writer, and without those that are lost too few are left that could follow this one. */
-  #isStranded({ refused, quorum, descriptor }: LaneWriter): boolean {
+  #isStranded({ refused, quorum, descriptor, end }: LaneWriter): boolean {
     const left = descriptor.replicas.filter(
       (one, at) => !this.#host.isLost(one) && (refused & (1 << at)) === 0,
     );
-    return refused !== 0 && left.length < quorum;
+    return refused !== 0 && end?.closed !== true && left.length < quorum;
   }
 
   /** Whether a replica of the lane is lost, or was missing from the start. */

@@ -135,6 +135,7 @@ export class Quota {
       const items = limited.map(([queue, usage]) => ({ queue, ...usage }));
       for (const peer of this.#host.linked()) this.#context.send(peer, { type: "usage", items });
     }
-    if (changed || limited.some(([, { count }]) => count > 0)) this.#tellLater();
+    // With nothing here as well: what other nodes enter into a lane of this one says nothing when it comes.
+    if (limited.length > 0) this.#tellLater();
   }
 }

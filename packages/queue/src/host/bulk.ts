@@ -17,6 +17,9 @@ const EARLY_MAX = 8;
 /** Bytes that wait for one peer; what is more goes on the queue's own channel. */
 const WAITING_BYTES_MAX = 64 * 1_024 * 1_024;
 
+/** `full`: as much waits as may. `none`: there is no way for it here now. */
+export type BulkSent = "sent" | "full" | "none";
+
 interface BulkPort {
   /** A whole frame; never before `begin`. */
   onFrame(peer: string, frame: Uint8Array): void;
@@ -101,16 +104,15 @@ export class Bulk {
     for (const frame of inbound.early.splice(0)) this.#port.onFrame(peer, frame);
   }
 
-  /** `false`: there is no way for it here now. */
-  send(peer: string, frame: Uint8Array): boolean {
+  send(peer: string, frame: Uint8Array): BulkSent {
     const line = this.#outbound.get(peer);
     if (line === undefined || frame.length > FRAME_BYTES_MAX || !this.#channel.peers().includes(peer))
-      return false;
-    if (line.waiting.length > 0 && line.waitingBytes + frame.length > WAITING_BYTES_MAX) return false;
+      return "none";
+    if (line.waiting.length > 0 && line.waitingBytes + frame.length > WAITING_BYTES_MAX) return "full";
     line.waiting.push(frame);
     line.waitingBytes += frame.length;
     if (line.timer === undefined) this.#pump(peer, line);
-    return true;
+    return "sent";
   }
 
   #pump(peer: string, line: Outbound): void {

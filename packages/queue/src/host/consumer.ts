@@ -96,7 +96,7 @@ export class HandlerConsumer implements Consumer {
     try {
       await this.#handler(message);
     } catch (error) {
-      reason = String(error).slice(0, FAILURE_REASON_MAX);
+      reason = textOf(error).slice(0, FAILURE_REASON_MAX);
     }
     this.#events.onHandled(performance.now() - beganMs, reason !== undefined);
     if (message.isSettled) return this.#done();
@@ -130,5 +130,14 @@ export class HandlerConsumer implements Consumer {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
+  }
+}
+
+/** Anything can be thrown, even what has no text. */
+function textOf(error: unknown): string {
+  try {
+    return String(error);
+  } catch {
+    return "something without a text was thrown";
   }
 }

@@ -5,7 +5,7 @@ import { encodeFrame } from "../codec/frames.ts";
 import { DEFAULT_TUNING } from "../core/context.ts";
 import type { Message } from "../core/messages.ts";
 import type { LaneId, PeerId } from "../core/types.ts";
-import type { Bulk } from "./bulk.ts";
+import type { Bulk, BulkSent } from "./bulk.ts";
 
 /** A frame is closed at about this size; a single body may exceed it. It makes one message of Noise, and arrives uncut. */
 const FRAME_BYTES = 56 * 1_024;
@@ -15,6 +15,8 @@ const BULK_BYTES: number = DEFAULT_TUNING.bulkBytes;
 const ITEM_BYTES = 200;
 /** Frames up to this size, in bytes, need no memory of their own; the others some beyond what they come to, about. */
 const SHORT_BYTES = 4_096;
+/** A link whose queue is full is tried again after this long, in milliseconds. */
+const FULL_MS = 10;
 /** Messages in one frame at most. */
 const FRAME_MESSAGES = 1_024;
 
@@ -28,6 +30,8 @@ interface Line {
   waiting: Message[];
   /** A body is being read: what follows waits, so that order holds. */
   loading: boolean;
+  /** The link's queue was full: everything waits for a while. */
+  full: boolean;
 }
 
 /** Gathers what leaves for each peer in one turn, attaches bodies, and sends whole frames. */
@@ -67,7 +71,7 @@ export class Outbox {
   }
 
   up(peer: PeerId): void {
-    this.#lines.set(peer, { waiting: [], loading: false });
+    this.#lines.set(peer, { waiting: [], loading: false, full: false });
   }
 
   down(peer: PeerId): void {
@@ -75,7 +79,7 @@ export class Outbox {
   }
 
   #drain(peer: PeerId, line: Line): void {
-    if (line.loading || this.#lines.get(peer) !== line) return;
+    if (line.loading || line.full || this.#lines.get(peer) !== line) return;
     let frame: Message[] = [];
     let bytes = 0;
     let taken = 0;
@@ -83,51 +87,67 @@ export class Outbox {
       const whole = this.whole(message);
       if (whole instanceof Promise) {
         line.waiting = line.waiting.slice(taken + 1);
-        this.#send(peer, frame, bytes);
-        this.#wait(peer, line, whole);
+        const left = this.#send(peer, frame, bytes) ? [] : frame;
+        this.#wait(peer, line, left, whole);
         return;
       }
-      taken += 1;
       const size = sizeOf(whole);
-      if (size > BULK_BYTES && hasLongBody(whole) && this.#sendLong(peer, whole, size)) continue;
+      const way = size > BULK_BYTES && hasLongBody(whole) ? this.#sendLong(peer, whole, size) : "none";
+      if (way === "full") return this.#holdBack(peer, line, [...frame, ...line.waiting.slice(taken)]);
+      taken += 1;
+      if (way === "sent") continue;
       frame.push(whole);
       bytes += size;
       if (bytes < FRAME_BYTES && frame.length < FRAME_MESSAGES) continue;
-      this.#send(peer, frame, bytes);
+      if (!this.#send(peer, frame, bytes))
+        return this.#holdBack(peer, line, [...frame, ...line.waiting.slice(taken)]);
       frame = [];
       bytes = 0;
     }
     line.waiting = [];
-    this.#send(peer, frame, bytes);
+    if (!this.#send(peer, frame, bytes)) this.#holdBack(peer, line, frame);
   }
 
-  #wait(peer: PeerId, line: Line, loading: Promise<Message>): void {
+  /** Nothing is lost by waiting: a link that ended instead would bring all of it again, and be full again. */
+  #holdBack(peer: PeerId, line: Line, left: Message[]): void {
+    line.waiting = left;
+    line.full = true;
+    setTimeout(() => {
+      line.full = false;
+      this.#drain(peer, line);
+    }, FULL_MS);
+  }
+
+  #wait(peer: PeerId, line: Line, before: readonly Message[], loading: Promise<Message>): void {
     line.loading = true;
     loading.then(
       (message) => {
         line.loading = false;
         if (this.#lines.get(peer) !== line) return;
-        line.waiting.unshift(message);
+        line.waiting = [...before, message, ...line.waiting];
         this.#drain(peer, line);
       },
       (error: unknown) => this.#onFailed(error),
     );
   }
 
-  /** `false`: it has to go with the others. */
-  #sendLong(peer: PeerId, message: Message, bytes: number): boolean {
-    return this.#bulk()?.send(peer, encodeFrame([message], memoryFor(bytes))) === true;
+  /** `none`: it has to go with the others. */
+  #sendLong(peer: PeerId, message: Message, bytes: number): BulkSent {
+    return this.#bulk()?.send(peer, encodeFrame([message], memoryFor(bytes))) ?? "none";
   }
 
-  #send(peer: PeerId, messages: readonly Message[], bytes: number): void {
-    if (messages.length === 0) return;
+  /** `false`: the link's queue is full. */
+  #send(peer: PeerId, messages: readonly Message[], bytes: number): boolean {
+    if (messages.length === 0) return true;
     const channel = this.#channel();
     const isCopied = bytes + SHORT_BYTES <= FRAME_COPIED_BYTES_MAX;
     const memory = bytes <= SHORT_BYTES ? undefined : isCopied ? this.#scratch : memoryFor(bytes);
-    if (channel?.send(peer, encodeFrame(messages, memory)) === false) {
-      // Nothing may be missing within a session: end it, and all that is owed is sent anew.
-      channel.reset(peer, "the queue's frames exceed the link's limit");
-    }
+    const frame = encodeFrame(messages, memory);
+    if (channel === undefined || channel.send(peer, frame)) return true;
+    if (frame.length <= channel.frameBytesMax && channel.peers().includes(peer)) return false;
+    // Nothing may be missing within a session: end it, and all that is owed is sent anew.
+    channel.reset(peer, "the queue's frames exceed the link's limit");
+    return true;
   }
 
   /** The message with the bodies it names; one that is gone meanwhile stays out. */
@@ -202,7 +222,7 @@ function split(message: Message & { type: "deliver" }): readonly Message[] {
   let bytes = 0;
   const { items } = message;
   items.forEach((item, at) => {
-    const length = item.body?.length ?? (item.attach === true ? FRAME_BYTES / 64 : 0);
+    const length = item.body?.length ?? (item.attach === true ? (item.bodyBytes ?? BULK_BYTES) : 0);
     if (length > BULK_BYTES && at > from) {
       // Those before it must not wait for it.
       parts.push({ ...message, items: items.slice(from, at) });
