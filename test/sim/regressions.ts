@@ -115,7 +115,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { crash: 500, partition: 500, falseDeath: 200 },
       tuning: { looseRegisters: 256, prepareRetryMs: 20, stealDelayMs: 10 },
     },
-    from: 600,
+    from: 1_190,
     seeds: 1_000,
   },
   {
@@ -212,7 +212,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { falseDeath: 100 },
       tuning: { stealDelayMs: 10, prepareRetryMs: 20 },
     },
-    from: 340,
+    from: 505,
     seeds: 1_000,
   },
   {
@@ -258,7 +258,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { tail: 0, loss: 800, falseDeath: 0, crash: 1_000, partition: 1_500 },
       tuning: { heirDeadMs: 600_000, heirLookMs: 20, stealDelayMs: 10, prepareRetryMs: 20, laneMessages: 8 },
     },
-    from: 750,
+    from: 1_280,
     seeds: 1_000,
   },
   {
