@@ -14,11 +14,8 @@ const FULL_MS = 10;
 const FRAME_BYTES_MAX = 9 * 1_024 * 1_024;
 /** Frames kept that came before the session began. */
 const EARLY_MAX = 8;
-/** Bytes that wait for one peer; what is more goes on the queue's own channel. */
+/** Bytes that wait for one peer; who has more waits, too. */
 const WAITING_BYTES_MAX = 64 * 1_024 * 1_024;
-
-/** `full`: as much waits as may. `none`: there is no way for it here now. */
-export type BulkSent = "sent" | "full" | "none";
 
 interface BulkPort {
   /** A whole frame; never before `begin`. */
@@ -104,15 +101,21 @@ export class Bulk {
     for (const frame of inbound.early.splice(0)) this.#port.onFrame(peer, frame);
   }
 
-  send(peer: string, frame: Uint8Array): BulkSent {
+  /** So many bytes more have to wait before they are given to `send`. */
+  isFull(peer: string, bytes: number): boolean {
+    const line = this.#outbound.get(peer);
+    return line !== undefined && line.waiting.length > 0 && line.waitingBytes + bytes > WAITING_BYTES_MAX;
+  }
+
+  /** `false`: there is no way for it here now. */
+  send(peer: string, frame: Uint8Array): boolean {
     const line = this.#outbound.get(peer);
     if (line === undefined || frame.length > FRAME_BYTES_MAX || !this.#channel.peers().includes(peer))
-      return "none";
-    if (line.waiting.length > 0 && line.waitingBytes + frame.length > WAITING_BYTES_MAX) return "full";
+      return false;
     line.waiting.push(frame);
     line.waitingBytes += frame.length;
     if (line.timer === undefined) this.#pump(peer, line);
-    return "sent";
+    return true;
   }
 
   #pump(peer: string, line: Outbound): void {

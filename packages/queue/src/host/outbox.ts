@@ -5,7 +5,7 @@ import { encodeFrame } from "../codec/frames.ts";
 import { DEFAULT_TUNING } from "../core/context.ts";
 import type { Message } from "../core/messages.ts";
 import type { LaneId, PeerId } from "../core/types.ts";
-import type { Bulk, BulkSent } from "./bulk.ts";
+import type { Bulk } from "./bulk.ts";
 
 /** A frame is closed at about this size; a single body may exceed it. It makes one message of Noise, and arrives uncut. */
 const FRAME_BYTES = 56 * 1_024;
@@ -92,10 +92,11 @@ export class Outbox {
         return;
       }
       const size = sizeOf(whole);
-      const way = size > BULK_BYTES && hasLongBody(whole) ? this.#sendLong(peer, whole, size) : "none";
-      if (way === "full") return this.#holdBack(peer, line, [...frame, ...line.waiting.slice(taken)]);
+      const isLong = size > BULK_BYTES && hasLongBody(whole);
+      if (isLong && this.#bulk()?.isFull(peer, size) === true)
+        return this.#holdBack(peer, line, [...frame, ...line.waiting.slice(taken)]);
       taken += 1;
-      if (way === "sent") continue;
+      if (isLong && this.#sendLong(peer, whole, size)) continue;
       frame.push(whole);
       bytes += size;
       if (bytes < FRAME_BYTES && frame.length < FRAME_MESSAGES) continue;
@@ -131,9 +132,9 @@ export class Outbox {
     );
   }
 
-  /** `none`: it has to go with the others. */
-  #sendLong(peer: PeerId, message: Message, bytes: number): BulkSent {
-    return this.#bulk()?.send(peer, encodeFrame([message], memoryFor(bytes))) ?? "none";
+  /** `false`: it has to go with the others. */
+  #sendLong(peer: PeerId, message: Message, bytes: number): boolean {
+    return this.#bulk()?.send(peer, encodeFrame([message], memoryFor(bytes))) === true;
   }
 
   /** `false`: the link's queue is full. */
