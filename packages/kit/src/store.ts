@@ -15,7 +15,7 @@ export interface StoreOptions {
 }
 
 /**
- * Keys and values on one disk, with every commit synced before it is confirmed. All batches form a
+ * Keys and values on one disk, with every commit synced before it is confirmed, unless it is relaxed. All batches form a
  * hash chain that is checked at open, and so are LevelDB's tables, because LevelDB alone opens
  * damaged files without a word. PROTOCOL.md has the layout.
  *
@@ -48,8 +48,12 @@ export interface Store extends AsyncDisposable {
    * `commit` without a promise: calls `done` once, never before returning. Throws `STORE_LIMIT` and
    * `STORE_KEY` at once; everything else goes to `done`. An exception of `done` is rethrown in a
    * microtask of its own.
+   *
+   * `relaxed` (default false): does not wait for a sync. The operations outlive this process from then on, and a
+   * power cut once a second has passed; one that comes sooner may take this commit and what follows it, up to the next
+   * that is not relaxed, and the store opens without them. `done` gets the number of the last batch that _is_ synced.
    */
-  commitWith(operations: readonly StoreOperation[], done: CommitDone): void;
+  commitWith(operations: readonly StoreOperation[], done: CommitDone, relaxed?: boolean): void;
 
   /**
    * The newest value of `key` if it is still in memory. `undefined` says nothing: the key may be

@@ -1,13 +1,13 @@
 import { Buffer } from "node:buffer";
 import { hash } from "node:crypto";
 import { constants } from "node:fs";
-import { mkdir, open, readdir, readFile, unlink } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, stat, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
 import { syncDirectory } from "./directory.ts";
 import { StoreError } from "./errors.ts";
-import { readUint64, writeUint64 } from "./record.ts";
+import { JournalBatch, readUint64, writeUint64 } from "./record.ts";
 
 /*
  * A record in a file of the journal, at a multiple of 64 bytes: magic u32, length of the record u32, its number u64, eight
@@ -25,7 +25,7 @@ const ALIGNMENT = 64;
 const FILE_NAME = /^(\d{1,15})\.journal$/;
 /** On Linux a write returns once it is on the disk; elsewhere a sync follows it. */
 const IS_WRITE_SYNCED: boolean = process.platform === "linux";
-const WRITE_FLAGS: number = IS_WRITE_SYNCED ? constants.O_RDWR | constants.O_DSYNC : constants.O_RDWR;
+const SYNCED_FLAGS: number = IS_WRITE_SYNCED ? constants.O_RDWR | constants.O_DSYNC : constants.O_RDWR;
 
 interface JournalFilesInit {
   readonly directory: string;
@@ -40,6 +40,10 @@ interface JournalFilesInit {
 interface JournalFile {
   readonly path: string;
   readonly handle: FileHandle;
+  /** For records that nobody waits for; opened with the first of them. */
+  relaxed: FileHandle | undefined;
+  /** It has records that may not be on the disk yet. */
+  isDirty: boolean;
   /** Bytes that a write need not append to: those are there already. */
   readonly size: number;
   /** Highest record in it, 0 if there is none that counts. */
@@ -69,11 +73,11 @@ export class JournalFiles {
   #doneNo = 0;
   #spare: Promise<unknown> | undefined;
   #nextNumber = 0;
-  /** The last record found at open, until it is known to be on the disk. */
-  #recovered: FoundRecord | undefined;
+  /** The last records found at open, until they are known to be on the disk. */
+  #recovered: readonly FoundRecord[] = [];
   #appending: Promise<void> | undefined;
   readonly #seal: Uint8Array;
-  #records: { readonly no: number; readonly bytes: Uint8Array }[] | undefined = [];
+  #records: readonly { readonly no: number; readonly bytes: Uint8Array }[] | undefined = [];
 
   private constructor({ directory, fileBytes, doneNo, seal }: JournalFilesInit) {
     this.#directory = directory;
@@ -98,23 +102,39 @@ export class JournalFiles {
 
   async #load(): Promise<void> {
     const names = (await readdir(this.#directory)).filter((name) => FILE_NAME.test(name));
-    const records: FoundRecord[] = [];
     // Whoever made a file may have been killed before its name was safe.
     await syncDirectory(this.#directory);
     for (const name of names) {
       const path = join(this.#directory, name);
-      const bytes = await readFile(path);
-      const file = { path, handle: await open(path, WRITE_FLAGS), size: bytes.length, lastNo: 0 };
-      this.#files.push(file);
-      const found = recordsIn(bytes, file, this.#seal).filter(({ no }) => no > this.#doneNo);
-      file.lastNo = found.reduce((last, { no }) => Math.max(last, no), 0);
-      for (const record of found) records.push(record);
+      const { size } = await stat(path);
+      this.#files.push(fileOf(path, await open(path, SYNCED_FLAGS), size));
       this.#nextNumber = Math.max(this.#nextNumber, Number.parseInt(name, 10) + 1);
     }
+    await this.#read(new Set());
+  }
+
+  /** Finds the records that count, does away with those in `gone`, and appends behind the last from now on. */
+  async #read(gone: ReadonlySet<number>): Promise<void> {
+    const records: FoundRecord[] = [];
+    for (const file of this.#files) {
+      file.lastNo = 0;
+      for (const record of recordsIn(await readFile(file.path), file, this.#seal)) {
+        const { no, at } = record;
+        if (no <= this.#doneNo) continue;
+        if (gone.has(no)) {
+          await writeSynced(file, [Buffer.alloc(HEADER_BYTES)], at);
+          continue;
+        }
+        file.lastNo = Math.max(file.lastNo, no);
+        records.push(record);
+      }
+    }
     this.#records = records.sort((a, b) => a.no - b.no);
+    const syncedAt = records.findLastIndex(({ bytes }) => !JournalBatch.saysRelaxed(bytes));
+    this.#recovered = records.slice(Math.max(syncedAt, 0));
+    this.#current = undefined;
     const last = records.at(-1);
     if (last === undefined) return;
-    this.#recovered = last;
     // What an earlier use left behind it counts still where the base was lost: that must not be written over.
     if (records.some(({ file, at }) => file === last.file && at > last.at)) return;
     this.#current = last.file;
@@ -131,25 +151,34 @@ export class JournalFiles {
     this.#records = undefined;
   }
 
+  /** Does away with records found at open; the same numbers may be appended then. */
+  async remove(numbers: readonly number[]): Promise<void> {
+    await this.#read(new Set(numbers));
+    this.release();
+  }
+
   /** Empties the journal for a chain that begins. */
   async clear(): Promise<void> {
     await this.close();
     this.#files.length = 0;
     this.#current = undefined;
-    this.#recovered = undefined;
+    this.#recovered = [];
     this.#doneNo = 0;
     this.#records = [];
     for (const name of await readdir(this.#directory)) await unlink(join(this.#directory, name));
     await syncDirectory(this.#directory);
   }
 
-  /** Writes one record after the last; it is on the disk when this resolves. One at a time. */
-  async append(no: number, record: Uint8Array): Promise<void> {
-    this.#appending = this.#append(no, record);
+  /**
+   * Writes one record after the last; it is on the disk when this resolves, and all before it were when it was begun.
+   * Without `sync` it is with the operating system. One at a time.
+   */
+  async append(no: number, record: Uint8Array, sync = true): Promise<void> {
+    this.#appending = this.#append(no, record, sync);
     await this.#appending;
   }
 
-  async #append(no: number, record: Uint8Array): Promise<void> {
+  async #append(no: number, record: Uint8Array, sync: boolean): Promise<void> {
     await this.#secureRecovered();
     const bytes = HEADER_BYTES + record.length;
     if (this.#current === undefined || this.#at + bytes > this.#current.size) {
@@ -159,29 +188,37 @@ export class JournalFiles {
     const file = this.#current;
     const at = this.#at;
     file.lastNo = no;
-    await this.#write(file, at, no, record);
+    const content = [headerOf(no, record.length, this.#seal), record];
+    if (sync) {
+      await this.#syncRelaxed();
+      await writeSynced(file, content, at);
+    } else await writeRelaxed(file, content, at);
     this.#at = aligned(at + bytes);
-    this.#records?.push({ no, bytes: record });
+    if (this.#records !== undefined) this.#records = [...this.#records, { no, bytes: record }];
     // Once in each use of a file: a disk that is full would be asked with every record otherwise.
     if (at * 2 <= file.size && this.#at * 2 > file.size && this.#idle(0) === undefined) this.#prepare();
   }
 
   /**
-   * Writes the last record found at open once more. It may have been read from memory of the operating system alone:
-   * its writer was killed before the disk had it, or was told that the disk failed. Any earlier one was on the
-   * disk before the next was begun.
+   * Writes the last synced record found at open once more, and what nobody waited for behind it. They may have been read
+   * from memory of the operating system alone: their writer was killed before the disk had them, or was told that
+   * the disk failed. Any earlier one was on the disk before that one was begun.
    */
   async #secureRecovered(): Promise<void> {
-    if (this.#recovered === undefined) return;
-    const { file, at, no, bytes } = this.#recovered;
-    await this.#write(file, at, no, bytes);
-    this.#recovered = undefined;
+    if (this.#recovered.length === 0) return;
+    for (const { file, at, no, bytes } of this.#recovered) {
+      await writeRelaxed(file, [headerOf(no, bytes.length, this.#seal), bytes], at);
+    }
+    await this.#syncRelaxed();
+    this.#recovered = [];
   }
 
-  async #write({ handle }: JournalFile, at: number, no: number, record: Uint8Array): Promise<void> {
-    const written = await handle.writev([headerOf(no, record.length, this.#seal), record], at);
-    assertWhole(written.bytesWritten, HEADER_BYTES + record.length);
-    if (!IS_WRITE_SYNCED) await handle.datasync();
+  async #syncRelaxed(): Promise<void> {
+    for (const file of this.#files) {
+      if (!file.isDirty) continue;
+      await file.handle.datasync();
+      file.isDirty = false;
+    }
   }
 
   /** Records up to `no` are not needed any more: what holds nothing else is written again. */
@@ -220,7 +257,7 @@ export class JournalFiles {
     const size = aligned(bytes);
     const path = join(this.#directory, `${this.#nextNumber}.journal`);
     this.#nextNumber += 1;
-    const handle = await open(path, WRITE_FLAGS | constants.O_CREAT | constants.O_EXCL, 0o600);
+    const handle = await open(path, SYNCED_FLAGS | constants.O_CREAT | constants.O_EXCL, 0o600);
     try {
       const written = await handle.write(Buffer.alloc(size), 0, size, 0);
       assertWhole(written.bytesWritten, size);
@@ -232,7 +269,7 @@ export class JournalFiles {
       await unlink(path).catch(() => undefined);
       throw error;
     }
-    const file = { path, handle, size, lastNo: 0 };
+    const file = fileOf(path, handle, size);
     this.#files.push(file);
     return file;
   }
@@ -242,7 +279,7 @@ export class JournalFiles {
     for (const file of this.#allIdle()) {
       if (file.size === this.#fileBytes) continue;
       this.#files.splice(this.#files.indexOf(file), 1);
-      await file.handle.close();
+      await closeFile(file);
       await unlink(file.path);
     }
   }
@@ -251,8 +288,40 @@ export class JournalFiles {
   async close(): Promise<void> {
     await this.#appending?.catch(() => undefined);
     await this.#spare;
-    for (const { handle } of this.#files) await handle.close();
+    for (const file of this.#files) await closeFile(file);
   }
+}
+
+function fileOf(path: string, handle: FileHandle, size: number): JournalFile {
+  return { path, handle, relaxed: undefined, isDirty: false, size, lastNo: 0 };
+}
+
+async function closeFile({ handle, relaxed }: JournalFile): Promise<void> {
+  await handle.close();
+  await relaxed?.close();
+}
+
+async function writeSynced(
+  { handle }: JournalFile,
+  content: readonly Uint8Array[],
+  at: number,
+): Promise<void> {
+  await writeWhole(handle, content, at);
+  if (!IS_WRITE_SYNCED) await handle.datasync();
+}
+
+async function writeRelaxed(file: JournalFile, content: readonly Uint8Array[], at: number): Promise<void> {
+  file.isDirty = true;
+  file.relaxed ??= await open(file.path, constants.O_RDWR);
+  await writeWhole(file.relaxed, content, at);
+}
+
+async function writeWhole(handle: FileHandle, content: readonly Uint8Array[], at: number): Promise<void> {
+  const { bytesWritten } = await handle.writev(content, at);
+  assertWhole(
+    bytesWritten,
+    content.reduce((sum, { length }) => sum + length, 0),
+  );
 }
 
 function assertWhole(written: number, bytes: number): void {

@@ -45,6 +45,9 @@ export class JournalStore {
   #writing: JournalBatch | undefined;
   #slice: Promise<void> | undefined;
   #last: JournalBatch;
+  /** Number of the last batch that was synced, and all before it with it. */
+  #syncedNo: number;
+  #relaxedTimer: NodeJS.Timeout | undefined;
   #base: Base;
   #state: "open" | "closing" | "closed" | "failed" = "open";
   #failure: StoreError | undefined;
@@ -63,6 +66,7 @@ export class JournalStore {
     this.#onClosed = init.onClosed;
     this.#base = chain.base;
     this.#last = last;
+    this.#syncedNo = last.no;
     this.#journal = [...chain.batches];
     for (const batch of chain.batches) {
       this.#overlay.replay(batch);
@@ -71,7 +75,7 @@ export class JournalStore {
   }
 
   get batchNo(): number {
-    return this.#last.no;
+    return this.#syncedNo;
   }
 
   commit(operations: readonly StoreOperation[]): Promise<number> {
@@ -80,7 +84,7 @@ export class JournalStore {
     });
   }
 
-  commitWith(operations: readonly StoreOperation[], done: CommitDone): void {
+  commitWith(operations: readonly StoreOperation[], done: CommitDone, relaxed = false): void {
     const byteCount = encodedBytes(operations);
     const refusal = this.#refusal(byteCount);
     if (refusal !== undefined) {
@@ -91,6 +95,7 @@ export class JournalStore {
     const batch = joined ?? this.#newBatch(byteCount);
     const start = this.#append(batch, joined === undefined, operations, byteCount);
     if (joined === undefined) this.#waiting.push(batch);
+    batch.isRelaxed = relaxed && (joined === undefined || joined.isRelaxed);
     this.#overlay.apply(batch, operations, start);
     this.#waitingBytes += byteCount;
     batch.waiters.push(done);
@@ -166,10 +171,12 @@ export class JournalStore {
   }
 
   async #close(): Promise<void> {
+    if (this.#state === "open" && this.#isUnsynced()) this.#sync();
     if (this.#state === "open") this.#state = "closing";
     if (this.#writing !== undefined || this.#waiting.length > 0) {
       await new Promise<void>((resolve) => (this.#onDrained = resolve));
     }
+    clearTimeout(this.#relaxedTimer);
     while (this.#slice !== undefined) await this.#slice;
     if (this.#state === "closing") this.#state = "closed";
     this.#overlay.clear();
@@ -203,7 +210,8 @@ export class JournalStore {
   /** Starts the next write unless one runs, nothing waits, or the table is too far behind. */
   #pump(): void {
     if (this.#writing !== undefined || this.#state === "failed") return;
-    if (this.#waiting.length > 0 && this.#isJournalFull()) {
+    const isFull = this.#isJournalFull();
+    if (this.#waiting.length > 0 && isFull && (this.#slice !== undefined || this.#sliceLength() > 0)) {
       this.#materialise();
       return;
     }
@@ -214,8 +222,9 @@ export class JournalStore {
     }
     this.#writing = batch;
     this.#waitingBytes -= batch.operationBytes;
+    if (isFull || this.#isUnsyncedLong()) batch.isRelaxed = false;
     const value = batch.seal(this.#last.hash, this.boot);
-    this.#disk.write([{ type: "put", key: journalKey(batch.no), value }], true).then(
+    this.#disk.write([{ type: "put", key: journalKey(batch.no), value }], !batch.isRelaxed).then(
       () => this.#written(batch),
       (error: unknown) => this.#fail(error),
     );
@@ -227,9 +236,34 @@ export class JournalStore {
     this.#journal.push(batch);
     this.#journalBytes += batch.memoryBytes;
     this.#writing = undefined;
+    if (!batch.isRelaxed) this.#syncedNo = batch.no;
+    const syncedNo = this.#syncedNo;
     this.#pump();
-    settle(batch, undefined);
+    settle(batch, undefined, syncedNo);
     this.#materialise();
+    if (batch.isRelaxed) {
+      this.#relaxedTimer ??= setTimeout(() => this.#onRelaxed(), this.#limits.relaxedMs).unref();
+    }
+  }
+
+  #onRelaxed(): void {
+    this.#relaxedTimer = undefined;
+    if (this.#state === "open" && this.#isUnsynced()) this.#sync();
+  }
+
+  #isUnsynced(): boolean {
+    return (this.#waiting.at(-1) ?? this.#writing ?? this.#last).isRelaxed;
+  }
+
+  /** An empty batch that takes along what nobody waited for; what it ends with is the store's own affair. */
+  #sync(): void {
+    this.commitWith([], () => {});
+  }
+
+  /** Only what is synced is folded: before a relaxed journal is full it must be. */
+  #isUnsyncedLong(): boolean {
+    const half = this.#journal[this.#journal.length >> 1];
+    return this.#isSliceDue() && half !== undefined && half.no > this.#syncedNo;
   }
 
   #isJournalFull(): boolean {
@@ -247,7 +281,7 @@ export class JournalStore {
 
   #materialise(): void {
     if (this.#slice !== undefined || (this.#state !== "open" && this.#state !== "closing")) return;
-    if (!this.#isSliceDue() || this.#journal.length < 2) return;
+    if (!this.#isSliceDue() || this.#journal.length < 2 || this.#sliceLength() === 0) return;
     if (this.#state === "closing" && this.#waiting.length === 0) return; // The next open can do it.
     this.#slice = this.#materialiseSlice().then(
       () => {
@@ -273,7 +307,7 @@ export class JournalStore {
     if (last === undefined) return;
     const base: Base = { sliceNo: this.#base.sliceNo + 1, no: last.no, hash: last.hash, boot: last.boot };
     const operations: DiskOperation[] = [];
-    this.#overlay.fold(batches, this.#last.no, (key, value) => {
+    this.#overlay.fold(batches, this.#syncedNo, (key, value) => {
       operations.push(tableOperation(key, value));
     });
     for (const batch of batches) operations.push({ type: "del", key: journalKey(batch.no) });
@@ -287,7 +321,7 @@ export class JournalStore {
     this.#journal.splice(0, count);
   }
 
-  /** How many of the oldest batches make a slice; the newest batch always stays. */
+  /** How many of the oldest batches make a slice: synced ones; the newest batch always stays. */
   #sliceLength(): number {
     const { sliceOperations, sliceBytes } = this.#limits;
     let operations = 0;
@@ -295,6 +329,7 @@ export class JournalStore {
     let count = 0;
     while (count < this.#journal.length - 1 && operations < sliceOperations && bytes < sliceBytes) {
       const batch = this.#journal[count];
+      if ((batch?.no ?? 0) > this.#syncedNo) break;
       operations += batch?.operationCount ?? 0;
       bytes += batch?.length ?? 0;
       count += 1;
@@ -312,8 +347,9 @@ export class JournalStore {
     this.#overlay.clear();
     const started = this.#writing;
     this.#writing = undefined;
-    if (started) settle(started, new StoreError("STORE_FAILED", message, { ...init, outcome: "unknown" }));
-    for (const batch of this.#waiting.splice(0)) settle(batch, this.#failure);
+    clearTimeout(this.#relaxedTimer);
+    if (started) settle(started, new StoreError("STORE_FAILED", message, { ...init, outcome: "unknown" }), 0);
+    for (const batch of this.#waiting.splice(0)) settle(batch, this.#failure, 0);
     this.#onDrained?.();
   }
 
@@ -352,10 +388,10 @@ function* live([key, value]: readonly [string, Uint8Array | undefined]): Generat
   if (value !== undefined) yield [key, value];
 }
 
-function settle(batch: JournalBatch, error: StoreError | undefined): void {
+function settle(batch: JournalBatch, error: StoreError | undefined, batchNo: number): void {
   for (const done of batch.waiters.splice(0)) {
     try {
-      done(error, error === undefined ? batch.no : 0);
+      done(error, batchNo);
     } catch (thrown) {
       // The caller's mistake must neither stop the other callers nor go unseen.
       queueMicrotask(() => {

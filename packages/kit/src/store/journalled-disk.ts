@@ -15,7 +15,7 @@ const SEAL_BYTES = 16;
 
 /**
  * LevelDB for the table and files of their own for the journal, as one disk: to the store the records are keys like
- * others. A record is gone once a base record says so that is itself durable.
+ * others. A record is gone once a base record says so that is itself durable, or if it is deleted and nothing else is done.
  */
 class JournalledDisk implements Disk {
   readonly #table: Disk;
@@ -32,10 +32,11 @@ class JournalledDisk implements Disk {
     const [only] = operations;
     if (operations.length === 1 && only?.type === "put" && only.key.startsWith(JOURNAL_PREFIX)) {
       this.#unsyncedBytes += only.value.length;
-      return await this.#journal.append(numberOf(only.key), only.value);
+      return await this.#journal.append(numberOf(only.key), only.value, sync);
     }
     const inTable = operations.filter(({ key }) => !key.startsWith(JOURNAL_PREFIX));
     const records = operations.filter(({ key }) => key.startsWith(JOURNAL_PREFIX));
+    if (inTable.length === 0) return await this.#journal.remove(records.map(({ key }) => numberOf(key)));
     const isSynced = sync || this.#unsyncedBytes >= SYNC_BYTES;
     if (isSynced) this.#unsyncedBytes = 0;
     await this.#table.write(inTable, isSynced);
@@ -45,7 +46,7 @@ class JournalledDisk implements Disk {
       else {
         // A chain begins: whatever a creation that was cut short left behind is none of it.
         await this.#journal.clear();
-        await this.#journal.append(numberOf(record.key), record.value);
+        await this.#journal.append(numberOf(record.key), record.value, true);
         return;
       }
     }

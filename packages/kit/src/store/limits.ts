@@ -14,6 +14,8 @@ export interface StoreLimits {
   readonly slabBytes: number;
   /** Size of a file of the journal: those are written again once what they held was folded into the table. */
   readonly journalFileBytes: number;
+  /** A relaxed commit is synced this many milliseconds later at the latest, and before as much is written as half the journal holds. */
+  readonly relaxedMs: number;
   /** Bytes that may wait for the disk before `commit` is refused with `STORE_BUSY`. */
   readonly pendingBytesMax: number;
 }
@@ -48,5 +50,6 @@ export const DEFAULT_LIMITS: StoreLimits = {
   groupBytesMax: 1024 * 1024,
   slabBytes: 1024 * 1024,
   journalFileBytes: 2 * 1024 * 1024,
+  relaxedMs: 1_000,
   pendingBytesMax: 64 * 1024 * 1024,
 };

@@ -51,6 +51,7 @@ async function open(
     const identity = known ?? (await readIdentity(directory));
     const storeId = identity ?? (await createChain(disk, limits));
     const chain = await recoverChain(disk, storeId);
+    if (chain.stray.length > 0) await disk.write(chain.stray, true);
     if (chain.repair.length > 0) await disk.write(chain.repair, true);
     const store = new JournalStore({ disk, storeId, chain, limits, onClosed: release });
     await store.commit([]);

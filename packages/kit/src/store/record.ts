@@ -22,7 +22,10 @@ export interface StoreOperation {
   readonly fresh?: boolean | undefined;
 }
 
-/** Told once what became of a commit: no error and the batch number, or the error and 0. */
+/**
+ * Told once what became of a commit: no error and the number of the last synced batch (its own, unless it was
+ * relaxed), or the error and 0.
+ */
 export type CommitDone = (error: StoreError | undefined, batchNo: number) => void;
 
 /*
@@ -31,7 +34,7 @@ export type CommitDone = (error: StoreError | undefined, batchNo: number) => voi
  *   4  32 bytes chain hash
  *  36  u64      batch number
  *  44  u32      boot
- *  48  u32      number of operations
+ *  48  u32      number of operations; the highest bit is set if nobody waited for a sync of this record
  *  52  …        operations: u16 key length, u32 value length (0xffffffff: delete), key, value;
  *              key length 0xffff: a row, whose key is u8 letter, u32 slot, u32 seq
  *
@@ -46,6 +49,8 @@ const BOOT_AT = 44;
 const COUNT_AT = 48;
 const HEADER_BYTES = 52;
 const OPERATION_HEADER_BYTES = 6;
+/** In the number of operations: the record was written without a sync. */
+const RELAXED = 0x80000000;
 const DELETED = 0xffffffff;
 /** In the place of a key's length: a row. */
 const ROW = 0xffff;
@@ -71,7 +76,9 @@ export type RecordFault = "too short" | "CRC mismatch" | "wrong number" | "hash 
  */
 export class JournalBatch {
   readonly no: number;
-  /** Called in this order once the batch is on disk, or lost. */
+  /** Its commits were all relaxed: it is written without a sync. */
+  isRelaxed = false;
+  /** Called in this order once the batch is written, or lost. */
   readonly waiters: CommitDone[] = [];
   readonly #arena: Arena | undefined;
   /** Memory of the arena that the bytes lie in. */
@@ -108,7 +115,9 @@ export class JournalBatch {
     bytes.set(hash, HASH_AT);
     if (!expected.equals(hash)) return "hash mismatch";
     const batch = new JournalBatch(no, bytes, bytes.length);
-    return batch.#readKeys(bytes.readUInt32LE(COUNT_AT)) ? batch : "malformed";
+    const count = bytes.readUInt32LE(COUNT_AT);
+    batch.isRelaxed = count >= RELAXED;
+    return batch.#readKeys(batch.isRelaxed ? count - RELAXED : count) ? batch : "malformed";
   }
 
   /** Encoded size so far, in bytes. */
@@ -128,6 +137,11 @@ export class JournalBatch {
   /** About what the batch takes in memory while it is recent, in bytes. */
   get memoryBytes(): number {
     return this.#length + this.#texts.length * OPERATION_OVERHEAD_BYTES + this.#rowCount * ROW_OVERHEAD_BYTES;
+  }
+
+  /** Whether `record`, which need not be of the chain, says that nobody waited for its sync. */
+  static saysRelaxed(record: Uint8Array): boolean {
+    return record.length >= HEADER_BYTES && Buffer.from(record).readUInt32LE(COUNT_AT) >= RELAXED;
   }
 
   /** A copy of the chain hash; meaningful once sealed. */
@@ -205,7 +219,7 @@ export class JournalBatch {
     this.#bytes = bytes;
     writeUint64(bytes, NO_AT, this.no);
     bytes.writeUInt32LE(boot, BOOT_AT);
-    bytes.writeUInt32LE(this.operationCount, COUNT_AT);
+    bytes.writeUInt32LE(this.operationCount + (this.isRelaxed ? RELAXED : 0), COUNT_AT);
     bytes.set(previousHash, HASH_AT);
     bytes.set(sha256(bytes.subarray(HASH_AT)), HASH_AT);
     bytes.writeUInt32LE(crc32(bytes.subarray(HASH_AT)), 0);

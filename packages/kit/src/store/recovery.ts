@@ -24,6 +24,8 @@ export interface RecoveredChain {
   readonly batches: readonly JournalBatch[];
   /** To be written, synced, before the store is used; mostly empty. */
   readonly repair: readonly DiskOperation[];
+  /** To be done away with before: what nobody waited for and a power cut left behind a gap. Mostly empty. */
+  readonly stray: readonly DiskOperation[];
 }
 
 /** What the base records say. */
@@ -63,13 +65,13 @@ export async function recoverChain(disk: Disk, storeId: string): Promise<Recover
   const found = await findBase(disk);
   if (typeof found === "string") throw damaged(storeId, found);
   const { base, beyond, repair } = found;
-  const batches = await recoverJournal(disk, storeId, base);
+  const { batches, stray } = await recoverJournal(disk, storeId, base);
   for (const { no, hash } of beyond) {
     const batch = batches[no - base.no - 1];
     if (batch === undefined || Buffer.compare(batch.hash, hash) !== 0)
       throw damaged(storeId, `a slice up to record ${no} is of another history`);
   }
-  return { base, batches, repair };
+  return { base, batches, repair, stray };
 }
 
 /**
@@ -111,12 +113,21 @@ export async function findBase(disk: Disk): Promise<FoundBase | string> {
   return { base: { ...base, sliceNo: lastNo }, beyond, repair };
 }
 
-async function recoverJournal(disk: Disk, storeId: string, base: Base): Promise<JournalBatch[]> {
+async function recoverJournal(
+  disk: Disk,
+  storeId: string,
+  base: Base,
+): Promise<Pick<RecoveredChain, "batches" | "stray">> {
   const batches: JournalBatch[] = [];
+  const stray: DiskOperation[] = [];
   let { no, hash } = base;
   for await (const page of disk.pages(prefixRange(JOURNAL_PREFIX))) {
     for (const [key, record] of page) {
       const expected = journalKey(no + 1);
+      if ((key !== expected || stray.length > 0) && batches.length > 0 && JournalBatch.saysRelaxed(record)) {
+        stray.push({ type: "del", key });
+        continue;
+      }
       if (key !== expected)
         throw damaged(storeId, `found ${key} where ${expected} belongs (base ${base.no})`);
       const batch = JournalBatch.read(record, no + 1, hash);
@@ -127,7 +138,7 @@ async function recoverJournal(disk: Disk, storeId: string, base: Base): Promise<
   }
   // Each open writes a record and the newest is never folded away.
   if (batches.length === 0) throw damaged(storeId, `no journal record after base ${base.no}`);
-  return batches;
+  return { batches, stray };
 }
 
 function damaged(storeId: string, found: string): StoreError {

@@ -1,5 +1,5 @@
 import { rename } from "node:fs/promises";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { JournalStore } from "../../src/store/journal-store.ts";
 import type { StoreLimits } from "../../src/store/limits.ts";
 import { openJournalStore } from "../../src/store/open.ts";
@@ -320,6 +320,106 @@ describe("failure", () => {
       expect(await other).toBe(store.batchNo);
       expect(await thrown).toMatchObject({ message: "mine" });
       for (const listener of listeners) process.on("uncaughtException", listener);
+    }));
+});
+
+/** A commit that waits for no sync: the number it is told. */
+function relaxed(store: JournalStore, key: string, value = "1"): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const done = (error: Error | undefined, no: number): void => (error ? reject(error) : resolve(no));
+    store.commitWith([put(key, value)], done, true);
+  });
+}
+
+const syncsOf = (level: MemoryLevel): boolean[] => level.writes.map(({ sync }) => sync);
+
+describe("a relaxed commit", () => {
+  it("is written without a sync and told the number of the last batch that has one", () =>
+    withStore(async ({ level, store }) => {
+      const before = store.batchNo;
+      expect(await relaxed(store, "a")).toBe(before);
+      expect(await relaxed(store, "b")).toBe(before);
+      expect(store.batchNo).toBe(before);
+      expect(await store.commit([put("c", "1")])).toBe(before + 3);
+      expect(syncsOf(level)).toEqual([false, false, true]);
+    }));
+
+  it("is synced with a commit that is not and waits beside it", () =>
+    withStore(async ({ level, store }) => {
+      const held = holdWrites(level);
+      const commits = [
+        relaxed(store, "a"),
+        relaxed(store, "b"),
+        store.commit([put("c", "1")]),
+        relaxed(store, "d"),
+      ];
+      held.release();
+      const [first, ...rest] = await Promise.all(commits);
+      expect(rest).toEqual([store.batchNo, store.batchNo, store.batchNo]);
+      expect(first).toBe(store.batchNo - 2);
+      expect(syncsOf(level)).toEqual([false, true]);
+    }));
+
+  it("is synced a while later, and when the store is closed", () =>
+    withStore(
+      async ({ level, store }) => {
+        await relaxed(store, "a");
+        await vi.waitFor(() => expect(syncsOf(level)).toEqual([false, true]));
+        await relaxed(store, "b");
+        await store.close();
+        expect(syncsOf(level)).toEqual([false, true, false, true]);
+      },
+      { relaxedMs: 20 },
+    ));
+
+  it("is folded only once it is synced, and never fills the journal", () =>
+    withStore(
+      async ({ level, store }) => {
+        for (let no = 0; no < 200; no += 1) await relaxed(store, `k${no % 7}`, "x".repeat((no * 37) % 900));
+        let syncedNo = 2; // Written at open.
+        let lastNo = 0;
+        for (const { keys, sync } of level.writes) {
+          const numbers = keys.filter((key) => key.startsWith("c/")).map((key) => Number(key.slice(2)));
+          if (keys.length > 1) expect(Math.max(...numbers)).toBeLessThanOrEqual(syncedNo);
+          else lastNo = Math.max(lastNo, ...numbers);
+          if (sync) syncedNo = lastNo;
+        }
+        expect(syncedNo).toBeGreaterThan(100);
+      },
+      { ...TINY_LIMITS, relaxedMs: 60_000 },
+    ));
+
+  it("may be lost with what follows it, and the next synced one proves that it is not", () =>
+    withDirectory(async (directory) => {
+      const level = new MemoryLevel();
+      const open = (): Promise<JournalStore> => openJournalStore(directory, { openDisk: level.open });
+      let store = await open();
+      const { batchNo } = store;
+      for (const key of ["a", "b", "c", "d"]) await relaxed(store, key);
+      const key = (no: number): string => `c/${String(no).padStart(16, "0")}`;
+      const left = level.content().get(key(batchNo + 4)) ?? Buffer.alloc(0);
+      await store.close();
+      const emptied = level.content().get(key(batchNo + 5)) ?? Buffer.alloc(0);
+      const harm = (...gone: number[]): void =>
+        level.tamper(gone.map((no) => ({ type: "del", key: key(batchNo + no) })));
+
+      harm(2);
+      expect(await codeOf(open())).toBe("STORE_DAMAGED");
+      harm(2, 3, 5);
+      store = await open();
+      expect(await contentOf(store)).toEqual([["a", "1"]]);
+      await store.commit([put("e", "1")]);
+      await store.commit([put("f", "1")]);
+      expect(level.content().get(key(batchNo + 4))).not.toEqual(left);
+      expect(level.content().get(key(batchNo + 4))).not.toEqual(emptied);
+      await store.close();
+      store = await open();
+      expect(await contentOf(store)).toEqual([
+        ["a", "1"],
+        ["e", "1"],
+        ["f", "1"],
+      ]);
+      await store.close();
     }));
 });
 

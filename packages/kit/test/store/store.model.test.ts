@@ -10,7 +10,11 @@ import { applied, contentOf, keyText, sorted, TINY_LIMITS, withDirectory } from 
 
 type Content = ReadonlyMap<string, string>;
 type Step =
-  | { readonly type: "commits"; readonly commits: readonly (readonly StoreOperation[])[] }
+  | {
+      readonly type: "commits";
+      readonly commits: readonly (readonly StoreOperation[])[];
+      readonly relaxed: boolean;
+    }
   | { readonly type: "settle" | "read" | "reopen" }
   | { readonly type: "turns"; readonly count: number }
   | { readonly type: "crash"; readonly keep: number };
@@ -33,6 +37,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 8,
     arbitrary: fc.record({
       type: fc.constant("commits" as const),
+      relaxed: fc.boolean(),
       commits: fc.array(fc.array(operation, { maxLength: 3 }), { minLength: 1, maxLength: 8 }),
     }),
   },
@@ -52,6 +57,8 @@ class Modelled {
   /** Content after 0, 1, 2, … commits since the last open. */
   #history: Content[] = [new Map()];
   #acknowledged = 0;
+  /** How many of them a power cut leaves. */
+  #synced = 0;
   /** Every key a commit ever named: the others are fresh. */
   readonly #written = new Set<string>();
   #pending: Promise<void>[] = [];
@@ -83,15 +90,21 @@ class Modelled {
     expect(this.#store.boot).toBe(this.#opens);
   }
 
-  commit(asked: readonly StoreOperation[]): void {
+  commit(asked: readonly StoreOperation[], relaxed: boolean): void {
     const operations = asked.map((each) => ({ ...each, fresh: !this.#written.has(keyText(each)) }));
     for (const each of operations) this.#written.add(keyText(each));
     this.#history.push(applied(this.current, operations));
     const count = this.#history.length - 1;
-    const pending = this.store.commit(operations).then((batchNo) => {
-      expect(this.#acknowledged).toBe(count - 1);
-      expect(batchNo).toBe(this.store.batchNo);
-      this.#acknowledged = count;
+    const pending = new Promise<void>((resolve, reject) => {
+      const done = (error: Error | undefined, batchNo: number): void => {
+        if (error !== undefined) return reject(error);
+        expect(this.#acknowledged).toBe(count - 1);
+        expect(batchNo).toBe(this.store.batchNo);
+        this.#acknowledged = count;
+        if (!relaxed) this.#synced = count;
+        resolve();
+      };
+      this.store.commitWith(operations, done, relaxed);
     });
     this.#pending.push(pending);
   }
@@ -124,7 +137,7 @@ class Modelled {
   async crash(keep: number): Promise<void> {
     this.#level.crash(keep);
     this.#pending = [];
-    const possible = this.#history.slice(this.#acknowledged);
+    const possible = this.#history.slice(this.#synced);
     // To this process the lost store still has the directory, so the next one finds it elsewhere.
     await rename(this.#directory, `${this.#directory}+`);
     this.#directory += "+";
@@ -139,6 +152,7 @@ class Modelled {
   #restart(content: Content): void {
     this.#history = [content];
     this.#acknowledged = 0;
+    this.#synced = 0;
   }
 }
 
@@ -149,7 +163,7 @@ function sameContent(a: Content, b: Content): boolean {
 async function perform(model: Modelled, next: Step): Promise<void> {
   switch (next.type) {
     case "commits":
-      for (const operations of next.commits) model.commit(operations);
+      for (const operations of next.commits) model.commit(operations, next.relaxed);
       return;
     case "turns":
       // Lets the disk get on, but not to the end.

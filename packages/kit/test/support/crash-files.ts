@@ -5,6 +5,11 @@ import { basename, join } from "node:path";
 import { randomBelow } from "@klatsch/kit/core";
 import type { Random } from "@klatsch/kit/core";
 
+interface Write {
+  readonly at: number;
+  readonly bytes: Buffer;
+}
+
 /** Files, as the tests of the journal make them without what is told here. */
 export interface RealFiles {
   open(path: string, flags?: string | number, mode?: number): Promise<FileHandle>;
@@ -32,7 +37,8 @@ export class CrashFiles {
   #random: Random | undefined;
   readonly #disk = new Map<string, Buffer>();
   #names = new Set<string>();
-  readonly #unsynced = new Map<string, { readonly at: number; readonly bytes: Buffer }[]>();
+  /** What a power cut leaves any of, and any sectors of that. */
+  readonly #unsynced = new Map<string, Write[]>();
   readonly #handles = new Set<FileHandle>();
   readonly #doing = new Set<Promise<unknown>>();
   /** Number of the process: whatever an earlier one still had to do never happens. */
@@ -91,6 +97,9 @@ export class CrashFiles {
   /** Ends the machine: only what the disk has is left. */
   async cutPower(directory: string): Promise<void> {
     await this.kill();
+    for (const [path, writes] of this.#unsynced) {
+      for (const { at, bytes } of writes) if (this.#chance(2)) this.#reach(path, at, bytes, true);
+    }
     this.#unsynced.clear();
     for (const name of await this.#files.readdir(directory)) await this.#files.unlink(join(directory, name));
     for (const path of this.#names) {
@@ -112,10 +121,10 @@ export class CrashFiles {
     });
     const handle = await this.#done(opened);
     if (fate === "kill") return await never();
-    return this.#watched(handle, path);
+    return this.#watched(handle, path, typeof flags === "number" && (flags & constants.O_DSYNC) !== 0);
   }
 
-  #watched(handle: FileHandle, path: string): FileHandle {
+  #watched(handle: FileHandle, path: string, isSynced: boolean): FileHandle {
     const process = this.#process;
     const close = async (): Promise<void> => {
       this.#handles.delete(handle);
@@ -124,9 +133,12 @@ export class CrashFiles {
     const changed: Record<string, unknown> = {
       close,
       write: (bytes: Buffer, _from: number, _length: number, at: number) =>
-        this.#living(this.#write("write", handle, path, { at, bytes }), process),
+        this.#living(this.#write("write", handle, path, { at, bytes, isSynced }), process),
       writev: (parts: readonly Uint8Array[], at: number) =>
-        this.#living(this.#write("writev", handle, path, { at, bytes: Buffer.concat(parts) }), process),
+        this.#living(
+          this.#write("writev", handle, path, { at, bytes: Buffer.concat(parts), isSynced }),
+          process,
+        ),
       sync: () =>
         this.#living(
           this.#sync(/\.(journal|json\.new)$/.test(path) ? "sync" : "sync directory", path),
@@ -147,16 +159,26 @@ export class CrashFiles {
     call: "write" | "writev",
     handle: FileHandle,
     path: string,
-    { at, bytes }: { readonly at: number; readonly bytes: Buffer },
+    { at, bytes, isSynced }: { readonly at: number; readonly bytes: Buffer; readonly isSynced: boolean },
   ): Promise<{ readonly bytesWritten: number }> {
     const fate = this.#asked(call, path);
     const length = fate === undefined || this.#chance(2) ? bytes.length : this.#below(bytes.length);
     const written = fate === "short" ? Math.min(length, bytes.length - 1) : length;
     if (written > 0) await this.#done(handle.write(bytes, 0, written, at));
-    if (call === "write") this.#unsyncedOf(path).push({ at, bytes: bytes.subarray(0, written) });
+    this.#supersede(path, at, at + written);
+    if (call === "write" || !isSynced) this.#unsyncedOf(path).push({ at, bytes: bytes.subarray(0, written) });
     else this.#reach(path, at, bytes.subarray(0, written), fate !== undefined);
     if (fate === "EIO") throw ioError();
     return fate === "kill" ? await never() : { bytesWritten: written };
+  }
+
+  /** What was there before cannot reach the disk later than what is written now. */
+  #supersede(path: string, from: number, to: number): void {
+    const before = this.#unsyncedOf(path);
+    const isOver = ({ at, bytes }: Write): boolean => at < to && at + bytes.length > from;
+    for (const { at, bytes } of before.filter(isOver)) this.#reach(path, at, bytes, true);
+    const others = before.filter((write) => !isOver(write));
+    before.splice(0, before.length, ...others);
   }
 
   async #sync(call: Call, path: string): Promise<void> {
@@ -164,8 +186,10 @@ export class CrashFiles {
     if (call === "sync directory") {
       if (fate === undefined) await this.#syncNames(path);
     } else {
-      for (const { at, bytes } of this.#unsyncedOf(path).splice(0))
-        this.#reach(path, at, bytes, fate !== undefined);
+      const writes = this.#unsyncedOf(path);
+      for (const { at, bytes } of writes) this.#reach(path, at, bytes, fate !== undefined);
+      // A process that is killed in it leaves them to the operating system; one that is told of an error has lost them.
+      if (fate !== "kill") writes.length = 0;
     }
     if (fate === "EIO") throw ioError();
     if (fate === "kill") return await never();
@@ -199,7 +223,7 @@ export class CrashFiles {
     return fate;
   }
 
-  #unsyncedOf(path: string): { readonly at: number; readonly bytes: Buffer }[] {
+  #unsyncedOf(path: string): Write[] {
     const writes = this.#unsynced.get(path) ?? [];
     this.#unsynced.set(path, writes);
     return writes;

@@ -14,6 +14,7 @@ export const TINY_LIMITS: StoreLimits = {
   groupBytesMax: 160,
   slabBytes: 4_096,
   journalFileBytes: 4_096,
+  relaxedMs: 20,
   pendingBytesMax: 1_048_576,
 };
 
