@@ -1,15 +1,16 @@
 /** Nodes of `quorum-node.ts`, joined. */
+import type { Durability } from "@klatsch/queue";
 import type { BenchNode } from "./harness.ts";
 import type { QuorumCommands } from "./quorum-node.ts";
 
 export type Fleet = readonly BenchNode<QuorumCommands>[];
 
 /** All nodes up, and each sees the queues of all others. */
-export async function join(fleet: Fleet): Promise<void> {
+export async function join(fleet: Fleet, durability: Durability = "fsync"): Promise<void> {
   let bootstrap: readonly string[] = [];
   for (const node of fleet) {
     const { name, dataDir } = node;
-    const addresses = await node.call("start", { name, dataDir, bootstrap });
+    const addresses = await node.call("start", { name, dataDir, bootstrap, durability });
     if (bootstrap.length === 0) bootstrap = addresses;
   }
   await Promise.all(fleet.map((node) => node.call("seeOthers", { others: fleet.length - 1 })));

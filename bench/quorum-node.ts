@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { createMesh } from "@klatsch/mesh";
 import { createQueues } from "@klatsch/queue";
-import type { Consumer, Message, Queue, Queues } from "@klatsch/queue";
+import type { Durability, Consumer, Message, Queue, Queues } from "@klatsch/queue";
 import { percentile } from "./harness.ts";
 import { serve, sharedMs } from "./serve.ts";
 
@@ -56,15 +56,17 @@ const commands = {
     readonly dataDir: string;
     readonly bootstrap: readonly string[];
     readonly listen?: readonly string[];
+    readonly durability?: Durability;
   }): Promise<readonly string[]> {
-    const mesh = await createMesh(setup);
+    const { durability = "fsync", ...init } = setup;
+    const mesh = await createMesh(init);
     directory = setup.dataDir;
     queues = await createQueues({ mesh, dataDir: setup.dataDir });
     queues.on("queues:failed", ({ error }) => {
       console.error(error);
       process.exit(1);
     });
-    jobs = await queues.declare("jobs", { replicas: 3 });
+    jobs = await queues.declare("jobs", { replicas: 3, durability });
     return mesh.addresses();
   },
 

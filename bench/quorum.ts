@@ -1,6 +1,6 @@
 /**
  * How fast queues are when each message is on the disks of a majority of three before anybody hears of it:
- * real processes on loopback, one producer, fsync. Each run has fresh processes and empty disks, and is
+ * real processes on loopback, one producer, fsync unless `--durability relaxed`. Each run has fresh processes and empty disks, and is
  * preceded by a warm-up of the same kind that is drained and not counted.
  *
  * - `enqueue`: messages per second a producer gets acknowledged. Nobody consumes.
@@ -24,6 +24,7 @@ import {
   writeJson,
 } from "./harness.ts";
 import type { Spread } from "./harness.ts";
+import type { Durability } from "@klatsch/queue";
 import { join, producerOf } from "./quorum-fleet.ts";
 import type { Fleet } from "./quorum-fleet.ts";
 import type { QuorumCommands } from "./quorum-node.ts";
@@ -46,6 +47,7 @@ interface Options {
   readonly bytes: readonly number[];
   readonly inFlight: readonly number[];
   readonly nodes: number;
+  readonly durability: Durability;
   readonly seconds: number;
   readonly warmUp: number;
   readonly runs: number;
@@ -82,6 +84,7 @@ function parseOptions(): Options {
       bytes: { type: "string", default: "256,4096" },
       "in-flight": { type: "string", default: "1,64,512" },
       nodes: { type: "string", default: "3" },
+      durability: { type: "string", default: "fsync" },
       seconds: { type: "string", default: "5" },
       "warm-up": { type: "string", default: "2" },
       runs: { type: "string", default: "3" },
@@ -91,6 +94,8 @@ function parseOptions(): Options {
     wholeNumbers(option, values[option])[0] ?? 1;
   const bytes = wholeNumbers("bytes", values.bytes);
   if (bytes.some((size) => size < 8)) throw new Error("--bytes: from 8, a body holds a time");
+  const { durability } = values;
+  if (durability !== "fsync" && durability !== "relaxed") throw new Error("--durability: fsync or relaxed");
   return {
     json: values.json,
     profile: values.profile,
@@ -102,6 +107,7 @@ function parseOptions(): Options {
     bytes,
     inFlight: wholeNumbers("in-flight", values["in-flight"]),
     nodes: one("nodes"),
+    durability,
     seconds: one("seconds"),
     warmUp: one("warm-up"),
     runs: one("runs"),
@@ -234,7 +240,7 @@ async function measure(one: Case, options: Options): Promise<Row> {
           options.profile === undefined ? undefined : { directory: options.profile, label: label.join("-") },
       },
       async (fleet) => {
-        await join(fleet);
+        await join(fleet, options.durability);
         return await MEASURE[one.work](fleet, one, options);
       },
     );
@@ -281,7 +287,7 @@ async function main(): Promise<void> {
   const here = machine();
   console.log(
     `${here.cpu}, ${here.cores} cores, ${here.memoryGiB} GiB, Node ${here.node}; ${options.nodes} nodes, ` +
-      `3 replicas, fsync; medians of ${options.runs} run${options.runs === 1 ? "" : "s"} of ${options.seconds} s\n`,
+      `3 replicas, ${options.durability}; medians of ${options.runs} run${options.runs === 1 ? "" : "s"} of ${options.seconds} s\n`,
   );
   console.log(
     table(
@@ -299,7 +305,8 @@ async function main(): Promise<void> {
       ]),
     ),
   );
-  if (options.json !== undefined) writeJson(options.json, { machine: here, ...commit(), results: rows });
+  if (options.json !== undefined)
+    writeJson(options.json, { machine: here, ...commit(), durability: options.durability, results: rows });
 }
 
 try {

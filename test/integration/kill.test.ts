@@ -78,3 +78,18 @@ describe("three members, two killed", () => {
     expect(doubleHolders(members)).toEqual([]);
   });
 });
+
+describe("a relaxed queue", () => {
+  it("has everything acknowledged after all of its members were killed at once", async () => {
+    await using members = await Members.startWith("relaxed", "a", "b", "c");
+    members.tell("a", { type: "produce", inFlight: 64 });
+    members.tell("b", { type: "consume" });
+    await members.until("work is under way", () => members.acked >= 500);
+    await Promise.all(["a", "b", "c"].map((name) => members.signal(name, "SIGKILL")));
+    for (const name of ["a", "b", "c"]) await members.add(name);
+    await members.meet();
+    members.tell("c", { type: "consume" });
+    await members.until("all that was acknowledged is delivered", () => members.missing.size === 0);
+    expect(doubleHolders(members)).toEqual([]);
+  });
+});

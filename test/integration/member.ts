@@ -6,10 +6,13 @@ import type { Queue } from "@klatsch/queue";
 import type { Command, Report } from "./members.ts";
 
 const say = (report: Report): void => void process.send?.(report);
-const [name = "", dataDir = "", ...bootstrap] = process.argv.slice(2);
+const [name = "", dataDir = "", durability, ...bootstrap] = process.argv.slice(2);
 const mesh = await createMesh({ name, bootstrap, dataDir });
 const queues = await createQueues({ mesh, dataDir });
-const queue = await queues.declare("jobs", { leaseMs: 10_000 });
+const queue = await queues.declare("jobs", {
+  leaseMs: 10_000,
+  durability: durability === "relaxed" ? "relaxed" : "fsync",
+});
 
 const work = new AbortController();
 process.on("message", (command: Command) => {

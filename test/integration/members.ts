@@ -4,6 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import type { Durability } from "@klatsch/queue";
 
 /** What a member process is told. */
 export type Command =
@@ -51,12 +52,19 @@ export class Members implements AsyncDisposable {
   readonly #addresses = new Map<string, readonly string[]>();
   readonly #watchers = new Set<() => void>();
 
-  private constructor(directory: string) {
+  readonly #durability: Durability;
+
+  private constructor(directory: string, durability: Durability) {
     this.#directory = directory;
+    this.#durability = durability;
   }
 
-  static async start(...names: readonly string[]): Promise<Members> {
-    const members = new Members(await mkdtemp(join(tmpdir(), "klatsch-members-")));
+  static start(...names: readonly string[]): Promise<Members> {
+    return Members.startWith("fsync", ...names);
+  }
+
+  static async startWith(durability: Durability, ...names: readonly string[]): Promise<Members> {
+    const members = new Members(await mkdtemp(join(tmpdir(), "klatsch-members-")), durability);
     for (const name of names) await members.add(name);
     await members.meet();
     return members;
@@ -65,7 +73,7 @@ export class Members implements AsyncDisposable {
   /** Starts a member, anew or from what its directory holds. */
   async add(name: string): Promise<void> {
     const bootstrap = [...this.#addresses.values()].flat();
-    const child = fork(PROGRAM, [name, join(this.#directory, name), ...bootstrap], {
+    const child = fork(PROGRAM, [name, join(this.#directory, name), this.#durability, ...bootstrap], {
       execArgv: ["--conditions=klatsch-source"],
       stdio: ["ignore", "inherit", "inherit", "ipc"],
     });

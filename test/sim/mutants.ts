@@ -355,7 +355,7 @@ export const MUTANTS: readonly Mutant[] = [
     id: "O2",
     what: "keys die with LEARN",
     file: "acceptor.ts",
-    find: '    this.#context.persist(keyOf.keys(lane.slot, seq), { kind: "keys", keys });\n    this.#keep(lane, seq, keys);\n',
+    find: '    this.#write(lane, keyOf.keys(lane.slot, seq), { kind: "keys", keys });\n    this.#keep(lane, seq, keys);\n',
     replace: "",
     patch: { ...ORDER, keys: 3, dedupMs: 60_000, faults: { crash: 500 } },
     seeds: 200,

@@ -2,15 +2,13 @@ import type { EffectPhase, Instant } from "@klatsch/kit/core";
 import { EffectRunner, keyText } from "@klatsch/kit/core";
 import type { Message } from "../../packages/queue/src/core/messages.ts";
 import type { QueueCore, QueueEffect, QueueInput } from "../../packages/queue/src/core/queue-core.ts";
-import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
-import { keyOf } from "../../packages/queue/src/core/records.ts";
+import type { Persist, StoredRecord } from "../../packages/queue/src/core/records.ts";
+import { isRelaxed, keyOf } from "../../packages/queue/src/core/records.ts";
 import { Tail } from "../../packages/queue/src/core/tail.ts";
 import type { LaneId, PeerId, StoreId } from "../../packages/queue/src/core/types.ts";
 import type { Session } from "./network.ts";
 import { describeMessage } from "./trace.ts";
 import type { World } from "./world.ts";
-
-type Persist = QueueEffect & { readonly type: "persist" };
 
 /** Batches that a disk may lose again. */
 const UNDO_BATCHES = 30;
@@ -95,8 +93,9 @@ export class SimNode {
   /** Left for good. */
   hasLeft = false;
   boot = 0;
-  /** Batches on disk. */
+  /** Batches written, and the last that was synced. */
   batchNo = 0;
+  #syncedNo = 0;
   core: QueueCore | undefined;
   /** `down`: no process. `failed`: its store stopped and it answers nothing until it is restarted. */
   state: "down" | "up" | "failed" = "down";
@@ -151,6 +150,7 @@ export class SimNode {
     if (this.boot > 1 && flaws.amnesia === true && dice.chance(0.5)) this.disk.synced.clear();
     this.disk.revert();
     this.state = "up";
+    this.#syncedNo = this.batchNo;
     this.tail = new Tail(this.store, this.batchNo);
     const core = this.#world.makeCore(this, seed);
     this.core = core;
@@ -188,6 +188,7 @@ export class SimNode {
     this.disk = new Disk();
     this.boot = 0;
     this.batchNo = 0;
+    this.#syncedNo = 0;
   }
 
   /** What this node's disk has of a message's body. */
@@ -211,7 +212,7 @@ export class SimNode {
     this.core = undefined;
     const writing = this.#writing;
     this.#writing = undefined;
-    if (writing !== undefined && this.#world.dice.chance(0.5)) this.#synced(writing);
+    if (writing !== undefined && this.#world.dice.chance(0.5)) this.#written(writing);
   }
 
   #onFailed(error: unknown): void {
@@ -249,21 +250,22 @@ export class SimNode {
     const { events, dice, scenario } = this.#world;
     this.#writing = records;
     const fails = this.#world.takeCommitFailure(this);
-    events.in(
-      dice.wait(this.#world.network.calm ? Math.min(1, scenario.syncMs) : scenario.syncMs) + 0.01,
-      () => {
-        if (life !== this.#life) return;
-        if (!fails) {
-          this.#writing = undefined;
-          this.#synced(records);
-        }
-        const { batchNo } = this;
-        this.#whenAwake(life, () => done(fails ? new DiskError() : undefined, batchNo));
-      },
-    );
+    const relaxed = isRelaxed(records);
+    const syncMs = relaxed || this.#world.network.calm ? Math.min(1, scenario.syncMs) : scenario.syncMs;
+    events.in(dice.wait(syncMs) + 0.01, () => {
+      if (life !== this.#life) return;
+      if (!fails) {
+        this.#writing = undefined;
+        this.#written(records);
+        if (!relaxed) this.#syncedNo = this.batchNo;
+      }
+      const syncedNo = this.#syncedNo;
+      this.#whenAwake(life, () => done(fails ? new DiskError() : undefined, syncedNo));
+    });
   }
 
-  #synced(records: readonly Persist[]): void {
+  /** The operating system has it: enough for all that happens to processes. */
+  #written(records: readonly Persist[]): void {
     this.batchNo += 1;
     this.disk.sync(records, this.batchNo);
     this.#world.checker.onSynced(

@@ -111,6 +111,8 @@ export interface Scenario {
   readonly veto: number;
   /** Messages pass through the wire's codec. */
   readonly coded: boolean;
+  /** The queue is relaxed, and no disk loses its end: processes die, machines do not. */
+  readonly relaxed: boolean;
   readonly faults: Faults;
   readonly tuning: Partial<Tuning>;
 }
@@ -156,6 +158,7 @@ export function drawScenario(seed: number, dice: Dice, patch: ScenarioPatch = {}
     detectMs: dice.pick([50, 300, 1_000]),
     coded: dice.chance(0.1),
     veto: 0,
+    relaxed: patch.faults?.tail === undefined && new Dice(seed ^ RELAXED_SALT).chance(0.12),
     faults: {
       crash: sometimes(0.5, 400, 5_000),
       commitFailure: sometimes(0.15, 1_000, 5_000),
@@ -176,12 +179,14 @@ export function drawScenario(seed: number, dice: Dice, patch: ScenarioPatch = {}
     maxLength: dice.pick([0, 0, 0, 4]),
     ...order.scenario,
   };
-  const faults = { ...drawn.faults, ...patch.faults };
+  const { relaxed } = { ...drawn, ...patch };
+  const faults = { ...drawn.faults, ...(relaxed ? { tail: 0 } : {}), ...patch.faults };
   return { ...drawn, ...patch, faults, tuning: { ...drawn.tuning, ...patch.tuning } };
 }
 
 /** Drawn apart, so that what standard queues do under a seed stays as it is. */
 const ORDER_SALT = 0x5bd1e995;
+const RELAXED_SALT = 0x27d4eb2f;
 
 function drawOrder(dice: Dice): {
   scenario: Pick<Scenario, "shards" | "groups" | "keys" | "dedupMs">;

@@ -255,7 +255,8 @@ export class World {
 
   #definition(): Definition {
     const { replicas, leaseMs, maxDeliveries, maxLength, shards, groups, keys, dedupMs } = this.scenario;
-    const plain = { queue: this.queue, name: "jobs", replicas, leaseMs, maxDeliveries };
+    const fixed = { queue: this.queue, name: "jobs", replicas, leaseMs, maxDeliveries };
+    const plain = this.scenario.relaxed ? { ...fixed, relaxed: true } : fixed;
     const limited = maxLength === 0 ? plain : { ...plain, maxLength };
     if (shards === 0) return limited;
     const stores = this.nodes.map(({ peer, store }) => ({ peer, store }));

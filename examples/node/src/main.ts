@@ -153,7 +153,8 @@ function withQueueOptions(command: Command): Command {
     .option("--max-deliveries <count>", "failures after which it is dead (default: 20)", wholeNumber)
     .option("--groups", "messages of a group come in order, one at a time")
     .option("--dedup-ms <ms>", "how long a deduplication key counts (default: there are none)", wholeNumber)
-    .option("--shards <count>", "parts of a queue with groups or keys (default: 4)", wholeNumber);
+    .option("--shards <count>", "parts of a queue with groups or keys (default: 4)", wholeNumber)
+    .option("--relaxed", "replicas answer before their disks have a message: a power cut may take it");
 }
 
 function addNodeCommands(program: Command): void {

@@ -110,6 +110,7 @@ const QUEUE_FIELDS = [
   "dedupMs",
   "shards",
   "bodyBytesMax",
+  "relaxed",
 ] as const;
 
 function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
@@ -126,6 +127,7 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
       groups: args.flag("groups") ? true : undefined,
       dedupMs: args.wholeNumber("dedupMs", 1_000, WAIT_MS_MAX),
       shards: args.wholeNumber("shards", 1, 64),
+      durability: args.flag("relaxed") ? "relaxed" : undefined,
     };
     const isPlain = Object.values(init).every((value) => value === undefined);
     if (isPlain && queues.list().some((known) => known.name === name)) return queues.open(name);
@@ -176,8 +178,8 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
   };
 }
 
-function statusOf({ name, replicas, leaseMs, maxDeliveries, depth }: Queue): QueueStatus {
-  return { name, replicas, leaseMs, maxDeliveries, depth };
+function statusOf({ name, replicas, leaseMs, maxDeliveries, durability, depth }: Queue): QueueStatus {
+  return { name, replicas, leaseMs, maxDeliveries, durability, depth };
 }
 
 async function take(queue: Queue, gone: AbortSignal, timeoutMs: number | undefined): Promise<Message> {

@@ -4,6 +4,7 @@ import type {
   Browsed,
   Changed,
   ConsumerInfo,
+  Durability,
   Enqueued,
   Groups,
   Inspection,
@@ -31,6 +32,7 @@ export interface QueueArgs {
   readonly dedupMs?: number | undefined;
   readonly shards?: number | undefined;
   readonly bodyBytesMax?: number | undefined;
+  readonly relaxed?: boolean | undefined;
 }
 
 interface NodeStatus {
@@ -46,6 +48,7 @@ export interface QueueStatus {
   readonly replicas: number;
   readonly leaseMs: number;
   readonly maxDeliveries: number;
+  readonly durability: Durability;
   readonly depth: number;
 }
 

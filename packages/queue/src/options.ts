@@ -13,6 +13,7 @@ import type {
   BrowseOptions,
   ChangeOptions,
   ConsumeOptions,
+  Durability,
   ElectOptions,
   EnqueueItem,
   EnqueueOptions,
@@ -52,6 +53,7 @@ export interface QueueOptions {
   readonly maxBytes?: number | undefined;
   /** Absent for the default. */
   readonly bodyBytesMax?: number | undefined;
+  readonly durability: Durability;
 }
 
 const durationMs = z.int().max(DURATION_MS_MAX);
@@ -96,6 +98,7 @@ const queueSchema: z.ZodType<QueueOptions, QueueInit> = z
       .max(BODY_BYTES_LIMIT)
       .optional()
       .transform((bytes) => (bytes === BODY_BYTES_DEFAULT ? undefined : bytes)),
+    durability: z.enum(["fsync", "relaxed"]).default("fsync"),
   })
   .refine(
     ({ groups, dedupMs, shards }) => shards === undefined || groups || dedupMs !== undefined,

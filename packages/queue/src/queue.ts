@@ -26,10 +26,12 @@ import { Sessions } from "./host/sessions.ts";
 import { Schedules } from "./host/schedules.ts";
 import { declareOrdered } from "./host/declare.ts";
 import {
+  agreedOf,
   assertSame,
   checkFit,
   checkSchedule,
   describeQueue,
+  durabilityOf,
   enqueueError,
   fitTo,
   orderOf,
@@ -251,15 +253,7 @@ class QueuesService implements Queues {
       return this.#handle(known);
     }
     const shards = shardsOf(options);
-    const { replicas, leaseMs, maxDeliveries, retry, exclusive, maxLength, maxBytes, bodyBytesMax } = options;
-    const more = {
-      ...(retry === undefined ? {} : { retry }),
-      ...(exclusive ? { exclusive } : {}),
-      ...(maxLength === undefined ? {} : { maxLength }),
-      ...(maxBytes === undefined ? {} : { maxBytes }),
-      ...(bodyBytesMax === undefined ? {} : { bodyBytesMax }),
-    };
-    const agreed = { name, replicas, leaseMs, maxDeliveries, ...more };
+    const agreed = agreedOf(name, options);
     if (shards === 0) return this.#handle(this.#agree(agreed));
     const order = { groups: options.groups, dedupMs: options.dedupMs ?? 0, shards };
     const made = await declareOrdered(
@@ -270,7 +264,7 @@ class QueuesService implements Queues {
         check: () => this.#assertRunning(),
       },
       name,
-      replicas,
+      options.replicas,
       order,
     );
     // Somebody else may have declared it meanwhile, and otherwise.
@@ -305,6 +299,7 @@ class QueuesService implements Queues {
       replicas,
       leaseMs,
       maxDeliveries,
+      durability: durabilityOf(definition),
       get depth() {
         return depthOf();
       },

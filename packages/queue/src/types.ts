@@ -217,7 +217,16 @@ export interface QueueInit {
   readonly maxBytes?: number | undefined;
   /** Longest body, in bytes, from 1 to `BODY_BYTES_LIMIT` (8 MiB less 16 KiB for headers). Default 1 MiB. */
   readonly bodyBytesMax?: number | undefined;
+  /** What a replica's word for a message rests on. Default `fsync`. */
+  readonly durability?: Durability | undefined;
 }
+
+/**
+ * `fsync`: it is on the replica's disk. `relaxed`: its operating system has it, and the disk a second later. That survives the
+ * end of any process, not a machine that loses power or crashes: even one may then take messages acknowledged within the
+ * last second with it, or have some delivered again, with epochs that were given before.
+ */
+export type Durability = "fsync" | "relaxed";
 
 /** Names and values of a message: at most 64, names of 128 characters, 16 KiB in all. */
 export type MessageHeaders = Readonly<Record<string, string>>;
@@ -372,6 +381,7 @@ export interface Queue {
   readonly replicas: number;
   readonly leaseMs: number;
   readonly maxDeliveries: number;
+  readonly durability: Durability;
   /**
    * Resolves once a majority of the message's replicas, f+1, have it on disk. `body` is not copied: do not
    * change it before that.
@@ -540,6 +550,7 @@ export interface QueueDescription {
   readonly maxLength: number | undefined;
   readonly maxBytes: number | undefined;
   readonly bodyBytesMax: number;
+  readonly durability: Durability;
   readonly isPaused: boolean;
 }
 

@@ -219,6 +219,12 @@ describe("what is wrong", () => {
       [() => queues.declare("no spaces"), "INVALID_OPTIONS", /name/],
       [() => queues.declare("other", { leaseMs: 5 }), "INVALID_OPTIONS", /leaseMs/],
       [() => queues.declare("jobs", { leaseMs: 5_000 }), "QUEUE_CONFLICT", /leaseMs 30000, not 5000/],
+      [
+        () => queues.declare("jobs", { durability: "relaxed" }),
+        "QUEUE_CONFLICT",
+        /durability fsync, not relaxed/,
+      ],
+      [() => queues.declare("other", { durability: "none" as never }), "INVALID_OPTIONS", /durability/],
       [async () => await queue?.enqueue(new Uint8Array(2 ** 20 + 1)), "MESSAGE_TOO_LARGE", /1048576/],
       [async () => await queue?.enqueue("text" as never), "INVALID_OPTIONS", /body/],
       [async () => await queue?.enqueue(bytes("x"), { priority: 10 }), "INVALID_OPTIONS", /priority/],

@@ -19,11 +19,12 @@ export interface QueueFlags extends NodeFlags {
   readonly dedupMs?: number;
   readonly shards?: number;
   readonly bodyBytesMax?: number;
+  readonly relaxed?: true;
 }
 
 function argsOf(queue: string, flags: QueueFlags): QueueArgs {
-  const { replicas, leaseMs, maxDeliveries, groups, dedupMs, shards, bodyBytesMax } = flags;
-  return { queue, replicas, leaseMs, maxDeliveries, groups, dedupMs, shards, bodyBytesMax };
+  const { replicas, leaseMs, maxDeliveries, groups, dedupMs, shards, bodyBytesMax, relaxed } = flags;
+  return { queue, replicas, leaseMs, maxDeliveries, groups, dedupMs, shards, bodyBytesMax, relaxed };
 }
 
 export async function declare(queue: string, flags: QueueFlags): Promise<void> {
@@ -40,12 +41,13 @@ export async function list(flags: NodeFlags & { readonly json?: true }): Promise
 
 function queuesTable(queues: readonly QueueStatus[]): string {
   return table(
-    ["NAME", "REPLICAS", "LEASE MS", "MAX DELIVERIES", "DEPTH"],
+    ["NAME", "REPLICAS", "LEASE MS", "MAX DELIVERIES", "DURABILITY", "DEPTH"],
     queues.map((queue) => [
       queue.name,
       String(queue.replicas),
       String(queue.leaseMs),
       String(queue.maxDeliveries),
+      queue.durability,
       String(queue.depth),
     ]),
   );

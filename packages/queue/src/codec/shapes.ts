@@ -113,11 +113,15 @@ const parentage = {
   },
 };
 
-/** What only some lanes have; absent at the end is left out, for a lane's id is made of these bytes. */
-function lineageOf({ shard, heirOf }: Descriptor): Wire {
+/** What is absent at the end is left out: ids are made of these bytes, and stay as they were before there were these. */
+function trimmed(fields: Wire): Wire {
+  return fields.slice(0, fields.findLastIndex((field) => field !== null) + 1);
+}
+
+/** What only some lanes have. */
+function particularsOf({ shard, heirOf, relaxed }: Descriptor): Wire {
   const ordered = shard === undefined ? null : [shard.no, shard.dedupMs];
-  if (heirOf !== undefined) return [ordered, parentage.write(heirOf)];
-  return ordered === null ? [] : [ordered];
+  return trimmed([ordered, heirOf === undefined ? null : parentage.write(heirOf), relaxed ?? null]);
 }
 
 export const descriptor = {
@@ -129,7 +133,7 @@ export const descriptor = {
     d.voters,
     d.consumersSeen,
     d.wanted,
-    ...lineageOf(d),
+    ...particularsOf(d),
   ],
   read: (fields: Fields): Descriptor => {
     const inner = fields.nested();
@@ -143,6 +147,10 @@ export const descriptor = {
       wanted: inner.uint(REPLICAS_MAX),
       ...present("shard", inner.optional(readShard)),
       ...present("heirOf", inner.optional(parentage.read)),
+      ...present(
+        "relaxed",
+        inner.optional((f) => f.bool()),
+      ),
     };
     if (read.replicas.length === 0) throw new CodecError("a lane has replicas");
     return read;
@@ -192,10 +200,9 @@ export const definition = {
       d.maxBytes ?? null,
       inOrder,
       d.bodyBytesMax ?? null,
+      d.relaxed ?? null,
     ];
-    // What is absent at the end is left out: a queue has the same id as before there were these.
-    while (more.length > 0 && more.at(-1) === null) more.pop();
-    return [...plain, ...more];
+    return [...plain, ...trimmed(more)];
   },
   read: (fields: Fields): Definition => {
     const inner = fields.nested();
@@ -222,6 +229,10 @@ export const definition = {
       ...present(
         "bodyBytesMax",
         inner.optional((f) => f.uint()),
+      ),
+      ...present(
+        "relaxed",
+        inner.optional((f) => f.bool()),
       ),
     };
   },

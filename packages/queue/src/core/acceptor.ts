@@ -20,7 +20,7 @@ import { NO_MORE } from "./messages.ts";
 import { RegisterTable } from "./register-table.ts";
 import type { StoredRegisters } from "./stored-registers.ts";
 import { entryDigest } from "./stored-registers.ts";
-import type { StoredRecord } from "./records.ts";
+import type { RecordKey, StoredRecord } from "./records.ts";
 import { keyFields, keyOf } from "./records.ts";
 import { earliestWallMs, sameEnd, sameValue } from "./register.ts";
 import type { Timer } from "./timers.ts";
@@ -258,17 +258,22 @@ export class Acceptor {
       lane.dirty = false;
       if (lane.closed || this.#lanes.get(lane.lane) !== lane) continue;
       const { slot, registers, digest } = lane;
-      this.#context.persist(keyOf.digest(slot), {
+      this.#write(lane, keyOf.digest(slot), {
         kind: "digest",
         count: registers.size,
         digest: digest >>> 0,
       });
       for (const [chunk, bits] of lane.finished.takeDirty()) {
         const record = bits && ({ kind: "finished", bits } as const);
-        this.#context.persist(keyOf.finished(slot, chunk), record);
+        this.#write(lane, keyOf.finished(slot, chunk), record);
       }
     }
     this.#dirty.clear();
+  }
+
+  /** Messages and what becomes of them; the lane's own record waits for its sync whatever the queue asks for. */
+  #write(lane: AcceptorLane, key: RecordKey, record: StoredRecord | undefined, fresh = false): void {
+    this.#context.persist(key, record, fresh, lane.descriptor.relaxed);
   }
 
   #touch(lane: AcceptorLane): void {
@@ -410,13 +415,13 @@ export class Acceptor {
     lane.digest ^= entryDigest(seq, ballot);
     const { slot } = lane;
     if (body !== undefined) {
-      this.#context.persist(keyOf.message(slot, seq), { kind: "message", ballot, value, body }, true);
+      this.#write(lane, keyOf.message(slot, seq), { kind: "message", ballot, value, body }, true);
     }
     const hasBody = body !== undefined || old?.hasBody === true;
     const rewritten = body === undefined || old !== undefined;
     if (rewritten) {
       const record = { kind: "register", ballot, value, hasBody } as const;
-      this.#context.persist(keyOf.register(slot, seq), record, old?.rewritten !== true);
+      this.#write(lane, keyOf.register(slot, seq), record, old?.rewritten !== true);
     }
     lane.registers.set(seq, { ballot, value, hasBody, rewritten });
     this.#touch(lane);
@@ -461,11 +466,11 @@ export class Acceptor {
     if (stored === undefined) return;
     lane.digest ^= entryDigest(seq, stored.ballot);
     lane.registers.delete(seq);
-    if (stored.rewritten) this.#context.persist(keyOf.register(lane.slot, seq), undefined);
-    if (stored.hasBody) this.#context.persist(keyOf.message(lane.slot, seq), undefined);
+    if (stored.rewritten) this.#write(lane, keyOf.register(lane.slot, seq), undefined);
+    if (stored.hasBody) this.#write(lane, keyOf.message(lane.slot, seq), undefined);
     const keys = lane.descriptor.shard === undefined ? undefined : keysOf(stored.value);
     if (keys === undefined) return; // Flow 14: they outlive their message.
-    this.#context.persist(keyOf.keys(lane.slot, seq), { kind: "keys", keys });
+    this.#write(lane, keyOf.keys(lane.slot, seq), { kind: "keys", keys });
     this.#keep(lane, seq, keys);
   }
 
@@ -494,7 +499,7 @@ export class Acceptor {
       const counts = keys.dedupKey !== undefined && keys.atWallMs + keepMs > wallMs;
       if (counts || sinceMs + tokenKeepMs > monoMs) return this.#sweepLater();
       lane.keys.delete(seq);
-      this.#context.persist(keyOf.keys(lane.slot, seq), undefined);
+      this.#write(lane, keyOf.keys(lane.slot, seq), undefined);
     }
   }
 
@@ -518,11 +523,11 @@ export class Acceptor {
   #empty(lane: AcceptorLane): void {
     for (const seq of [...lane.registers.keys()]) this.#drop(lane, seq);
     for (const chunk of lane.finished.chunkIndexes()) {
-      this.#context.persist(keyOf.finished(lane.slot, chunk), undefined);
+      this.#write(lane, keyOf.finished(lane.slot, chunk), undefined);
     }
     lane.finished = new FinishedSet();
     lane.digest = 0;
-    this.#context.persist(keyOf.digest(lane.slot), undefined);
+    this.#write(lane, keyOf.digest(lane.slot), undefined);
   }
 
   /** Rule A1. One snapshot, taken after the promise; `more` pages through it [M14]. */

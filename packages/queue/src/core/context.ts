@@ -144,8 +144,8 @@ export interface Context {
   readonly now: Instant;
   /** SHA-256 over the encoded descriptor. */
   laneIdOf(descriptor: Descriptor): LaneId;
-  /** `fresh`: nothing was ever written under this key. */
-  persist(key: RecordKey, record: StoredRecord | undefined, fresh?: boolean): void;
+  /** `fresh`: nothing was ever written under this key. `relaxed`: nobody waits for its sync. Both `false` by default. */
+  persist(key: RecordKey, record: StoredRecord | undefined, fresh?: boolean, relaxed?: boolean): void;
   /** Leaves at once: `message` reveals nothing unpersisted. */
   send(to: PeerId, message: Message): void;
   /** Leaves after all that was persisted so far is on disk. */

@@ -117,7 +117,7 @@ export class Moves {
     const asked = this.#asked.has(lane.lane);
     if (!asked && !this.isWeak(lane)) return false;
     const { descriptor } = lane;
-    const { queue, replicas, wanted } = descriptor;
+    const { queue, replicas, wanted, relaxed } = descriptor;
     const { self, others } = this.#host.candidates(queue);
     const old = { replicas, wanted, isLost: (replica: Replica) => this.#host.isLost(replica) };
     const chosen = chooseHeir(self, others, old, lane.lane, asked);
@@ -130,7 +130,8 @@ export class Moves {
     const { originPid, laneNo } = descriptor;
     const heirOf = { root: lane.root, lane: lane.lane, originPid, laneNo };
     const made = this.#host.openHeir((no) => {
-      return { queue, originPid: this.#context.pid, laneNo: no, ...chosen, wanted, heirOf };
+      const more = relaxed === undefined ? {} : { relaxed };
+      return { queue, originPid: this.#context.pid, laneNo: no, ...chosen, wanted, heirOf, ...more };
     });
     const heir = this.#context.laneIdOf(made);
     this.#asked.delete(lane.lane);

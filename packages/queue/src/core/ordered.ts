@@ -7,7 +7,7 @@ import type { Attributes, Definition, Descriptor, Ordered, Ranges } from "./type
  * The lanes of an ordered queue, one a shard: what its definition says and nothing else, so that all nodes name the
  * same. Their origin is a boot that never was: no round 0 is written, and the first writer is a stealer like any other.
  */
-export function shardDescriptors({ queue, replicas, ordered }: Definition): readonly Descriptor[] {
+export function shardDescriptors({ queue, replicas, ordered, relaxed }: Definition): readonly Descriptor[] {
   if (ordered === undefined) return [];
   const { shards, stores, dedupMs } = ordered;
   const byStore = new Map(stores.map((replica) => [replica.store, replica]));
@@ -16,7 +16,8 @@ export function shardDescriptors({ queue, replicas, ordered }: Definition): read
     const placed = order.flatMap((store) => byStore.get(store) ?? []);
     const originPid = makePid(order[0] ?? "", 0, "0".repeat(16));
     const fixed = { queue, originPid, laneNo: no, replicas: placed, voters: 0, consumersSeen: 0 };
-    return { ...fixed, wanted: replicas, shard: { no, dedupMs } };
+    const more = relaxed === undefined ? {} : { relaxed };
+    return { ...fixed, wanted: replicas, shard: { no, dedupMs }, ...more };
   });
 }
 

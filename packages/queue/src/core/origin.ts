@@ -219,12 +219,13 @@ export class Origin {
     if (placement.reachable < placement.quorum) return undefined;
     side.open = undefined;
     open?.seal();
-    const { queue, replicas: wanted } = side.definition;
+    const { queue, replicas: wanted, relaxed } = side.definition;
     const { replicas, voters, consumersSeen } = placement;
     const originPid = this.#context.pid;
     const laneNo = this.#nextLaneNo;
     this.#nextLaneNo += 1;
-    const descriptor = { queue, originPid, laneNo, replicas, voters, consumersSeen, wanted };
+    const plain = { queue, originPid, laneNo, replicas, voters, consumersSeen, wanted };
+    const descriptor = relaxed === undefined ? plain : { ...plain, relaxed };
     const lane = this.#context.laneIdOf(descriptor);
     this.#context.persist(keyOf.opened(this.#context.boot, laneNo), { kind: "opened", lane });
     this.#opened.push({ boot: this.#context.boot, laneNo, lane });

@@ -19,7 +19,7 @@ import { Moves } from "./moves.ts";
 import type { Delivery, Message } from "./messages.ts";
 import { shardDescriptors } from "./ordered.ts";
 import { Origin } from "./origin.ts";
-import type { RecordKey, StoredRecord } from "./records.ts";
+import type { Persist, RecordKey, StoredRecord } from "./records.ts";
 import { StoredRegisters } from "./stored-registers.ts";
 import { Quota } from "./quota.ts";
 import { ReplicaLink } from "./replica-link.ts";
@@ -105,13 +105,7 @@ export interface SendEffect {
 
 /** What a node's host does for the core. */
 export type QueueEffect =
-  | {
-      readonly type: "persist";
-      readonly key: RecordKey;
-      readonly record: StoredRecord | undefined;
-      /** Nothing was ever written under this key. */
-      readonly fresh: boolean;
-    }
+  | Persist
   | SendEffect
   | { readonly type: "enqueued"; readonly requestId: number; readonly result: EnqueueResult }
   | { readonly type: "deliver"; readonly item: Delivery }
@@ -357,8 +351,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
 
   // Context.
 
-  persist(key: RecordKey, record: StoredRecord | undefined, fresh = false): void {
-    this.#effects.push({ type: "persist", key, record, fresh });
+  persist(key: RecordKey, record: StoredRecord | undefined, fresh = false, relaxed = false): void {
+    this.#effects.push({ type: "persist", key, record, fresh, relaxed });
     this.members.saveEchoes();
   }
 

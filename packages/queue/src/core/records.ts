@@ -48,6 +48,17 @@ export type StoredRecord =
 /** What a record lies under; most lie under two numbers. */
 export type RecordKey = string | RowKey;
 
+/** An effect: a record is written, or deleted. */
+export interface Persist {
+  readonly type: "persist";
+  readonly key: RecordKey;
+  readonly record: StoredRecord | undefined;
+  /** Nothing was ever written under this key. */
+  readonly fresh: boolean;
+  /** Nobody waits for its sync. */
+  readonly relaxed: boolean;
+}
+
 const CODE_B = 0x62;
 const CODE_R = 0x72;
 const hex12 = (value: number): string => value.toString(16).padStart(12, "0");
@@ -66,6 +77,17 @@ export const keyOf = {
   echo: (store: StoreId): string => `e/${store}`,
   definition: (queue: string): string => `q/${queue}`,
 } as const;
+
+/**
+ * Whether a batch needs no sync before what rests on it leaves: something in it is relaxed, and the rest is echoes, which
+ * go with whatever is written next.
+ */
+export function isRelaxed(batch: readonly Persist[]): boolean {
+  return (
+    batch.some(({ relaxed }) => relaxed) &&
+    batch.every(({ record, relaxed }) => relaxed || record?.kind === "echo")
+  );
+}
 
 /** The hexadecimal fields of a key after its letter; `undefined` for a key that is not ours. */
 export function keyFields(key: string): { letter: string; fields: readonly string[] } | undefined {

@@ -32,6 +32,8 @@ export interface Descriptor {
   readonly shard?: Shard | undefined;
   /** Flow 10: of a lane that takes over the messages of another, with their ids. */
   readonly heirOf?: Parentage | undefined;
+  /** Its replicas answer before a sync: a power cut may take what they accepted. */
+  readonly relaxed?: boolean | undefined;
 }
 
 /** Where the messages of an heir come from. */
@@ -86,6 +88,8 @@ export interface Definition {
   /** Longest body, in bytes; absent for the default. */
   readonly bodyBytesMax?: number | undefined;
   readonly ordered?: Ordered | undefined;
+  /** Its lanes are relaxed. */
+  readonly relaxed?: boolean | undefined;
 }
 
 /** Who holds a lease. The session is never the same after a restart. */

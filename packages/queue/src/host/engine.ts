@@ -14,8 +14,9 @@ import type { Message } from "../core/messages.ts";
 import type { CoreHooks } from "../core/hooks.ts";
 import { QueueCore } from "../core/queue-core.ts";
 import type { QueueEffect, QueueInput, SendEffect } from "../core/queue-core.ts";
-import { keyOf } from "../core/records.ts";
+import { isRelaxed, keyOf } from "../core/records.ts";
 import { Tail } from "../core/tail.ts";
+import type { Persist } from "../core/records.ts";
 import type { LaneId } from "../core/types.ts";
 import { Attention } from "./attention.ts";
 import { Bulk } from "./bulk.ts";
@@ -90,10 +91,11 @@ export class Engine {
       perform: (effect, batchNo) => this.#perform(effect, batchNo),
       commit: (records, done) => {
         const beganMs = performance.now();
-        this.store.commitWith(operationsOf(records), (error, batchNo) => {
+        const written = (error: StoreError | undefined, batchNo: number): void => {
           events.onSynced(performance.now() - beganMs);
           done(error, batchNo);
-        });
+        };
+        this.store.commitWith(operationsOf(records), written, isRelaxed(records.filter(isPersist)));
       },
       weight: weightOf,
       batchWeightMax: BATCH_BYTES,
@@ -257,6 +259,10 @@ export class Engine {
     this.#channel?.close();
     await this.store.close();
   }
+}
+
+function isPersist(effect: QueueEffect): effect is Persist {
+  return effect.type === "persist";
 }
 
 function weightOf(effect: QueueEffect): number {

@@ -1,13 +1,30 @@
 import { messageId } from "../core/message-id.ts";
 import type { EnqueueResult } from "../core/lane-register.ts";
 import type { Definition } from "../core/types.ts";
-import type { QueueDescription, QueuesStats } from "../types.ts";
+import type { Durability, QueueDescription, QueuesStats } from "../types.ts";
 import { QueueError } from "../errors.ts";
 import type { QueueGauges } from "../core/queue-core.ts";
 import type { Engine } from "./engine.ts";
 import { SCHEDULE_DEDUP_MS } from "./schedules.ts";
 import { BODY_BYTES_DEFAULT, checkBody, SHARDS } from "../options.ts";
 import type { MessageOptions, QueueOptions } from "../options.ts";
+
+/** What all nodes agree on of a queue, as its declarer wants it; what makes it ordered is chosen apart. */
+export function agreedOf(name: string, options: QueueOptions): Omit<Definition, "queue" | "ordered"> {
+  const { replicas, leaseMs, maxDeliveries, retry, exclusive, maxLength, maxBytes, bodyBytesMax } = options;
+  return {
+    name,
+    replicas,
+    leaseMs,
+    maxDeliveries,
+    ...(retry === undefined ? {} : { retry }),
+    ...(exclusive ? { exclusive } : {}),
+    ...(maxLength === undefined ? {} : { maxLength }),
+    ...(maxBytes === undefined ? {} : { maxBytes }),
+    ...(bodyBytesMax === undefined ? {} : { bodyBytesMax }),
+    ...(options.durability === "relaxed" ? { relaxed: true } : {}),
+  };
+}
 
 /** How a queue differs from what somebody wants of it; `undefined` if it does not. */
 function differenceOf(known: Definition, options: QueueOptions): string | undefined {
@@ -25,6 +42,8 @@ function differenceOf(known: Definition, options: QueueOptions): string | undefi
     const wanted = JSON.stringify(options[field]);
     if (here !== wanted) return `${field} ${here}, not ${wanted}`;
   }
+  const durability = durabilityOf(known);
+  if (durability !== options.durability) return `durability ${durability}, not ${options.durability}`;
   const here = orderOf(known);
   for (const field of ["groups", "dedupMs", "shards"] as const) {
     const wanted = field === "shards" ? shardsOf(options) : options[field];
@@ -54,7 +73,12 @@ export function describeQueue(definition: Definition, isPaused: boolean): QueueD
   const { name, replicas, leaseMs, maxDeliveries, retry, exclusive, maxLength, maxBytes } = definition;
   const plain = { name, replicas, leaseMs, maxDeliveries, retry, exclusive: exclusive === true };
   const bodyBytesMax = definition.bodyBytesMax ?? BODY_BYTES_DEFAULT;
-  return { ...plain, ...orderOf(definition), maxLength, maxBytes, bodyBytesMax, isPaused };
+  const durability = durabilityOf(definition);
+  return { ...plain, ...orderOf(definition), maxLength, maxBytes, bodyBytesMax, durability, isPaused };
+}
+
+export function durabilityOf({ relaxed }: Definition): Durability {
+  return relaxed === true ? "relaxed" : "fsync";
 }
 
 /** Parts of the queue; 0 if it is not ordered. */

@@ -219,6 +219,13 @@ describe("identities", () => {
     expect(laneIdOf(first)).toMatchInlineSnapshot(
       `"d9f5a0cab55ef0beee60d04832d82ecd78e05879db9113fefbf8bff632cdc6d0"`,
     );
+    // An option that is absent takes no part in them, and one that is there does.
+    expect(queueIdOf({ ...jobs, relaxed: true })).toMatchInlineSnapshot(
+      `"eaae94477374c5761ad429847573889a743c22b767dcad9c70c303b523d61216"`,
+    );
+    expect(laneIdOf({ ...first, relaxed: true })).toMatchInlineSnapshot(
+      `"eae012390c66e229fde70d3e293a8101c9a583a1d028fe2e15824f7a546cbc74"`,
+    );
     expect(Buffer.from(bodyHash(new Uint8Array([1, 2, 3])), "latin1").toString("hex")).toBe(
       "039058c6f2c0cb492c533b0a4d14ef77cc0f78abccced5287d84a1a2011cfb81",
     );

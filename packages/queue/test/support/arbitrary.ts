@@ -94,11 +94,12 @@ const plainDescriptor = fc.record({
   wanted: fc.nat(9),
 });
 export const descriptor: fc.Arbitrary<Descriptor> = fc
-  .tuple(plainDescriptor, maybe(shard), maybe(parentage))
-  .map(([plain, one, heirOf]) => ({
+  .tuple(plainDescriptor, maybe(shard), maybe(parentage), fc.boolean())
+  .map(([plain, one, heirOf, relaxed]) => ({
     ...plain,
     ...(one === undefined ? {} : { shard: one }),
     ...(heirOf === undefined ? {} : { heirOf }),
+    ...(relaxed ? { relaxed } : {}),
   }));
 const ended = fc.record({ n: seq, voids: ranges, closed: fc.boolean() });
 export const end = fc
@@ -163,10 +164,11 @@ export const definition: fc.Arbitrary<Definition> = fc
     maxDeliveries: count,
   })
   .chain((plain) =>
-    fc.tuple(maybe(retry), maybe(ordered)).map(([policy, order]) => ({
+    fc.tuple(maybe(retry), maybe(ordered), fc.boolean()).map(([policy, order, relaxed]) => ({
       ...plain,
       ...(policy === undefined ? {} : { retry: policy }),
       ...(order === undefined ? {} : { ordered: order }),
+      ...(relaxed ? { relaxed } : {}),
     })),
   );
 const keys = fc.record({
