@@ -110,6 +110,18 @@ describe("an election", () => {
     await expect(a!.elect("no spaces")).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
   });
 
+  it("is given up when the signal fires, although a majority is away", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    await nodes.end("b");
+    await nodes.end("c");
+    const { queues } = nodes.get("a");
+    const controller = new AbortController();
+    const hopeless = queues.elect("chief", { signal: controller.signal });
+    await until("its term is begun", () => queues.stats().waitingEnqueues > 0);
+    controller.abort(new Error("enough"));
+    await expect(hopeless).rejects.toThrow("enough");
+  });
+
   it("is begun by several at once and has one leader all the same", async () => {
     await using nodes = await Nodes.start("a", "b", "c");
     const leaders: Leadership[] = [];

@@ -43,6 +43,17 @@ describe("a store that lost its end", () => {
     const before = queues.stats();
     const alone = await queues.declare("alone", { replicas: 1 });
     for (let no = 0; no < 50; no += 1) await alone.enqueue(new Uint8Array(1));
+    // Who consumes when the queues fail is told by the message's signal, and can be stopped.
+    const only = await queues.declare("only", { exclusive: true });
+    const began = Promise.withResolvers<AbortSignal>();
+    const consumers = [
+      only.consume(() => undefined),
+      alone.consume(async ({ signal }) => {
+        began.resolve(signal);
+        await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+      }),
+    ];
+    const held = await began.promise;
     expect(queues.stats().batches).toBeGreaterThan(before.batches + LOST);
     expect(events).toEqual([]);
     const bootstrap = mesh.addresses();
@@ -52,5 +63,8 @@ describe("a store that lost its end", () => {
     await using _b = await createQueues({ mesh: meshB, dataDir: nodes.dataDir("b") });
     await until("the others have found it again", () => events.includes("failed"));
     expect(events).toEqual(["quarantined", "failed"]);
+    expect(held.aborted).toBe(true);
+    for (const consumer of consumers) await consumer.stop();
+    await expect(queues.elect("chief")).rejects.toMatchObject({ code: "FAILED" });
   });
 });

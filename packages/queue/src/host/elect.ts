@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import { randomHex } from "@klatsch/kit/core";
 import { systemClock, systemRandom } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
@@ -41,7 +42,7 @@ export async function elect(
     signal?.throwIfAborted();
     const term = port.shared.get(key);
     if (typeof term !== "string" || !/^[0-9a-f]{28}$/.test(term)) {
-      await beginTerm(port, name, key, leaseMs);
+      await beginTerm(port, name, key, leaseMs, signal);
       continue;
     }
     const won = await candidate(port, name, key, term, leaseMs, signal);
@@ -49,15 +50,41 @@ export async function elect(
   }
 }
 
-async function beginTerm(port: ElectPort, name: string, key: string, leaseMs: number): Promise<void> {
+async function beginTerm(
+  port: ElectPort,
+  name: string,
+  key: string,
+  leaseMs: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const began = Math.floor(systemClock.now().wallMs).toString(16).padStart(TERM_DIGITS, "0");
   const term = began + randomHex(systemRandom, NONCE_DIGITS);
-  await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+  await settle(signal);
   if (port.shared.get(key) !== undefined) return;
   // The message first: who hears of the term finds something to be elected by.
-  await port.declare(queueOf(name, term), leaseMs).enqueue(new Uint8Array(0));
+  await orAborted(port.declare(queueOf(name, term), leaseMs).enqueue(new Uint8Array(0)), signal);
   if (port.shared.get(key) === undefined) await port.shared.set(key, term);
-  await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
+  await settle(signal);
+}
+
+async function settle(signal: AbortSignal | undefined): Promise<void> {
+  await delay(SETTLE_MS, undefined, signal === undefined ? {} : { signal }).catch((error: unknown) => {
+    signal?.throwIfAborted(); // With its own reason.
+    throw error;
+  });
+}
+
+/** A message that nobody waits for any more is never led by: its term is known to nobody. */
+async function orAborted<T>(doing: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return await doing;
+  const gone = Promise.withResolvers<never>();
+  const onAbort = (): void => gone.reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([doing, gone.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
 }
 
 /** Waits to be elected in this term; `undefined` if another one took its place. */
@@ -73,18 +100,20 @@ async function candidate(
   const unwatch = port.shared.watch({ key }, ({ value }) => {
     if (value !== term) over.abort(new Error("the term is over"));
   });
+  let won: Leadership | undefined;
   try {
     const signals = signal === undefined ? [over.signal] : [over.signal, signal];
     const message = await port
       .declare(queueOf(name, term), leaseMs)
       .take({ signal: AbortSignal.any(signals) });
-    if (!over.signal.aborted) return new Term(name, term, message, over.signal, unwatch);
-    await message.release();
+    if (over.signal.aborted) await message.release();
+    else won = new Term(name, term, message, over.signal, unwatch);
   } catch (error) {
     if (!over.signal.aborted) throw error;
+  } finally {
+    if (won === undefined) unwatch();
   }
-  unwatch();
-  return undefined;
+  return won;
 }
 
 class Term implements Leadership {

@@ -1,3 +1,4 @@
+import { setTimeout as delay } from "node:timers/promises";
 import type { Consumer, ConsumerStats, Leadership } from "../types.ts";
 
 /** Pause after an election that failed, in milliseconds. */
@@ -38,8 +39,8 @@ export class ExclusiveConsumer implements Consumer {
         await using leadership = await this.#port.elect(signal);
         await this.#serve(leadership);
       } catch {
-        // No quorum, or the queues end: asked again until this consumer is stopped.
-        await pause(RETRY_MS, signal);
+        // No quorum: asked again until this consumer is stopped, as it is when the queues end.
+        await delay(RETRY_MS, undefined, { signal }).catch(() => undefined);
       }
     }
   }
@@ -66,14 +67,6 @@ export class ExclusiveConsumer implements Consumer {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
-}
-
-async function pause(forMs: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise<void>((resolve) => {
-    const timer = setTimeout(resolve, forMs);
-    signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
-  });
 }
 
 function sum(a: ConsumerStats, b: ConsumerStats | undefined): ConsumerStats {

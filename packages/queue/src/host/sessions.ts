@@ -164,8 +164,9 @@ export class Sessions {
     await Promise.all([...this.#consumers].map((consumer) => consumer.stop()));
   }
 
-  /** The queues have ended: who waits learns why. */
+  /** The queues have ended: who waits learns why, and nobody asks to be elected any more. */
   fail(error: QueueError): void {
+    for (const consumer of this.#exclusive) void consumer.stop();
     for (const fail of [...this.#takers.values()]) fail(error);
   }
 }
