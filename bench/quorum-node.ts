@@ -2,6 +2,7 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { countBuffersAsHeap } from "@klatsch/kit";
 import { createMesh } from "@klatsch/mesh";
 import { createQueues } from "@klatsch/queue";
 import type { Durability, Consumer, Message, Queue, Queues } from "@klatsch/queue";
@@ -57,8 +58,10 @@ const commands = {
     readonly bootstrap: readonly string[];
     readonly listen?: readonly string[];
     readonly durability?: Durability;
+    readonly buffersAsHeap?: boolean;
   }): Promise<readonly string[]> {
-    const { durability = "fsync", ...init } = setup;
+    const { durability = "fsync", buffersAsHeap = false, ...init } = setup;
+    if (buffersAsHeap) countBuffersAsHeap();
     const mesh = await createMesh(init);
     directory = setup.dataDir;
     queues = await createQueues({ mesh, dataDir: setup.dataDir });

@@ -1,4 +1,5 @@
 export * from "./core/index.ts";
+export { countBuffersAsHeap } from "./buffers.ts";
 export { systemClock } from "./clock.ts";
 export { silentLogger } from "./logger.ts";
 export type { LogFields, Logger } from "./logger.ts";
