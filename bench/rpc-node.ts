@@ -68,6 +68,10 @@ const commands = {
     return await Promise.resolve(alive.length);
   },
   memory: async () => await Promise.resolve(memory()),
+  cpuUs: async () => {
+    const { user, system } = process.cpuUsage();
+    return await Promise.resolve(user + system);
+  },
   /** Calls for so long, so many at once; latencies in milliseconds. */
   ask: async (init: { peer: string; size: number; inFlight: number; seconds: number }) => {
     const { echo } = node().rpc.peer(init.peer, bench);
@@ -133,7 +137,7 @@ const commands = {
       await node().rpc.cast("!name=a", bench, "note", sharedMs());
       tookMs.push(await all.promise);
     }
-    return latencies(tookMs, init.seconds);
+    return { count: tookMs.length, ...latencies(tookMs, init.seconds) };
   },
   /** Asks all members, this one included, again and again. */
   gather: async (init: { members: number; seconds: number }) => {
@@ -145,7 +149,7 @@ const commands = {
       tookMs.push(performance.now() - atMs);
       if (answered.length !== init.members) throw new Error(`${answered.length} of ${init.members} answered`);
     }
-    return latencies(tookMs, init.seconds);
+    return { count: tookMs.length, ...latencies(tookMs, init.seconds) };
   },
   /** One gather whose handlers take so long; names of members by what became of them. */
   account: async (handlerMs: number) => {

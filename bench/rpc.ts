@@ -36,7 +36,7 @@ interface Figures {
   /** The same of the bare echo. */
   readonly echoP50Ms?: number;
   readonly echoP99Ms?: number;
-  /** Processor time of the calling process for each, in microseconds: comparable on a busy machine too. */
+  /** Processor time for each, of the calling process or (cast, gather) of all; microseconds. Comparable on a busy machine too. */
   readonly cpuUs?: number;
   readonly megabytesPerSecond?: number;
   /** Growth over the run: heap and array buffers after a collection, and resident. */
@@ -124,10 +124,13 @@ async function measure(one: Case, fleet: Fleet): Promise<Figures> {
       return await a.call("stream", { peer, size: one.bytes, totalBytes: mebibytes * 2 ** 20 });
     case "cast":
       await a.call("cast", { targets: fleet.length - 1, seconds: 1 });
-      return await a.call("cast", { targets: fleet.length - 1, seconds });
+      return await counted(fleet, async () => await a.call("cast", { targets: fleet.length - 1, seconds }));
     case "gather": {
       await a.call("gather", { members: fleet.length, seconds: 1 });
-      const figures = await a.call("gather", { members: fleet.length, seconds });
+      const figures = await counted(
+        fleet,
+        async () => await a.call("gather", { members: fleet.length, seconds }),
+      );
       await checkAccount(a, started);
       return figures;
     }
@@ -140,6 +143,18 @@ async function measure(one: Case, fleet: Fleet): Promise<Figures> {
       return { ...figures, ...(await a.call("compare", { peer, address, size: one.bytes, seconds })) };
     }
   }
+}
+
+/** With the processor time of all processes for each operation. */
+async function counted(
+  fleet: Fleet,
+  run: () => Promise<Figures & { readonly count: number }>,
+): Promise<Figures> {
+  const total = async (): Promise<number> =>
+    (await Promise.all(fleet.map(async (node) => await node.call("cpuUs")))).reduce((sum, us) => sum + us, 0);
+  const before = await total();
+  const { count, ...figures } = await run();
+  return { ...figures, cpuUs: ((await total()) - before) / count };
 }
 
 /** Kills some while a gather is under way: all others have to be among the answered, and everybody in one list only. */
