@@ -151,7 +151,8 @@ const scratch: Buffer = Buffer.allocUnsafeSlow(MESSAGE_BYTES_MAX);
 /** A message in one piece, until the next one is. Small ones are left as they are: those are decrypted in place. */
 function inOnePiece(sealed: Bytes): Bytes {
   const { byteLength } = sealed;
-  if (sealed instanceof Uint8Array || byteLength < SMALL_BYTES || byteLength > MESSAGE_BYTES_MAX) return sealed;
+  if (sealed instanceof Uint8Array || byteLength < SMALL_BYTES || byteLength > MESSAGE_BYTES_MAX)
+    return sealed;
   const pieces = [...sealed];
   if (pieces.length === 1) return sealed;
   let at = 0;

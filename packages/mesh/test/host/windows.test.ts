@@ -10,9 +10,11 @@ const KIB = 1024;
 async function streams() {
   const [one, other] = multiaddrConnectionPair();
   const updates: number[] = [];
+  const sends: number[] = [];
   const send = other.send.bind(other);
   other.send = (bytes) => {
     const frame = Buffer.from(bytes.subarray());
+    sends.push(frame.length);
     if (frame[1] === 1 && frame.readUInt16BE(2) === 0) updates.push(frame.readUInt32BE(8));
     return send(bytes);
   };
@@ -23,7 +25,7 @@ async function streams() {
     far.addEventListener("stream", ({ detail }) => resolve(detail), { once: true });
   });
   const stream = await near.createStream();
-  return { stream, accepted: await accepted, updates };
+  return { stream, accepted: await accepted, updates, sends };
 }
 
 /** Sends as many chunks as are given, with back-pressure, and resolves when all of them arrived. */
@@ -50,9 +52,22 @@ describe("sparing window updates", () => {
     expect(updates.every((bytes) => bytes >= 64 * KIB)).toBe(true);
   });
 
+  it("leave with an answer, behind it, if there is one in the same turn", async () => {
+    const { stream, accepted, sends } = await streams();
+    await pour(stream, accepted, 1, KIB); // The first one is answered by an update that confirms the stream.
+    const answer = (): void => queueMicrotask(() => void accepted.send(new Uint8Array(5)));
+    accepted.addEventListener("message", answer, { once: true });
+    sends.length = 0;
+    await pour(stream, accepted, 1, 100 * KIB);
+    await new Promise((resolve) => setImmediate(resolve));
+    // Header and data, then the update: all in one.
+    expect(sends).toEqual([12 + 5 + 12]);
+  });
+
   it("never let the sender stand still: many windows pass one after the other", async () => {
     const { stream, accepted, updates } = await streams();
     await pour(stream, accepted, 64, 100 * KIB);
+    await new Promise((resolve) => setImmediate(resolve)); // What is told at the end of this turn.
     const told = updates.reduce((sum, bytes) => sum + bytes, 0);
     // All but the last piece, whose update may still be on its way, and what is held back.
     expect(told).toBeGreaterThanOrEqual((6_400 - 100 - 64) * KIB);
