@@ -160,14 +160,14 @@ export class Handlers {
   }
 
   /** The first middleware is outermost. */
-  async invoke(served: Served, context: Context, innermost: () => Promise<unknown>): Promise<unknown> {
+  invoke(served: Served, context: Context, innermost: () => Promise<unknown>): Promise<unknown> {
     const { middleware } = this.#init;
-    if (middleware.length === 0) return await innermost();
+    if (middleware.length === 0) return innermost();
     const onion = middleware.reduceRight<() => Promise<unknown>>(
       (next, layer) => async () => await layer({ method: served.name, context }, next),
       innermost,
     );
-    return await onion();
+    return onion();
   }
 
   async #single({ method, handler, name }: Served, context: Context, input: unknown): Promise<unknown> {
@@ -179,10 +179,15 @@ export class Handlers {
     return value;
   }
 
-  async #execute(run: number, served: Served, running: Running, input: unknown): Promise<unknown> {
+  #execute(run: number, served: Served, running: Running, input: unknown): Promise<unknown> {
+    const { context, inlet, outlet } = running;
+    if (inlet === undefined && outlet === undefined) return this.#single(served, context, input);
+    return this.#streaming(run, served, running, input);
+  }
+
+  async #streaming(run: number, served: Served, running: Running, input: unknown): Promise<unknown> {
     const { method, handler } = served;
     const { context, inlet, outlet } = running;
-    if (inlet === undefined && outlet === undefined) return await this.#single(served, context, input);
     const given =
       inlet === undefined
         ? await parse(method.input, input, "INVALID_INPUT", "input")
