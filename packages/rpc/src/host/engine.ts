@@ -11,7 +11,7 @@ import { Calls } from "../core/calls.ts";
 import type { CallEffect, CallInput } from "../core/calls.ts";
 import { ITEM_BYTES_MAX } from "../core/limits.ts";
 import { fault } from "../core/messages.ts";
-import type { AskMessage, CastMessage, Fault, Message, Route } from "../core/messages.ts";
+import type { AskMessage, CastMessage, EmitMessage, Fault, Message, Route } from "../core/messages.ts";
 import { Serving } from "../core/serving.ts";
 import type { ServeEffect, ServeInput, Verdict } from "../core/serving.ts";
 import { Outbox } from "./outbox.ts";
@@ -152,23 +152,26 @@ export class Engine {
   /** Queues one message. The reason if it cannot travel; nothing was queued then. */
   send(route: Route, message: Message): Fault | undefined {
     const link = this.#links.get(route);
-    if (link === undefined) return fault("UNAVAILABLE", "the peer has no link");
-    const isNew = message.type === "ask" || message.type === "cast" || message.type === "emit";
-    if (isNew && link.outbox.full) return fault("OVERLOADED", "too many bytes wait for this peer already");
-    let item: Encoded;
-    try {
-      item = encodeParts(message);
-    } catch (error) {
-      return fault(
-        "INVALID_INPUT",
-        `the value cannot be encoded: ${error instanceof Error ? error.message : ""}`,
-      );
-    }
-    if (item.bytes > ITEM_BYTES_MAX) {
-      return fault("TOO_LARGE", `${item.bytes} bytes exceed the limit of ${ITEM_BYTES_MAX}: use a stream`);
-    }
+    if (link === undefined) return NO_LINK;
+    if (isNew(message) && link.outbox.full) return FULL;
+    const item = encoded(message);
+    if ("code" in item) return item;
     link.outbox.push(orderKey(message), item, message.type === "ask" ? message.id : undefined);
     return undefined;
+  }
+
+  /** The same for several peers, encoded once. */
+  sendToAll(routes: readonly Route[], message: CastMessage | EmitMessage): readonly (Fault | undefined)[] {
+    let item: Encoded | Fault | undefined;
+    return routes.map((route) => {
+      const link = this.#links.get(route);
+      if (link === undefined) return NO_LINK;
+      if (link.outbox.full) return FULL;
+      item ??= encoded(message);
+      if ("code" in item) return item;
+      link.outbox.push(orderKey(message), item, undefined);
+      return undefined;
+    });
   }
 
   #up(peer: string, trafficClass: CallClass, send: (frame: Uint8Array) => boolean): void {
@@ -328,6 +331,27 @@ export class Engine {
       for (const channel of this.#channels.values()) channel.close();
     });
   }
+}
+
+const NO_LINK: Fault = fault("UNAVAILABLE", "the peer has no link");
+const FULL: Fault = fault("OVERLOADED", "too many bytes wait for this peer already");
+
+/** What may as well be refused: nobody waits for the rest of it yet. */
+function isNew({ type }: Message): boolean {
+  return type === "ask" || type === "cast" || type === "emit";
+}
+
+/** The packed message, or why it cannot travel. */
+function encoded(message: Message): Encoded | Fault {
+  let item: Encoded;
+  try {
+    item = encodeParts(message);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : "";
+    return fault("INVALID_INPUT", `the value cannot be encoded: ${why}`);
+  }
+  if (item.bytes <= ITEM_BYTES_MAX) return item;
+  return fault("TOO_LARGE", `${item.bytes} bytes exceed the limit of ${ITEM_BYTES_MAX}: use a stream`);
 }
 
 /** Messages of one call, of either side, keep their order. */

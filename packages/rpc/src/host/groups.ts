@@ -88,23 +88,24 @@ export class Groups {
     const { spreading, tracing } = this.#init;
     const addressed: string[] = [];
     const unreachable: string[] = [];
-    const strangers = new Set(spreading.far());
+    const members = this.#init.mesh.members();
+    const strangers = new Set(spreading.far(members));
     const [near, far] = [new Array<string>(), new Array<string>()];
-    for (const peer of this.#members.select(target)) (strangers.has(peer) ? far : near).push(peer);
+    for (const peer of this.#members.select(target, members)) (strangers.has(peer) ? far : near).push(peer);
     const no = far.length === 0 ? undefined : spreading.nextNo();
     // A list is resolved here; its members need not be asked whether they are meant.
     const text = typeof target === "string" ? target : "all";
     const span = tracing?.outgoing(name, text);
     const trace = span?.traceparent;
     const message: CastMessage = { type: "cast", method: name, input, target: text, no, trace };
-    for (const peer of near) {
-      const reason = this.#init.engine().send(routeOf(peer, method.class), message);
+    const routes = near.map((peer) => routeOf(peer, method.class));
+    for (const [at, reason] of this.#init.engine().sendToAll(routes, message).entries()) {
       if (reason?.code === "TOO_LARGE" || reason?.code === "INVALID_INPUT") {
         const error = rpcError(reason.code, reason.message);
         span?.end(error);
         throw error;
       }
-      (reason === undefined ? addressed : unreachable).push(peer);
+      (reason === undefined ? addressed : unreachable).push(near[at] as string);
     }
     if (far.length > 0) {
       const told = await spreading.tell({ ...message, target: typeof target === "string" ? target : far });
@@ -130,10 +131,11 @@ export class Groups {
       undefined,
       systemClock.now().monoMs + DEADLINE_MS,
     );
-    handlers
-      .direct(served, context, input, trace)
-      .catch((error: unknown) => logger.warn("a cast failed", { err: error, method, peer }))
-      .finally(() => (this.#casting -= 1));
+    const ended = (): void => void (this.#casting -= 1);
+    handlers.direct(served, context, input, trace).then(ended, (error: unknown) => {
+      ended();
+      logger.warn("a cast failed", { err: error, method, peer });
+    });
   }
 
   async gather(

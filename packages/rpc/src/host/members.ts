@@ -1,4 +1,4 @@
-import type { Mesh } from "@klatsch/mesh";
+import type { Member, Mesh } from "@klatsch/mesh";
 
 import { matches, parseTarget, TargetError } from "../core/target.ts";
 import type { Facts, Target } from "../core/target.ts";
@@ -16,11 +16,16 @@ export class Members {
     this.#mesh = mesh;
   }
 
-  /** Peer ids of the members meant that are not known to be gone, this node included. @throws RpcError `INVALID_TARGET`. */
-  select(target: string | readonly string[]): readonly string[] {
+  /**
+   * Peer ids of the members meant that are not known to be gone, this node included. `members`: all, where the caller
+   * has them. @throws RpcError `INVALID_TARGET`.
+   */
+  select(target: string | readonly string[], members?: readonly Member[]): readonly string[] {
     if (typeof target !== "string") return [...new Set(target.map((name) => this.#peerOf(name)))];
     const parsed = this.#parse(target);
-    const there = this.#mesh.members().filter(({ status }) => status === "alive" || status === "suspect");
+    const there = (members ?? this.#mesh.members()).filter(
+      ({ status }) => status === "alive" || status === "suspect",
+    );
     return there.filter((member) => matches(parsed, member)).map(({ peerId }) => peerId);
   }
 

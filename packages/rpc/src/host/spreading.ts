@@ -62,12 +62,9 @@ export class Spreading {
     return this.#lastNo;
   }
 
-  /** Members that are there and no neighbours. */
-  far(): readonly string[] {
-    return this.#init.mesh
-      .members()
-      .filter((member) => this.#isFar(member))
-      .map(({ peerId }) => peerId);
+  /** Those of all members that are there and no neighbours. */
+  far(members: readonly Member[] = this.#init.mesh.members()): readonly string[] {
+    return members.filter((member) => this.#isFar(member)).map(({ peerId }) => peerId);
   }
 
   /** Tells them; `false`: too many or too large, or not to be had inside the application's libp2p node. */

@@ -85,9 +85,10 @@ export class Topics {
     };
     this.#keep(message);
     // Hearing oneself takes the same way as for others.
-    const unreachable = [self, ...engine().peers()].filter(
-      (peer) => engine().send(routeOf(peer, "normal"), message) !== undefined,
-    );
+    const peers = [self, ...engine().peers()];
+    const routes = peers.map((peer) => routeOf(peer, "normal"));
+    const refused = engine().sendToAll(routes, message);
+    const unreachable = peers.filter((_, at) => refused[at] !== undefined);
     return !spread || (await spreading.tell(message)) ? unreachable : [...unreachable, ...far];
   }
 
