@@ -2,7 +2,7 @@ import { systemClock } from "@klatsch/kit";
 
 import type { CallOptions, Method } from "../contract.ts";
 import type { CallEffect } from "../core/calls.ts";
-import { DEADLINE_MS, DEADLINE_MS_MAX, NAME_LENGTH_MAX } from "../core/limits.ts";
+import { DEADLINE_MS, DEADLINE_MS_MAX, NAME_LENGTH_MAX, STREAM_ITEMS_MAX } from "../core/limits.ts";
 import { fault } from "../core/messages.ts";
 import type { Fault } from "../core/messages.ts";
 import { RpcError, rpcError } from "../errors.ts";
@@ -14,6 +14,7 @@ import { routeOf } from "./route.ts";
 import type { Profile } from "./profile.ts";
 import { guarded } from "./resilience.ts";
 import { Inlet, Outlet } from "./streams.ts";
+import type { Sink } from "./streams.ts";
 
 type Source = Iterable<unknown> | AsyncIterable<unknown>;
 
@@ -31,7 +32,7 @@ interface Waiter {
   readonly beganMs: number;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: RpcError) => void;
-  readonly inlet: Inlet | undefined;
+  readonly inlet: Sink | undefined;
   readonly outlet: Outlet | undefined;
   readonly signal: AbortSignal | undefined;
   readonly onAbort: (() => void) | undefined;
@@ -170,6 +171,29 @@ export class Caller {
       outlet?.close();
       engine.enterCall({ type: "cancel", id }); // If the reader stopped early; otherwise it is over already.
     }
+  }
+
+  /**
+   * An output stream whose items are told as they come, unchecked, and its end, once. No credit is given back: it is for
+   * streams of a few items. The result cancels it.
+   */
+  follow(
+    remote: Remote,
+    input: unknown,
+    options: CallOptions,
+    told: { readonly onItem: (item: unknown) => void; readonly onEnd: (error: unknown) => void },
+  ): () => void {
+    const engine = this.#engine();
+    let credit = STREAM_ITEMS_MAX;
+    const push = (item: unknown): boolean => {
+      if (credit === 0) return false;
+      credit -= 1;
+      told.onItem(item);
+      return true;
+    };
+    const resolve = (): void => told.onEnd(undefined);
+    const id = this.#begin(remote, input, options, { resolve, reject: told.onEnd, inlet: { push } });
+    return () => engine.enterCall({ type: "cancel", id });
   }
 
   #pump(remote: Remote, id: number, outlet: Outlet, source: Source, reject: (error: unknown) => void): void {

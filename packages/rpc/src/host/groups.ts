@@ -24,7 +24,7 @@ import { ambient } from "./ambient.ts";
 import type { Caller } from "./caller.ts";
 import type { Engine } from "./engine.ts";
 import { routeOf } from "./route.ts";
-import { COLLECT, collectMethod, collectSchema, Gathering } from "./gathering.ts";
+import { COLLECT, collectSchema, Gathering, servedMethod } from "./gathering.ts";
 import type { Collect, GatherRun } from "./gathering.ts";
 import { Context } from "./handlers.ts";
 import type { Handlers } from "./handlers.ts";
@@ -71,8 +71,8 @@ export class Groups {
     registry.add([
       {
         name: COLLECT,
-        method: collectMethod,
-        handler: (input, context) => this.#gathering.collect(input, context),
+        method: servedMethod,
+        handler: (input, context) => this.#gathering.collect(input, context as Context),
       },
     ]);
   }

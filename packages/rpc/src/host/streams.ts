@@ -3,8 +3,14 @@ import { STREAM_ITEMS_MAX } from "../core/limits.ts";
 /** Credit is given back in steps of this many items. */
 const GRANT_STEP = STREAM_ITEMS_MAX / 2;
 
+/** Takes the items of a stream. */
+export interface Sink {
+  /** `false`: the writer had no credit for it. */
+  push(value: unknown): boolean;
+}
+
 /** The reading end of a stream: holds at most the items it gave credit for. One reader, once. */
-export class Inlet implements AsyncIterableIterator<unknown> {
+export class Inlet implements Sink, AsyncIterableIterator<unknown> {
   readonly #grant: (count: number) => void;
   readonly #onReturn: () => void;
   #items: unknown[] = [];
