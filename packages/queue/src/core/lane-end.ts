@@ -62,6 +62,11 @@ export class LaneEnd {
     return this.#planned !== undefined || this.#value?.heir !== undefined;
   }
 
+  /** No heir is named yet: until then leases are as good as ever, and may be renewed. */
+  get isHere(): boolean {
+    return this.#value?.heir === undefined && !this.isImporting;
+  }
+
   get isMoved(): boolean {
     return this.#isMoved;
   }

@@ -119,7 +119,7 @@ export class LaneWriter implements LaneSender {
   }
 
   /** Where it is on the way from a lane to its heir. */
-  get course(): Pick<LaneEnd, "isImporting" | "wantsImport" | "isMoving" | "isMoved"> {
+  get course(): Pick<LaneEnd, "isHere" | "isImporting" | "wantsImport" | "isMoving" | "isMoved"> {
     return this.#end;
   }
 

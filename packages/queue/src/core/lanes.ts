@@ -368,7 +368,8 @@ export class Lanes {
 
   verdict(from: PeerId, item: VerdictItem): void {
     const lane = this.ofRoot(item.lane);
-    if (lane?.isServing !== true) return this.#misdirected(from, item);
+    const isRenewable = item.verdict.kind === "renew" && lane?.isLost === false && lane.course.isHere;
+    if (lane === undefined || !(lane.isServing || isRenewable)) return this.#misdirected(from, item);
     if (!lane.isOpen && item.verdict.kind !== "renew") return this.#answer(from, item, "RETRY");
     const register = lane.registers.peek(item.seq);
     if (register === undefined) return this.#onFinished(from, item, lane);
@@ -411,7 +412,7 @@ export class Lanes {
     const askedMs = this.#context.now.monoMs;
     this.#confirms.ask(lane, () => {
       const { value, chosen } = register;
-      const held = chosen && value.state === "LEASED" && value.epoch === item.epoch;
+      const held = chosen && value.state === "LEASED" && value.epoch === item.epoch && lane.course.isHere;
       if (held) lane.renew(register, askedMs);
       this.#answer(from, item, held ? "DONE" : "RETRY");
     });

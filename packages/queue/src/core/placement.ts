@@ -83,8 +83,9 @@ export function chooseHeir(
     .filter(({ store, reachable, steady }) => !onR.has(store) && reachable && (steady || !isWeak))
     .toSorted((a, b) => Number(b.consumes) - Number(a.consumes))
     .slice(0, Math.max(0, old.wanted - kept.length));
-  const replicas = [...kept, ...fresh.map(({ peer, store }) => ({ peer, store }))];
-  const better = fresh.length > 0 && (!isWeak || replicas.length === old.wanted);
+  const better = fresh.length > 0 && (!isWeak || kept.length + fresh.length === old.wanted);
+  // With a second, but no third, a lane that one replica kept would end with either of them.
+  const replicas = [...kept, ...(better ? fresh.map(({ peer, store }) => ({ peer, store })) : [])];
   if ((!better && !anyway) || !kept.some(({ store }) => store === origin.store)) return undefined;
   const consumes = replicas.map(({ store }) => candidates.get(store)?.consumes === true);
   return {
