@@ -1,17 +1,24 @@
 import { z } from "zod";
 import { StoreError } from "./store/errors.ts";
+import type { StoreVisitor } from "./store/load.ts";
 import { openJournalStore } from "./store/open.ts";
 import type { CommitDone, StoreOperation } from "./store/record.ts";
 
 export { quarantineStore } from "./store/directory.ts";
 export { StoreError } from "./store/errors.ts";
 export type { StoreErrorCode, StoreErrorInit } from "./store/errors.ts";
+export type { StoreVisitor } from "./store/load.ts";
 export type { CommitDone, StoreOperation } from "./store/record.ts";
 
 /** Where a store is. */
 export interface StoreOptions {
   /** Directory of its own, created with mode 0700 if it does not exist. */
   readonly directory: string;
+  /**
+   * Shown all that the store holds, each key once: first what its table has, by key, then what is recent, by key as well.
+   * Much faster than {@link Store.scan}. What it throws ends the opening, and `openStore` rejects with it.
+   */
+  readonly visitor?: StoreVisitor | undefined;
 }
 
 /**
@@ -69,6 +76,9 @@ export interface Store extends AsyncDisposable {
    */
   get(key: string): Promise<Uint8Array | undefined>;
 
+  /** The newest value of each of `keys`, in their order: as {@link Store.get}, and much cheaper than one by one. */
+  getMany(keys: readonly string[]): Promise<readonly (Uint8Array | undefined)[]>;
+
   /**
    * Every key that begins with `prefix` (empty: all) and its value, in key order, as of the first
    * `next()`; later commits do not show. Ends with the errors of {@link Store.get}. Keeps a few
@@ -80,7 +90,10 @@ export interface Store extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-const schema: z.ZodType<StoreOptions> = z.strictObject({ directory: z.string().min(1) });
+const schema: z.ZodType<StoreOptions> = z.strictObject({
+  directory: z.string().min(1),
+  visitor: z.custom<StoreVisitor>((value) => typeof value === "object" && value !== null).optional(),
+});
 
 /**
  * Opens the store in `options.directory`, or creates it. Reads every table once (about a second for
@@ -98,5 +111,6 @@ export async function openStore(options: StoreOptions): Promise<Store> {
       cause: parsed.error,
     });
   }
-  return await openJournalStore(parsed.data.directory);
+  const { directory, visitor } = parsed.data;
+  return await openJournalStore(directory, { visitor });
 }

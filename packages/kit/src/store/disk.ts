@@ -1,3 +1,5 @@
+import type { Buffer } from "node:buffer";
+
 /** A native change; keys are ASCII. Bytes are read until the write is done: nobody changes them before. */
 export type DiskOperation =
   | { readonly type: "put"; readonly key: string; readonly value: Uint8Array }
@@ -13,14 +15,24 @@ export interface DiskRange {
 export type DiskPage = readonly (readonly [key: string, value: Uint8Array])[];
 
 /**
+ * Shown an entry: its key in the first `keyLength` bytes of `key`, its value from `from` up to `to`. All of it is good until the
+ * call returns.
+ */
+export type DiskVisitor = (key: Buffer, keyLength: number, bytes: Buffer, from: number, to: number) => void;
+
+/**
  * Port: what the store needs from LevelDB, so that tests can lose tails, fail writes and delay syncs.
  * Batches are atomic and reach the log in call order; a synced one carries all earlier ones with it.
  */
 export interface Disk {
   write(operations: readonly DiskOperation[], sync: boolean): Promise<void>;
   get(key: string): Promise<Uint8Array | undefined>;
+  /** Each of them, in their order. */
+  getMany(keys: readonly string[]): Promise<readonly (Uint8Array | undefined)[]>;
   /** The range as it is at the moment of this call, whatever is written later. */
   pages(range: DiskRange): AsyncIterable<DiskPage>;
+  /** Shows the range, by key, as long as nothing was written; `false`, and nothing shown: {@link pages} has to. */
+  visit?(range: DiskRange, visit: DiskVisitor): Promise<boolean>;
   /** After it the directory may be opened again. */
   close(): Promise<void>;
 }

@@ -4,6 +4,8 @@ import { prefixRange } from "./disk.ts";
 import { diskError, StoreError } from "./errors.ts";
 import type { StoreLimits } from "./limits.ts";
 import { BASE_RECORDS_KEPT } from "./limits.ts";
+import type { StoreVisitor } from "./load.ts";
+import { visitAll } from "./load.ts";
 import { Overlay } from "./overlay.ts";
 import type { CommitDone, StoreOperation } from "./record.ts";
 import { encodedBytes, JournalBatch } from "./record.ts";
@@ -74,6 +76,11 @@ export class JournalStore {
     }
   }
 
+  /** Shows everything it holds, before the first commit: until then no slice moves anything. */
+  async load(visitor: StoreVisitor): Promise<void> {
+    await visitAll(this.#disk, this.#overlay, this.storeId, visitor);
+  }
+
   get batchNo(): number {
     return this.#syncedNo;
   }
@@ -129,6 +136,16 @@ export class JournalStore {
     const diskKey = DATA_PREFIX + key;
     const stored = await this.#reading(this.#disk.get(diskKey));
     return stored && tableValue(diskKey, stored, this.storeId);
+  }
+
+  async getMany(keys: readonly string[]): Promise<readonly (Uint8Array | undefined)[]> {
+    this.#assertReadable();
+    const values = keys.map((key) => this.#overlay.recent(key));
+    const wanted = keys.filter((_, at) => values[at] === undefined).map((key) => DATA_PREFIX + key);
+    const stored = wanted.length === 0 ? [] : await this.#reading(this.#disk.getMany(wanted));
+    const found = stored.map((one, at) => one && tableValue(wanted[at] ?? "", one, this.storeId));
+    let at = -1;
+    return values.map((recent) => (recent === undefined ? found[(at += 1)] : recent.value));
   }
 
   async *scan(prefix: string): AsyncGenerator<readonly [key: string, value: Uint8Array]> {

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { Disk, DiskOperation, DiskPage, DiskRange, OpenDisk } from "./disk.ts";
+import type { Disk, DiskOperation, DiskPage, DiskRange, DiskVisitor, OpenDisk } from "./disk.ts";
 import { journalLocation } from "./directory.ts";
 import { StoreError } from "./errors.ts";
 import { JournalFiles } from "./journal-files.ts";
@@ -57,8 +57,17 @@ class JournalledDisk implements Disk {
     return await this.#table.get(key);
   }
 
+  async getMany(keys: readonly string[]): Promise<readonly (Uint8Array | undefined)[]> {
+    return await this.#table.getMany(keys);
+  }
+
   pages(range: DiskRange): AsyncIterable<DiskPage> {
     return range.first.startsWith(JOURNAL_PREFIX) ? this.#recordPages(range) : this.#table.pages(range);
+  }
+
+  /** Of the table alone; writes to the journal's files do not matter to it. */
+  async visit(range: DiskRange, visit: DiskVisitor): Promise<boolean> {
+    return (await this.#table.visit?.(range, visit)) === true;
   }
 
   async *#recordPages({ first, end }: DiskRange): AsyncGenerator<DiskPage> {

@@ -8,6 +8,8 @@ import { JournalStore } from "./journal-store.ts";
 import { openJournalledDisk } from "./journalled-disk.ts";
 import type { StoreLimits } from "./limits.ts";
 import { DEFAULT_LIMITS } from "./limits.ts";
+import type { StoreVisitor } from "./load.ts";
+import { VisitFailure } from "./load.ts";
 import { JournalBatch } from "./record.ts";
 import { genesis, readStoreId, recoverChain, storeIdRecord } from "./recovery.ts";
 import { baseKey, baseOperation, DATA_PREFIX, journalKey, STORE_ID_KEY } from "./table.ts";
@@ -18,23 +20,28 @@ export interface StoreInternals {
   readonly openDisk?: OpenDisk | undefined;
 }
 
+interface OpenJournalStore extends StoreInternals {
+  readonly visitor?: StoreVisitor | undefined;
+}
+
 /** Opens or creates the store in `directory`; see `openStore`. */
 export async function openJournalStore(
   directory: string,
-  internals: StoreInternals = {},
+  internals: OpenJournalStore = {},
 ): Promise<JournalStore> {
   const release = claimDirectory(directory);
   try {
     return await open(directory, internals, release);
   } catch (error) {
     release();
+    if (error instanceof VisitFailure) throw error.cause;
     throw diskError(`cannot open the store in ${directory}`, error);
   }
 }
 
 async function open(
   directory: string,
-  internals: StoreInternals,
+  internals: OpenJournalStore,
   release: () => void,
 ): Promise<JournalStore> {
   const known = await readIdentity(directory);
@@ -54,11 +61,13 @@ async function open(
     if (chain.stray.length > 0) await disk.write(chain.stray, true);
     if (chain.repair.length > 0) await disk.write(chain.repair, true);
     const store = new JournalStore({ disk, storeId, chain, limits, onClosed: release });
+    if (internals.visitor !== undefined) await store.load(internals.visitor);
     await store.commit([]);
     if (identity === undefined) await writeIdentity(directory, storeId);
     return store;
   } catch (error) {
     await disk.close();
+    if (error instanceof VisitFailure) throw error;
     throw diskError(`cannot read the store in ${directory}`, error, known);
   }
 }

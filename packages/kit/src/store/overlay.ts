@@ -46,6 +46,11 @@ export class Overlay {
     return at < 0 ? undefined : { value: this.#rowValue(at) };
   }
 
+  /** Whether the table's version of a row is not the newest. */
+  hasRow(family: number, slot: number, seq: number): boolean {
+    return this.#rows.find(family, slot, seq) >= 0;
+  }
+
   #rowValue(at: number): Uint8Array | undefined {
     const rows = this.#rows;
     return valueOf(this.#batches.get(rows.no(at)), rows.offset(at), rows.length(at));

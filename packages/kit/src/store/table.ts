@@ -18,7 +18,8 @@ export const JOURNAL_PREFIX: string = "c/";
 export const BASE_PREFIX: string = "b/";
 export const DATA_PREFIX: string = "d/";
 
-const CRC_BYTES = 4;
+/** Bytes of the CRC in front of a value. */
+export const CRC_BYTES: number = 4;
 
 /** LevelDB key of journal record `no`. */
 export function journalKey(no: number): string {
@@ -84,8 +85,12 @@ export function unguarded(key: string, stored: Uint8Array): Buffer | undefined {
 export function tableValue(diskKey: string, stored: Uint8Array, storeId: string): Uint8Array {
   const value = unguarded(diskKey, stored);
   if (value !== undefined) return value;
+  throw damagedValue(diskKey, storeId);
+}
+
+/** What is said of a value whose CRC is wrong. */
+export function damagedValue(diskKey: string, storeId: string): StoreError {
   const key = diskKey.slice(DATA_PREFIX.length);
-  throw new StoreError("STORE_DAMAGED", `the value of ${key} in store ${storeId} has a wrong CRC`, {
-    storeId,
-  });
+  const message = `the value of ${key} in store ${storeId} has a wrong CRC`;
+  return new StoreError("STORE_DAMAGED", message, { storeId });
 }

@@ -56,6 +56,7 @@ function diskWith(content: ReadonlyMap<string, Uint8Array>): Disk {
   return {
     write: refuse,
     get: refuse,
+    getMany: refuse,
     close: refuse,
     pages: async function* pages() {
       yield [...content].sort(([a], [b]) => (a < b ? -1 : 1));

@@ -73,6 +73,10 @@ export class MemoryLevel {
         if (sync) for (const write of this.#log.slice(0, length)) write.synced = true;
       },
       get: async (key) => this.content().get(key),
+      getMany: async (keys) => {
+        const content = this.content();
+        return keys.map((key) => content.get(key));
+      },
       pages: (range) => pages(this.content(), range),
       close: async () => {
         if (alive()) this.#isOpen = false;

@@ -16,8 +16,8 @@ import { checkTable } from "./table-file.ts";
  */
 export async function findTableFault(location: string): Promise<string | undefined> {
   const live = await readLiveTables(location);
-  for (const [number, size] of live ?? []) {
-    const name = String(number).padStart(6, "0");
+  for (const [number, { size }] of live ?? []) {
+    const name = tableName(number);
     const file =
       (await readIfThere(join(location, `${name}.ldb`))) ??
       (await readIfThere(join(location, `${name}.sst`)));
@@ -27,11 +27,17 @@ export async function findTableFault(location: string): Promise<string | undefin
   return undefined;
 }
 
-async function readLiveTables(location: string): Promise<LiveTables | undefined> {
+/** The tables of the database in `location`; `undefined` if its manifest cannot be read. */
+export async function readLiveTables(location: string): Promise<LiveTables | undefined> {
   const current = await readIfThere(join(location, "CURRENT"));
   const name = /^(MANIFEST-\d+)\n$/.exec(current?.toString("latin1") ?? "")?.[1];
   const manifest = name === undefined ? undefined : await readIfThere(join(location, name));
   return manifest && orUndefined(() => liveTables(manifest));
+}
+
+/** The name of a table's file, without its ending. */
+export function tableName(number: number): string {
+  return String(number).padStart(6, "0");
 }
 
 function tableFault(file: Buffer, size: number): string | undefined {

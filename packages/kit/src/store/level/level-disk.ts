@@ -2,10 +2,12 @@ import { open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { ClassicLevel } from "classic-level";
 import { syncDirectory, undefinedIfMissing } from "../directory.ts";
-import type { Disk, DiskOperation, DiskPage, DiskRange } from "../disk.ts";
+import type { Disk, DiskOperation, DiskPage, DiskRange, DiskVisitor } from "../disk.ts";
 import { diskError, StoreError } from "../errors.ts";
 import { LEVEL_LOG_BYTES } from "../limits.ts";
+import { MalformedError } from "./byte-reader.ts";
 import { findTableFault } from "./find-table-fault.ts";
+import { FrozenTables } from "./frozen-tables.ts";
 
 /** Entries fetched from LevelDB at a time, and the bytes at which it stops sooner. */
 const PAGE_ENTRIES = 512;
@@ -17,13 +19,32 @@ type Database = ClassicLevel<string, Uint8Array>;
 class LevelDisk implements Disk {
   readonly #database: Database;
   readonly #location: string;
+  #isWritten = false;
 
   constructor(database: Database, location: string) {
     this.#database = database;
     this.#location = location;
   }
 
+  /** Past LevelDB, which keeps what was written since it was opened elsewhere. */
+  async visit(range: DiskRange, visit: DiskVisitor): Promise<boolean> {
+    const tables = this.#isWritten ? undefined : await FrozenTables.open(this.#location);
+    if (tables === undefined) return false;
+    try {
+      await tables.visit(range, visit);
+      return true;
+    } catch (cause) {
+      if (!(cause instanceof MalformedError)) throw cause;
+      throw new StoreError("STORE_DAMAGED", `${this.#location}: a table is damaged: ${cause.message}`, {
+        cause,
+      });
+    } finally {
+      await tables.close();
+    }
+  }
+
   async write(operations: readonly DiskOperation[], sync: boolean): Promise<void> {
+    this.#isWritten = true;
     if (sync) await syncLogs(this.#location);
     await this.#write(operations, sync);
     // LevelDB may have begun a log for it.
@@ -42,6 +63,10 @@ class LevelDisk implements Disk {
 
   async get(key: string): Promise<Uint8Array | undefined> {
     return await this.#database.get(key);
+  }
+
+  async getMany(keys: readonly string[]): Promise<readonly (Uint8Array | undefined)[]> {
+    return await this.#database.getMany([...keys]);
   }
 
   pages(range: DiskRange): AsyncIterable<DiskPage> {

@@ -12,12 +12,23 @@ const FULL = 1;
 const FIRST = 2;
 const LAST = 4;
 
-/** Sizes in bytes of the table files that are part of the database, by their number. */
-export type LiveTables = ReadonlyMap<number, number>;
+/** A table file that is part of the database. */
+export interface LiveTable {
+  /** In bytes. */
+  readonly size: number;
+  /** Its first key. */
+  readonly first: Buffer;
+}
+
+/** Those that are, by their number. */
+export type LiveTables = ReadonlyMap<number, LiveTable>;
+
+/** Bytes behind each key: its kind and sequence number. */
+const TAG_BYTES = 8;
 
 /** Reads which tables count; the others are left over from compactions. Throws {@link MalformedError}. */
 export function liveTables(manifest: Buffer): LiveTables {
-  const live = new Map<number, number>();
+  const live = new Map<number, LiveTable>();
   for (const edit of logRecords(manifest)) applyEdit(live, new ByteReader(edit));
   return live;
 }
@@ -45,7 +56,7 @@ function* logRecords(log: Buffer): Generator<Buffer> {
   }
 }
 
-function applyEdit(live: Map<number, number>, edit: ByteReader): void {
+function applyEdit(live: Map<number, LiveTable>, edit: ByteReader): void {
   while (!edit.isAtEnd) {
     const tag = edit.varint();
     switch (tag) {
@@ -75,10 +86,11 @@ function applyEdit(live: Map<number, number>, edit: ByteReader): void {
   }
 }
 
-function addTable(live: Map<number, number>, edit: ByteReader): void {
+function addTable(live: Map<number, LiveTable>, edit: ByteReader): void {
   edit.varint();
   const number = edit.varint();
-  live.set(number, edit.varint());
+  const size = edit.varint();
+  const first = edit.chunk();
   edit.chunk();
-  edit.chunk();
+  live.set(number, { size, first: first.subarray(0, Math.max(0, first.length - TAG_BYTES)) });
 }

@@ -10,23 +10,36 @@ import { unsnappy } from "./snappy.ts";
 const FOOTER_BYTES = 48;
 const TRAILER_BYTES = 5;
 const MAGIC = "57fb808b247547db";
-const SNAPPY = 1;
+/** Compression type of a block. */
+export const SNAPPY: number = 1;
 
-interface Handle {
+/** Where a block lies in its file. */
+export interface Handle {
   readonly offset: number;
   readonly size: number;
 }
 
 /** Checks the CRC of every block of a table file. Throws {@link MalformedError}. */
 export function checkTable(file: Buffer): void {
-  if (file.length < FOOTER_BYTES) throw new MalformedError("too short for a footer");
-  const footer = new ByteReader(file, file.length - FOOTER_BYTES);
-  if (file.toString("hex", file.length - 8) !== MAGIC) throw new MalformedError("no footer");
-  const metaindex = readHandle(footer);
-  const index = readHandle(footer);
+  const { metaindex, index } = readFooter(file);
   for (const list of [metaindex, index]) {
     for (const block of handlesIn(readBlock(file, list))) checkBlock(file, block);
   }
+}
+
+/** Where the entries of a table lie, in key order; only the list's own CRC is checked. Throws {@link MalformedError}. */
+export function dataBlocks(file: Buffer): readonly Handle[] {
+  const blocks = handlesIn(readBlock(file, readFooter(file).index));
+  const isOutside = blocks.some(({ offset, size }) => offset + size + TRAILER_BYTES > file.length);
+  if (isOutside) throw new MalformedError("a block ends outside the file");
+  return blocks;
+}
+
+function readFooter(file: Buffer): { readonly metaindex: Handle; readonly index: Handle } {
+  if (file.length < FOOTER_BYTES) throw new MalformedError("too short for a footer");
+  const footer = new ByteReader(file, file.length - FOOTER_BYTES);
+  if (file.toString("hex", file.length - 8) !== MAGIC) throw new MalformedError("no footer");
+  return { metaindex: readHandle(footer), index: readHandle(footer) };
 }
 
 function checkBlock(file: Buffer, { offset, size }: Handle): void {

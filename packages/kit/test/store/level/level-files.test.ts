@@ -125,7 +125,7 @@ describe("tables and manifest of a real database", () => {
     const { manifest, tables } = await makeFiles(keyOf);
     const live = liveTables(manifest);
     expect(live.size).toBeGreaterThan(0);
-    for (const [number, size] of live) {
+    for (const [number, { size }] of live) {
       const file = tables.get(`${String(number).padStart(6, "0")}.ldb`) ?? Buffer.alloc(0);
       expect([file.length, indexCompression(file)]).toEqual([size, compression]);
       checkTable(file);
