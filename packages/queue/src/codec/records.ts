@@ -2,11 +2,21 @@ import type { Ballot } from "../core/ballot.ts";
 import { PID_DIGITS } from "../core/ballot.ts";
 import { CHUNK_SEQS } from "../core/finished.ts";
 import type { StoredRecord } from "../core/records.ts";
+import type { PlainRegister } from "../core/register-table.ts";
 import type { Value } from "../core/types.ts";
+import { VARINT_BYTES } from "./byte-reader.ts";
 import { CodecError, Fields } from "./fields.ts";
 import { pack, unpack } from "./packr.ts";
 import * as shapes from "./shapes.ts";
-import { decodeValue, encodeValueBehind, PEER_MAX } from "./value.ts";
+import {
+  BODY_BYTES_MAX,
+  decodeValue,
+  encodeValueBehind,
+  HASH_BYTES,
+  LEASE_MS_MAX,
+  PEER_MAX,
+  READY,
+} from "./value.ts";
 
 const VERSION = 1;
 
@@ -54,10 +64,18 @@ function pidBytes(pid: string): Uint8Array {
   return lastPid.bytes;
 }
 
-function pidDigits(record: Buffer): string {
-  if (record.compare(lastPid.bytes, 0, lastPid.bytes.length, PID_AT, VALUE_AT) !== 0) {
-    const bytes = Uint8Array.prototype.slice.call(record, PID_AT, VALUE_AT);
-    lastPid = { digits: record.toString("hex", PID_AT, VALUE_AT), bytes };
+/** Of the record that begins at `from`. */
+function pidDigits(bytes: Buffer, from: number): string {
+  const start = from + PID_AT;
+  const last = lastPid.bytes;
+  let same = last.length === PID_BYTES;
+  for (let at = 0; same && at < PID_BYTES; at += 1) same = last[at] === bytes[start + at];
+  if (!same) {
+    const end = start + PID_BYTES;
+    lastPid = {
+      digits: bytes.toString("hex", start, end),
+      bytes: Uint8Array.prototype.slice.call(bytes, start, end),
+    };
   }
   return lastPid.digits;
 }
@@ -72,24 +90,84 @@ export function bodyOf(record: Uint8Array): Uint8Array {
   return new Uint8Array(record.buffer, record.byteOffset + from, record.length - from);
 }
 
-function decodeRegister(key: string, record: Uint8Array): StoredRecord {
-  const bytes = Buffer.from(record.buffer, record.byteOffset, record.length);
+/** Reads the record of a row, by its letter's code. Throws {@link CodecError}. */
+export function decodeRegister(
+  family: number,
+  bytes: Buffer,
+): StoredRecord & { readonly kind: "message" | "register" } {
+  const key = String.fromCharCode(family);
   const kind = bytes[0];
   const bodyAt = bytes.length < VALUE_AT ? Infinity : VALUE_AT + bytes.readUInt16BE(1);
-  if (bodyAt > bytes.length) throw new CodecError(`record ${key} ends too early`);
+  if (bodyAt > bytes.length) throw new CodecError(`a record of ${key} ends too early`);
   const ballot = {
     round: bytes.readUIntBE(ROUND_AT, NUMBER_BYTES),
     step: bytes.readUIntBE(STEP_AT, NUMBER_BYTES),
-    pid: pidDigits(bytes),
+    pid: pidDigits(bytes, 0),
   };
   const value = decodeValue(bytes.subarray(VALUE_AT, bodyAt));
   value.encoded = undefined;
-  if (key.startsWith("b") && kind === MESSAGE)
-    return { kind: "message", ballot, value, body: bodyOf(record) };
-  if (!key.startsWith("r") || (kind !== REGISTER && kind !== BODILESS)) {
-    throw new CodecError(`record ${key} is of kind ${kind}`);
+  if (key === "b" && kind === MESSAGE) return { kind: "message", ballot, value, body: bodyOf(bytes) };
+  if (key !== "r" || (kind !== REGISTER && kind !== BODILESS)) {
+    throw new CodecError(`a record of ${key} is of kind ${kind}`);
   }
   return { kind: "register", ballot, value, hasBody: kind === REGISTER };
+}
+
+/** Reads the records of messages as they came, which are all of a backlog, one after the other into the same object. */
+export class PlainReader implements PlainRegister {
+  round = 0;
+  pid = "";
+  step = 0;
+  leaseMs = 0;
+  epoch = 0;
+  deliveries = 0;
+  acquired = 0;
+  bodyBytes = 0;
+  enqueuedWallMs = 0;
+  bytes: Buffer = Buffer.alloc(0);
+  hashAt = 0;
+  #at = 0;
+  #end = 0;
+
+  /** `false`: more is to be said of it, or something is wrong with it, and {@link decodeRegister} knows. */
+  read(bytes: Buffer, from: number, to: number): boolean {
+    const valueAt = from + VALUE_AT;
+    this.#end = valueAt + (bytes[from + 1] ?? 0) * 0x100 + (bytes[from + 2] ?? 0);
+    if (bytes[from] !== MESSAGE || this.#end > to || bytes[valueAt] !== READY) return false;
+    this.bytes = bytes;
+    this.#at = valueAt + 1;
+    this.epoch = this.#varint();
+    this.leaseMs = this.#varint();
+    this.deliveries = this.#varint();
+    this.acquired = this.#varint();
+    const notBeforeWallMs = this.#varint();
+    this.bodyBytes = this.#varint();
+    this.hashAt = this.#at;
+    const noHolderAt = this.hashAt + HASH_BYTES;
+    const isPlain = bytes[noHolderAt] === 0 && bytes[noHolderAt + 1] === 0 && bytes[noHolderAt + 2] === 0;
+    this.#at = noHolderAt + 3;
+    this.enqueuedWallMs = this.#varint();
+    if (!isPlain || notBeforeWallMs !== 0 || this.#at !== this.#end) return false;
+    if (this.leaseMs > LEASE_MS_MAX || this.bodyBytes > BODY_BYTES_MAX) return false;
+    this.round = bytes.readUIntBE(from + ROUND_AT, NUMBER_BYTES);
+    this.step = bytes.readUIntBE(from + STEP_AT, NUMBER_BYTES);
+    this.pid = pidDigits(bytes, from);
+    return true;
+  }
+
+  /** Seven bits a byte, least significant first; too large to be plain if it is longer than it may be. */
+  #varint(): number {
+    let value = 0;
+    let factor = 1;
+    for (let count = 0; count < VARINT_BYTES; count += 1) {
+      const byte = this.bytes[this.#at] ?? 0;
+      this.#at += 1;
+      value += (byte & 0x7f) * factor;
+      if (byte < 0x80) return value;
+      factor *= 0x80;
+    }
+    return Infinity;
+  }
 }
 
 function wireOf(record: Exclude<StoredRecord, { kind: "message" | "register" }>): shapes.Wire {
@@ -122,7 +200,9 @@ function wireOf(record: Exclude<StoredRecord, { kind: "message" | "register" }>)
 /** Reads a record by the letter of its key. Throws {@link CodecError}: the store is damaged or too new. */
 export function decodeRecord(key: string, bytes: Uint8Array): StoredRecord {
   const letter = key.charAt(0);
-  if (letter === "b" || letter === "r") return decodeRegister(key, bytes);
+  if (letter === "b" || letter === "r") {
+    return decodeRegister(key.charCodeAt(0), Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length));
+  }
   const fields = new Fields(unpack(bytes));
   const version = fields.uint();
   if (version !== VERSION) throw new CodecError(`record ${key} has version ${version}`);

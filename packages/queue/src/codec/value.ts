@@ -17,8 +17,10 @@ import { CodecError } from "./fields.ts";
  */
 
 const STATES = ["READY", "LEASED", "DONE", "DEAD"] as const;
+/** How it begins while the message waits. */
+export const READY: number = STATES.indexOf("READY");
 /** Bytes of a SHA-256, and characters of its text in the core. */
-const HASH_BYTES = 32;
+export const HASH_BYTES: number = 32;
 /** Hexadecimal digits of a consumer's session. */
 export const SESSION_DIGITS = 16;
 /** Characters of a peer id at most. */
@@ -27,7 +29,8 @@ export const PEER_MAX = 128;
 export const REASON_MAX = 1_024;
 /** Bytes of a message's body at most. */
 export const BODY_BYTES_MAX: number = 8 * 1_024 * 1_024;
-const LEASE_MS_MAX = 2_147_483_647;
+/** Longest lease, in milliseconds. */
+export const LEASE_MS_MAX: number = 2_147_483_647;
 /** Bytes of the length of the attributes. */
 const LENGTH_BYTES = 2;
 /** Characters of a group's name and of a deduplication key at most. */

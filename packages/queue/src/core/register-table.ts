@@ -11,6 +11,19 @@ export interface StoredRegister {
   readonly rewritten: boolean;
 }
 
+/** A register as a record has it that packs: it waits, has its body, and nothing more is to be said of it. */
+export interface PlainRegister extends Ballot {
+  readonly leaseMs: number;
+  readonly epoch: number;
+  readonly deliveries: number;
+  readonly acquired: number;
+  readonly bodyBytes: number;
+  readonly enqueuedWallMs: number;
+  /** Holds the body's hash, from {@link hashAt} on. */
+  readonly bytes: Uint8Array;
+  readonly hashAt: number;
+}
+
 /** Registers in one page. */
 const PAGE_SEQS = 512;
 /** Characters of a body's hash, each of one byte. */
@@ -27,6 +40,12 @@ interface Kind {
   readonly pid: string;
   readonly leaseMs: number;
 }
+
+/** What a page has columns of. */
+type Numbers = Pick<
+  PlainRegister,
+  "step" | "epoch" | "deliveries" | "acquired" | "bodyBytes" | "enqueuedWallMs"
+>;
 
 /** Columns of packed registers with neighbouring seqs; a kind of 0 is a free place. */
 class Page {
@@ -85,10 +104,40 @@ export class RegisterTable {
     return this.#loose.get(seq) ?? (this.#packed > 0 ? this.#unpack(seq) : undefined);
   }
 
+  /** Its ballot alone: unpacking a value takes longer. */
+  ballotOf(seq: number): Ballot | undefined {
+    const loose = this.#loose.get(seq);
+    if (loose !== undefined || this.#packed === 0) return loose?.ballot;
+    const page = this.#pages.get(Math.floor(seq / PAGE_SEQS));
+    return page && this.#ballotAt(page, seq % PAGE_SEQS);
+  }
+
+  #ballotAt(page: Page, at: number): Ballot | undefined {
+    const kind = this.#kinds[(page.kinds[at] ?? 0) - 1];
+    return kind && { round: kind.round, pid: kind.pid, step: page.steps[at] ?? 0 };
+  }
+
+  /** Whether it is DONE, as nothing is that is packed. */
+  isDone(seq: number): boolean {
+    return this.#loose.get(seq)?.value.state === "DONE";
+  }
+
   set(seq: number, register: StoredRegister): void {
     if (this.#packed > 0) this.#free(seq);
     if (this.#loose.size >= this.#looseMax && !this.#loose.has(seq) && this.#pack(seq, register)) return;
     this.#loose.set(seq, register);
+  }
+
+  /** Packs a register that is not here; `false`: it has to be {@link set}. */
+  setPlain(seq: number, register: PlainRegister): boolean {
+    if (this.#loose.size < this.#looseMax || this.has(seq) || !isNarrow(register)) return false;
+    const kind = this.#kindOf(register, register.leaseMs);
+    if (kind === 0) return false;
+    const { bytes, hashAt: from } = register;
+    const { hashes } = this.#place(seq, kind, register, 0);
+    const to = (seq % PAGE_SEQS) * HASH_CHARS;
+    for (let index = 0; index < HASH_CHARS; index += 1) hashes[to + index] = bytes[from + index] ?? 0;
+    return true;
   }
 
   delete(seq: number): void {
@@ -158,26 +207,31 @@ export class RegisterTable {
     if (!hasBody || !isPlain(value) || ballot.step > UINT32_MAX) return false;
     const kind = this.#kindOf(ballot, value.leaseMs);
     if (kind === 0) return false;
+    const { bodyHash } = value;
+    for (let index = 0; index < HASH_CHARS; index += 1) if (bodyHash.charCodeAt(index) > 0xff) return false;
+    const page = this.#place(seq, kind, { ...value, step: ballot.step }, rewritten ? IS_REWRITTEN : 0);
+    const to = (seq % PAGE_SEQS) * HASH_CHARS;
+    for (let index = 0; index < HASH_CHARS; index += 1) page.hashes[to + index] = bodyHash.charCodeAt(index);
+    return true;
+  }
+
+  /** All but the hash. */
+  #place(seq: number, kind: number, numbers: Numbers, flags: number): Page {
     const number = Math.floor(seq / PAGE_SEQS);
-    const page = this.#pages.get(number) ?? new Page();
+    let page = this.#pages.get(number);
+    if (page === undefined) this.#pages.set(number, (page = new Page()));
     const at = seq % PAGE_SEQS;
-    for (let index = 0; index < HASH_CHARS; index += 1) {
-      const code = value.bodyHash.charCodeAt(index);
-      if (code > 0xff) return false;
-      page.hashes[at * HASH_CHARS + index] = code;
-    }
-    if (page.count === 0) this.#pages.set(number, page);
     page.kinds[at] = kind;
-    page.flags[at] = rewritten ? IS_REWRITTEN : 0;
-    page.steps[at] = ballot.step;
-    page.epochs[at] = value.epoch;
-    page.deliveries[at] = value.deliveries;
-    page.acquired[at] = value.acquired;
-    page.bodyBytes[at] = value.bodyBytes;
-    page.enqueuedWallMs[at] = value.enqueuedWallMs;
+    page.flags[at] = flags;
+    page.steps[at] = numbers.step;
+    page.epochs[at] = numbers.epoch;
+    page.deliveries[at] = numbers.deliveries;
+    page.acquired[at] = numbers.acquired;
+    page.bodyBytes[at] = numbers.bodyBytes;
+    page.enqueuedWallMs[at] = numbers.enqueuedWallMs;
     page.count += 1;
     this.#packed += 1;
-    return true;
+    return page;
   }
 
   #free(seq: number): void {
@@ -223,4 +277,10 @@ function isPlain(value: Value): boolean {
     value.deliveries <= UINT16_MAX &&
     value.acquired <= UINT16_MAX
   );
+}
+
+/** Whether its numbers fit into their columns. */
+function isNarrow({ step, epoch, bodyBytes, deliveries, acquired }: PlainRegister): boolean {
+  const isLong = step > UINT32_MAX || epoch > UINT32_MAX || bodyBytes > UINT32_MAX;
+  return !isLong && deliveries <= UINT16_MAX && acquired <= UINT16_MAX;
 }

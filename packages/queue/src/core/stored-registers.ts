@@ -1,6 +1,7 @@
 import { assert } from "@klatsch/kit/core";
 
 import type { Ballot } from "./ballot.ts";
+import type { PlainRegister } from "./register-table.ts";
 import { RegisterTable } from "./register-table.ts";
 import type { StoredRecord } from "./records.ts";
 
@@ -46,6 +47,14 @@ export class StoredRegisters {
     if (old !== undefined) lane.digest ^= entryDigest(seq, old.ballot);
     lane.digest ^= entryDigest(seq, ballot);
     lane.registers.set(seq, { ballot, value, hasBody, rewritten });
+  }
+
+  /** Takes the record of a message as it came, if that is the only one so far and its lane packs; `false`: {@link add} has to. */
+  addPlain(slot: number, seq: number, register: PlainRegister): boolean {
+    const lane = this.#lanes.get(slot);
+    if (lane?.registers.setPlain(seq, register) !== true) return false;
+    lane.digest ^= entryDigest(seq, register);
+    return true;
   }
 
   /** Hands out a lane's registers. */

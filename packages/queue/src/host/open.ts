@@ -1,15 +1,15 @@
 import { join } from "node:path";
 
 import { InvariantError } from "@klatsch/kit";
-import { rowOf } from "@klatsch/kit/core";
 import type { Logger } from "@klatsch/kit";
 import { openStore, quarantineStore, StoreError } from "@klatsch/kit/store";
-import type { Store } from "@klatsch/kit/store";
+import type { Store, StoreVisitor } from "@klatsch/kit/store";
 
 import { CodecError } from "../codec/fields.ts";
-import { decodeRecord } from "../codec/records.ts";
+import { decodeRecord, decodeRegister, PlainReader } from "../codec/records.ts";
 import { DEFAULT_TUNING } from "../core/context.ts";
 import type { StoredRecord } from "../core/records.ts";
+import { keyOf } from "../core/records.ts";
 import { StoredRegisters } from "../core/stored-registers.ts";
 import { QueueError } from "../errors.ts";
 
@@ -22,6 +22,16 @@ export interface Opened {
   readonly quarantined: { readonly path: string; readonly reason: string } | undefined;
 }
 
+const MESSAGE_FAMILY: number = keyOf.message(0, 0).family;
+
+interface Read {
+  readonly store: Store;
+  readonly records: Records;
+  readonly registers: StoredRegisters;
+}
+
+type Load<T> = (store: Store, records: Records, registers: StoredRegisters) => T;
+
 /**
  * Opens the queue's store and hands its records to `load`. A damaged one is put aside and replaced by an
  * empty one, which is another replica: it never votes for what the old one promised.
@@ -29,27 +39,42 @@ export interface Opened {
 export async function openRecords<T>(
   dataDir: string,
   logger: Logger,
-  load: (store: Store, records: Records, registers: StoredRegisters) => T,
+  load: Load<T>,
 ): Promise<Opened & { readonly loaded: T }> {
   const directory = join(dataDir, "queue");
   try {
-    const store = await openOnce(directory);
-    const loaded = await loadFrom(store, load);
-    return { directory, store, loaded, quarantined: undefined };
+    const read = await openOnce(directory);
+    const loaded = await loadFrom(read, load);
+    return { directory, store: read.store, loaded, quarantined: undefined };
   } catch (error) {
     const reason = damageOf(error);
     if (reason === undefined) throw error;
     const path = await quarantineStore(directory);
     logger.error("the queue's store is damaged: it was put aside", { path, reason });
-    const store = await openOnce(directory);
-    const loaded = await loadFrom(store, load);
-    return { directory, store, loaded, quarantined: { path, reason } };
+    const read = await openOnce(directory);
+    const loaded = await loadFrom(read, load);
+    return { directory, store: read.store, loaded, quarantined: { path, reason } };
   }
 }
 
-async function openOnce(directory: string): Promise<Store> {
+/** All but the bodies, which stay on disk; registers are packed as they come. */
+async function openOnce(directory: string): Promise<Read> {
+  const records: (readonly [string, StoredRecord])[] = [];
+  const registers = new StoredRegisters(DEFAULT_TUNING.looseRegisters);
+  const plain = new PlainReader();
+  const visitor: StoreVisitor = {
+    row: (family, slot, seq, bytes, from, to) => {
+      const isPlain = family === MESSAGE_FAMILY && plain.read(bytes, from, to);
+      if (!isPlain || !registers.addPlain(slot, seq, plain))
+        registers.add(slot, seq, decodeRegister(family, bytes.subarray(from, to)));
+    },
+    text: (key, value) => {
+      const record = decodeRecord(key, value);
+      records.push([key, record]);
+    },
+  };
   try {
-    return await openStore({ directory });
+    return { store: await openStore({ directory, visitor }), records, registers };
   } catch (error) {
     if (error instanceof StoreError && error.code === "STORE_LOCKED") {
       throw new QueueError("STORE_LOCKED", error.message, { cause: error });
@@ -58,31 +83,13 @@ async function openOnce(directory: string): Promise<Store> {
   }
 }
 
-async function loadFrom<T>(
-  store: Store,
-  load: (store: Store, records: Records, registers: StoredRegisters) => T,
-): Promise<T> {
+async function loadFrom<T>({ store, records, registers }: Read, load: Load<T>): Promise<T> {
   try {
-    return load(store, ...(await readRecords(store)));
+    return load(store, records, registers);
   } catch (error) {
     await store.close();
     throw error;
   }
-}
-
-/** All but the bodies, which stay on disk; registers are packed as they come. */
-async function readRecords(store: Store): Promise<readonly [Records, StoredRegisters]> {
-  const records: (readonly [string, StoredRecord])[] = [];
-  const registers = new StoredRegisters(DEFAULT_TUNING.looseRegisters);
-  for await (const [key, bytes] of store.scan("")) {
-    const record = decodeRecord(key, bytes);
-    if (record.kind === "message" || record.kind === "register") {
-      const row = rowOf(key);
-      if (row === undefined) throw new CodecError(`${key} names no register`);
-      registers.add(row.slot, row.seq, record);
-    } else records.push([key, record]);
-  }
-  return [records, registers];
 }
 
 /** Why the store cannot be believed; `undefined` if the error is of another kind. */
