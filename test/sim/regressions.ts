@@ -122,7 +122,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     id: "B8",
     what: "an END that what it excludes refutes is adopted",
     file: "steal.ts",
-    find: "  if (!isOrdered && end !== undefined && isRefuted(end, finished.ranges(), best)) end = undefined;\n",
+    find: "  if (!isOrdered && end !== undefined && isRefuted(end, finished.ranges(), seqs, answers)) end = undefined;\n",
     replace: "",
     patch: {
       nodes: 3,

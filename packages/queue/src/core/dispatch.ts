@@ -1,5 +1,5 @@
 import type { Context } from "./context.ts";
-import type { Register } from "./lane-register.ts";
+import type { RecoveredRegister, Register } from "./lane-register.ts";
 import type { LaneWriter } from "./lane-writer.ts";
 import { deadViewOf, isInDeadView } from "./dead-queue.ts";
 import type { CreditItem } from "./messages.ts";
@@ -93,6 +93,15 @@ export class Dispatch {
     const { queue } = lane.descriptor;
     const side = this.#side(isInDeadView(register.value) ? deadViewOf(queue) : queue);
     side.ready.push(lane, register.seq, register.value.attributes?.priority ?? 0);
+    this.#compact(side);
+    this.#run(side);
+  }
+
+  /** Messages that rest: they are alive and have no priority. */
+  addRested(lane: LaneWriter, rested: readonly RecoveredRegister[]): void {
+    if (rested.length === 0) return;
+    const side = this.#side(lane.descriptor.queue);
+    for (const { seq } of rested) side.ready.push(lane, seq, 0);
     this.#compact(side);
     this.#run(side);
   }

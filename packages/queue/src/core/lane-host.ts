@@ -1,4 +1,4 @@
-import type { PendingEnqueue, Register, Waiter } from "./lane-register.ts";
+import type { PendingEnqueue, RecoveredRegister, Register, Waiter } from "./lane-register.ts";
 import type { Usage } from "./quota.ts";
 import type { StoredRegister } from "./register-table.ts";
 import type { ReplicaLink } from "./replica-link.ts";
@@ -15,6 +15,8 @@ export interface LaneHost<Lane> {
   onEnqueued(lane: Lane, register: Register, pending: PendingEnqueue): void;
   /** The message is READY or, for the dead view, DEAD; chosen, and due. */
   onClaimable(lane: Lane, register: Register): void;
+  /** The same of many that were found so, and rest. */
+  onRested(lane: Lane, rested: readonly RecoveredRegister[]): void;
   /** Where what the lane holds is counted. */
   usage(lane: Lane): Usage;
   /** q votes elected the holder: only now it may hear of it (P4). */

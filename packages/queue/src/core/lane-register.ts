@@ -90,6 +90,26 @@ export interface RecoveredRegister {
   readonly heldBy: number;
 }
 
+/** What a steal found, by what is to be done with it: of what `rests` nothing is made. */
+export function sorted(
+  found: readonly RecoveredRegister[],
+  rests: (one: RecoveredRegister) => boolean,
+  adopt: (one: RecoveredRegister) => Register,
+): {
+  readonly rested: readonly RecoveredRegister[];
+  readonly proven: readonly Register[];
+  readonly open: readonly Register[];
+} {
+  const rested: RecoveredRegister[] = [];
+  const proven: Register[] = [];
+  const open: Register[] = [];
+  for (const one of found) {
+    if (rests(one)) rested.push(one);
+    else (one.proven ? proven : open).push(adopt(one));
+  }
+  return { rested, proven, open };
+}
+
 /** What q snapshots of a lane say of its END: to be proposed again, or, in an ordered lane, the new writer's cut. */
 export interface Recovered {
   readonly found: readonly RecoveredRegister[];

@@ -17,7 +17,7 @@ import type {
   Register,
   Waiter,
 } from "./lane-register.ts";
-import { bitCount, nothingOwed, oweAgain, restingRegister } from "./lane-register.ts";
+import { bitCount, nothingOwed, oweAgain, restingRegister, sorted } from "./lane-register.ts";
 import type { Exception, LaneException, OpException, Section } from "./messages.ts";
 import { failedDelivery, outcomeOf } from "./outcome.ts";
 import { discarded, enqueued, expired, isExpired, isVoid, leased, redriven, superseded } from "./register.ts";
@@ -363,18 +363,14 @@ export class LaneWriter implements LaneSender {
 
   #loseRole(end: EndValue | undefined): void {
     if (this.#lost) return;
-    this.#lost = true;
     this.#appending = false;
-    this.#usage.giveUp();
-    this.#stopTimers();
+    this.#stop();
     this.#host.onRoleLost(this, end);
   }
 
   /** Ends this writer's part without telling anybody: a higher round of this node took over. */
   retire(): void {
-    this.#lost = true;
-    this.#usage.giveUp();
-    this.#stopTimers();
+    this.#stop();
     for (const register of this.registers.awake()) {
       const { value, chosen, recovering } = register;
       if (recovering || value.state !== "LEASED" || value.holder === undefined) continue;
@@ -383,7 +379,9 @@ export class LaneWriter implements LaneSender {
     }
   }
 
-  #stopTimers(): void {
+  #stop(): void {
+    this.#lost = true;
+    this.#usage.giveUp();
     for (const link of this.#links) link.forget(this);
     for (const register of this.registers.awake()) {
       this.#context.timers.cancel(register.timer);
@@ -666,16 +664,17 @@ export class LaneWriter implements LaneSender {
       return this.#learn();
     }
     if (end !== undefined && this.descriptor.heirOf !== undefined) this.#finishAbsent(end, found);
-    const registers = found.map(({ proven, ...one }) => ({ register: this.#adopt(one), proven }));
+    const mayRest = this.order === undefined && this.isServing;
+    const rests = (one: RecoveredRegister): boolean => mayRest && this.registers.restFound(one);
+    const { rested, proven, open } = sorted(found, rests, (one) => this.#adopt(one));
+    for (const { value } of rested) this.#usage.add(value);
     this.order?.recover(found, keys, this.#context.now.monoMs);
-    for (const { register, proven } of registers) {
-      if (!proven) this.#propose(register, register.value);
-    }
-    for (const { register, proven } of registers) {
-      if (!proven) continue;
+    for (const register of open) this.#propose(register, register.value);
+    for (const register of proven) {
       this.#unchosen += 1;
       this.#onChosen(register);
     }
+    if (!this.#lost) this.#host.onRested(this, rested);
     this.#advance();
   }
 

@@ -10,8 +10,9 @@ import type { Keys, Message } from "./messages.ts";
 import { NO_MORE } from "./messages.ts";
 import { newestVoids } from "./ordered.ts";
 import { isIn, isVoid } from "./register.ts";
+import { RegisterTable } from "./register-table.ts";
 import type { Timer } from "./timers.ts";
-import type { EndValue, LaneId, Parentage, PeerId, Ranges, Replica, StoreId, Value } from "./types.ts";
+import type { EndValue, LaneId, Parentage, PeerId, Ranges, Replica, StoreId } from "./types.ts";
 
 /** Everything q snapshots of one lane say. */
 export interface Recovery extends Recovered {
@@ -43,7 +44,7 @@ interface Answer {
   /** The page that is missing was asked for once more. */
   isAskedAgain: boolean;
   complete: boolean;
-  readonly registers: Map<number, { readonly ballot: Ballot; readonly value: Value }>;
+  readonly registers: RegisterTable;
   finished: Ranges;
   end: { readonly ballot: Ballot; readonly value: EndValue } | undefined;
   readonly keys: Map<number, Keys>;
@@ -504,7 +505,7 @@ export class Steals {
         seenPages: 0,
         isAskedAgain: false,
         complete: false,
-        registers: new Map(),
+        registers: this.#tableFor(watch),
         finished: message.finished,
         end: message.end,
         keys: new Map(),
@@ -513,7 +514,11 @@ export class Steals {
     }
     if (answer === undefined || answer.snapshot !== message.snapshot) return;
     if (answer.complete || answer.pages !== message.index) return;
-    for (const { seq, ballot, value } of message.registers) answer.registers.set(seq, { ballot, value });
+    for (const { seq, ballot, value } of message.registers) {
+      // A live one travels only from a store that has its body (A3).
+      const hasBody = value.state !== "DONE";
+      answer.registers.set(seq, { ballot, value, hasBody, rewritten: false });
+    }
     for (const { seq, keys } of message.keys) answer.keys.set(seq, keys);
     answer.pages += 1;
     answer.isAskedAgain = false;
@@ -524,6 +529,11 @@ export class Steals {
     if (ahead.length >= this.#quorum(watch)) return;
     const { lane, snapshot, index } = message;
     this.#context.send(from, { type: "more", lane, snapshot, index: index + 1 });
+  }
+
+  /** In an ordered lane seqs may lie far apart: packed, a few registers would take much memory. */
+  #tableFor({ lane: { descriptor } }: Watch): RegisterTable {
+    return new RegisterTable(descriptor.shard === undefined ? this.#context.tuning.looseRegisters : Infinity);
   }
 
   /** Who keeps a snapshot for this node may drop it. */
@@ -573,13 +583,65 @@ function highestSeq({ registers, finished, end }: Message & { type: "page" }): n
   return Math.max(0, (finished.at(-1)?.[1] ?? 1) - 1, (end?.value.n ?? 1) - 1, ...seqs);
 }
 
+/** What one replica said, by its place among the lane's. */
+type IndexedAnswer = readonly [
+  index: number,
+  answer: Pick<Answer, "registers" | "finished" | "end" | "keys">,
+];
+
+/** Every seq that one of them has, once, ascending. */
+function seqsOf(tables: readonly RegisterTable[]): Float64Array {
+  const all = new Float64Array(tables.reduce((sum, { size }) => sum + size, 0));
+  let count = 0;
+  for (const table of tables) {
+    for (const seq of table.keys()) {
+      all[count] = seq;
+      count += 1;
+    }
+  }
+  all.sort();
+  let kept = 0;
+  for (const seq of all) {
+    if (kept > 0 && all[kept - 1] === seq) continue;
+    all[kept] = seq;
+    kept += 1;
+  }
+  return all.subarray(0, kept);
+}
+
+interface Newest {
+  readonly ballot: Ballot | undefined;
+  /** Where it is. */
+  readonly registers: RegisterTable | undefined;
+  /** How many have it at this ballot. */
+  readonly same: number;
+  readonly heldBy: number;
+}
+
+/** The highest ballot of one register. */
+function newestOf(answers: readonly IndexedAnswer[], seq: number): Newest {
+  let ballot: Ballot | undefined;
+  let registers: RegisterTable | undefined;
+  let same = 0;
+  let heldBy = 0;
+  for (const [index, answer] of answers) {
+    const other = answer.registers.ballotOf(seq);
+    if (other === undefined) continue;
+    if (!answer.registers.isDone(seq)) heldBy |= 1 << index;
+    const order = ballot === undefined ? 1 : compareBallots(other, ballot);
+    if (order > 0) {
+      ballot = other;
+      ({ registers } = answer);
+      same = 1;
+    } else if (order === 0) same += 1;
+  }
+  return { ballot, registers, same, heldBy };
+}
+
 /** The highest ballot per register, finished seqs dropped; what END excludes never existed [M9]. */
 function recover(
   right: Right,
-  answers: readonly (readonly [
-    index: number,
-    answer: Pick<Answer, "registers" | "finished" | "end" | "keys">,
-  ])[],
+  answers: readonly IndexedAnswer[],
   isOrdered: boolean,
 ): Omit<Recovery, "parentOver"> {
   const finished = new FinishedSet();
@@ -595,24 +657,17 @@ function recover(
       end = answer.end;
     }
   }
-  const best = new Map<number, { ballot: Ballot; value: Value; same: number; heldBy: number }>();
-  for (const [index, answer] of answers) {
-    for (const [seq, { ballot, value }] of answer.registers) {
-      nextSeq = Math.max(nextSeq, seq + 1);
-      const known = best.get(seq);
-      const heldBy = (known?.heldBy ?? 0) | (value.state === "DONE" ? 0 : 1 << index);
-      const order = known === undefined ? 1 : compareBallots(ballot, known.ballot);
-      if (known === undefined || order > 0) best.set(seq, { ballot, value, same: 1, heldBy });
-      else best.set(seq, { ...known, same: known.same + (order === 0 ? 1 : 0), heldBy });
-    }
-  }
-  if (!isOrdered && end !== undefined && isRefuted(end, finished.ranges(), best)) end = undefined;
+  const seqs = seqsOf(answers.map(([, answer]) => answer.registers));
+  nextSeq = Math.max(nextSeq, (seqs.at(-1) ?? -1) + 1);
+  if (!isOrdered && end !== undefined && isRefuted(end, finished.ranges(), seqs, answers)) end = undefined;
   const found: RecoveredRegister[] = [];
-  for (const [seq, { ballot, value, same, heldBy }] of best) {
-    if (finished.has(seq) || isExcluded(end, seq, ballot, isOrdered)) continue;
+  for (const seq of seqs) {
+    if (finished.has(seq)) continue;
+    const { ballot, registers, same, heldBy } = newestOf(answers, seq);
+    const value = registers?.get(seq)?.value;
+    if (ballot === undefined || value === undefined || isExcluded(end, seq, ballot, isOrdered)) continue;
     found.push({ seq, value, heldBy, proven: same >= answers.length });
   }
-  found.sort((a, b) => a.seq - b.seq);
   if (end !== undefined) nextSeq = isOrdered ? Math.max(nextSeq, end.value.n) : end.value.n;
   const keys = [...new Map(answers.flatMap(([, answer]) => [...answer.keys]))];
   const kept = keys.map(([seq, one]) => ({ seq, keys: one }));
@@ -651,14 +706,17 @@ function cut<R extends Omit<Recovery, "parentOver">>(read: R, appendWindow: numb
 function isRefuted(
   end: { readonly ballot: Ballot; readonly value: EndValue },
   finished: Ranges,
-  registers: ReadonlyMap<number, { readonly ballot: Ballot }>,
+  seqs: Float64Array,
+  answers: readonly IndexedAnswer[],
 ): boolean {
   const { n, voids } = end.value;
   for (const [from, to] of finished) {
     if (to > n || voids.some(([start, stop]) => start < to && from < stop)) return true;
   }
-  for (const [seq, { ballot }] of registers) {
-    if (isVoid(end.value, seq) && comparePromises(ballot, end.ballot) > 0) return true;
+  for (const seq of seqs) {
+    if (!isVoid(end.value, seq)) continue;
+    const { ballot } = newestOf(answers, seq);
+    if (ballot !== undefined && comparePromises(ballot, end.ballot) > 0) return true;
   }
   return false;
 }

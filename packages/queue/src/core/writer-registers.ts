@@ -1,9 +1,10 @@
 import type { Right } from "./ballot.ts";
 import { comparePromises } from "./ballot.ts";
-import type { Register } from "./lane-register.ts";
+import type { RecoveredRegister, Register } from "./lane-register.ts";
 import { restingRegister } from "./lane-register.ts";
 import { sameValue } from "./register.ts";
 import type { StoredRegister } from "./register-table.ts";
+import type { Value } from "./types.ts";
 
 /** Messages in one page. */
 const PAGE_SEQS = 1_024;
@@ -119,9 +120,13 @@ export class WriterRegisters {
   rest(register: Register): void {
     if (this.#awake.size <= this.#init.looseMax || !isIdle(register)) return;
     const { seq, step, heldBy, value } = register;
-    if (step > STEP_MAX || heldBy > 0xffff || this.#awake.get(seq) !== register) return;
+    if (this.#awake.get(seq) === register && this.#rest(seq, value, step, heldBy)) this.#awake.delete(seq);
+  }
+
+  #rest(seq: number, value: Value, step: number, heldBy: number): boolean {
+    if (step > STEP_MAX || heldBy === 0 || heldBy > 0xffff) return false;
     const stored = this.#init.stored(seq);
-    if (stored === undefined || !this.#isOwn(stored, step) || !sameValue(stored.value, value)) return;
+    if (stored === undefined || !this.#isOwn(stored, step) || !sameValue(stored.value, value)) return false;
     const number = Math.floor(seq / PAGE_SEQS);
     let page = this.#pages.get(number);
     if (page === undefined) this.#pages.set(number, (page = new Page()));
@@ -129,7 +134,16 @@ export class WriterRegisters {
     page.steps[seq % PAGE_SEQS] = step;
     page.count += 1;
     this.#resting += 1;
-    this.#awake.delete(seq);
+    return true;
+  }
+
+  /**
+   * Takes what a steal found chosen, if it may rest at once: a backlog is never in memory as objects. What its own
+   * store has is the value; `false`: it has to be awake.
+   */
+  restFound({ seq, value, heldBy, proven }: RecoveredRegister): boolean {
+    if (!proven || this.#awake.size <= this.#init.looseMax || !isPlain(value)) return false;
+    return this.#rest(seq, value, -1, heldBy);
   }
 
   /** One more replica holds a resting message. */
@@ -160,6 +174,11 @@ export class WriterRegisters {
     if (value.state !== "READY") return false;
     return step < 0 || (ballot.step === step && comparePromises(ballot, this.#init.right) === 0);
   }
+}
+
+/** Whether it waits for a consumer and for nothing else, whatever the time. */
+function isPlain({ state, notBeforeWallMs, reason, attributes }: Value): boolean {
+  return state === "READY" && notBeforeWallMs === 0 && reason === undefined && attributes === undefined;
 }
 
 function isIdle(register: Register): boolean {
