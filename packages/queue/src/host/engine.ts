@@ -15,12 +15,12 @@ import type { CoreHooks } from "../core/hooks.ts";
 import { QueueCore } from "../core/queue-core.ts";
 import type { QueueEffect, QueueInput, SendEffect } from "../core/queue-core.ts";
 import { isRelaxed, keyOf } from "../core/records.ts";
-import { Tail } from "../core/tail.ts";
 import type { Persist } from "../core/records.ts";
-import type { LaneId } from "../core/types.ts";
+import { Tail } from "../core/tail.ts";
 import { Attention } from "./attention.ts";
 import { Bulk } from "./bulk.ts";
 import { openRecords } from "./open.ts";
+import type { Bodies, BodyRef } from "./outbox.ts";
 import { Outbox } from "./outbox.ts";
 
 /** Both ends of a link open a channel of this name. */
@@ -81,7 +81,7 @@ export class Engine {
     this.#tail = new Tail(opened.store.storeId, opened.store.batchNo);
     this.#outbox = new Outbox(
       { channel: () => this.#channel, bulk: () => this.#bulk },
-      (lane, seq) => this.#loadBody(lane, seq),
+      (refs) => this.#loadBodies(refs),
       (error) => void this.#fail(error),
     );
     this.#runner = createRunner<QueueInput, QueueEffect>({
@@ -227,14 +227,25 @@ export class Engine {
     );
   }
 
-  /** A message's body from this node's disk; `undefined` once it is finished. */
-  #loadBody(lane: LaneId, seq: number): Uint8Array | undefined | Promise<Uint8Array | undefined> {
-    const slot = this.core.acceptor.bodySlot(lane, seq);
-    if (slot === undefined) return undefined;
-    const key = keyText(keyOf.message(slot, seq));
-    const recent = this.store.peek(key);
-    if (recent !== undefined) return bodyOf(recent);
-    return this.store.get(key).then((stored) => stored && bodyOf(stored));
+  /** Bodies of messages from this node's disk; of one that is finished there is none. */
+  #loadBodies(refs: readonly BodyRef[]): Bodies | Promise<Bodies> {
+    const bodies: (Uint8Array | undefined)[] = [];
+    const places: number[] = [];
+    const keys: string[] = [];
+    for (const [at, { lane, seq }] of refs.entries()) {
+      const slot = this.core.acceptor.bodySlot(lane, seq);
+      const key = slot === undefined ? undefined : keyText(keyOf.message(slot, seq));
+      const recent = key === undefined ? undefined : this.store.peek(key);
+      bodies.push(recent && bodyOf(recent));
+      if (key === undefined || recent !== undefined) continue;
+      places.push(at);
+      keys.push(key);
+    }
+    if (keys.length === 0) return bodies;
+    return this.store.getMany(keys).then((stored) => {
+      for (const [index, at] of places.entries()) bodies[at] = bodyOrNone(stored[index]);
+      return bodies;
+    });
   }
 
   async #fail(error: unknown): Promise<void> {
@@ -263,6 +274,10 @@ export class Engine {
 
 function isPersist(effect: QueueEffect): effect is Persist {
   return effect.type === "persist";
+}
+
+function bodyOrNone(stored: Uint8Array | undefined): Uint8Array | undefined {
+  return stored && bodyOf(stored);
 }
 
 function weightOf(effect: QueueEffect): number {

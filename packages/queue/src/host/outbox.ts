@@ -20,11 +20,16 @@ const FULL_MS = 10;
 /** Messages in one frame at most. */
 const FRAME_MESSAGES = 1_024;
 
-/** Reads a body from this node's store: at once where it is in memory. */
-export type LoadBody = (
-  lane: LaneId,
-  seq: number,
-) => Uint8Array | undefined | Promise<Uint8Array | undefined>;
+/** Whose body is wanted. */
+export interface BodyRef {
+  readonly lane: LaneId;
+  readonly seq: number;
+}
+
+export type Bodies = readonly (Uint8Array | undefined)[];
+
+/** Reads bodies from this node's store: at once where they are in memory. */
+export type LoadBodies = (refs: readonly BodyRef[]) => Bodies | Promise<Bodies>;
 
 interface Line {
   waiting: Message[];
@@ -38,7 +43,7 @@ interface Line {
 export class Outbox {
   readonly #channel: () => Channel | undefined;
   readonly #bulk: () => Bulk | undefined;
-  readonly #load: LoadBody;
+  readonly #load: LoadBodies;
   readonly #onFailed: (error: unknown) => void;
   readonly #lines = new Map<PeerId, Line>();
   /** Where frames are written that the mesh copies. */
@@ -47,7 +52,7 @@ export class Outbox {
 
   constructor(
     ways: { readonly channel: () => Channel | undefined; readonly bulk: () => Bulk | undefined },
-    load: LoadBody,
+    load: LoadBodies,
     onFailed: (error: unknown) => void,
   ) {
     this.#channel = ways.channel;
@@ -186,13 +191,16 @@ export class Outbox {
     T extends { readonly seq: number; readonly attach?: boolean; readonly body: Uint8Array | undefined },
     R,
   >(items: readonly T[], laneOf: (item: T) => LaneId, make: (items: readonly T[]) => R): R | Promise<R> {
-    const whole = items.map((item): T | Promise<T> => {
-      if (!isBodiless(item)) return item;
-      const body = this.#load(laneOf(item), item.seq);
-      const withBody = (found: Uint8Array | undefined): T => ({ ...item, attach: false, body: found });
-      return body instanceof Promise ? body.then(withBody) : withBody(body);
-    });
-    return all(whole, make);
+    const wanted = items.filter(isBodiless);
+    if (wanted.length === 0) return make(items);
+    const attach = (bodies: Bodies): R => {
+      let at = -1;
+      return make(
+        items.map((item) => (isBodiless(item) ? { ...item, attach: false, body: bodies[(at += 1)] } : item)),
+      );
+    };
+    const bodies = this.#load(wanted.map((item) => ({ lane: laneOf(item), seq: item.seq })));
+    return bodies instanceof Promise ? bodies.then(attach) : attach(bodies);
   }
 }
 
