@@ -120,8 +120,9 @@ export const MUTANTS: readonly Mutant[] = [
     id: "M9",
     what: "a later stealer ignores the END it sees",
     file: "steal.ts",
-    find: "return { right, found, finished: finished.ranges(), nextSeq, end: end?.value, keys: kept };",
-    replace: "return { right, found, finished: finished.ranges(), nextSeq, end: undefined, keys: kept };",
+    find: "return { right, found, whole, finished: finished.ranges(), nextSeq, end: end?.value, keys: kept };",
+    replace:
+      "return { right, found, whole, finished: finished.ranges(), nextSeq, end: undefined, keys: kept };",
     patch: { nodes: 3, replicas: 3, faults: { falseDeath: 200, partition: 1_000, crash: 1_000 } },
     seeds: 300,
   },

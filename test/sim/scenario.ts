@@ -206,7 +206,7 @@ function drawOrder(dice: Dice): {
 }
 
 function drawTuning(dice: Dice): Partial<Tuning> {
-  return {
+  const tuning = {
     stealDelayMs: dice.pick([10, 50, 250]),
     prepareRetryMs: dice.pick([20, 100, 250]),
     prepareRetryMaxMs: dice.pick([500, 2_000]),
@@ -239,4 +239,6 @@ function drawTuning(dice: Dice): Partial<Tuning> {
     heldFloorMs: dice.pick([500, 3_000, 3_600_000]),
     heldFloorLanes: dice.pick([0, 1, 256]),
   };
+  // Few messages wait in a lane here: pages of two are full now and then.
+  return { ...tuning, packedBits: tuning.looseRegisters === 256 ? 9 : 1 };
 }

@@ -41,6 +41,8 @@ const MESSAGES_MAX = 4_096;
 const SECTIONS_MAX = 65_536;
 const ITEMS_MAX = 65_536;
 const QUEUES_MAX = 10_000;
+const PACKED_BYTES_MAX = 1_024 * 1_024;
+const NO_PACKED: Uint8Array = Uint8Array.of(0);
 const NUMBER_MAX = 0xffff_ffff;
 
 const LANE_REFUSALS: readonly LaneRefusal[] = ["REFUSED", "CLOSED", "NEED_LANE", "BAD_LANE"];
@@ -133,7 +135,9 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
     m.registers.map((e) => [e.seq, shapes.ballot.write(e.ballot), encodeValue(e.value)]),
     shapes.ranges.write(m.finished),
     m.end === undefined ? null : [shapes.ballot.write(m.end.ballot), shapes.endValue.write(m.end.value)],
-    ...(m.keys.length === 0 ? [] : [m.keys.map((k) => [k.seq, ...shapes.keys.write(k.keys)])]),
+    ...(m.keys.length + m.packed.length === 0
+      ? []
+      : [m.keys.map((k) => [k.seq, ...shapes.keys.write(k.keys)]), lists.packed.write(m.packed)]),
   ],
   more: (m) => [m.lane, m.snapshot, m.index],
   closed: (m) => [m.lane, m.end === undefined ? null : shapes.endValue.write(m.end)],
@@ -370,6 +374,7 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
       return { ballot: shapes.ballot.read(inner), value: shapes.endValue.read(inner) };
     }),
     keys: f.optional((at) => at.list(ITEMS_MAX, readKeys)) ?? [],
+    packed: lists.packed.read(f.optional((at) => at.bytes(PACKED_BYTES_MAX)) ?? NO_PACKED),
   }),
   more: (f) => ({ type: "more", lane: lane(f), snapshot: f.uint(), index: f.uint() }),
   closed: (f) => ({ type: "closed", lane: lane(f), end: f.optional(shapes.endValue.read) }),

@@ -1,4 +1,7 @@
 import type { AcceptOp, Delivery, HeldItem, SettledItem, VerdictItem } from "../core/messages.ts";
+import { PID_DIGITS } from "../core/ballot.ts";
+import type { Kind, PackedPage } from "../core/register-table.ts";
+import { Columns, KINDS_MAX } from "../core/register-table.ts";
 import type { SettledCode, Verdict } from "../core/types.ts";
 import { ByteReader } from "./byte-reader.ts";
 import { ByteWriter } from "./byte-writer.ts";
@@ -9,6 +12,7 @@ import * as shapes from "./shapes.ts";
 import {
   BODY_BYTES_MAX,
   encodeValue,
+  LEASE_MS_MAX,
   PEER_MAX,
   readValue,
   REASON_MAX,
@@ -31,11 +35,17 @@ import {
  *               [attributes, reason]
  *   verdict   = ref, kind, [delayMs, reason]
  *   settled   = ref, kind, code, hint: 0 or length + 1 and UTF-8
+ *   packed    = no, number of kinds, [round, pid: 30 bytes, leaseMs], number of seqs, the columns
+ *
+ * A column is its numbers one after the other, little-endian: kind u8, step u32, epoch u32, deliveries u16, acquired u16,
+ * bodyBytes u32, enqueuedWallMs f64, hash 32 bytes.
  */
 
 const ITEMS_MAX = 65_536;
 const LANE_BYTES: number = shapes.LANE_DIGITS / 2;
 const SESSION_BYTES: number = SESSION_DIGITS / 2;
+const PACKED_SEQS_MAX = 4_096;
+const IS_LITTLE_ENDIAN: boolean = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1;
 const MORE_BYTES_MAX = 64 * 1_024;
 const CODES: readonly SettledCode[] = ["DONE", "STALE", "FINISHED", "RETRY"];
 const VERDICTS = ["ack", "nack", "release", "reject", "renew", "redrive"] as const;
@@ -270,6 +280,80 @@ export const settled = {
     });
   },
 };
+
+/** Parts of a lane's registers, for a take-over. */
+export const packed = {
+  write: (pages: readonly PackedPage[]): Uint8Array => {
+    writer.varint(pages.length);
+    for (const { no, kinds, columns } of pages) {
+      writer.varint(no);
+      writer.varint(kinds.length);
+      for (const { round, pid, leaseMs } of kinds) {
+        writer.varint(round);
+        writer.hex(pid);
+        writer.varint(leaseMs);
+      }
+      writer.varint(columns.seqs);
+      for (const column of columnsOf(columns)) {
+        const own = bytesOf(column);
+        writer.raw(IS_LITTLE_ENDIAN ? own : swapped(column, own.slice()));
+      }
+    }
+    return writer.take();
+  },
+
+  read: (bytes: Uint8Array): readonly PackedPage[] =>
+    readList(bytes, (reader) => {
+      const no = reader.varint(SEQ_MAX);
+      const kinds: Kind[] = [];
+      for (let left = reader.varint(KINDS_MAX); left > 0; left -= 1) {
+        const round = reader.varint(ROUND_MAX);
+        const pid = reader.hex(PID_DIGITS / 2);
+        kinds.push({ round, pid, leaseMs: reader.varint(LEASE_MS_MAX) });
+      }
+      const seqs = reader.varint(PACKED_SEQS_MAX);
+      if (seqs === 0 || (no + 1) * seqs - 1 > SEQ_MAX) throw new CodecError("a page of seqs that are not");
+      const columns = new Columns(seqs);
+      for (const column of columnsOf(columns)) {
+        const own = bytesOf(column);
+        own.set(reader.bytes(own.length));
+        swapped(column, own);
+      }
+      checkColumns(columns, kinds.length);
+      return { no, kinds, columns };
+    }),
+};
+
+type Column = Uint8Array | Uint16Array | Uint32Array | Float64Array;
+
+function columnsOf(columns: Columns): readonly Column[] {
+  const { kinds, steps, epochs, deliveries: failed, acquired, bodyBytes, enqueuedWallMs, hashes } = columns;
+  return [kinds, steps, epochs, failed, acquired, bodyBytes, enqueuedWallMs, hashes];
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: Column): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+/** Changes the order of bytes in `bytes`, which are those of numbers as in `column`, where this machine has another. */
+function swapped({ BYTES_PER_ELEMENT: width }: Column, bytes: Uint8Array): Uint8Array {
+  if (IS_LITTLE_ENDIAN) return bytes;
+  for (let at = 0; at < bytes.length; at += width) bytes.subarray(at, at + width).reverse();
+  return bytes;
+}
+
+/** Counts what is there; what is not is nothing. */
+function checkColumns(columns: Columns, kinds: number): void {
+  for (const [at, kind] of columns.kinds.entries()) {
+    if (kind === 0) continue;
+    const enqueuedWallMs = columns.enqueuedWallMs[at] ?? Number.NaN;
+    const isTime = Number.isSafeInteger(enqueuedWallMs) && enqueuedWallMs >= 0;
+    if (kind > kinds || !isTime || (columns.bodyBytes[at] ?? 0) > BODY_BYTES_MAX)
+      throw new CodecError("a packed register is none");
+    columns.count += 1;
+  }
+  if (columns.count === 0) throw new CodecError("a page holds nothing");
+}
 
 function pick<T>(number: number, names: readonly T[]): T {
   const name = names[number];

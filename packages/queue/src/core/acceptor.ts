@@ -17,6 +17,7 @@ import type {
   Section,
 } from "./messages.ts";
 import { NO_MORE } from "./messages.ts";
+import type { PackedPage } from "./register-table.ts";
 import { RegisterTable } from "./register-table.ts";
 import type { StoredRegisters } from "./stored-registers.ts";
 import { entryDigest } from "./stored-registers.ts";
@@ -59,6 +60,7 @@ interface Snapshot {
   readonly round: number;
   readonly registers: RegisterTable;
   readonly seqs: readonly number[];
+  readonly packed: readonly PackedPage[];
   readonly finished: Ranges;
   readonly end: AcceptorLane["end"];
   readonly keys: readonly KeptKeys[];
@@ -216,7 +218,7 @@ export class Acceptor {
       promise: { round: 0, pid: descriptor.originPid },
       end: undefined,
       closed: false,
-      registers: new RegisterTable(this.#context.tuning.looseRegisters),
+      registers: new RegisterTable(this.#context.tuning.looseRegisters, this.#context.tuning.packedBits),
       finished: new FinishedSet(),
       keys: new Map(),
       digest: 0,
@@ -570,11 +572,14 @@ export class Acceptor {
     // Not one that an earlier boot gave out: its transfer must not go on with this one's pages [M14].
     const id = (this.#context.boot % SNAPSHOT_BOOTS) * SNAPSHOTS_A_BOOT + this.#nextSnapshot;
     this.#nextSnapshot = (this.#nextSnapshot + 1) % SNAPSHOTS_A_BOOT;
+    const registers = lane.registers.copy();
+    const { loose: seqs, packed } = registers.parts();
     this.#snapshots.set(id, {
       lane: lane.lane,
       round,
-      registers: lane.registers.copy(),
-      seqs: [...lane.registers.keys()],
+      registers,
+      seqs,
+      packed,
       finished: lane.finished.ranges(),
       end: lane.end,
       keys: [...lane.keys].map(([seq, { keys }]) => ({ seq, keys })),
@@ -595,8 +600,12 @@ export class Acceptor {
     if (snapshot === undefined) return;
     const { pageRegisters } = this.#context.tuning;
     const { lane, round, registers, seqs, finished, end } = snapshot;
-    const { keys } = snapshot;
-    const last = (index + 1) * pageRegisters >= Math.max(seqs.length, keys.length);
+    const { keys, packed } = snapshot;
+    const packedEach = Math.max(1, Math.floor(pageRegisters / registers.pageSeqs));
+    // What is packed comes behind the rest.
+    const packedFrom = index - Math.ceil(seqs.length / pageRegisters);
+    const isOver = packedFrom + 1 >= Math.ceil(packed.length / packedEach);
+    const last = isOver && (index + 1) * pageRegisters >= Math.max(seqs.length, keys.length);
     this.#context.sendAfter(to, {
       type: "page",
       lane,
@@ -610,6 +619,7 @@ export class Acceptor {
       finished: index === 0 ? finished : [],
       end: index === 0 ? end : undefined,
       keys: keys.slice(index * pageRegisters, (index + 1) * pageRegisters),
+      packed: packedFrom < 0 ? [] : packed.slice(packedFrom * packedEach, (packedFrom + 1) * packedEach),
     });
     if (last) return this.#dropSnapshot(id);
     // A transfer that goes on keeps its snapshot, however long it takes.

@@ -51,6 +51,8 @@ export interface Tuning {
   readonly pageRegisters: number;
   /** Registers a lane keeps as objects before it packs those of waiting messages. */
   readonly looseRegisters: number;
+  /** Two to this power are the seqs of which packed registers lie together: the same on every node. */
+  readonly packedBits: number;
   /** Enqueues of this node that wait for a quorum. */
   readonly pendingEnqueues: number;
   readonly pendingBytes: number;
@@ -96,6 +98,7 @@ export const DEFAULT_TUNING: Tuning = {
   bulkBytes: 64 * 1_024,
   pageRegisters: 1_024,
   looseRegisters: 256,
+  packedBits: 9,
   pendingEnqueues: 65_536,
   pendingBytes: 64 * 1_024 * 1_024,
   readyBytes: 32 * 1_024 * 1_024,

@@ -1,11 +1,11 @@
 import type { Context } from "./context.ts";
-import type { RecoveredRegister, Register } from "./lane-register.ts";
+import type { Register } from "./lane-register.ts";
 import type { LaneWriter } from "./lane-writer.ts";
 import { deadViewOf, isInDeadView } from "./dead-queue.ts";
 import type { CreditItem } from "./messages.ts";
 import { ReadyList } from "./ready.ts";
 import type { Timer } from "./timers.ts";
-import type { Holder, PeerId, QueueId } from "./types.ts";
+import type { Holder, PeerId, QueueId, Ranges } from "./types.ts";
 
 /** Credits one queue keeps at a time: consumers beyond it wait for others to leave. */
 const CREDITS_MAX = 65_536;
@@ -98,10 +98,10 @@ export class Dispatch {
   }
 
   /** Messages that rest: they are alive and have no priority. */
-  addRested(lane: LaneWriter, rested: readonly RecoveredRegister[]): void {
-    if (rested.length === 0) return;
+  addRested(lane: LaneWriter, runs: Ranges): void {
+    if (runs.length === 0) return;
     const side = this.#side(lane.descriptor.queue);
-    for (const { seq } of rested) side.ready.push(lane, seq, 0);
+    for (const [from, to] of runs) side.ready.pushRun(lane, from, to);
     this.#compact(side);
     this.#run(side);
   }

@@ -1,8 +1,8 @@
-import type { PendingEnqueue, RecoveredRegister, Register, Waiter } from "./lane-register.ts";
+import type { PendingEnqueue, Register, Waiter } from "./lane-register.ts";
 import type { Usage } from "./quota.ts";
 import type { StoredRegister } from "./register-table.ts";
 import type { ReplicaLink } from "./replica-link.ts";
-import type { Definition, EndValue, Holder, LaneId, Replica } from "./types.ts";
+import type { Definition, EndValue, Holder, LaneId, Ranges, Replica } from "./types.ts";
 
 /** What a lane writer asks of, and tells, the node it is part of. */
 export interface LaneHost<Lane> {
@@ -16,7 +16,7 @@ export interface LaneHost<Lane> {
   /** The message is READY or, for the dead view, DEAD; chosen, and due. */
   onClaimable(lane: Lane, register: Register): void;
   /** The same of many that were found so, and rest. */
-  onRested(lane: Lane, rested: readonly RecoveredRegister[]): void;
+  onRested(lane: Lane, runs: Ranges): void;
   /** Where what the lane holds is counted. */
   usage(lane: Lane): Usage;
   /** q votes elected the holder: only now it may hear of it (P4). */

@@ -1,5 +1,6 @@
 import type { Enqueued } from "./register.ts";
 import type { KeptKeys, Section } from "./messages.ts";
+import type { RegisterTable } from "./register-table.ts";
 import type { Timer } from "./timers.ts";
 import type { EndValue, LaneId, Ranges, Value, Verdict } from "./types.ts";
 
@@ -41,7 +42,7 @@ export interface Register {
   vetoes: number;
   /** The value proposed makes it dead. */
   dying: boolean;
-  /** Replicas known to hold the message: an accept of any step of this round, or a steal's answer. */
+  /** Replicas that hold the message: an accept of any step of this round, or a steal's answer; of what rested since, presumed. */
   heldBy: number;
   /** The body, until it is in this node's own store; while the message waits to be delivered, within the budget. */
   body: Uint8Array | undefined;
@@ -90,29 +91,19 @@ export interface RecoveredRegister {
   readonly heldBy: number;
 }
 
-/** What a steal found, by what is to be done with it: of what `rests` nothing is made. */
-export function sorted(
-  found: readonly RecoveredRegister[],
-  rests: (one: RecoveredRegister) => boolean,
-  adopt: (one: RecoveredRegister) => Register,
-): {
-  readonly rested: readonly RecoveredRegister[];
-  readonly proven: readonly Register[];
-  readonly open: readonly Register[];
-} {
-  const rested: RecoveredRegister[] = [];
-  const proven: Register[] = [];
-  const open: Register[] = [];
-  for (const one of found) {
-    if (rests(one)) rested.push(one);
-    else (one.proven ? proven : open).push(adopt(one));
-  }
-  return { rested, proven, open };
+/** Pages of registers that are chosen and only wait, as this node's own store has them too. */
+export interface FoundPages {
+  readonly registers: RegisterTable;
+  readonly pages: readonly number[];
+  /** Replicas that are presumed to hold them, one bit each. */
+  readonly heldBy: number;
 }
 
 /** What q snapshots of a lane say of its END: to be proposed again, or, in an ordered lane, the new writer's cut. */
 export interface Recovered {
   readonly found: readonly RecoveredRegister[];
+  /** What is not in `found`; none in an ordered lane, or if there is an END. */
+  readonly whole: FoundPages;
   readonly finished: Ranges;
   /** One above the highest seq that anybody had. */
   readonly nextSeq: number;

@@ -6,6 +6,7 @@ import type { Context } from "./context.ts";
 import { absentBelow, FinishedEpochs, FinishedSet, merged, toRanges } from "./finished.ts";
 import { dropBody, trimBody } from "./lane-bodies.ts";
 import { LaneEnd } from "./lane-end.ts";
+import { sorted } from "./found.ts";
 import type { LaneHost } from "./lane-host.ts";
 import type { LaneOrder } from "./lane-order.ts";
 import { makeOrder } from "./lane-order.ts";
@@ -17,7 +18,7 @@ import type {
   Register,
   Waiter,
 } from "./lane-register.ts";
-import { bitCount, nothingOwed, oweAgain, restingRegister, sorted } from "./lane-register.ts";
+import { bitCount, nothingOwed, oweAgain, restingRegister } from "./lane-register.ts";
 import type { Exception, LaneException, OpException, Section } from "./messages.ts";
 import { failedDelivery, outcomeOf } from "./outcome.ts";
 import { discarded, enqueued, expired, isExpired, isVoid, leased, redriven, superseded } from "./register.ts";
@@ -653,7 +654,7 @@ export class LaneWriter implements LaneSender {
   // Flow 6's end: what a steal found.
 
   /** Takes over what q snapshots said; every value not yet proved chosen is proposed again, as it is. */
-  recover({ found, finished, nextSeq, end, keys }: Recovered): void {
+  recover({ found, whole, finished, nextSeq, end, keys }: Recovered): void {
     this.#nextSeq = nextSeq;
     if (finished.length > 0) this.#learnRanges(finished);
     if (this.order !== undefined) this.#end.cut(end);
@@ -665,16 +666,16 @@ export class LaneWriter implements LaneSender {
     }
     if (end !== undefined && this.descriptor.heirOf !== undefined) this.#finishAbsent(end, found);
     const mayRest = this.order === undefined && this.isServing;
-    const rests = (one: RecoveredRegister): boolean => mayRest && this.registers.restFound(one);
-    const { rested, proven, open } = sorted(found, rests, (one) => this.#adopt(one));
-    for (const { value } of rested) this.#usage.add(value);
+    const adopt = (one: RecoveredRegister): Register => this.#adopt(one);
+    const { runs, count, bytes, proven, open } = sorted({ found, whole }, mayRest, this.registers, adopt);
+    this.#usage.addWaiting(count, bytes);
     this.order?.recover(found, keys, this.#context.now.monoMs);
     for (const register of open) this.#propose(register, register.value);
     for (const register of proven) {
       this.#unchosen += 1;
       this.#onChosen(register);
     }
-    if (!this.#lost) this.#host.onRested(this, rested);
+    if (!this.#lost) this.#host.onRested(this, runs);
     this.#advance();
   }
 

@@ -160,7 +160,7 @@ export class Lanes {
         else this.entrances.exists(lane, register.seq);
       },
       onClaimable: (lane, register) => this.dispatch.add(lane, register),
-      onRested: (lane, rested) => this.dispatch.addRested(lane, rested),
+      onRested: (lane, runs) => this.dispatch.addRested(lane, runs),
       usage: (lane) => this.#host.usage(lane.descriptor.queue),
       onLeased: (lane, register) => this.#deliver(lane, register),
       onUnused: (lane, holder) => this.dispatch.refund(lane.descriptor.queue, holder),

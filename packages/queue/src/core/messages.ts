@@ -1,4 +1,5 @@
 import type { Ballot, Pid, Right } from "./ballot.ts";
+import type { PackedPage } from "./register-table.ts";
 import type {
   Attributes,
   Definition,
@@ -213,6 +214,8 @@ export type Message =
       readonly end: { readonly ballot: Ballot; readonly value: EndValue } | undefined;
       /** Of ordered lanes. */
       readonly keys: readonly KeptKeys[];
+      /** Registers of messages that wait, in columns as stores keep them. */
+      readonly packed: readonly PackedPage[];
     }
   /** Asks for a page; `NO_MORE` says that the rest is not wanted. */
   | { readonly type: "more"; readonly lane: LaneId; readonly snapshot: number; readonly index: number }

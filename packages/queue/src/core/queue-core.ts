@@ -253,7 +253,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#handlers = this.#makeHandlers();
     const records = [...init.records];
     this.members.load(records);
-    const registers = init.registers ?? new StoredRegisters(this.tuning.looseRegisters);
+    const registers = init.registers ?? new StoredRegisters(this.tuning);
     this.acceptor.load(records, registers);
     this.#origin.load(records);
     this.#restored = new RestoredLanes(this.acceptor, this.peer, (peer) => this.members.isGreeted(peer));

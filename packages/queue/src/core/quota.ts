@@ -25,6 +25,14 @@ export class LaneUsage {
     this.#weigh(value, 1);
   }
 
+  /** Messages that wait. */
+  addWaiting(count: number, bytes: number): void {
+    for (const usage of this.#over ? [] : [this.#own, this.#all]) {
+      usage.count += count;
+      usage.bytes += bytes;
+    }
+  }
+
   remove(value: Value): void {
     this.#weigh(value, -1);
   }

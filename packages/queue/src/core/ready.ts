@@ -23,11 +23,11 @@ class Line<L> {
     return run === undefined ? undefined : [run.lane, run.from];
   }
 
-  push(lane: L, seq: number): void {
-    this.#size += 1;
+  push(lane: L, from: number, to: number): void {
+    this.#size += to - from;
     const last = this.#runs.at(-1);
-    if (last !== undefined && last.lane === lane && last.to === seq) last.to += 1;
-    else this.#runs.push({ lane, from: seq, to: seq + 1 });
+    if (last !== undefined && last.lane === lane && last.to === from) last.to = to;
+    else this.#runs.push({ lane, from, to });
   }
 
   keep(wanted: (lane: L, seq: number) => boolean): void {
@@ -36,7 +36,7 @@ class Line<L> {
     this.#head = 0;
     this.#size = 0;
     for (const { lane, from, to } of runs) {
-      for (let seq = from; seq < to; seq += 1) if (wanted(lane, seq)) this.push(lane, seq);
+      for (let seq = from; seq < to; seq += 1) if (wanted(lane, seq)) this.push(lane, seq, seq + 1);
     }
   }
 
@@ -69,9 +69,14 @@ export class ReadyList<L> {
   }
 
   push(lane: L, seq: number, priority: number): void {
-    if (priority <= 0) return this.#plain.push(lane, seq);
+    if (priority <= 0) return this.#plain.push(lane, seq, seq + 1);
     this.#urgentCount += 1;
-    (this.#urgent[priority] ??= new Line()).push(lane, seq);
+    (this.#urgent[priority] ??= new Line()).push(lane, seq, seq + 1);
+  }
+
+  /** Messages without priority, one behind the other. */
+  pushRun(lane: L, from: number, to: number): void {
+    this.#plain.push(lane, from, to);
   }
 
   /** The one that is next; `undefined` if nothing waits. */

@@ -1,4 +1,4 @@
-import type { Ballot } from "./ballot.ts";
+import type { Ballot, Right } from "./ballot.ts";
 import { comparePromises } from "./ballot.ts";
 import type { Value } from "./types.ts";
 
@@ -24,18 +24,22 @@ export interface PlainRegister extends Ballot {
   readonly hashAt: number;
 }
 
-/** Registers in one page. */
-const PAGE_SEQS = 512;
+/** Two to this power are the seqs of a page, unless somebody says otherwise. */
+const PAGE_BITS = 9;
 /** Characters of a body's hash, each of one byte. */
-const HASH_CHARS = 32;
+export const HASH_CHARS: number = 32;
 /** Rights and lease times that the packed registers of one lane may have between them. */
-const KINDS_MAX = 255;
+export const KINDS_MAX: number = 255;
 const UINT16_MAX = 0xffff;
 const UINT32_MAX = 0xffff_ffff;
 const IS_REWRITTEN = 1;
+/** A page with fewer than one of so many places taken is smaller as entries. */
+const SPARSE_PARTS = 4;
+
+const NONE: ReadonlySet<number> = new Set();
 
 /** What the registers of one lane have in common. */
-interface Kind {
+export interface Kind {
   readonly round: number;
   readonly pid: string;
   readonly leaseMs: number;
@@ -47,21 +51,35 @@ type Numbers = Pick<
   "step" | "epoch" | "deliveries" | "acquired" | "bodyBytes" | "enqueuedWallMs"
 >;
 
-/** Columns of packed registers with neighbouring seqs; a kind of 0 is a free place. */
-class Page {
+/** Columns of packed registers with neighbouring seqs. A kind is the number of one, from 1 on; 0 is a free place. */
+export class Columns {
   count = 0;
-  readonly kinds = new Uint8Array(PAGE_SEQS);
-  readonly flags = new Uint8Array(PAGE_SEQS);
-  readonly steps = new Uint32Array(PAGE_SEQS);
-  readonly epochs = new Uint32Array(PAGE_SEQS);
-  readonly deliveries = new Uint16Array(PAGE_SEQS);
-  readonly acquired = new Uint16Array(PAGE_SEQS);
-  readonly bodyBytes = new Uint32Array(PAGE_SEQS);
-  readonly enqueuedWallMs = new Float64Array(PAGE_SEQS);
-  readonly hashes = new Uint8Array(PAGE_SEQS * HASH_CHARS);
+  readonly seqs: number;
+  readonly kinds: Uint8Array;
+  readonly flags: Uint8Array;
+  readonly steps: Uint32Array;
+  readonly epochs: Uint32Array;
+  readonly deliveries: Uint16Array;
+  readonly acquired: Uint16Array;
+  readonly bodyBytes: Uint32Array;
+  readonly enqueuedWallMs: Float64Array;
+  readonly hashes: Uint8Array;
 
-  copy(): Page {
-    const copy = new Page();
+  constructor(seqs: number) {
+    this.seqs = seqs;
+    this.kinds = new Uint8Array(seqs);
+    this.flags = new Uint8Array(seqs);
+    this.steps = new Uint32Array(seqs);
+    this.epochs = new Uint32Array(seqs);
+    this.deliveries = new Uint16Array(seqs);
+    this.acquired = new Uint16Array(seqs);
+    this.bodyBytes = new Uint32Array(seqs);
+    this.enqueuedWallMs = new Float64Array(seqs);
+    this.hashes = new Uint8Array(seqs * HASH_CHARS);
+  }
+
+  copy(): Columns {
+    const copy = new Columns(this.seqs);
     copy.count = this.count;
     copy.kinds.set(this.kinds);
     copy.flags.set(this.flags);
@@ -76,20 +94,37 @@ class Page {
   }
 }
 
+/** A part of a table on its way to another. Nobody changes it. */
+export interface PackedPage {
+  /** Its seqs are those from `no` times their number on. */
+  readonly no: number;
+  readonly kinds: readonly Kind[];
+  readonly columns: Columns;
+}
+
 /**
  * The registers of one lane in one store, by seq. Messages that wait, which are all of a backlog, are packed
  * into columns at about 60 bytes each, a tenth of what they take as objects.
  */
 export class RegisterTable {
   readonly #loose = new Map<number, StoredRegister>();
-  readonly #pages = new Map<number, Page>();
+  readonly #pages = new Map<number, Columns>();
   readonly #looseMax: number;
+  readonly #bits: number;
+  readonly #mask: number;
   #kinds: Kind[] = [];
   #packed = 0;
 
   /** Packs none before it has `looseMax` of them: most lanes never do. */
-  constructor(looseMax: number) {
+  constructor(looseMax: number, bits: number = PAGE_BITS) {
     this.#looseMax = looseMax;
+    this.#bits = bits;
+    this.#mask = 2 ** bits - 1;
+  }
+
+  /** How many seqs a page has. */
+  get pageSeqs(): number {
+    return this.#mask + 1;
   }
 
   get size(): number {
@@ -108,11 +143,11 @@ export class RegisterTable {
   ballotOf(seq: number): Ballot | undefined {
     const loose = this.#loose.get(seq);
     if (loose !== undefined || this.#packed === 0) return loose?.ballot;
-    const page = this.#pages.get(Math.floor(seq / PAGE_SEQS));
-    return page && this.#ballotAt(page, seq % PAGE_SEQS);
+    const page = this.#pages.get(seq >>> this.#bits);
+    return page && this.#ballotAt(page, seq & this.#mask);
   }
 
-  #ballotAt(page: Page, at: number): Ballot | undefined {
+  #ballotAt(page: Columns, at: number): Ballot | undefined {
     const kind = this.#kinds[(page.kinds[at] ?? 0) - 1];
     return kind && { round: kind.round, pid: kind.pid, step: page.steps[at] ?? 0 };
   }
@@ -135,7 +170,7 @@ export class RegisterTable {
     if (kind === 0) return false;
     const { bytes, hashAt: from } = register;
     const { hashes } = this.#place(seq, kind, register, 0);
-    const to = (seq % PAGE_SEQS) * HASH_CHARS;
+    const to = (seq & this.#mask) * HASH_CHARS;
     for (let index = 0; index < HASH_CHARS; index += 1) hashes[to + index] = bytes[from + index] ?? 0;
     return true;
   }
@@ -144,22 +179,82 @@ export class RegisterTable {
     if (!this.#loose.delete(seq) && this.#packed > 0) this.#free(seq);
   }
 
-  /** Every seq, in no order. */
-  *keys(): Generator<number> {
-    yield* this.#loose.keys();
+  /** Every seq, in no order, but those of pages that are to be left out. */
+  *keys(without: ReadonlySet<number> = NONE): Generator<number> {
+    for (const seq of this.#loose.keys()) if (!without.has(seq >>> this.#bits)) yield seq;
     for (const [number, page] of this.#pages) {
-      for (let at = 0; at < PAGE_SEQS; at += 1) if (page.kinds[at] !== 0) yield number * PAGE_SEQS + at;
+      if (without.has(number)) continue;
+      for (let at = 0; at < page.kinds.length; at += 1)
+        if (page.kinds[at] !== 0) yield number * this.pageSeqs + at;
     }
   }
 
   /** What the table holds now; it does not change with it. */
   copy(): RegisterTable {
-    const copy = new RegisterTable(this.#looseMax);
+    const copy = new RegisterTable(this.#looseMax, this.#bits);
     for (const [seq, register] of this.#loose) copy.#loose.set(seq, register);
     for (const [number, page] of this.#pages) copy.#pages.set(number, page.copy());
     copy.#kinds = [...this.#kinds];
     copy.#packed = this.#packed;
     return copy;
+  }
+
+  /** What it holds, to be sent: all that is not in `packed` is in `loose`. Good while the table does not change. */
+  parts(): { readonly loose: readonly number[]; readonly packed: readonly PackedPage[] } {
+    const loose = [...this.#loose.keys()];
+    const packed: PackedPage[] = [];
+    const kinds = [...this.#kinds];
+    for (const [no, columns] of this.#pages) {
+      if (columns.count * SPARSE_PARTS >= this.pageSeqs) packed.push({ no, kinds, columns });
+      else
+        for (let at = 0; at <= this.#mask; at += 1)
+          if (columns.kinds[at] !== 0) loose.push(no * this.pageSeqs + at);
+    }
+    return { loose, packed };
+  }
+
+  /** Takes a part of another table; `false`: it does not fit here. */
+  adopt({ no, kinds, columns }: PackedPage): boolean {
+    if (columns.seqs !== this.pageSeqs || this.#pages.has(no) || columns.count === 0) return false;
+    const numbers = kinds.map((kind) => this.#kindOf(kind, kind.leaseMs));
+    if (numbers.includes(0)) return false;
+    let own = columns;
+    if (numbers.some((number, at) => number !== at + 1)) {
+      own = columns.copy();
+      for (const [at, kind] of columns.kinds.entries())
+        own.kinds[at] = kind === 0 ? 0 : (numbers[kind - 1] ?? 0);
+    }
+    this.#pages.set(no, own);
+    this.#packed += own.count;
+    return true;
+  }
+
+  /** Numbers of the pages with no free place. */
+  *fullPages(): Generator<number> {
+    for (const [no, { count }] of this.#pages) if (count === this.pageSeqs) yield no;
+  }
+
+  /** Whether page `no` is full here and there, and all of it the same but for what says where a register is written. */
+  hasSamePage(no: number, other: RegisterTable): boolean {
+    const own = this.#pages.get(no);
+    const its = other.#pages.get(no);
+    if (own === undefined || own.count !== this.pageSeqs || own.seqs !== its?.seqs) return false;
+    if (own === its && this.#kinds === other.#kinds) return true;
+    const numbers = this.#kinds.map((kind) => 1 + other.#kinds.findIndex((one) => isSameKind(one, kind)));
+    for (let at = 0; at <= this.#mask; at += 1) {
+      const kind = numbers[(own.kinds[at] ?? 0) - 1] ?? 0;
+      if (kind === 0 || kind !== its.kinds[at] || own.enqueuedWallMs[at] !== its.enqueuedWallMs[at])
+        return false;
+      const isSame = own.steps[at] === its.steps[at] && own.epochs[at] === its.epochs[at];
+      const isCounted = own.deliveries[at] === its.deliveries[at] && own.acquired[at] === its.acquired[at];
+      if (!isSame || !isCounted || own.bodyBytes[at] !== its.bodyBytes[at]) return false;
+    }
+    return isSameHash(new Uint32Array(own.hashes.buffer), new Uint32Array(its.hashes.buffer));
+  }
+
+  /** Bytes of the bodies of a page's messages. */
+  bytesOf(no: number): number {
+    return this.#pages.get(no)?.bodyBytes.reduce((sum, bytes) => sum + bytes, 0) ?? 0;
   }
 
   *[Symbol.iterator](): Generator<readonly [seq: number, register: StoredRegister]> {
@@ -170,13 +265,13 @@ export class RegisterTable {
   }
 
   #isPacked(seq: number): boolean {
-    const page = this.#pages.get(Math.floor(seq / PAGE_SEQS));
-    return page !== undefined && page.kinds[seq % PAGE_SEQS] !== 0;
+    const page = this.#pages.get(seq >>> this.#bits);
+    return page !== undefined && page.kinds[seq & this.#mask] !== 0;
   }
 
   #unpack(seq: number): StoredRegister | undefined {
-    const page = this.#pages.get(Math.floor(seq / PAGE_SEQS));
-    const at = seq % PAGE_SEQS;
+    const page = this.#pages.get(seq >>> this.#bits);
+    const at = seq & this.#mask;
     const kind = this.#kinds[(page?.kinds[at] ?? 0) - 1];
     if (page === undefined || kind === undefined) return undefined;
     const { round, pid, leaseMs } = kind;
@@ -210,17 +305,17 @@ export class RegisterTable {
     const { bodyHash } = value;
     for (let index = 0; index < HASH_CHARS; index += 1) if (bodyHash.charCodeAt(index) > 0xff) return false;
     const page = this.#place(seq, kind, { ...value, step: ballot.step }, rewritten ? IS_REWRITTEN : 0);
-    const to = (seq % PAGE_SEQS) * HASH_CHARS;
+    const to = (seq & this.#mask) * HASH_CHARS;
     for (let index = 0; index < HASH_CHARS; index += 1) page.hashes[to + index] = bodyHash.charCodeAt(index);
     return true;
   }
 
   /** All but the hash. */
-  #place(seq: number, kind: number, numbers: Numbers, flags: number): Page {
-    const number = Math.floor(seq / PAGE_SEQS);
+  #place(seq: number, kind: number, numbers: Numbers, flags: number): Columns {
+    const number = seq >>> this.#bits;
     let page = this.#pages.get(number);
-    if (page === undefined) this.#pages.set(number, (page = new Page()));
-    const at = seq % PAGE_SEQS;
+    if (page === undefined) this.#pages.set(number, (page = new Columns(this.pageSeqs)));
+    const at = seq & this.#mask;
     page.kinds[at] = kind;
     page.flags[at] = flags;
     page.steps[at] = numbers.step;
@@ -235,9 +330,9 @@ export class RegisterTable {
   }
 
   #free(seq: number): void {
-    const number = Math.floor(seq / PAGE_SEQS);
+    const number = seq >>> this.#bits;
     const page = this.#pages.get(number);
-    const at = seq % PAGE_SEQS;
+    const at = seq & this.#mask;
     if (page === undefined || page.kinds[at] === 0) return;
     page.kinds[at] = 0;
     page.count -= 1;
@@ -246,7 +341,7 @@ export class RegisterTable {
   }
 
   /** Its number from 1 on; 0 if there is no room for another. */
-  #kindOf(ballot: Ballot, leaseMs: number): number {
+  #kindOf(ballot: Right, leaseMs: number): number {
     const last = this.#kinds.length - 1;
     for (let at = last; at >= 0; at -= 1) {
       const kind = this.#kinds[at];
@@ -257,6 +352,15 @@ export class RegisterTable {
     this.#kinds.push({ round, pid, leaseMs });
     return this.#kinds.length;
   }
+}
+
+function isSameHash(a: Uint32Array, b: Uint32Array): boolean {
+  for (let at = 0; at < a.length; at += 1) if (a[at] !== b[at]) return false;
+  return true;
+}
+
+function isSameKind(a: Kind, b: Kind): boolean {
+  return a.leaseMs === b.leaseMs && comparePromises(a, b) === 0;
 }
 
 /** One character a byte; a spread takes seven times as long. */

@@ -5,11 +5,12 @@ import type { Ballot, Pid, Right } from "./ballot.ts";
 import { compareBallots, comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
 import { FinishedSet, gapsBelow, merged, without } from "./finished.ts";
-import type { Recovered, RecoveredRegister } from "./lane-register.ts";
+import type { FoundPages, Recovered, RecoveredRegister } from "./lane-register.ts";
 import type { Keys, Message } from "./messages.ts";
 import { NO_MORE } from "./messages.ts";
 import { newestVoids } from "./ordered.ts";
 import { isIn, isVoid } from "./register.ts";
+import type { PackedPage } from "./register-table.ts";
 import { RegisterTable } from "./register-table.ts";
 import type { Timer } from "./timers.ts";
 import type { EndValue, LaneId, Parentage, PeerId, Ranges, Replica, StoreId } from "./types.ts";
@@ -505,7 +506,7 @@ export class Steals {
         seenPages: 0,
         isAskedAgain: false,
         complete: false,
-        registers: this.#tableFor(watch),
+        registers: new RegisterTable(Infinity, this.#context.tuning.packedBits),
         finished: message.finished,
         end: message.end,
         keys: new Map(),
@@ -519,6 +520,7 @@ export class Steals {
       const hasBody = value.state !== "DONE";
       answer.registers.set(seq, { ballot, value, hasBody, rewritten: false });
     }
+    for (const page of message.packed) if (!answer.registers.adopt(page)) this.#takeApart(page, answer);
     for (const { seq, keys } of message.keys) answer.keys.set(seq, keys);
     answer.pages += 1;
     answer.isAskedAgain = false;
@@ -531,9 +533,11 @@ export class Steals {
     this.#context.send(from, { type: "more", lane, snapshot, index: index + 1 });
   }
 
-  /** In an ordered lane seqs may lie far apart: packed, a few registers would take much memory. */
-  #tableFor({ lane: { descriptor } }: Watch): RegisterTable {
-    return new RegisterTable(descriptor.shard === undefined ? this.#context.tuning.looseRegisters : Infinity);
+  /** There are too many rights among the registers to keep them packed. */
+  #takeApart(page: PackedPage, { registers }: Answer): void {
+    const packed = new RegisterTable(0, this.#context.tuning.packedBits);
+    packed.adopt(page);
+    for (const [seq, register] of packed) registers.set(seq, register);
   }
 
   /** Who keeps a snapshot for this node may drop it. */
@@ -557,7 +561,7 @@ export class Steals {
     });
     if (watch.right === undefined || answers.length < this.#quorum(watch)) return;
     const { shard } = watch.lane.descriptor;
-    const read = recover(watch.right, answers, shard !== undefined);
+    const read = recover(watch.right, answers, watch.lane);
     const recovered = shard === undefined ? read : cut(read, this.#context.tuning.appendWindow);
     const recovery = { ...recovered, parentOver: watch.parentOver };
     this.#rest(watch);
@@ -578,8 +582,9 @@ function isAhead(answer: Answer, other: Answer): boolean {
   return answer.complete || (answer.pages >= other.pages && !answer.isAskedAgain);
 }
 
-function highestSeq({ registers, finished, end }: Message & { type: "page" }): number {
+function highestSeq({ registers, finished, end, packed }: Message & { type: "page" }): number {
   const seqs = registers.map(({ seq }) => seq);
+  for (const { no, columns } of packed) seqs.push((no + 1) * columns.seqs - 1);
   return Math.max(0, (finished.at(-1)?.[1] ?? 1) - 1, (end?.value.n ?? 1) - 1, ...seqs);
 }
 
@@ -589,24 +594,51 @@ type IndexedAnswer = readonly [
   answer: Pick<Answer, "registers" | "finished" | "end" | "keys">,
 ];
 
-/** Every seq that one of them has, once, ascending. */
-function seqsOf(tables: readonly RegisterTable[]): Float64Array {
+/** Every seq that one of them has, once, ascending; but none of pages that are to be left out. */
+function seqsOf(tables: readonly RegisterTable[], without: ReadonlySet<number>): Float64Array {
   const all = new Float64Array(tables.reduce((sum, { size }) => sum + size, 0));
   let count = 0;
   for (const table of tables) {
-    for (const seq of table.keys()) {
+    for (const seq of table.keys(without)) {
       all[count] = seq;
       count += 1;
     }
   }
-  all.sort();
+  const sorted = all.subarray(0, count).sort();
   let kept = 0;
-  for (const seq of all) {
+  for (const seq of sorted) {
     if (kept > 0 && all[kept - 1] === seq) continue;
     all[kept] = seq;
     kept += 1;
   }
   return all.subarray(0, kept);
+}
+
+/**
+ * Pages of a backlog: all replicas that answered, and this node's own store, have the same registers there, and nothing
+ * else is known of them. `heldBy` has those that did not answer as well: almost always they have the bodies, and who
+ * has not says NEED_BODY.
+ */
+function samePages(
+  answers: readonly IndexedAnswer[],
+  { registers: own, descriptor: { replicas } }: AcceptorLane,
+  finished: FinishedSet,
+): FoundPages {
+  const heldBy = 2 ** replicas.length - 1;
+  const [, first] = answers[0] ?? [];
+  if (first === undefined) return { registers: own, pages: [], heldBy };
+  const pages: number[] = [];
+  for (const no of first.registers.fullPages()) {
+    const isSame = answers.every(
+      ([, { registers }]) => registers === first.registers || registers.hasSamePage(no, first.registers),
+    );
+    if (!isSame || !own.hasSamePage(no, first.registers)) continue;
+    const from = no * own.pageSeqs;
+    let seq = from;
+    while (seq < from + own.pageSeqs && !finished.has(seq)) seq += 1;
+    if (seq === from + own.pageSeqs) pages.push(no);
+  }
+  return { registers: first.registers, pages, heldBy };
 }
 
 interface Newest {
@@ -642,8 +674,9 @@ function newestOf(answers: readonly IndexedAnswer[], seq: number): Newest {
 function recover(
   right: Right,
   answers: readonly IndexedAnswer[],
-  isOrdered: boolean,
+  lane: AcceptorLane,
 ): Omit<Recovery, "parentOver"> {
+  const isOrdered = lane.descriptor.shard !== undefined;
   const finished = new FinishedSet();
   let nextSeq = 0;
   let end: Answer["end"];
@@ -657,7 +690,11 @@ function recover(
       end = answer.end;
     }
   }
-  const seqs = seqsOf(answers.map(([, answer]) => answer.registers));
+  const isPlain = !isOrdered && end === undefined;
+  const whole = samePages(isPlain ? answers : [], lane, finished);
+  for (const no of whole.pages) nextSeq = Math.max(nextSeq, (no + 1) * lane.registers.pageSeqs);
+  const tables = answers.map(([, answer]) => answer.registers);
+  const seqs = seqsOf(tables, new Set(whole.pages));
   nextSeq = Math.max(nextSeq, (seqs.at(-1) ?? -1) + 1);
   if (!isOrdered && end !== undefined && isRefuted(end, finished.ranges(), seqs, answers)) end = undefined;
   const found: RecoveredRegister[] = [];
@@ -671,7 +708,7 @@ function recover(
   if (end !== undefined) nextSeq = isOrdered ? Math.max(nextSeq, end.value.n) : end.value.n;
   const keys = [...new Map(answers.flatMap(([, answer]) => [...answer.keys]))];
   const kept = keys.map(([seq, one]) => ({ seq, keys: one }));
-  return { right, found, finished: finished.ranges(), nextSeq, end: end?.value, keys: kept };
+  return { right, found, whole, finished: finished.ranges(), nextSeq, end: end?.value, keys: kept };
 }
 
 /**

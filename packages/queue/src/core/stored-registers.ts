@@ -1,6 +1,7 @@
 import { assert } from "@klatsch/kit/core";
 
 import type { Ballot } from "./ballot.ts";
+import type { Tuning } from "./context.ts";
 import type { PlainRegister } from "./register-table.ts";
 import { RegisterTable } from "./register-table.ts";
 import type { StoredRecord } from "./records.ts";
@@ -24,10 +25,10 @@ interface StoredLane {
 /** The registers of a store while it is opened, packed one by one: a backlog is never in memory as records. */
 export class StoredRegisters {
   readonly #lanes = new Map<number, StoredLane>();
-  readonly #looseMax: number;
+  readonly #make: () => RegisterTable;
 
-  constructor(looseMax: number) {
-    this.#looseMax = looseMax;
+  constructor({ looseRegisters, packedBits }: Pick<Tuning, "looseRegisters" | "packedBits">) {
+    this.#make = () => new RegisterTable(looseRegisters, packedBits);
   }
 
   /**
@@ -37,7 +38,7 @@ export class StoredRegisters {
   add(slot: number, seq: number, record: StoredRecord & { readonly kind: "message" | "register" }): void {
     let lane = this.#lanes.get(slot);
     if (lane === undefined) {
-      this.#lanes.set(slot, (lane = { registers: new RegisterTable(this.#looseMax), digest: 0 }));
+      this.#lanes.set(slot, (lane = { registers: this.#make(), digest: 0 }));
     }
     const { ballot, value } = record;
     const rewritten = record.kind === "register";

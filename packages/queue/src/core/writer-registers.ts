@@ -127,6 +127,11 @@ export class WriterRegisters {
     if (step > STEP_MAX || heldBy === 0 || heldBy > 0xffff) return false;
     const stored = this.#init.stored(seq);
     if (stored === undefined || !this.#isOwn(stored, step) || !sameValue(stored.value, value)) return false;
+    this.#put(seq, step, heldBy);
+    return true;
+  }
+
+  #put(seq: number, step: number, heldBy: number): void {
     const number = Math.floor(seq / PAGE_SEQS);
     let page = this.#pages.get(number);
     if (page === undefined) this.#pages.set(number, (page = new Page()));
@@ -134,16 +139,20 @@ export class WriterRegisters {
     page.steps[seq % PAGE_SEQS] = step;
     page.count += 1;
     this.#resting += 1;
-    return true;
   }
 
   /**
    * Takes what a steal found chosen, if it may rest at once: a backlog is never in memory as objects. What its own
    * store has is the value; `false`: it has to be awake.
    */
-  restFound({ seq, value, heldBy, proven }: RecoveredRegister): boolean {
+  restFound({ seq, value, proven }: RecoveredRegister, heldBy: number): boolean {
     if (!proven || this.#awake.size <= this.#init.looseMax || !isPlain(value)) return false;
     return this.#rest(seq, value, -1, heldBy);
+  }
+
+  /** Takes messages that a steal found chosen, and in its own store, one behind the other. */
+  restAll(from: number, count: number, heldBy: number): void {
+    for (let seq = from; seq < from + count; seq += 1) this.#put(seq, -1, heldBy);
   }
 
   /** One more replica holds a resting message. */

@@ -60,7 +60,7 @@ export async function openRecords<T>(
 /** All but the bodies, which stay on disk; registers are packed as they come. */
 async function openOnce(directory: string): Promise<Read> {
   const records: (readonly [string, StoredRecord])[] = [];
-  const registers = new StoredRegisters(DEFAULT_TUNING.looseRegisters);
+  const registers = new StoredRegisters(DEFAULT_TUNING);
   const plain = new PlainReader();
   const visitor: StoreVisitor = {
     row: (family, slot, seq, bytes, from, to) => {

@@ -13,6 +13,8 @@ const FRAME_BYTES = 56 * 1_024;
 const BULK_BYTES: number = DEFAULT_TUNING.bulkBytes;
 /** What one item takes beside its body, about. */
 const ITEM_BYTES = 200;
+/** What a register takes in a page of them. */
+const PACKED_BYTES = 58;
 /** Frames up to this size, in bytes, need no memory of their own; the others some beyond what they come to, about. */
 const SHORT_BYTES = 4_096;
 /** A link whose queue is full is tried again after this long, in milliseconds. */
@@ -256,7 +258,10 @@ function sizeOf(message: Message): number {
   }
   if (message.type === "deliver") return withBodies(message.items);
   if (message.type === "body") return withBodies([message]);
-  if (message.type === "page") return message.registers.length * ITEM_BYTES;
+  if (message.type === "page") {
+    const packed = message.packed.reduce((seqs, { columns }) => seqs + columns.seqs, 0);
+    return message.registers.length * ITEM_BYTES + packed * PACKED_BYTES;
+  }
   return "items" in message ? message.items.length * ITEM_BYTES : ITEM_BYTES;
 }
 

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
-import { RegisterTable } from "../../src/core/register-table.ts";
+import { Columns, RegisterTable } from "../../src/core/register-table.ts";
 import type { StoredRegister } from "../../src/core/register-table.ts";
 import { ballot, value } from "../support/arbitrary.ts";
 
@@ -68,5 +68,58 @@ describe("a register table", () => {
     const bytes = after.arrayBuffers + after.heapUsed - before.arrayBuffers - before.heapUsed;
     expect(table.size).toBe(65_536);
     expect(bytes / table.size).toBeLessThan(200);
+  });
+
+  it("always arrives whole in another, in parts, whatever rights that one knows", () => {
+    const filled = (
+      steps: readonly (readonly [number, StoredRegister])[],
+      looseMax: number,
+    ): RegisterTable => {
+      const table = new RegisterTable(looseMax, 2);
+      for (const [seq, put] of steps) table.set(seq, put);
+      return table;
+    };
+    const entries = fc.array(fc.tuple(fc.nat(30), register), { maxLength: 40 });
+    fc.assert(
+      fc.property(entries, fc.nat(3), fc.array(register, { maxLength: 3 }), (steps, looseMax, before) => {
+        const table = filled(steps, looseMax);
+        // Far away, so that it only brings its rights along.
+        const other = filled(
+          before.map((one, at) => [1_000 + at, one]),
+          0,
+        );
+        const { loose, packed } = table.parts();
+        for (const page of packed) expect(other.adopt(page)).toBe(true);
+        for (const seq of loose) {
+          const stored = table.get(seq);
+          if (stored !== undefined) other.set(seq, stored);
+        }
+        before.forEach((_, at) => other.delete(1_000 + at));
+        expect(contentOf(other)).toEqual(contentOf(table));
+        for (const seq of table.keys()) expect(other.ballotOf(seq)).toEqual(table.get(seq)?.ballot);
+        for (const { no } of packed)
+          expect(other.adopt({ no, kinds: [], columns: new Columns(4) })).toBe(false);
+      }),
+    );
+  });
+
+  it("always knows a full page that another has too, and never one that differs", () => {
+    const change = fc.record({ at: fc.nat(3), put: waiting });
+    fc.assert(
+      fc.property(fc.array(waiting, { minLength: 4, maxLength: 4 }), fc.option(change), (four, changed) => {
+        const [one, other] = [new RegisterTable(0, 2), new RegisterTable(0, 2)];
+        four.forEach((put, at) => one.set(at, put));
+        four.toReversed().forEach((put, at) => other.set(3 - at, { ...put, rewritten: false }));
+        if (changed !== null) other.set(changed.at, changed.put);
+        const plainOf = (table: RegisterTable): unknown =>
+          [...contentOf(table)].map(([seq, { ballot: at, value: what }]) => [seq, at, what]).sort();
+        const isFull = [...one.fullPages()].includes(0) && [...other.fullPages()].includes(0);
+        const isSame = isFull && JSON.stringify(plainOf(one)) === JSON.stringify(plainOf(other));
+        expect(one.hasSamePage(0, other)).toBe(isSame);
+        expect([...one.keys(new Set([0]))]).toEqual([]);
+        if (isFull)
+          expect(one.bytesOf(0)).toBe(four.reduce((sum, { value: { bodyBytes } }) => sum + bodyBytes, 0));
+      }),
+    );
   });
 });

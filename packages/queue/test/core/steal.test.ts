@@ -164,7 +164,8 @@ function transfer(init: { readonly pageMs: number; readonly otherPages: number }
       if (isAway(from)) return;
       if (from === OTHER) otherPages += 1;
       const what = { lane: "lane", round: 2, snapshot, index, last: index === PAGES - 1 };
-      steals.page(from, { type: "page", ...what, registers: [], finished: [], end: undefined, keys: [] });
+      const nothing = { registers: [], finished: [], end: undefined, keys: [], packed: [] };
+      steals.page(from, { type: "page", ...what, ...nothing });
     };
     due.push({ atMs: now.monoMs + (from === OWN ? 1 : init.pageMs), run });
   };

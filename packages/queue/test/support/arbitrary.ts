@@ -2,6 +2,8 @@ import fc from "fast-check";
 
 import { bodyHash } from "../../src/codec/hash.ts";
 import type { Message } from "../../src/core/messages.ts";
+import type { PackedPage } from "../../src/core/register-table.ts";
+import { RegisterTable } from "../../src/core/register-table.ts";
 import type {
   Attributes,
   Definition,
@@ -57,6 +59,29 @@ const plain = {
   enqueuedWallMs: wallMs,
   attributes: maybe(attributes),
 };
+/** Pages of a table, as a take-over sends them. */
+const packed: fc.Arbitrary<readonly PackedPage[]> = fc
+  .array(fc.record({ seq: fc.nat(40), ballot, counts: fc.record({ ...plain, bodyBytes: count }) }), {
+    maxLength: 20,
+  })
+  .map((registers) => {
+    const table = new RegisterTable(0, 3);
+    for (const { seq: at, ballot: own, counts } of registers) {
+      const state = { state: "READY", holder: undefined, reason: undefined, encoded: undefined } as const;
+      const rare = {
+        notBeforeWallMs: 0,
+        attributes: undefined,
+        bodyHash: String.fromCharCode(at).repeat(32),
+      };
+      table.set(at, {
+        ballot: own,
+        value: { ...counts, ...state, ...rare },
+        hasBody: true,
+        rewritten: false,
+      });
+    }
+    return table.parts().packed;
+  });
 export const value: fc.Arbitrary<Value> = fc.oneof(
   fc.record({
     ...plain,
@@ -231,6 +256,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     finished: ranges,
     end: maybe(fc.record({ ballot, value: end })),
     keys: list(fc.record({ seq, keys })),
+    packed,
   }),
   of("more", { lane, snapshot: count, index: count }),
   of("closed", { lane, end: maybe(end) }),
