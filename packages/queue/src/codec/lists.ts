@@ -314,12 +314,17 @@ export const packed = {
       const seqs = reader.varint(PACKED_SEQS_MAX);
       if (seqs === 0 || (no + 1) * seqs - 1 > SEQ_MAX) throw new CodecError("a page of seqs that are not");
       const columns = new Columns(seqs);
+      columns.steps = new Uint32Array(seqs);
+      columns.epochs = new Uint32Array(seqs);
+      columns.deliveries = new Uint16Array(seqs);
+      columns.acquired = new Uint16Array(seqs);
       for (const column of columnsOf(columns)) {
         const own = bytesOf(column);
         own.set(reader.bytes(own.length));
         swapped(column, own);
       }
       checkColumns(columns, kinds.length);
+      columns.share();
       return { no, kinds, columns };
     }),
 };

@@ -101,7 +101,7 @@ export const DEFAULT_TUNING: Tuning = {
   packedBits: 9,
   pendingEnqueues: 65_536,
   pendingBytes: 64 * 1_024 * 1_024,
-  readyBytes: 32 * 1_024 * 1_024,
+  readyBytes: 8 * 1_024 * 1_024,
   tokenKeepMs: 30_000,
   appendWindow: 1_024,
 };
