@@ -239,6 +239,7 @@ function drawTuning(dice: Dice): Partial<Tuning> {
     heldFloorMs: dice.pick([500, 3_000, 3_600_000]),
     heldFloorLanes: dice.pick([0, 1, 256]),
   };
-  // Few messages wait in a lane here: pages of two are full now and then.
-  return { ...tuning, packedBits: tuning.looseRegisters === 256 ? 9 : 1 };
+  // Few messages wait in a lane here: only pages of one or two are full now and then.
+  const packedBits = tuning.looseRegisters === 256 ? 9 : Math.min(1, tuning.looseRegisters);
+  return { ...tuning, packedBits };
 }

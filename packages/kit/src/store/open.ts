@@ -15,7 +15,7 @@ import { genesis, readStoreId, recoverChain, storeIdRecord } from "./recovery.ts
 import { baseKey, baseOperation, DATA_PREFIX, journalKey, STORE_ID_KEY } from "./table.ts";
 
 /** What only tests replace. */
-export interface StoreInternals {
+interface StoreInternals {
   readonly limits?: Partial<StoreLimits> | undefined;
   readonly openDisk?: OpenDisk | undefined;
 }

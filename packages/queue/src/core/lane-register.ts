@@ -102,7 +102,7 @@ export interface FoundPages {
 /** What q snapshots of a lane say of its END: to be proposed again, or, in an ordered lane, the new writer's cut. */
 export interface Recovered {
   readonly found: readonly RecoveredRegister[];
-  /** What is not in `found`; none in an ordered lane, or if there is an END. */
+  /** What is not in `found`; none in an ordered lane, an heir, or a lane that has one. */
   readonly whole: FoundPages;
   readonly finished: Ranges;
   /** One above the highest seq that anybody had. */

@@ -27,7 +27,7 @@ export interface PlainRegister extends Ballot {
 /** Two to this power are the seqs of a page, unless somebody says otherwise. */
 const PAGE_BITS = 9;
 /** Characters of a body's hash, each of one byte. */
-export const HASH_CHARS: number = 32;
+const HASH_CHARS = 32;
 /** Rights and lease times that the packed registers of one lane may have between them. */
 export const KINDS_MAX: number = 255;
 const UINT16_MAX = 0xffff;

@@ -615,14 +615,14 @@ function seqsOf(tables: readonly RegisterTable[], without: ReadonlySet<number>):
 }
 
 /**
- * Pages of a backlog: all replicas that answered, and this node's own store, have the same registers there, and nothing
- * else is known of them. `heldBy` has those that did not answer as well: almost always they have the bodies, and who
+ * Pages of a backlog: all replicas that answered, and this node's own store, have the same registers there, and none
+ * of them is finished or excluded by END. `heldBy` has those that did not answer as well: almost always they have the bodies, and who
  * has not says NEED_BODY.
  */
 function samePages(
   answers: readonly IndexedAnswer[],
   { registers: own, descriptor: { replicas } }: AcceptorLane,
-  finished: FinishedSet,
+  isOver: (seq: number) => boolean,
 ): FoundPages {
   const heldBy = 2 ** replicas.length - 1;
   const [, first] = answers[0] ?? [];
@@ -635,7 +635,7 @@ function samePages(
     if (!isSame || !own.hasSamePage(no, first.registers)) continue;
     const from = no * own.pageSeqs;
     let seq = from;
-    while (seq < from + own.pageSeqs && !finished.has(seq)) seq += 1;
+    while (seq < from + own.pageSeqs && !isOver(seq)) seq += 1;
     if (seq === from + own.pageSeqs) pages.push(no);
   }
   return { registers: first.registers, pages, heldBy };
@@ -690,8 +690,11 @@ function recover(
       end = answer.end;
     }
   }
-  const isPlain = !isOrdered && end === undefined;
-  const whole = samePages(isPlain ? answers : [], lane, finished);
+  const { heirOf } = lane.descriptor;
+  // What has an heir, or is one, says of each message whether it was found.
+  const isPlain = !isOrdered && heirOf === undefined && end?.value.heir === undefined;
+  const isOver = (seq: number): boolean => finished.has(seq) || (end !== undefined && isVoid(end.value, seq));
+  const whole = samePages(isPlain ? answers : [], lane, isOver);
   for (const no of whole.pages) nextSeq = Math.max(nextSeq, (no + 1) * lane.registers.pageSeqs);
   const tables = answers.map(([, answer]) => answer.registers);
   const seqs = seqsOf(tables, new Set(whole.pages));

@@ -13,7 +13,7 @@ import { keyOf } from "../core/records.ts";
 import { StoredRegisters } from "../core/stored-registers.ts";
 import { QueueError } from "../errors.ts";
 
-export type Records = readonly (readonly [key: string, record: StoredRecord])[];
+type Records = readonly (readonly [key: string, record: StoredRecord])[];
 
 /** An open store, all its records but the bodies, and what had to be put aside for it. */
 export interface Opened {
