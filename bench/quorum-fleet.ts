@@ -5,18 +5,17 @@ import type { QuorumCommands } from "./quorum-node.ts";
 
 export type Fleet = readonly BenchNode<QuorumCommands>[];
 
-/** All nodes up as `klatsch up` would have them, and each sees the queues of all others. */
-export async function join(fleet: Fleet, durability: Durability = "fsync"): Promise<void> {
+interface Setup {
+  readonly durability?: Durability;
+  readonly buffersAsHeap?: boolean;
+}
+
+/** All nodes up, and each sees the queues of all others. */
+export async function join(fleet: Fleet, setup: Setup = {}): Promise<void> {
   let bootstrap: readonly string[] = [];
   for (const node of fleet) {
     const { name, dataDir } = node;
-    const addresses = await node.call("start", {
-      name,
-      dataDir,
-      bootstrap,
-      durability,
-      buffersAsHeap: process.env.PLAIN === undefined,
-    });
+    const addresses = await node.call("start", { name, dataDir, bootstrap, ...setup });
     if (bootstrap.length === 0) bootstrap = addresses;
   }
   await Promise.all(fleet.map((node) => node.call("seeOthers", { others: fleet.length - 1 })));

@@ -33,6 +33,8 @@ const LIFE_IN_FLIGHT = 512;
 /** With more credit than the producer has in flight, an enqueue and the election of its consumer are one round. */
 const PREFETCH = 1_024;
 const LATENCY_PER_SECOND = 200;
+/** An application with messages of this size calls `countBuffersAsHeap`; with shorter ones that costs speed. */
+const BUFFERS_AS_HEAP_BYTES = 1_024;
 /** Nothing acknowledged for this long: the run has failed, in milliseconds. */
 const STALLED_MS = 30_000;
 
@@ -240,7 +242,10 @@ async function measure(one: Case, options: Options): Promise<Row> {
           options.profile === undefined ? undefined : { directory: options.profile, label: label.join("-") },
       },
       async (fleet) => {
-        await join(fleet, options.durability);
+        await join(fleet, {
+          durability: options.durability,
+          buffersAsHeap: one.bytes >= BUFFERS_AS_HEAP_BYTES,
+        });
         return await MEASURE[one.work](fleet, one, options);
       },
     );

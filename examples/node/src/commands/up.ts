@@ -1,4 +1,4 @@
-import { countBuffersAsHeap, KlatschError } from "@klatsch/kit";
+import { KlatschError } from "@klatsch/kit";
 import { readConfig } from "../config.ts";
 import type { NodeConfig, UpFlags } from "../config.ts";
 import { Daemon } from "../daemon.ts";
@@ -23,7 +23,6 @@ function toldWhereItWaits(config: NodeConfig): NodeConfig {
 
 /** Runs a node until it is told to stop. Resolves with the exit code. */
 export async function up(flags: UpFlags): Promise<number> {
-  countBuffersAsHeap();
   const config = await readConfig(flags);
   const daemon = await Daemon.start(toldWhereItWaits(config), stderrLogger());
   let askedAt: number | undefined;
