@@ -190,6 +190,14 @@ describe("klatsch", () => {
     await expect(conflict).rejects.toMatchObject({ code: "QUEUE_CONFLICT" });
   });
 
+  it("declares a relaxed queue, which says so everywhere", async () => {
+    const declared = await run(["queue", "declare", "quick", "--relaxed", "--data", a.dataDir]);
+    expect(declared).toMatchObject({ code: 0, stdout: expect.stringMatching(/^quick .* relaxed +0$/m) });
+    await run(["queue", "put", "quick", "one", "--data", b.dataDir]);
+    expect((await run(["queue", "ls", "--data", c.dataDir])).stdout).toMatch(/^quick .* relaxed /m);
+    expect((await run(["queue", "take", "quick", "--data", c.dataDir])).stdout).toBe("one");
+  });
+
   it("puts a message with a key once, and shows what a group waits for", async () => {
     const ordered = ["--groups", "--dedup-ms", "60000", "--group", "g", "--dedup-key", "k"];
     const first = await run(["queue", "put", "ordered", "one", ...ordered, "--data", a.dataDir]);
