@@ -209,6 +209,41 @@ describe("one node alone", () => {
   });
 });
 
+describe("a store that is opened again", () => {
+  it("is the same one, whatever its lanes have of finished messages, keys and ends", async () => {
+    await using nodes = await Nodes.start("a");
+    const { queues } = nodes.get("a");
+    const plain = await queues.declare("plain", { replicas: 1 });
+    const ordered = await queues.declare("ordered", { replicas: 1, groups: true, dedupMs: 60_000 });
+    const ids: string[] = [];
+    for (let no = 0; no < 20; no += 1) {
+      await plain.enqueue(bytes(`${no}`));
+      ids.push((await ordered.enqueue(bytes(`${no}`), { group: `g${no % 7}`, dedupKey: `${no}` })).id);
+    }
+    for (const queue of [plain, ordered]) for (let no = 0; no < 10; no += 1) await (await queue.take()).ack();
+    const { storeId } = queues.stats();
+    for (const again of [1, 2]) {
+      await nodes.end("a");
+      const node = await nodes.add("a");
+      expect(node.queues.stats().storeId, `time ${again}`).toBe(storeId);
+    }
+    const { queues: now } = nodes.get("a");
+    await until("both are known", () => now.list().length === 2);
+    const known = await now.open("ordered").enqueue(bytes("0"), { group: "g0", dedupKey: "0" });
+    expect(known).toEqual({ id: ids[0], duplicate: true });
+    for (const name of ["plain", "ordered"]) {
+      const left = new Set<string>();
+      for (let no = 0; no < 10; no += 1) {
+        const message = await now.open(name).take();
+        left.add(text(message));
+        await message.ack();
+      }
+      expect(left.size).toBe(10);
+      expect(await now.open(name).counts()).toMatchObject({ ready: 0, leased: 0, dead: 0 });
+    }
+  });
+});
+
 describe("what is wrong", () => {
   it("is named with its field, and changes nothing", async () => {
     await using nodes = await Nodes.start("a");

@@ -8,7 +8,7 @@ import { CRC_BYTES, DATA_PREFIX, damagedValue } from "./table.ts";
 
 /** Shown everything a store holds while it is opened: bytes are good until the method returns. */
 export interface StoreVisitor {
-  /** A row and its value, which are the bytes from `from` up to `to`. */
+  /** A row, or a key whose text has that form, and its value, which are the bytes from `from` up to `to`. */
   row(family: number, slot: number, seq: number, bytes: Buffer, from: number, to: number): void;
   /** Any other key. */
   text(key: string, value: Uint8Array): void;

@@ -1,7 +1,9 @@
+import { Buffer } from "node:buffer";
 import { join } from "node:path";
 
 import { InvariantError } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
+import { keyText } from "@klatsch/kit/core";
 import { openStore, quarantineStore, StoreError } from "@klatsch/kit/store";
 import type { Store, StoreVisitor } from "@klatsch/kit/store";
 
@@ -23,6 +25,7 @@ export interface Opened {
 }
 
 const MESSAGE_FAMILY: number = keyOf.message(0, 0).family;
+const REGISTER_FAMILY: number = keyOf.register(0, 0).family;
 
 interface Read {
   readonly store: Store;
@@ -62,16 +65,18 @@ async function openOnce(directory: string): Promise<Read> {
   const records: (readonly [string, StoredRecord])[] = [];
   const registers = new StoredRegisters(DEFAULT_TUNING);
   const plain = new PlainReader();
+  // A record may keep what it was read from, and these bytes are only lent.
+  const add = (key: string, bytes: Uint8Array): void =>
+    void records.push([key, decodeRecord(key, Buffer.from(bytes))]);
   const visitor: StoreVisitor = {
     row: (family, slot, seq, bytes, from, to) => {
+      if (family !== MESSAGE_FAMILY && family !== REGISTER_FAMILY)
+        return add(keyText({ family, slot, seq }), bytes.subarray(from, to));
       const isPlain = family === MESSAGE_FAMILY && plain.read(bytes, from, to);
       if (!isPlain || !registers.addPlain(slot, seq, plain))
         registers.add(slot, seq, decodeRegister(family, bytes.subarray(from, to)));
     },
-    text: (key, value) => {
-      const record = decodeRecord(key, value);
-      records.push([key, record]);
-    },
+    text: (key, value) => add(key, value),
   };
   try {
     return { store: await openStore({ directory, visitor }), records, registers };
