@@ -68,7 +68,8 @@ export class JournalStore {
     this.#onClosed = init.onClosed;
     this.#base = chain.base;
     this.#last = last;
-    this.#syncedNo = last.no;
+    // What was found may be with the operating system alone until the first batch is written.
+    this.#syncedNo = chain.base.no;
     this.#journal = [...chain.batches];
     for (const batch of chain.batches) {
       this.#overlay.replay(batch);
@@ -338,7 +339,10 @@ export class JournalStore {
     this.#journal.splice(0, count);
   }
 
-  /** How many of the oldest batches make a slice: synced ones; the newest batch always stays. */
+  /**
+   * How many of the oldest batches make a slice: synced ones. The newest of these always stays: what follows it may be
+   * gone with the power, and a journal with nothing in it is damaged.
+   */
   #sliceLength(): number {
     const { sliceOperations, sliceBytes } = this.#limits;
     let operations = 0;
@@ -346,7 +350,7 @@ export class JournalStore {
     let count = 0;
     while (count < this.#journal.length - 1 && operations < sliceOperations && bytes < sliceBytes) {
       const batch = this.#journal[count];
-      if ((batch?.no ?? 0) > this.#syncedNo) break;
+      if ((batch?.no ?? 0) >= this.#syncedNo) break;
       operations += batch?.operationCount ?? 0;
       bytes += batch?.length ?? 0;
       count += 1;

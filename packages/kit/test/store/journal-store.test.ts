@@ -389,6 +389,32 @@ describe("a relaxed commit", () => {
       { ...TINY_LIMITS, relaxedMs: 60_000 },
     ));
 
+  it("may be lost with all that is not folded: the last synced batch never is", () =>
+    withDirectory(async (directory) => {
+      const level = new MemoryLevel();
+      const limits = { ...TINY_LIMITS, relaxedMs: 60_000 };
+      const open = (): Promise<JournalStore> => openJournalStore(directory, { limits, openDisk: level.open });
+      const store = await open();
+      for (let no = 0; no < 12; no += 1) await store.commit([put(`s${no}`, "1")]);
+      const { batchNo } = store;
+      for (let no = 0; no < 2; no += 1) await relaxed(store, `r${no}`);
+      await vi.waitFor(() => expect(level.writes.at(-1)?.keys.length).toBeGreaterThan(0));
+      await new Promise((resolve) => setImmediate(resolve));
+      // The table kept its slices, the journal nothing that was relaxed.
+      const gone = [...level.content().keys()].filter(
+        (key) => key.startsWith("c/") && Number(key.slice(2)) > batchNo,
+      );
+      expect(gone).toHaveLength(2);
+      level.crash(100);
+      level.tamper(gone.map((key) => ({ type: "del", key })));
+      await rename(directory, `${directory}+`);
+      const again = await openJournalStore(`${directory}+`, { limits, openDisk: level.open });
+      expect((await contentOf(again)).map(([key]) => key)).toEqual(
+        Array.from({ length: 12 }, (_, no) => `s${no}`).toSorted(),
+      );
+      await again.close();
+    }));
+
   it("may be lost with what follows it, and the next synced one proves that it is not", () =>
     withDirectory(async (directory) => {
       const level = new MemoryLevel();

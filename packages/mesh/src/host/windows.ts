@@ -34,7 +34,12 @@ function holdingUpdates(connection: MessageStream): MessageStream {
   };
   const tell = (): void => {
     // They may have left, and the connection may have ended.
-    if (due.size > 0 && connection.status === "open") send(new Uint8ArrayList(...take()));
+    if (due.size === 0 || connection.status !== "open") return;
+    try {
+      send(new Uint8ArrayList(...take()));
+    } catch (error) {
+      connection.abort(error instanceof Error ? error : new Error(String(error)));
+    }
   };
   connection.send = (bytes) => {
     if (!(bytes instanceof Uint8Array) || !isPlainUpdate(bytes)) {

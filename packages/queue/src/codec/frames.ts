@@ -36,7 +36,7 @@ import {
 } from "./value.ts";
 
 /** Version of the frames: both ends must speak the same first number. */
-const WIRE_VERSION = 2;
+const WIRE_VERSION = 3;
 const MESSAGES_MAX = 4_096;
 const SECTIONS_MAX = 65_536;
 const ITEMS_MAX = 65_536;

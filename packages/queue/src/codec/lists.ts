@@ -35,7 +35,7 @@ import {
  *               [attributes, reason]
  *   verdict   = ref, kind, [delayMs, reason]
  *   settled   = ref, kind, code, hint: 0 or length + 1 and UTF-8
- *   packed    = no, number of kinds, [round, pid: 30 bytes, leaseMs], number of seqs, the columns
+ *   packed    = no, number of kinds, [round, pid: 30 bytes, leaseMs], number of seqs (a power of two), the columns
  *
  * A column is its numbers one after the other, little-endian: kind u8, step u32, epoch u32, deliveries u16, acquired u16,
  * bodyBytes u32, enqueuedWallMs f64, hash 32 bytes.
@@ -312,7 +312,8 @@ export const packed = {
         kinds.push({ round, pid, leaseMs: reader.varint(LEASE_MS_MAX) });
       }
       const seqs = reader.varint(PACKED_SEQS_MAX);
-      if (seqs === 0 || (no + 1) * seqs - 1 > SEQ_MAX) throw new CodecError("a page of seqs that are not");
+      if (!isPowerOfTwo(seqs) || (no + 1) * seqs - 1 > SEQ_MAX)
+        throw new CodecError("a page of seqs that are not");
       const columns = new Columns(seqs);
       columns.steps = new Uint32Array(seqs);
       columns.epochs = new Uint32Array(seqs);
@@ -345,6 +346,10 @@ function swapped({ BYTES_PER_ELEMENT: width }: Column, bytes: Uint8Array): Uint8
   if (IS_LITTLE_ENDIAN) return bytes;
   for (let at = 0; at < bytes.length; at += width) bytes.subarray(at, at + width).reverse();
   return bytes;
+}
+
+function isPowerOfTwo(seqs: number): boolean {
+  return seqs > 0 && (seqs & (seqs - 1)) === 0;
 }
 
 /** Counts what is there; what is not is nothing. */

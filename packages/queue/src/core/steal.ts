@@ -533,9 +533,9 @@ export class Steals {
     this.#context.send(from, { type: "more", lane, snapshot, index: index + 1 });
   }
 
-  /** There are too many rights among the registers to keep them packed. */
+  /** There are too many rights among the registers to keep them packed, or its pages have another length. */
   #takeApart(page: PackedPage, { registers }: Answer): void {
-    const packed = new RegisterTable(0, this.#context.tuning.packedBits);
+    const packed = new RegisterTable(0, Math.log2(page.columns.seqs));
     packed.adopt(page);
     for (const [seq, register] of packed) registers.set(seq, register);
   }

@@ -198,10 +198,14 @@ export class GatherRun {
     this.#inbox.push(input);
     if (this.#entered) return; // A question that fails at once is heard of once all others are asked.
     this.#entered = true;
-    for (let next = this.#inbox.shift(); next !== undefined; next = this.#inbox.shift())
-      for (const effect of this.#core.step(next, systemClock.now())) this.#perform(effect);
-    this.#entered = false;
-    this.#arm();
+    try {
+      for (let next = this.#inbox.shift(); next !== undefined; next = this.#inbox.shift())
+        for (const effect of this.#core.step(next, systemClock.now())) this.#perform(effect);
+    } finally {
+      // A reducer may have thrown, at what another node sent it.
+      this.#entered = false;
+      this.#arm();
+    }
   }
 
   #arm(): void {

@@ -167,7 +167,8 @@ export class Groups {
       origin: self,
     };
     parse(collectSchema, asked, "INVALID_OPTIONS", "options");
-    const tally = new Tally(this.#reducer(reduce), targets, until, options.onProgress);
+    const onProgress = options.onProgress && this.#contained(options.onProgress);
+    const tally = new Tally(this.#reducer(reduce), targets, until, onProgress);
     const inherited = ambient.getStore()?.deadlineAt ?? Infinity;
     const ended = Promise.withResolvers<void>();
     const stop = (): void => run.enter({ type: "stop" });
@@ -189,6 +190,17 @@ export class Groups {
     await ended.promise;
     signal?.removeEventListener("abort", stop);
     return tally.result((peerId) => ({ peerId, name: this.#members.nameOf(peerId) }));
+  }
+
+  /** What the application throws when it is told ends no gather. */
+  #contained(onProgress: NonNullable<GatherOptions["onProgress"]>): typeof onProgress {
+    return (progress) => {
+      try {
+        onProgress(progress);
+      } catch (error) {
+        this.#init.logger.warn("onProgress of a gather failed", { err: error });
+      }
+    };
   }
 
   #reducer(reduce: Reduce): Reducer {
@@ -230,12 +242,21 @@ class Tally {
   }
 
   add({ answered, failed, state }: Part): void {
-    if (answered.length > 0) {
-      this.#state = this.#answered.length === 0 ? state : this.#reducer.merge(this.#state, state);
-      this.#answered.push(...answered);
-      this.#onProgress?.({ value: this.#reducer.done(this.#state), answered: this.#answered.length });
-    }
     this.#failed.push(...failed);
+    if (answered.length === 0) return;
+    let value: unknown;
+    try {
+      const isFirst = this.#answered.length === 0;
+      const merged = isFirst ? state : this.#reducer.merge(this.#state, state);
+      // What cannot be merged is found by merging; the first, by what it would come to alone.
+      if (isFirst || this.#onProgress !== undefined) value = this.#reducer.done(merged);
+      this.#state = merged;
+    } catch {
+      for (const peer of answered) this.#failed.push([peer, "INVALID_OUTPUT"]);
+      return;
+    }
+    this.#answered.push(...answered);
+    this.#onProgress?.({ value, answered: this.#answered.length });
   }
 
   restartStall(stop: () => void): void {

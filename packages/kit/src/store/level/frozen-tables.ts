@@ -38,17 +38,20 @@ export class FrozenTables {
     for (let tries = 0; tries < TRIES_MAX; tries += 1) {
       const live = await readLiveTables(location);
       if (live === undefined || live.size > TABLES_MAX) return undefined;
-      const opened = await Promise.all(
+      const opened = await Promise.allSettled(
         [...live].map(async ([number, table]) => {
           const path = join(location, tableName(number));
           const handle = (await openIfThere(`${path}.ldb`)) ?? (await openIfThere(`${path}.sst`));
           return handle && { ...table, handle };
         }),
       );
-      const tables = opened.filter((table) => table !== undefined);
+      const results = opened.map((one) => (one.status === "fulfilled" ? one.value : undefined));
+      const tables = results.filter((table) => table !== undefined);
       const frozen = new FrozenTables(tables);
       if (tables.length === opened.length) return frozen;
       await frozen.close();
+      // As a rule this process has too many files open already: LevelDB needs fewer.
+      if (opened.some(({ status }) => status === "rejected")) return undefined;
     }
     return undefined;
   }
