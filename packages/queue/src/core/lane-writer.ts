@@ -515,7 +515,8 @@ export class LaneWriter implements LaneSender {
   /** It is the next one of its group now, or the lane is open at last, or the wall clock was set. */
   offer(seq: number): void {
     const register = this.registers.get(seq);
-    if (register?.chosen !== true || !this.isServing) return;
+    // One that a steal found has its own turn: what is proposed before that would go for chosen.
+    if (register?.chosen !== true || register.recovering || !this.isServing) return;
     if (register.value.state !== "READY" && register.value.state !== "DEAD") return;
     this.#context.timers.cancel(register.timer);
     register.timer = undefined;

@@ -5,6 +5,7 @@ import type { Ballot, Pid, Right } from "./ballot.ts";
 import { compareBallots, comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
 import { FinishedSet, gapsBelow, merged, without } from "./finished.ts";
+import { keysOf } from "./lane-order.ts";
 import type { FoundPages, Recovered, RecoveredRegister } from "./lane-register.ts";
 import type { Keys, Message } from "./messages.ts";
 import { NO_MORE } from "./messages.ts";
@@ -701,16 +702,22 @@ function recover(
   nextSeq = Math.max(nextSeq, (seqs.at(-1) ?? -1) + 1);
   if (!isOrdered && end !== undefined && isRefuted(end, finished.ranges(), seqs, answers)) end = undefined;
   const found: RecoveredRegister[] = [];
+  const known = new Map(answers.flatMap(([, answer]) => [...answer.keys]));
   for (const seq of seqs) {
-    if (finished.has(seq)) continue;
+    const isFinished = finished.has(seq);
+    if (isFinished && !isOrdered) continue;
     const { ballot, registers, same, heldBy } = newestOf(answers, seq);
     const value = registers?.get(seq)?.value;
     if (ballot === undefined || value === undefined || isExcluded(end, seq, ballot, isOrdered)) continue;
-    found.push({ seq, value, heldBy, proven: same >= answers.length });
+    if (!isFinished) found.push({ seq, value, heldBy, proven: same >= answers.length });
+    else if (!known.has(seq)) {
+      // Who learnt that it is finished never had it, and who has it did not learn that: its key counts all the same.
+      const keys = keysOf(value);
+      if (keys !== undefined) known.set(seq, keys);
+    }
   }
   if (end !== undefined) nextSeq = isOrdered ? Math.max(nextSeq, end.value.n) : end.value.n;
-  const keys = [...new Map(answers.flatMap(([, answer]) => [...answer.keys]))];
-  const kept = keys.map(([seq, one]) => ({ seq, keys: one }));
+  const kept = [...known].map(([seq, keys]) => ({ seq, keys }));
   return { right, found, whole, finished: finished.ranges(), nextSeq, end: end?.value, keys: kept };
 }
 
