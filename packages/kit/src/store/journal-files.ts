@@ -77,7 +77,7 @@ export class JournalFiles {
   #recovered: readonly FoundRecord[] = [];
   #appending: Promise<void> | undefined;
   readonly #seal: Uint8Array;
-  #records: readonly { readonly no: number; readonly bytes: Uint8Array }[] | undefined = [];
+  #records: { readonly no: number; readonly bytes: Uint8Array }[] | undefined = [];
 
   private constructor({ directory, fileBytes, doneNo, seal }: JournalFilesInit) {
     this.#directory = directory;
@@ -194,7 +194,7 @@ export class JournalFiles {
       await writeSynced(file, content, at);
     } else await writeRelaxed(file, content, at);
     this.#at = aligned(at + bytes);
-    if (this.#records !== undefined) this.#records = [...this.#records, { no, bytes: record }];
+    this.#records?.push({ no, bytes: record });
     // Once in each use of a file: a disk that is full would be asked with every record otherwise.
     if (at * 2 <= file.size && this.#at * 2 > file.size && this.#idle(0) === undefined) this.#prepare();
   }

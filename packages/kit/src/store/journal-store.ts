@@ -299,9 +299,11 @@ export class JournalStore {
 
   #materialise(): void {
     if (this.#slice !== undefined || (this.#state !== "open" && this.#state !== "closing")) return;
-    if (!this.#isSliceDue() || this.#journal.length < 2 || this.#sliceLength() === 0) return;
+    if (!this.#isSliceDue()) return;
     if (this.#state === "closing" && this.#waiting.length === 0) return; // The next open can do it.
-    this.#slice = this.#materialiseSlice().then(
+    const count = this.#sliceLength();
+    if (count === 0) return;
+    this.#slice = this.#materialiseSlice(count).then(
       () => {
         this.#slice = undefined;
         this.#pump();
@@ -318,8 +320,7 @@ export class JournalStore {
    * Folds the oldest batches into the table: one atomic, unsynced write that puts their net effect,
    * deletes their records and moves the base. If it is lost, the records are still there.
    */
-  async #materialiseSlice(): Promise<void> {
-    const count = this.#sliceLength();
+  async #materialiseSlice(count: number): Promise<void> {
     const batches = this.#journal.slice(0, count);
     const last = batches[count - 1];
     if (last === undefined) return;

@@ -95,7 +95,8 @@ export class Engine {
           events.onSynced(performance.now() - beganMs);
           done(error, batchNo);
         };
-        this.store.commitWith(operationsOf(records), written, isRelaxed(records.filter(isPersist)));
+        const batch = records.filter(isPersist);
+        this.store.commitWith(batch.map(operationOf), written, isRelaxed(batch));
       },
       weight: weightOf,
       batchWeightMax: BATCH_BYTES,
@@ -285,14 +286,8 @@ function weightOf(effect: QueueEffect): number {
   return RECORD_BYTES + (effect.record.kind === "message" ? effect.record.body.length : 0);
 }
 
-function operationsOf(records: readonly QueueEffect[]): StoreOperation[] {
-  const operations: StoreOperation[] = [];
-  for (const effect of records) {
-    if (effect.type !== "persist") continue;
-    const { key, record, fresh } = effect;
-    const encoded = record === undefined ? undefined : encodeRecord(record);
-    if (record?.kind === "message") operations.push({ key, prefix: encoded, value: record.body, fresh });
-    else operations.push({ key, value: encoded, fresh });
-  }
-  return operations;
+function operationOf({ key, record, fresh }: Persist): StoreOperation {
+  const encoded = record === undefined ? undefined : encodeRecord(record);
+  if (record?.kind === "message") return { key, prefix: encoded, value: record.body, fresh };
+  return { key, value: encoded, fresh };
 }
