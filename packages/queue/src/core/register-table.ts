@@ -1,5 +1,6 @@
 import type { Ballot, Right } from "./ballot.ts";
 import { comparePromises } from "./ballot.ts";
+import { isPlain } from "./register.ts";
 import type { Value } from "./types.ts";
 
 /** What a store has accepted for one message. */
@@ -214,7 +215,8 @@ export class RegisterTable {
 
   /** Packs a register that is not here; `false`: it has to be {@link set}. */
   setPlain(seq: number, register: PlainRegister): boolean {
-    if (this.#loose.size < this.#looseMax || this.has(seq) || !isNarrow(register)) return false;
+    if (this.#loose.size < this.#looseMax || this.has(seq) || !isNarrow(register, register.step))
+      return false;
     const kind = this.#kindOf(register, register.leaseMs);
     if (kind === 0) return false;
     const { bytes, hashAt: from } = register;
@@ -348,7 +350,8 @@ export class RegisterTable {
 
   /** `false`: it is not of the kind that packs. */
   #pack(seq: number, { ballot, value, hasBody, rewritten }: StoredRegister): boolean {
-    if (!hasBody || !isPlain(value) || ballot.step > UINT32_MAX) return false;
+    if (!hasBody || !isPlain(value) || !isNarrow(value, ballot.step)) return false;
+    if (value.bodyHash.length !== HASH_CHARS) return false;
     const kind = this.#kindOf(ballot, value.leaseMs);
     if (kind === 0) return false;
     const { bodyHash } = value;
@@ -412,23 +415,11 @@ function hashAt(hashes: Uint8Array, from: number): string {
   return Reflect.apply(String.fromCharCode, undefined, hashes.subarray(from, from + HASH_CHARS)) as string;
 }
 
-/** Whether it waits, and nothing is to be said of it that few messages have. */
-function isPlain(value: Value): boolean {
-  const { state, notBeforeWallMs, reason, attributes, bodyHash } = value;
-  if (state !== "READY" || notBeforeWallMs !== 0 || reason !== undefined || attributes !== undefined) {
-    return false;
-  }
-  return (
-    bodyHash.length === HASH_CHARS &&
-    value.epoch <= UINT32_MAX &&
-    value.bodyBytes <= UINT32_MAX &&
-    value.deliveries <= UINT16_MAX &&
-    value.acquired <= UINT16_MAX
-  );
-}
-
 /** Whether its numbers fit into their columns. */
-function isNarrow({ step, epoch, bodyBytes, deliveries, acquired }: PlainRegister): boolean {
+function isNarrow(
+  { epoch, bodyBytes, deliveries, acquired }: Omit<Numbers, "step" | "enqueuedWallMs">,
+  step: number,
+): boolean {
   const isLong = step > UINT32_MAX || epoch > UINT32_MAX || bodyBytes > UINT32_MAX;
   return !isLong && deliveries <= UINT16_MAX && acquired <= UINT16_MAX;
 }

@@ -240,3 +240,8 @@ export function isIn(ranges: Ranges, seq: number): boolean {
 export function isVoid(end: EndValue, seq: number): boolean {
   return seq >= end.n || isIn(end.voids, seq);
 }
+
+/** Whether it waits for a consumer and for nothing else, whatever the time. */
+export function isPlain({ state, notBeforeWallMs, reason, attributes }: Value): boolean {
+  return state === "READY" && notBeforeWallMs === 0 && reason === undefined && attributes === undefined;
+}

@@ -2,7 +2,7 @@ import type { Right } from "./ballot.ts";
 import { comparePromises } from "./ballot.ts";
 import type { RecoveredRegister, Register } from "./lane-register.ts";
 import { restingRegister } from "./lane-register.ts";
-import { sameValue } from "./register.ts";
+import { isPlain, sameValue } from "./register.ts";
 import type { StoredRegister } from "./register-table.ts";
 import type { Value } from "./types.ts";
 
@@ -183,11 +183,6 @@ export class WriterRegisters {
     if (value.state !== "READY") return false;
     return step < 0 || (ballot.step === step && comparePromises(ballot, this.#init.right) === 0);
   }
-}
-
-/** Whether it waits for a consumer and for nothing else, whatever the time. */
-function isPlain({ state, notBeforeWallMs, reason, attributes }: Value): boolean {
-  return state === "READY" && notBeforeWallMs === 0 && reason === undefined && attributes === undefined;
 }
 
 function isIdle(register: Register): boolean {
