@@ -147,19 +147,22 @@ export class Checker {
     this.order.onEnqueued(request, this.#enqueued.get(request.id)!, message, result.duplicate === true);
     if (result.duplicate !== true && named !== request.id)
       this.#world.violate("ACK_NAMES", `${nameOf(message)} is request ${named}, not ${request.id}`);
-    const { descriptor, quorum } = message.lane;
-    const stores = new Set(descriptor.replicas.map(({ store }) => store));
-    const durable = this.#world.nodes.filter(
-      (node) => stores.has(node.store) && holds(node, message.lane, seq),
-    );
+    const lanes = message.lane.line.filter((one) => message.proposals.some((other) => other.lane === one));
+    const holders = lanes.map((one) => ({ one, durable: this.#holders(one, seq) }));
     // One that is lost by now may have answered before.
-    if (durable.length + this.#world.faults.lostOf(descriptor) < quorum) {
-      const names = durable.map(({ peer }) => peer).join(" ");
-      this.#world.violate(
-        "ACK_IS_DURABLE",
-        `${nameOf(message)} is on ${durable.length} of ${quorum}: ${names}`,
-      );
-    }
+    const isDurable = holders.some(({ one: { descriptor, quorum }, durable }) => {
+      return durable.length + this.#world.faults.lostOf(descriptor) >= quorum;
+    });
+    if (isDurable) return;
+    const said = holders.map(({ one, durable }) => {
+      return `${durable.map(({ peer }) => peer).join(" ")} of ${one.quorum} in ${short(one.lane)}`;
+    });
+    this.#world.violate("ACK_IS_DURABLE", `${nameOf(message)} is on ${said.join(", ")}`);
+  }
+
+  #holders(lane: LaneTruth, seq: number): readonly SimNode[] {
+    const stores = new Set(lane.descriptor.replicas.map(({ store }) => store));
+    return this.#world.nodes.filter((node) => stores.has(node.store) && holds(node, lane, seq));
   }
 
   #acknowledge(message: MessageTruth): void {
@@ -416,7 +419,7 @@ export class Checker {
   unhealed({ lane, descriptor }: AcceptorLane): string | undefined {
     const { nodes, faults } = this.#world;
     const lost = faults.lostOf(descriptor);
-    if (lost === 0 || this.isOrdered(lane) || this.isHopeless(descriptor)) return undefined;
+    if (lost === 0 || this.isHopeless(descriptor)) return undefined;
     if (this.truth.lanes.get(lane)?.closed === true) return undefined;
     const onR = new Set(descriptor.replicas.map(({ store }) => store));
     const fresh = nodes.find((node) => node.state === "up" && !onR.has(node.store));

@@ -34,8 +34,6 @@ export class FaultMaker {
     this.#repeat(faults.stall, () => this.#stall());
     this.#repeat(faults.falseSuspect, () => this.#accuse("suspect"));
     this.#repeat(faults.falseDeath, () => this.#accuse("dead"));
-    // An ordered queue's lanes are named for ever, with their stores: they get no heirs.
-    if (this.#world.scenario.shards > 0) return;
     this.#repeat(faults.loss, () => this.#lose());
     this.#repeat(faults.tail, () => this.#cutTail());
   }
@@ -184,11 +182,21 @@ export class FaultMaker {
       for (const record of disk.view.values())
         if (record.kind === "lane" && !record.closed) open.add(record.lane);
     }
-    for (const { lane, descriptor, quorum } of this.#world.checker.truth.lanes.values()) {
-      if (!open.has(lane) || !descriptor.replicas.some(({ store }) => store === lost)) continue;
-      if (this.lostOf(descriptor) + 1 > descriptor.replicas.length - quorum) return false;
+    // An heir of an ordered lane is on no disk until END names it.
+    const planned = this.#world.nodes.flatMap(({ core }) => core?.heirs() ?? []);
+    if (planned.some((heir) => this.#isAtLimit(heir, lost))) return false;
+    for (const { lane, descriptor, ends } of this.#world.checker.truth.lanes.values()) {
+      if (!open.has(lane)) continue;
+      const heirs = ends.flatMap(({ value: { heir } }) => heir ?? []);
+      if ([descriptor, ...heirs].some((one) => this.#isAtLimit(one, lost))) return false;
     }
     return true;
+  }
+
+  #isAtLimit({ replicas }: Descriptor, lost: string): boolean {
+    const quorum = Math.floor(replicas.length / 2) + 1;
+    const isOn = replicas.some(({ store }) => store === lost);
+    return isOn && this.lostOf({ replicas }) + 1 > replicas.length - quorum;
   }
 
   isLost(store: string): boolean {

@@ -45,6 +45,17 @@ const MOVING: ScenarioPatch = {
   tuning: { heirLookMs: 20, stealDelayMs: 10, prepareRetryMs: 20, laneMessages: 8 },
 };
 
+/** The same with an ordered queue. */
+const ORDER_MOVING: ScenarioPatch = {
+  ...ORDER,
+  nodes: 5,
+  messages: 60,
+  enqueueMs: 20,
+  keys: 5,
+  faults: { tail: 0, loss: 800, falseDeath: 300, crash: 1_000, partition: 1_500 },
+  tuning: { heirLookMs: 20, stealDelayMs: 10, prepareRetryMs: 20, heirDeadMs: 300 },
+};
+
 /** Disks that lose their end, while others are away. */
 const CUT: ScenarioPatch = {
   nodes: 3,
@@ -374,8 +385,8 @@ export const MUTANTS: readonly Mutant[] = [
     id: "O4",
     what: "whoever takes a lane over leaves the keys of finished messages behind",
     file: "steal.ts",
-    find: "return { ...read, keys, nextSeq: n,",
-    replace: "return { ...read, keys: keys.slice(0, 0), nextSeq: n,",
+    find: "return { ...read, finished, nextSeq: n,",
+    replace: "return { ...read, keys: [], finished, nextSeq: n,",
     patch: { ...ORDER, keys: 3, dedupMs: 60_000, faults: { falseDeath: 500 } },
     seeds: 200,
   },
@@ -444,8 +455,8 @@ export const MUTANTS: readonly Mutant[] = [
     id: "O11",
     what: "what never existed leaves its key",
     file: "steal.ts",
-    find: "const keys = read.keys.filter(({ seq }) => !isIn(voids, seq));",
-    replace: "const { keys } = read;",
+    find: "never(seq) ? [] : ",
+    replace: "",
     patch: {
       ...ORDER,
       messages: 150,
@@ -453,6 +464,44 @@ export const MUTANTS: readonly Mutant[] = [
       faults: { falseDeath: 200, partition: 500, reset: 300 },
     },
     seeds: 2_000,
+  },
+  {
+    id: "O12",
+    what: "keys of finished messages do not go with their lane",
+    file: "lane-writer.ts",
+    find: "const over = kept.map(",
+    replace: "const over = kept.slice(0, 0).map(",
+    patch: ORDER_MOVING,
+    from: 140,
+    seeds: 300,
+  },
+  {
+    id: "O13",
+    what: "what an heir did not import never existed",
+    file: "steal.ts",
+    find: "const base = end?.base ?? 0;",
+    replace: "const base = 0;",
+    patch: ORDER_MOVING,
+    from: 120,
+    seeds: 300,
+  },
+  {
+    id: "O14",
+    what: "whoever takes over an ordered lane that has an heir goes on in it",
+    file: "steal.ts",
+    find: "shard !== undefined && end?.heir === undefined && (heirOf",
+    replace: "shard !== undefined && (heirOf",
+    patch: ORDER_MOVING,
+    seeds: 300,
+  },
+  {
+    id: "O15",
+    what: "an ordered lane names its heir while messages are under way",
+    file: "lane-end.ts",
+    find: "if (this.#planned === undefined || unchosen > 0) return undefined;",
+    replace: "if (this.#planned === undefined || (unchosen > 0 && !this.#isOrdered)) return undefined;",
+    patch: ORDER_MOVING,
+    seeds: 300,
   },
   {
     id: "V1",

@@ -1,7 +1,8 @@
 import type { EffectPhase, Instant } from "@klatsch/kit/core";
 import { EffectRunner, keyText } from "@klatsch/kit/core";
 import type { Message } from "../../packages/queue/src/core/messages.ts";
-import type { QueueCore, QueueEffect, QueueInput } from "../../packages/queue/src/core/queue-core.ts";
+import type { QueueEffect, QueueInput } from "../../packages/queue/src/core/inputs.ts";
+import type { QueueCore } from "../../packages/queue/src/core/queue-core.ts";
 import type { Persist, StoredRecord } from "../../packages/queue/src/core/records.ts";
 import { isRelaxed, keyOf } from "../../packages/queue/src/core/records.ts";
 import { Tail } from "../../packages/queue/src/core/tail.ts";

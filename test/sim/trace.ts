@@ -1,5 +1,5 @@
 import type { Message } from "../../packages/queue/src/core/messages.ts";
-import type { QueueEffect } from "../../packages/queue/src/core/queue-core.ts";
+import type { QueueEffect } from "../../packages/queue/src/core/inputs.ts";
 import { say, short } from "./truth.ts";
 
 /** A message in one line, for the trace of a failed run. */

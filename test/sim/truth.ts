@@ -18,10 +18,12 @@ export interface Proposal<T> {
 
 /** Everything that was ever proposed for one message, in the lane it was enqueued in and in all its heirs. */
 export interface MessageTruth {
-  /** The lane it was enqueued in. */
+  /** The lane in its id: the first of the line. */
   readonly lane: LaneTruth;
   readonly seq: number;
   readonly proposals: Proposal<Value>[];
+  /** Of a message that was over: what an heir keeps of it for its key. */
+  readonly memories: Proposal<Value>[];
   /** Whom each writer ever proposed an epoch for. */
   readonly holders: Map<string, string>;
   done: Value | undefined;
@@ -35,8 +37,9 @@ export interface LaneTruth {
   /** The lane whose heir this is, and how many came before. */
   readonly parent: LaneTruth | undefined;
   readonly generation: number;
-  /** Shared with its heirs. */
+  /** Shared with its heirs, as is the line of all of them in their order. */
   readonly messages: Map<number, MessageTruth>;
+  readonly line: LaneTruth[];
   readonly ends: Proposal<EndValue>[];
   /** END as it was chosen first. */
   end: EndValue | undefined;
@@ -133,7 +136,8 @@ export class Truth {
       const [lane, seq] = this.#of(node, key);
       if (lane === undefined) return;
       this.#accept(node, lane, this.#propose(lane, seq, record.ballot, record.value), (proposal) => {
-        this.#onChosen(lane.messages.get(seq)!, proposal);
+        const message = lane.messages.get(seq)!;
+        if (!message.memories.includes(proposal)) this.#onChosen(message, proposal);
       });
     } else if (record?.kind === "lane" && record.end !== undefined && !record.closed) {
       const lane = this.lanes.get(record.lane)!;
@@ -166,12 +170,14 @@ export class Truth {
         parent,
         generation: parent === undefined ? 0 : parent.generation + 1,
         messages: parent?.messages ?? new Map<number, MessageTruth>(),
+        line: parent?.line ?? [],
         ends: [],
         end: undefined,
         frozen: undefined,
         closed: false,
       };
       this.lanes.set(lane, truth);
+      truth.line.push(truth);
     }
     if (!truth.bits.has(node.store))
       this.#report("ON_R", `${node.peer} keeps ${short(lane)}, but is not on R`);
@@ -210,13 +216,16 @@ export class Truth {
   #propose(lane: LaneTruth, seq: number, ballot: Ballot, value: Value): Proposal<Value> {
     let message = lane.messages.get(seq);
     if (message === undefined) {
-      message = { lane, seq, proposals: [], holders: new Map(), done: undefined };
+      const [root = lane] = lane.line;
+      message = { lane: root, seq, proposals: [], memories: [], holders: new Map(), done: undefined };
       lane.messages.set(seq, message);
       const appends = ballot.round === 0 && lane.parent === undefined;
       if (!appends && lane.descriptor.shard === undefined)
         this.#report("ROUND_0_APPENDS", `${short(lane.lane)}-${seq} begins above round 0`);
     }
-    const known = message.proposals.find(
+    const remembered = isMemory(message, lane, value);
+    const list = remembered ? message.memories : message.proposals;
+    const known = list.find(
       (proposal) => proposal.lane === lane && compareBallots(proposal.ballot, ballot) === 0,
     );
     if (known !== undefined) {
@@ -229,8 +238,9 @@ export class Truth {
       return known;
     }
     const proposal = { lane, ballot, value, accepted: 0, chosen: false };
+    list.push(proposal);
+    if (remembered) return proposal;
     this.#checkPlace(message, proposal);
-    message.proposals.push(proposal);
     if (message.proposals.length > PROPOSALS_MAX)
       this.#report(
         "COMES_TO_REST",
@@ -345,8 +355,9 @@ export class Truth {
   /** Whatever a writer's cut excludes was not chosen, and is not by a lower right ever after. */
   #checkCut(lane: LaneTruth, { ballot, value }: Proposal<EndValue>): void {
     for (const { seq, proposals } of lane.messages.values()) {
-      if (!isVoid(value, seq) || !proposals.some(({ chosen }) => chosen)) continue;
-      if (proposals.some((one) => comparePromises(one.ballot, ballot) >= 0)) continue;
+      const wasChosen = proposals.some((one) => one.chosen && one.lane.generation <= lane.generation);
+      if (!isVoid(value, seq) || !wasChosen) continue;
+      if (proposals.some((one) => one.lane === lane && comparePromises(one.ballot, ballot) >= 0)) continue;
       this.#report(
         "VOID_NEVER_CHOSEN",
         `${short(lane.lane)}-${seq} was chosen, and the cut at ${show(ballot)} is without it`,
@@ -359,7 +370,7 @@ export class Truth {
       .filter((end) => end.chosen)
       .sort((a, b) => compareBallots(b.ballot, a.ballot))[0];
     if (newest !== chosen) return;
-    for (const [from, to] of lane.end?.voids ?? []) {
+    for (const [from, to] of (lane.end ?? lane.parent?.end)?.voids ?? []) {
       for (let seq = from; seq < to; seq += 1) {
         if (isIn(chosen.value.voids, seq)) continue;
         this.#report(
@@ -368,7 +379,31 @@ export class Truth {
         );
       }
     }
+    this.#checkMoved(lane, chosen.value);
     lane.end = chosen.value;
+    if (chosen.value.heir !== undefined) lane.frozen ??= chosen;
+    if (!chosen.value.closed || lane.closed) return;
+    lane.closed = true;
+    this.#checkClosedHeir(lane);
+  }
+
+  /** What an ordered lane that has an heir says stays, and the heir goes on behind it. */
+  #checkMoved(lane: LaneTruth, value: EndValue): void {
+    const { frozen, parent, end } = lane;
+    if (frozen !== undefined) this.#extends(lane, frozen, { ...frozen, value });
+    if (parent === undefined || end !== undefined) return;
+    const n = parent.frozen?.value.n;
+    if (isHeir(parent, lane) && n !== undefined && value.n >= n && value.base === n) return;
+    this.#report(
+      "HEIR_ENDS_ALIKE",
+      `${short(lane.lane)} begins at ${value.base}, ${short(parent.lane)} ends at ${n}`,
+    );
+  }
+
+  #checkClosedHeir(lane: LaneTruth): void {
+    const heir = [...this.lanes.values()].find((one) => one.parent === lane && isHeir(lane, one));
+    if (heir?.end !== undefined) return;
+    this.#report("CLOSED_IS_MOVED", `${short(lane.lane)} closed before its heir had everything`);
   }
 
   #onEndChosen(lane: LaneTruth, chosen: Proposal<EndValue>): void {
@@ -391,11 +426,7 @@ export class Truth {
     this.#checkHeir(lane, value);
     if (!value.closed || lane.closed) return;
     lane.closed = true;
-    if (value.heir !== undefined) {
-      const heir = [...this.lanes.values()].find((one) => one.parent === lane && isHeir(lane, one));
-      if (heir?.end !== undefined) return;
-      this.#report("CLOSED_IS_MOVED", `${short(lane.lane)} closed before its heir had everything`);
-    }
+    if (value.heir !== undefined) return this.#checkClosedHeir(lane);
     for (let seq = 0; seq < value.n; seq += 1) {
       if (isVoid(value, seq) || lane.messages.get(seq)?.done !== undefined) continue;
       this.#report("CLOSED_IS_FINISHED", `${short(lane.lane)} closed with ${seq} unfinished`);
@@ -469,9 +500,20 @@ function sameGift({ attributes: a }: Value, { attributes: b }: Value): boolean {
 }
 
 /** Whether a chosen END, or the newest chosen cut of an ordered lane, says that the message never existed. */
-export function isOut({ end, descriptor }: LaneTruth, seq: number): boolean {
-  if (end === undefined) return false;
-  return descriptor.shard === undefined ? isVoid(end, seq) : isIn(end.voids, seq);
+export function isOut({ end, descriptor, line }: LaneTruth, seq: number): boolean {
+  if (descriptor.shard === undefined) return end !== undefined && isVoid(end, seq);
+  return isIn(line.findLast((one) => one.end !== undefined)?.end?.voids ?? [], seq);
+}
+
+/** Flow 14: an heir says of a message that is over whose key it has, and no more. */
+function isMemory({ done }: MessageTruth, { parent }: LaneTruth, value: Value): boolean {
+  const isBare = value.state === "DONE" && value.epoch === 0 && value.bodyBytes === 0;
+  if (done === undefined || parent === undefined || !isBare) return false;
+  const { token, group, dedupKey } = done.attributes ?? {};
+  const { attributes } = value;
+  const isSame =
+    attributes?.token === token && attributes?.group === group && attributes?.dedupKey === dedupKey;
+  return isSame && done.enqueuedWallMs === value.enqueuedWallMs;
 }
 
 function sameHolder(a: Value, b: Value): boolean {

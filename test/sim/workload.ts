@@ -1,6 +1,6 @@
 import { PLAIN as NO_ATTRIBUTES } from "../../packages/queue/src/core/register.ts";
 import { bodyHash } from "../../packages/queue/src/codec/hash.ts";
-import type { QueueEffect } from "../../packages/queue/src/core/queue-core.ts";
+import type { QueueEffect } from "../../packages/queue/src/core/inputs.ts";
 import { deadViewOf } from "../../packages/queue/src/core/dead-queue.ts";
 import type { Attributes, LaneId, Verdict } from "../../packages/queue/src/core/types.ts";
 import type { Delivery } from "../../packages/queue/src/core/messages.ts";

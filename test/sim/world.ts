@@ -4,10 +4,17 @@ import { laneIdOf } from "../../packages/queue/src/codec/hash.ts";
 import { decodeRecord, encodeRecord } from "../../packages/queue/src/codec/records.ts";
 import type { CoreHooks } from "../../packages/queue/src/core/hooks.ts";
 import { QueueCore } from "../../packages/queue/src/core/queue-core.ts";
-import type { QueueEffect } from "../../packages/queue/src/core/queue-core.ts";
+import type { QueueEffect } from "../../packages/queue/src/core/inputs.ts";
 import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
 import type { Delivery, Message } from "../../packages/queue/src/core/messages.ts";
-import type { Definition, Descriptor, LaneId, PeerId, QueueId } from "../../packages/queue/src/core/types.ts";
+import type {
+  Definition,
+  Descriptor,
+  LaneId,
+  PeerId,
+  QueueId,
+  Replica,
+} from "../../packages/queue/src/core/types.ts";
 import { Checker } from "./checkers.ts";
 import { EventQueue } from "./events.ts";
 import { FaultMaker } from "./faults.ts";
@@ -111,6 +118,8 @@ export class World {
   readonly #hookDice: Dice;
   readonly #laneIds = new WeakMap<Descriptor, LaneId>();
   readonly #lines: string[] | undefined;
+  /** What an ordered queue's definition names, whatever becomes of them. */
+  readonly #firstStores: readonly Replica[];
   #violation: Violation | undefined;
 
   constructor(init: WorldInit) {
@@ -124,6 +133,7 @@ export class World {
     this.#coreClass = init.coreClass ?? QueueCore;
     this.#lines = init.traced === true ? [] : undefined;
     this.nodes = Array.from({ length: this.scenario.nodes }, (_, index) => new SimNode(this, index));
+    this.#firstStores = this.nodes.map(({ peer, store }) => ({ peer, store }));
     const bulk = init.seed % 4 === 2 ? new Dice(init.seed + BULK_SEED) : undefined;
     this.network = new Network(this.events, this.dice, this.#networkHost(), this.scenario, bulk);
     this.faults = new FaultMaker(this);
@@ -163,12 +173,12 @@ export class World {
 
   /** Nothing goes wrong in this run, and nothing takes long compared with a lease. */
   get isTranquil(): boolean {
-    const { faults, delayMs, slowest, jitterMs, syncMs, leaseMs, tuning, shards } = this.scenario;
+    const { faults, delayMs, slowest, jitterMs, syncMs, leaseMs, tuning } = this.scenario;
     const wayMs = (delayMs * slowest + jitterMs) * this.network.slowdown;
     // A question that is asked anew before its answer can come is never answered.
     const hasty = (tuning.askTimeoutMs ?? 0) < 4 * wayMs + 4 * syncMs;
     // Meanwhile no lease is renewed; what is left of one then is two thirds, but for what it took to grant it.
-    const moveMs = shards > 0 ? 0 : 2 * this.#moveTrips() * (wayMs + syncMs);
+    const moveMs = 2 * this.#moveTrips() * (wayMs + syncMs);
     const slow = hasty || 4 * wayMs + 16 * syncMs > leaseMs / 4 || moveMs > leaseMs / 2;
     return !slow && Object.values(faults).every((rate) => rate === 0);
   }
@@ -259,7 +269,7 @@ export class World {
     const plain = this.scenario.relaxed ? { ...fixed, relaxed: true } : fixed;
     const limited = maxLength === 0 ? plain : { ...plain, maxLength };
     if (shards === 0) return limited;
-    const stores = this.nodes.map(({ peer, store }) => ({ peer, store }));
+    const stores = this.#firstStores;
     return {
       ...limited,
       ordered: { groups: groups > 0, dedupMs: keys > 0 ? dedupMs : 0, shards, stores },
@@ -384,7 +394,8 @@ export class World {
       if (core === undefined) return `${peer} is down`;
       for (const known of core.acceptor.lanes()) {
         const { lane, registers } = known;
-        const unhealed = registers.size > 0 ? this.checker.unhealed(known) : undefined;
+        const stays = registers.size > 0 || this.checker.isOrdered(lane);
+        const unhealed = stays ? this.checker.unhealed(known) : undefined;
         if (unhealed !== undefined) return unhealed;
         for (const seq of registers.keys()) {
           if (!this.checker.mayKeep(lane, seq)) return `${peer} keeps ${lane.slice(0, 6)}-${seq}`;

@@ -5,6 +5,13 @@ import { describe, expect, it } from "vitest";
 import { Nodes, until } from "./support/nodes.ts";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+async function eventually(what: string, condition: () => Promise<boolean>): Promise<void> {
+  const endMs = performance.now() + 20_000;
+  while (!(await condition())) {
+    if (performance.now() > endMs) throw new Error(`timed out: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
 const text = ({ body }: { readonly body: Uint8Array }): string => new TextDecoder().decode(body);
 
 describe("a queue with groups", () => {
@@ -80,6 +87,53 @@ describe("a queue with groups", () => {
     const next = await queue!.take();
     expect([text(next), next.group]).toEqual(["2", "x"]);
   });
+});
+
+describe("an ordered queue whose stores are replaced one after another", () => {
+  it(
+    "keeps its order, its ids and its keys, and is found by a node that knew none of them",
+    { timeout: 60_000 },
+    async () => {
+      await using nodes = await Nodes.start("a", "b", "c");
+      const [queue, , other] = await nodes.declare("jobs", { groups: true, dedupMs: 60_000, shards: 1 });
+      const first = await queue!.enqueue(bytes("0"), { group: "g", dedupKey: "k" });
+      await (await queue!.take()).ack();
+      for (let no = 1; no < 4; no += 1) await queue!.enqueue(bytes(`${no}`), { group: "g" });
+      const last = await queue!.enqueue(bytes("4"), { group: "g" });
+      const held: Message | undefined = await other!.take();
+      let old = ["a", "b", "c"];
+      for (const fresh of ["d", "e", "f"]) {
+        const [leaver = "", ...others] = old;
+        old = [...others, fresh];
+        await nodes.add(fresh);
+        await nodes.get(leaver).mesh.leave();
+        await nodes.end(leaver);
+        const { peerId } = nodes.get(fresh).mesh;
+        await eventually(`${fresh} has what ${leaver} had`, async () => {
+          const { replicas } = await nodes.get(fresh).queues.inspect(last.id);
+          const holders = replicas.filter(({ message }) => message !== undefined);
+          return holders.length === 3 && holders.some(({ peer }) => peer === peerId);
+        });
+        const { queues } = nodes.get(fresh);
+        const next = await queues.open("jobs").enqueue(bytes(fresh), { group: "g" });
+        expect(next.id.split("-")[0]).toBe(first.id.split("-")[0]);
+        const again = await queues.open("jobs").enqueue(bytes("again"), { group: "g", dedupKey: "k" });
+        expect(again).toEqual({ id: first.id, duplicate: true });
+        expect(await queues.resolve(first.id)).toBe("ACKED");
+        if (fresh === "d") await held?.ack(); // Its lease moved with it.
+      }
+      await nodes.add("g");
+      const seen: string[] = [];
+      const jobs = nodes.get("g").queues.open("jobs");
+      await jobs.enqueue(bytes("g"), { group: "g" });
+      while (seen.at(-1) !== "g") {
+        const message = await jobs.take();
+        seen.push(text(message));
+        await message.ack();
+      }
+      expect(seen).toEqual(["2", "3", "4", "d", "e", "f", "g"]);
+    },
+  );
 });
 
 describe("a queue with deduplication", () => {

@@ -36,11 +36,12 @@ import {
 } from "./value.ts";
 
 /** Version of the frames: both ends must speak the same first number. */
-const WIRE_VERSION = 3;
+const WIRE_VERSION = 4;
 const MESSAGES_MAX = 4_096;
 const SECTIONS_MAX = 65_536;
 const ITEMS_MAX = 65_536;
 const QUEUES_MAX = 10_000;
+const HEIRS_MAX = 1_024;
 const PACKED_BYTES_MAX = 1_024 * 1_024;
 const NO_PACKED: Uint8Array = Uint8Array.of(0);
 const NUMBER_MAX = 0xffff_ffff;
@@ -106,6 +107,7 @@ const KINDS = [
   "askHeir",
   "askMoved",
   "moved",
+  "heirs",
 ] as const satisfies readonly Kind[];
 
 type Kind = Exclude<Message["type"], "synced">;
@@ -183,6 +185,7 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
   askHeir: (m) => [m.lane],
   askMoved: (m) => [m.lane, shapes.descriptor.write(m.descriptor)],
   moved: (m) => [m.lane],
+  heirs: (m) => [m.descriptors.map(shapes.descriptor.write)],
   inspect: (m) => [m.token, m.lane, m.seq],
   inspected: (m) => [
     m.token,
@@ -347,6 +350,10 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
   askHeir: (f) => ({ type: "askHeir", lane: lane(f) }),
   askMoved: (f) => ({ type: "askMoved", lane: lane(f), descriptor: shapes.descriptor.read(f) }),
   moved: (f) => ({ type: "moved", lane: lane(f) }),
+  heirs: (f) => ({
+    type: "heirs",
+    descriptors: f.list(HEIRS_MAX, (at) => shapes.descriptor.read(new Fields([at]))),
+  }),
   prepare: (f) => ({
     type: "prepare",
     lane: lane(f),

@@ -146,9 +146,9 @@ function readMore(reader: ByteReader): Fields | undefined {
 export const accepts = {
   write: (ops: readonly AcceptOp[]): Uint8Array => {
     writer.varint(ops.length);
-    for (const { seq, step, value, body } of ops) {
+    for (const { seq, step, value, body, imported } of ops) {
       writer.varint(seq);
-      writer.varint(step);
+      writer.varint(step * 2 + (imported === true ? 1 : 0));
       writer.sized(encodeValue(value));
       writeBody(body);
     }
@@ -159,13 +159,14 @@ export const accepts = {
   read: (bytes: Uint8Array): readonly AcceptOp[] =>
     readList(bytes, (reader) => {
       const seq = reader.varint(SEQ_MAX);
-      const step = reader.varint(ROUND_MAX);
+      const tagged = reader.varint(2 * ROUND_MAX + 1);
+      const step = Math.floor(tagged / 2);
       const value = readValue(reader.part(reader.varint(VALUE_BYTES_MAX)));
       const body = readBody(reader);
       if (body !== undefined && bodyHash(body) !== value.bodyHash) {
         throw new CodecError("a body does not match its hash");
       }
-      return { seq, step, value, body };
+      return tagged % 2 === 0 ? { seq, step, value, body } : { seq, step, value, body, imported: true };
     }),
 };
 

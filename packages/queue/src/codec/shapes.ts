@@ -76,14 +76,21 @@ function present<K extends string, V>(key: K, value: V | undefined): { [P in K]?
 }
 
 export const endValue = {
-  write: ({ n, voids, closed, heir }: EndValue): Wire => {
-    const ended = [n, ranges.write(voids), closed];
-    return heir === undefined ? ended : [...ended, descriptor.write(heir)];
+  write: ({ n, voids, closed, heir, base }: EndValue): Wire => {
+    const more = [heir === undefined ? null : descriptor.write(heir), base ?? null];
+    return [n, ranges.write(voids), closed, ...trimmed(more)];
   },
   read: (fields: Fields): EndValue => {
     const inner = fields.nested();
     const ended = { n: inner.uint(SEQ_MAX), voids: ranges.read(inner), closed: inner.bool() };
-    return { ...ended, ...present("heir", inner.optional(descriptor.read)) };
+    return {
+      ...ended,
+      ...present("heir", inner.optional(descriptor.read)),
+      ...present(
+        "base",
+        inner.optional((f) => f.uint(SEQ_MAX)),
+      ),
+    };
   },
 };
 
@@ -97,7 +104,14 @@ const replica = {
 
 function readShard(fields: Fields): Shard {
   const inner = fields.nested();
-  return { no: inner.uint(SHARDS_MAX - 1), dedupMs: inner.uint(LEASE_MS_MAX) };
+  return {
+    no: inner.uint(SHARDS_MAX - 1),
+    dedupMs: inner.uint(LEASE_MS_MAX),
+    ...present(
+      "moves",
+      inner.optional((f) => f.uint(LANE_NO_MAX)),
+    ),
+  };
 }
 
 const parentage = {
@@ -120,8 +134,8 @@ function trimmed(fields: Wire): Wire {
 
 /** What only some lanes have. */
 function particularsOf({ shard, heirOf, relaxed }: Descriptor): Wire {
-  const ordered = shard === undefined ? null : [shard.no, shard.dedupMs];
-  return trimmed([ordered, heirOf === undefined ? null : parentage.write(heirOf), relaxed ?? null]);
+  const ordered = shard && trimmed([shard.no, shard.dedupMs, shard.moves ?? null]);
+  return trimmed([ordered ?? null, heirOf === undefined ? null : parentage.write(heirOf), relaxed ?? null]);
 }
 
 export const descriptor = {

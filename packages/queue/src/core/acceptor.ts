@@ -77,8 +77,8 @@ export interface AcceptorEvents {
 }
 
 /** An heir that somebody wrote, and that is not nobody's: no lane without messages gets one. */
-function isTaken({ promise, end }: AcceptorLane): boolean {
-  return promise.round > 0 && end?.value.n !== 0;
+function isTaken({ promise, end, descriptor }: AcceptorLane): boolean {
+  return promise.round > 0 && (descriptor.shard !== undefined || end?.value.n !== 0);
 }
 
 function entryOf(seq: number, registers: RegisterTable): RegisterEntry[] {
@@ -152,12 +152,11 @@ export class Acceptor {
     return this.#floors.get(store);
   }
 
-  /** Whether the origin said that this lane is closed and answered [M13]. */
-  isBelowFloor(descriptor: Pick<Descriptor, "originPid" | "laneNo" | "shard">): boolean {
-    if (descriptor.shard !== undefined) return false;
+  /** Whether the origin said that this lane is closed and answered [M13]; never of an ordered one, whose boot is 0. */
+  isBelowFloor(descriptor: Pick<Descriptor, "originPid" | "laneNo">): boolean {
     const floor = this.#floors.get(pidStore(descriptor.originPid));
-    if (floor === undefined) return false;
     const boot = pidBoot(descriptor.originPid);
+    if (floor === undefined || boot === 0) return false;
     return boot < floor.boot || (boot === floor.boot && descriptor.laneNo < floor.laneNo);
   }
 
@@ -316,9 +315,17 @@ export class Acceptor {
     if (section.end !== undefined) this.#acceptEnd(lane, right, section.end, index, exceptions);
   }
 
+  /** Another replica has this lane and can do nothing about it: this one is to know of it, too. */
+  hear(from: PeerId, lane: LaneId, descriptor: Descriptor): void {
+    if (!this.#lanes.has(lane)) this.#admit(from, { lane, descriptor }, () => undefined);
+  }
+
   /** A lane this store has no state of: made only from a descriptor that is sound and names this store (A5). */
-  #admit(from: PeerId, section: Section, refuse: (code: LaneRefusal) => void): AcceptorLane | undefined {
-    const { lane, descriptor } = section;
+  #admit(
+    from: PeerId,
+    { lane, descriptor }: Pick<Section, "lane" | "descriptor">,
+    refuse: (code: LaneRefusal) => void,
+  ): AcceptorLane | undefined {
     if (descriptor === undefined) {
       refuse("NEED_LANE");
       return undefined;
@@ -382,7 +389,7 @@ export class Acceptor {
       if (sameValue(stored.value, value)) return;
       exceptions.push({ section, seq, code: "CONFLICT", ballot: stored.ballot });
       this.#context.fault(`two values at one ballot in lane ${lane.lane}, seq ${seq}`, "");
-    } else if (!(imports && op.step === 0) && this.#isEarly(value)) {
+    } else if (!(imports && op.imported === true) && this.#isEarly(value)) {
       exceptions.push({ section, seq, code: "EARLY", ballot: undefined });
     } else if (!this.#votesFor(lane, ballot, op)) {
       exceptions.push({ section, seq, code: "VETO", ballot: undefined });
@@ -524,6 +531,8 @@ export class Acceptor {
 
   #empty(lane: AcceptorLane): void {
     for (const seq of [...lane.registers.keys()]) this.#drop(lane, seq);
+    for (const seq of lane.keys.keys()) this.#write(lane, keyOf.keys(lane.slot, seq), undefined);
+    lane.keys.clear();
     for (const chunk of lane.finished.chunkIndexes()) {
       this.#write(lane, keyOf.finished(lane.slot, chunk), undefined);
     }
@@ -539,8 +548,7 @@ export class Acceptor {
     const refuse = (code: LaneRefusal): void => {
       refusal = code;
     };
-    const section: Section = { ...message, accepts: [], learned: [], end: undefined, closed: undefined };
-    const lane = this.#lanes.get(message.lane) ?? this.#admit(from, section, refuse);
+    const lane = this.#lanes.get(message.lane) ?? this.#admit(from, message, refuse);
     if (lane === undefined) {
       if (refusal === "CLOSED") {
         this.#context.sendAfter(from, { type: "closed", lane: message.lane, end: undefined });

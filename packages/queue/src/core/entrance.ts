@@ -70,13 +70,13 @@ export class Entrances {
     }
     lane.order?.sweep(this.#context.now);
     if (lane.isFull || lane.order?.hasRoom !== true) {
-      return this.#answer(peer, lane.lane, { token, code: "FULL", seq: 0 });
+      return this.#answer(peer, lane.root, { token, code: "FULL", seq: 0 });
     }
     const { appendWindow, pendingEnqueues } = this.#context.tuning;
     const [oldest = lane.nextSeq] = door.open.keys();
     if (lane.nextSeq - oldest < appendWindow) this.#append(door, peer, item);
     else if (door.waiting.length < pendingEnqueues) door.waiting.push([peer, item]);
-    else this.#answer(peer, lane.lane, { token, code: "ELSEWHERE", seq: 0 });
+    else this.#answer(peer, lane.root, { token, code: "ELSEWHERE", seq: 0 });
   }
 
   #append({ lane, open }: Door, peer: PeerId, { value, body }: EnterItem): void {
@@ -94,7 +94,7 @@ export class Entrances {
     const content = { body, bodyHash, notBeforeWallMs, enqueuedWallMs, attributes };
     const nobody = { requestId: -1, deadlineMs: Number.POSITIVE_INFINITY };
     lane.append({ ...content, ...nobody }, this.#host.leaseMs(lane), holder);
-    this.#answer(peer, lane.lane, { token, code: "PENDING", seq });
+    this.#answer(peer, lane.root, { token, code: "PENDING", seq });
   }
 
   /** q replicas have the message. */
@@ -110,12 +110,15 @@ export class Entrances {
       const [oldest = lane.nextSeq] = door.open.keys();
       const next = lane.nextSeq - oldest < appendWindow ? door.waiting.shift() : undefined;
       if (next === undefined) return;
-      this.#enter(door, ...next);
+      const [peer, { value }] = next;
+      const { token = "" } = value.attributes ?? {};
+      if (lane.isAppending) this.#enter(door, ...next);
+      else this.#answer(peer, lane.root, { token, code: "ELSEWHERE", seq: 0 });
     }
   }
 
   #tell({ lane }: Door, seq: number, { peer, token, isDuplicate }: Asker): void {
-    this.#answer(peer, lane.lane, { token, code: isDuplicate ? "DUPLICATE" : "OK", seq });
+    this.#answer(peer, lane.root, { token, code: isDuplicate ? "DUPLICATE" : "OK", seq });
   }
 
   /** Somebody else writes the lane: those who ask find out there what exists. */
@@ -124,7 +127,7 @@ export class Entrances {
     this.#doors.delete(lane);
     if (door === undefined) return;
     const tell = (peer: PeerId, token: string): void => {
-      this.#answer(peer, lane.lane, { token, code: "RETRY", seq: 0 });
+      this.#answer(peer, lane.root, { token, code: "RETRY", seq: 0 });
     };
     for (const askers of door.open.values()) for (const { peer, token } of askers) tell(peer, token);
     for (const [peer, { value }] of door.waiting) tell(peer, value.attributes?.token ?? "");

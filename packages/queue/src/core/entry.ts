@@ -7,7 +7,7 @@ import type { EnteredItem, EnterItem, Message } from "./messages.ts";
 import { shardDescriptors, shardOf } from "./ordered.ts";
 import { enqueued, PLAIN } from "./register.ts";
 import type { Timer } from "./timers.ts";
-import type { Definition, Descriptor, LaneId, PeerId, QueueId, Value } from "./types.ts";
+import type { Definition, Descriptor, LaneId, PeerId, QueueId, Replica, Value } from "./types.ts";
 
 /** How often a hint is followed at once; after that, at its next turn. */
 const REDIRECTS_MAX = 3;
@@ -28,8 +28,11 @@ interface Item<P> {
 
 /** What this node wants to enter one lane. */
 interface Side<P> {
+  /** The one its queue's definition names: what message ids have in them. */
   readonly lane: LaneId;
   readonly descriptor: Descriptor;
+  /** The one that has its messages now, as far as this node heard. */
+  newest: Descriptor;
   /** Not answered yet; those of one group after another. */
   readonly items: Map<string, Item<P>>;
   due: Item<P>[];
@@ -75,12 +78,44 @@ export class Entry<P extends PendingEnqueue> {
     if (known !== undefined) return known;
     const sides = shardDescriptors(definition).map((descriptor): Side<P> => {
       const lane = this.#context.laneIdOf(descriptor);
-      const rest = { target: undefined, tries: 0, redirects: 0, delayMs: 0, timer: undefined };
+      const rest = {
+        newest: descriptor,
+        target: undefined,
+        tries: 0,
+        redirects: 0,
+        delayMs: 0,
+        timer: undefined,
+      };
       return { lane, descriptor, items: new Map(), due: [], groups: new Map(), ...rest };
     });
     this.#queues.set(definition.queue, sides);
     for (const side of sides) this.#lanes.set(side.lane, side);
     return sides;
+  }
+
+  /** An heir is, or will be, where these messages are. `false`: that is known, or is of no lane the definition names. */
+  move(definition: Definition, heir: Descriptor): boolean {
+    const { shard, heirOf } = heir;
+    const side = shard && this.#sides(definition)[shard.no];
+    if (side === undefined || side.lane !== heirOf?.root) return false;
+    if ((shard?.moves ?? 0) <= (side.newest.shard?.moves ?? 0)) return false;
+    side.newest = heir;
+    return true;
+  }
+
+  /** Where lanes of ordered queues went, of those that moved. */
+  moved(): readonly Descriptor[] {
+    return [...this.#lanes.values()].flatMap(({ newest }) => (newest.heirOf === undefined ? [] : [newest]));
+  }
+
+  /** Who may have the messages with this lane in their ids, those that have them now first. */
+  replicasOf(root: LaneId): readonly Replica[] {
+    const { newest, descriptor } = this.#lanes.get(root) ?? {};
+    if (newest === undefined || descriptor === undefined) return [];
+    const before = descriptor.replicas.filter(
+      ({ store }) => !newest.replicas.some((one) => one.store === store),
+    );
+    return [...newest.replicas, ...before];
   }
 
   add(definition: Definition, pending: P): void {
@@ -114,12 +149,12 @@ export class Entry<P extends PendingEnqueue> {
     const [side, item] = this.#where.get(pending) ?? [];
     if (side === undefined || item === undefined) return { code: "INDETERMINATE", lane: undefined, seq: 0 };
     this.#end(side, item);
-    const { lane, descriptor } = side;
+    const { lane, newest } = side;
     if (item.open > 0) {
       return { code: "INDETERMINATE", lane: item.seq === undefined ? undefined : lane, seq: item.seq ?? 0 };
     }
-    const have = descriptor.replicas.filter(({ store }) => this.#context.reachable(store)).length;
-    return { code: "QUORUM_UNAVAILABLE", have, need: Math.floor(descriptor.replicas.length / 2) + 1 };
+    const have = newest.replicas.filter(({ store }) => this.#context.reachable(store)).length;
+    return { code: "QUORUM_UNAVAILABLE", have, need: Math.floor(newest.replicas.length / 2) + 1 };
   }
 
   #end(side: Side<P>, item: Item<P>): void {
@@ -170,11 +205,11 @@ export class Entry<P extends PendingEnqueue> {
   }
 
   /** Whoever this store promised the lane to, or else its replicas in turn. */
-  #find({ lane, descriptor, tries }: Side<P>): PeerId | undefined {
-    const promise = this.#acceptor.lane(lane)?.promise;
+  #find({ lane, tries }: Side<P>): PeerId | undefined {
+    const promise = this.#acceptor.newest(lane)?.promise;
     const peer = promise === undefined ? undefined : this.#members.peerOf(pidStore(promise.pid));
     if (tries % 2 === 0 && peer !== undefined && this.#members.isGreeted(peer)) return peer;
-    const up = descriptor.replicas.filter(({ store }) => this.#context.reachable(store));
+    const up = this.replicasOf(lane).filter(({ store }) => this.#context.reachable(store));
     return up[(tries >> 1) % Math.max(1, up.length)]?.peer;
   }
 
@@ -225,7 +260,8 @@ export class Entry<P extends PendingEnqueue> {
 
   entered(from: PeerId, { lane, items, hint }: Message & { type: "entered" }): void {
     const side = this.#lanes.get(lane);
-    if (side?.descriptor.replicas.some(({ peer }) => peer === from) !== true) return;
+    if (side === undefined) return;
+    if (side.target !== from && !this.replicasOf(lane).some(({ peer }) => peer === from)) return;
     let retries = 0;
     for (const answer of items) {
       const item = side.items.get(answer.token);

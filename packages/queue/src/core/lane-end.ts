@@ -76,16 +76,23 @@ export class LaneEnd {
     this.#planned ??= heir;
   }
 
+  /** No heir after all. `false`: END may name it already. */
+  stay(): boolean {
+    if (this.#value?.heir !== undefined) return false;
+    this.#planned = undefined;
+    return true;
+  }
+
   onMoved(): void {
     this.#isMoved = true;
   }
 
   /** All imports are proposed: END is the one of the lane they come from. */
-  copy(end: EndValue): void {
-    this.#copied = { ...end, heir: undefined, closed: false };
+  copy({ n, voids }: EndValue): void {
+    this.#copied = { n, voids, closed: false, ...(this.#isOrdered ? { base: n } : {}) };
   }
 
-  /** An ordered lane's END is the cut its writer makes, and nothing follows. */
+  /** An ordered lane's END is the cut its writer makes; nothing follows but an heir. */
   cut(end: EndValue | undefined): void {
     this.#copied = end;
   }
@@ -96,12 +103,13 @@ export class LaneEnd {
     const value = this.#value;
     // A stealer of an heir ends nothing that it did not import [M18].
     if (value === undefined && this.#isHeir) return this.#copied;
-    if (this.#isOrdered) return value === undefined ? this.#copied : undefined;
+    if (value === undefined && this.#isOrdered) return this.#copied;
     if (value === undefined) return { n, voids: voids(), closed: false };
     if (!this.#chosen || value.closed) return undefined;
     if (value.heir !== undefined) return this.#isMoved ? { ...value, closed: true } : undefined;
-    if (left === 0) return { ...value, closed: true };
-    return this.#planned === undefined || unchosen > 0 ? undefined : { ...value, heir: this.#planned };
+    if (left === 0 && !this.#isOrdered) return { ...value, closed: true };
+    if (this.#planned === undefined || unchosen > 0) return undefined;
+    return { ...value, n: this.#isOrdered ? n : value.n, heir: this.#planned };
   }
 
   propose(value: EndValue): void {

@@ -57,6 +57,7 @@ export interface GroupState {
 
 interface Known {
   readonly seq: number;
+  readonly keys: Keys;
   /** Of a key by the wall clock of the message's writer; of a token by this node's monotonic one, since it knows it. */
   readonly atMs: number;
 }
@@ -138,15 +139,27 @@ export class LaneOrder {
   }
 
   take({ seq, keys }: KeptKeys, monoMs: number): void {
-    this.#tokens.set(keys.token, { seq, atMs: monoMs });
+    this.#tokens.set(keys.token, { seq, keys, atMs: monoMs });
     const name = this.#dedupMs === 0 ? undefined : nameOf(keys);
     if (name === undefined) return;
     this.#keys.delete(name); // To the end: they leave in the order of their time.
-    this.#keys.set(name, { seq, atMs: keys.atWallMs });
+    this.#keys.set(name, { seq, keys, atMs: keys.atWallMs });
+  }
+
+  /** All that count still, of messages that live and of others. */
+  kept(now: Instant): readonly KeptKeys[] {
+    this.sweep(now);
+    const bySeq = new Map<number, Keys>();
+    for (const { seq, keys } of [...this.#tokens.values(), ...this.#keys.values()]) bySeq.set(seq, keys);
+    return [...bySeq].map(([seq, keys]) => ({ seq, keys }));
   }
 
   /** What a steal found: live messages, and keys of finished ones. */
-  recover(found: readonly RecoveredRegister[], kept: readonly KeptKeys[], monoMs: number): void {
+  recover(
+    found: readonly Pick<RecoveredRegister, "seq" | "value">[],
+    kept: readonly KeptKeys[],
+    monoMs: number,
+  ): void {
     const all = [...kept];
     for (const { seq, value } of found) {
       this.follow(seq, value, false);

@@ -1,5 +1,5 @@
 import type { Enqueued } from "./register.ts";
-import type { KeptKeys, Section } from "./messages.ts";
+import type { KeptKeys } from "./messages.ts";
 import type { RegisterTable } from "./register-table.ts";
 import type { Timer } from "./timers.ts";
 import type { EndValue, LaneId, Ranges, Value, Verdict } from "./types.ts";
@@ -55,6 +55,8 @@ export interface Register {
   leasedMs: number;
   /** Found by a steal and not chosen again yet: END waits for it [M7]. */
   recovering: boolean;
+  /** What it has at step 0 was chosen in the lane that this one is the heir of. */
+  imported: boolean;
   /** The verdict that ended the last lease: a repeated question gets the same answer. */
   settled: { readonly epoch: number; readonly kind: Verdict["kind"] } | undefined;
 }
@@ -77,6 +79,7 @@ export function restingRegister(seq: number, value: Value, step: number, heldBy:
     timer: undefined,
     leasedMs: 0,
     recovering: false,
+    imported: false,
     settled: undefined,
   };
 }
@@ -110,29 +113,6 @@ export interface Recovered {
   readonly end: EndValue | undefined;
   /** Of finished messages of an ordered lane. */
   readonly keys: readonly KeptKeys[];
-}
-
-/** What one replica has not been told yet. */
-export interface Owed {
-  readonly seqs: Set<number>;
-  /** Refused as EARLY: owed again a while later. */
-  readonly early: Set<number>;
-  learned: number[];
-  /** Ranges of them, of a steal or a link that was lost. */
-  before: Ranges;
-  end: boolean;
-  closed: boolean;
-}
-
-export function nothingOwed(): Owed {
-  return { seqs: new Set(), early: new Set(), learned: [], before: [], end: false, closed: false };
-}
-
-/** What a section held, whose replica may not have it. */
-export function oweAgain(owed: Owed, { accepts, learned, end }: Section): void {
-  for (const { seq } of accepts) owed.seqs.add(seq);
-  owed.before = [...owed.before, ...learned];
-  if (end !== undefined) owed.end = true;
 }
 
 export function bitCount(bits: number): number {

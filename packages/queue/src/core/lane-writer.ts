@@ -3,28 +3,31 @@ import { assert } from "@klatsch/kit/core";
 import type { Right } from "./ballot.ts";
 import { comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
-import { absentBelow, FinishedEpochs, FinishedSet, merged, toRanges } from "./finished.ts";
+import { absentBelow, FinishedEpochs, FinishedSet, gapsBelow, without } from "./finished.ts";
 import { dropBody, trimBody } from "./lane-bodies.ts";
+import { LaneDebts } from "./lane-debts.ts";
 import { LaneEnd } from "./lane-end.ts";
 import { sorted } from "./found.ts";
 import type { LaneHost } from "./lane-host.ts";
 import type { LaneOrder } from "./lane-order.ts";
 import { makeOrder } from "./lane-order.ts";
-import type {
-  Owed,
-  PendingEnqueue,
-  Recovered,
-  RecoveredRegister,
-  Register,
-  Waiter,
-} from "./lane-register.ts";
-import { bitCount, nothingOwed, oweAgain, restingRegister } from "./lane-register.ts";
-import type { Exception, LaneException, OpException, Section } from "./messages.ts";
+import type { PendingEnqueue, Recovered, RecoveredRegister, Register, Waiter } from "./lane-register.ts";
+import { bitCount, restingRegister } from "./lane-register.ts";
+import type { Exception, KeptKeys, LaneException, OpException, Section } from "./messages.ts";
 import { failedDelivery, outcomeOf } from "./outcome.ts";
-import { discarded, enqueued, expired, isExpired, isVoid, leased, redriven, superseded } from "./register.ts";
+import {
+  discarded,
+  enqueued,
+  expired,
+  isExpired,
+  leased,
+  redriven,
+  remembered,
+  sameValue,
+  superseded,
+} from "./register.ts";
 import type { LaneSender, ReplicaLink } from "./replica-link.ts";
 import { LaneUsage } from "./quota.ts";
-import type { Timer } from "./timers.ts";
 import type { Descriptor, EndValue, Holder, LaneId, Ranges, Value, Verdict } from "./types.ts";
 import { WriterRegisters } from "./writer-registers.ts";
 
@@ -48,7 +51,7 @@ export class LaneWriter implements LaneSender {
   readonly order: LaneOrder | undefined;
   readonly #context: Context;
   readonly #host: LaneHost<LaneWriter>;
-  readonly #owed: readonly Owed[];
+  readonly #debts: LaneDebts;
   readonly #links: readonly ReplicaLink[];
   readonly #self: number;
   readonly #usage: LaneUsage;
@@ -61,9 +64,6 @@ export class LaneWriter implements LaneSender {
   #unchosen = 0;
   /** Of a steal's registers, those not chosen yet. */
   #recovering = 0;
-  readonly #toLearn: number[] = [];
-  #learnTimer: Timer | undefined;
-  #earlyTimer: Timer | undefined;
   readonly #end: LaneEnd;
   #closing = false;
 
@@ -93,7 +93,7 @@ export class LaneWriter implements LaneSender {
     this.#usage = new LaneUsage(host.usage(this));
     this.#self = replicas.findIndex((replica) => replica.store === context.store);
     assert(this.#self >= 0, "a lane is written by one of its replicas");
-    this.#owed = replicas.map(nothingOwed);
+    this.#debts = new LaneDebts(context, this, this.#links);
   }
 
   get isAppending(): boolean {
@@ -264,13 +264,8 @@ export class LaneWriter implements LaneSender {
     for (let index = 0; index < this.#links.length; index += 1) {
       const link = this.#links[index];
       if (link === undefined) continue;
-      const owed = this.#owed[index];
-      if (this.#synced && link.hasRoom && owed?.seqs.size === 0 && !owed.end) {
-        this.#add(link, index, register);
-      } else {
-        owed?.seqs.add(register.seq);
-        link.owe(this);
-      }
+      if (this.#synced && link.hasRoom && this.#debts.isClear(index)) this.#add(link, index, register);
+      else this.#debts.add(index, register.seq);
     }
   }
 
@@ -284,7 +279,8 @@ export class LaneWriter implements LaneSender {
     }
     this.#armSupersede(register);
     const body = has ? undefined : register.body;
-    link.accept(this, attach ? { seq, step, value, body, attach } : { seq, step, value, body });
+    const op = attach ? { seq, step, value, body, attach } : { seq, step, value, body };
+    link.accept(this, register.imported && step === 0 ? { ...op, imported: true } : op);
   }
 
   // Answers of the replicas.
@@ -308,7 +304,7 @@ export class LaneWriter implements LaneSender {
       if (register === undefined) continue;
       if (exception === undefined) this.#count(register, bit, step);
       else if (exception.code === "VETO") this.#onVeto(register, bit, step);
-      else this.#onException(link, index, register, exception);
+      else this.#onException(index, register, exception);
     }
     if (section.end !== undefined && !excepted.has(-1)) this.#countEnd(bit, section.end.step);
     if (section.closed !== undefined) this.#onClosedLearnt(index);
@@ -388,11 +384,10 @@ export class LaneWriter implements LaneSender {
       this.#context.timers.cancel(register.timer);
       if (register.kept) dropBody(register, this.#context.bodies);
     }
-    this.#context.timers.cancel(this.#learnTimer);
-    this.#context.timers.cancel(this.#earlyTimer);
+    this.#debts.stop();
   }
 
-  #onException(link: ReplicaLink, index: number, register: Register, exception: OpException): void {
+  #onException(index: number, register: Register, exception: OpException): void {
     switch (exception.code) {
       case "OLDER": {
         // The replica has a later step: that counts for the enqueue, never for a lease.
@@ -402,14 +397,11 @@ export class LaneWriter implements LaneSender {
       }
       case "NEED_BODY":
         register.heldBy &= ~(1 << index);
-        this.#owed[index]?.seqs.add(register.seq);
-        link.owe(this);
-        return;
+        return this.#debts.add(index, register.seq);
       case "GONE":
         return this.#onGone(register);
       case "EARLY":
-        this.#owed[index]?.early.add(register.seq);
-        return this.#oweEarly();
+        return this.#debts.addEarly(index, register.seq);
       case "CONFLICT":
       case "VETO":
         return;
@@ -425,19 +417,6 @@ export class LaneWriter implements LaneSender {
     if (left.length >= this.quorum) return;
     this.#propose(register, superseded(value, this.#context.now.wallMs + this.#context.tuning.earlyRetryMs));
     this.#host.onVetoed(this, value.holder);
-  }
-
-  /** A7: a replica whose clock is behind is asked again, for as long as its clock is. */
-  #oweEarly(): void {
-    if (this.#earlyTimer !== undefined) return;
-    const at = this.#context.now.monoMs + this.#context.tuning.earlyRetryMs;
-    this.#earlyTimer = this.#context.timers.set(at, () => {
-      this.#earlyTimer = undefined;
-      this.#oweAll(({ early, seqs }) => {
-        for (const seq of early) seqs.add(seq);
-        early.clear();
-      });
-    });
   }
 
   /**
@@ -584,61 +563,25 @@ export class LaneWriter implements LaneSender {
     this.registers.delete(seq);
     this.finished.add(seq);
     this.#epochs.set(seq, register.value.epoch);
-    this.#toLearn.push(seq);
-    const { learnSeqs, learnDelayMs } = this.#context.tuning;
-    if (this.#toLearn.length >= learnSeqs) this.#learn();
-    else if (this.#learnTimer === undefined) {
-      const at = this.#context.now.monoMs + learnDelayMs;
-      this.#learnTimer = this.#context.timers.set(at, () => this.#learn());
-    }
+    this.#debts.addFinished(seq);
     this.#host.onFinished(this, register);
-  }
-
-  #learn(): void {
-    this.#context.timers.cancel(this.#learnTimer);
-    this.#learnTimer = undefined;
-    const learned = this.#toLearn.splice(0);
-    this.#oweAll((owed) => owed.learned.push(...learned));
   }
 
   #learnRanges(ranges: Ranges): void {
     this.finished.addRanges(ranges);
-    this.#oweAll((owed) => (owed.before = [...owed.before, ...ranges]));
+    this.#debts.learnRanges(ranges);
   }
 
   // What each replica is owed.
 
-  #oweAll(change: (owed: Owed) => void): void {
-    this.#owed.forEach(change);
-    for (const link of this.#links) link.owe(this);
-  }
-
   pump(link: ReplicaLink): boolean {
     if (this.#lost) return true;
+    if (!this.#synced) return true;
     const index = this.#links.indexOf(link);
-    const owed = this.#owed[index];
-    if (owed === undefined || !this.#synced) return true;
-    const end = this.#end.value;
-    if (owed.closed && end !== undefined) {
-      owed.seqs.clear();
-      owed.learned = [];
-      owed.before = [];
-      owed.end = false;
-      link.closed(this, end);
-      return true;
-    }
-    if (owed.learned.length > 0 || owed.before.length > 0) {
-      link.learn(this, merged([...owed.before, ...toRanges(owed.learned)]));
-      owed.learned = [];
-      owed.before = [];
-    }
-    if (owed.end && end !== undefined) {
-      owed.end = false;
-      link.end(this, this.#end.step, end);
-    }
-    for (const seq of owed.seqs) {
+    const seqs = this.#debts.pay(link, this.#end);
+    for (const seq of seqs) {
       if (!link.hasRoom) return false;
-      owed.seqs.delete(seq);
+      seqs.delete(seq);
       const register = this.registers.get(seq);
       if (register !== undefined) this.#add(link, index, register);
     }
@@ -646,10 +589,7 @@ export class LaneWriter implements LaneSender {
   }
 
   onLost(link: ReplicaLink, section: Section): void {
-    const owed = this.#owed[this.#links.indexOf(link)];
-    if (owed === undefined || this.#lost) return;
-    oweAgain(owed, section);
-    link.owe(this);
+    if (!this.#lost) this.#debts.again(link, section);
   }
 
   // Flow 6's end: what a steal found.
@@ -658,14 +598,18 @@ export class LaneWriter implements LaneSender {
   recover({ found, whole, finished, nextSeq, end, keys }: Recovered): void {
     this.#nextSeq = nextSeq;
     if (finished.length > 0) this.#learnRanges(finished);
-    if (this.order !== undefined) this.#end.cut(end);
+    if (this.order !== undefined && end?.heir === undefined) this.#end.cut(end);
     else if (end !== undefined) this.#proposeEnd(end);
     // A frozen lane's values are what its heir imports; nothing is proposed in it any more [M11].
     if (end?.heir !== undefined) {
-      for (const { seq, value, heldBy } of found) this.registers.add(restingRegister(seq, value, -1, heldBy));
-      return this.#learn();
+      for (const { seq, value, heldBy, proven } of found) {
+        this.registers.add({ ...restingRegister(seq, value, -1, heldBy), chosen: proven });
+      }
+      this.order?.recover(found, keys, this.#context.now.monoMs);
+      return this.#debts.learn();
     }
-    if (end !== undefined && this.descriptor.heirOf !== undefined) this.#finishAbsent(end, found);
+    const isHeir = end !== undefined && this.descriptor.heirOf !== undefined;
+    if (isHeir && this.order === undefined) this.#finishAbsent(end, found);
     const mayRest = this.order === undefined && this.isServing;
     const adopt = (one: RecoveredRegister): Register => this.#adopt(one);
     const { runs, count, bytes, proven, open } = sorted({ found, whole }, mayRest, this.registers, adopt);
@@ -680,10 +624,17 @@ export class LaneWriter implements LaneSender {
     this.#advance();
   }
 
-  /** The cut is chosen: what it excludes is over, and the lane may be appended to. */
-  #openUp({ voids }: EndValue): void {
-    this.#learnRanges(voids);
-    this.#appending = true;
+  /** An ordered lane's cut is chosen: what it excludes is over, and the lane may be appended to. Or an heir's END: it serves. */
+  #openUp({ voids }: EndValue, imported: boolean): void {
+    if (this.order !== undefined) {
+      this.#learnRanges(voids);
+      this.#appending = true;
+    }
+    if (imported) this.#beginAll();
+    else if (this.order !== undefined) this.#offerAll();
+  }
+
+  #offerAll(): void {
     for (const { seq } of [...this.registers.values()]) this.offer(seq);
   }
 
@@ -715,6 +666,14 @@ export class LaneWriter implements LaneSender {
     this.seal();
   }
 
+  /** The heir that was planned is no good any more: the lane goes on as it was. `false`: it is too late for that. */
+  stay(): boolean {
+    if (!this.#end.stay()) return false;
+    this.#appending = this.order !== undefined && this.end !== undefined;
+    this.#offerAll();
+    return true;
+  }
+
   /** The heir has all messages: this lane closes, and its records go. */
   onMoved(): void {
     this.#end.onMoved();
@@ -722,10 +681,20 @@ export class LaneWriter implements LaneSender {
   }
 
   /** Imports what the lane before held, unless it is here already; END follows when all of it is chosen. */
-  import(found: Iterable<Pick<RecoveredRegister, "seq" | "value">>, end: EndValue): void {
-    for (const { seq, value } of found) {
-      if (this.registers.has(seq) || this.finished.has(seq)) continue;
-      this.#propose(this.#adopt({ seq, value, heldBy: 0 }), value);
+  import(
+    found: readonly Pick<Register, "seq" | "value" | "chosen">[],
+    end: EndValue,
+    kept: readonly KeptKeys[],
+  ): void {
+    this.order?.recover(found, kept, this.#context.now.monoMs);
+    // Keys outlive their messages [O2]: q replicas learn them as those that finish them here.
+    const over = kept.map(({ seq, keys }) => ({ seq, value: remembered(keys), chosen: true }));
+    for (const { seq, value, chosen } of [...found, ...over]) {
+      if (this.finished.has(seq)) continue;
+      const known = this.registers.get(seq);
+      const register = known ?? this.#adopt({ seq, value, heldBy: 0 });
+      register.imported = chosen && sameValue(register.value, value);
+      if (known === undefined) this.#propose(register, value);
     }
     this.#finishAbsent(end, this.registers.values());
     this.#nextSeq = end.n;
@@ -735,8 +704,10 @@ export class LaneWriter implements LaneSender {
 
   /** What exists and was not imported was finished in an earlier lane. */
   #finishAbsent(end: EndValue, present: Iterable<{ readonly seq: number }>): void {
-    const seqs = new Set([...present].map(({ seq }) => seq));
-    this.finished.addRanges(absentBelow(end.n, (seq) => seqs.has(seq) || isVoid(end, seq)));
+    const seqs = [...present].map(({ seq }) => seq).sort((a, b) => a - b);
+    const absent = without(gapsBelow(end.n, end.voids), seqs);
+    if (this.order === undefined) this.finished.addRanges(absent);
+    else this.#learnRanges(absent);
   }
 
   /** A body this node lacked has come: what waited for it goes on, a replica or a consumer. */
@@ -771,30 +742,26 @@ export class LaneWriter implements LaneSender {
 
   #proposeEnd(value: EndValue): void {
     this.#end.propose(value);
-    this.#oweAll((owed) => (owed.end = true));
+    this.#debts.addEnd();
   }
 
   #countEnd(bit: number, step: number): void {
     const imported = this.#end.isImporting;
     const end = this.#end.count(bit, step);
     if (end === undefined) return;
-    if (this.order !== undefined) this.#openUp(end);
     if (end.heir !== undefined) this.#usage.giveUp();
-    if (imported) this.#beginAll();
+    else this.#openUp(end, imported);
     this.#host.onEnd(this, end);
     if (end.closed) this.#spreadClosed();
     else this.#advance();
   }
 
   #onClosedLearnt(index: number): void {
-    const owed = this.#owed[index];
-    if (owed !== undefined) owed.closed = false;
-    if (this.#closing && this.#owed.every((one) => !one.closed)) this.#host.onSpread(this);
+    if (this.#debts.onClosedLearnt(index) && this.#closing) this.#host.onSpread(this);
   }
 
   #spreadClosed(): void {
     this.#closing = true;
-    this.#context.timers.cancel(this.#learnTimer);
-    this.#oweAll((owed) => (owed.closed = true));
+    this.#debts.addClosed();
   }
 }

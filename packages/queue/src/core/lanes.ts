@@ -114,9 +114,11 @@ export class Lanes {
     this.entrances = new Entrances(context, {
       claim: (lane) => this.dispatch.claim(lane),
       leaseMs: (lane) => this.#definition(lane.descriptor.queue).leaseMs,
-      hint: (lane) => {
-        const promise = this.#acceptor.lane(lane)?.promise;
-        return promise === undefined ? undefined : host.peerOf(pidStore(promise.pid));
+      hint: (root) => {
+        const known = this.#acceptor.newest(root);
+        const heir = known?.end?.value.heir;
+        if (heir !== undefined) return this.#anyOf(heir);
+        return known === undefined ? undefined : host.peerOf(pidStore(known.promise.pid));
       },
     });
     this.#laneHost = this.#makeLaneHost();
@@ -171,6 +173,7 @@ export class Lanes {
       onBodyWanted: (lane, register) => this.#wantBody(lane, register),
       onEnd: (lane, end) => {
         if (end.closed) this.#confirms.drop(lane);
+        if (end.heir !== undefined) this.entrances.giveUp(lane);
         this.#host.onEnd(lane, end);
       },
       onSpread: (lane) => {
@@ -202,8 +205,8 @@ export class Lanes {
     const init = { lane: lane.lane, descriptor: lane.descriptor, right, synced: true };
     const writer = new LaneWriter(this.#context, this.#laneHost, init);
     this.#writers.set(lane.lane, writer);
-    const { heirOf } = lane.descriptor;
-    const isEmpty = end === undefined ? parentOver : end.n === 0;
+    const { heirOf, shard } = lane.descriptor;
+    const isEmpty = shard === undefined && (end === undefined ? parentOver : end.n === 0);
     if (heirOf !== undefined && end?.heir === undefined && !isEmpty) this.#heirs.set(heirOf.root, writer);
     writer.recover(recovery);
     this.#host.onWritten(writer, parentOver);
@@ -430,12 +433,16 @@ export class Lanes {
     if (known.closed && heir === undefined) return this.#answer(from, item, "FINISHED");
     if (known.closed && heir !== undefined) {
       // Moved, not finished: the heir is asked.
-      const reachable = heir.replicas.filter(({ store }) => this.#context.reachable(store));
-      const { peer } = reachable[randomBelow(this.#context.random, Math.max(1, reachable.length))] ?? {};
-      return this.#answer(from, item, "RETRY", peer);
+      return this.#answer(from, item, "RETRY", this.#anyOf(heir));
     }
     this.#steals?.kick(known.lane);
     this.#answer(from, item, "RETRY", this.#host.peerOf(pidStore(known.promise.pid)));
+  }
+
+  /** A replica that can be reached. */
+  #anyOf({ replicas }: Descriptor): PeerId | undefined {
+    const reachable = replicas.filter(({ store }) => this.#context.reachable(store));
+    return reachable[randomBelow(this.#context.random, Math.max(1, reachable.length))]?.peer;
   }
 
   #answerWaiter(lane: LaneWriter, seq: number, waiter: Waiter, code: SettledCode): void {
@@ -459,10 +466,10 @@ export class Lanes {
     this.#confirms.confirmed(from, this.#writers.get(message.lane), message);
   }
 
-  /** Messages for an ordered lane, whose writer this node is, or may know. */
+  /** Messages for an ordered lane, named by its root, whose writer this node is, or may know. */
   enter(from: PeerId, { lane, items }: Message & { type: "enter" }): void {
-    const writer = this.#writers.get(lane);
-    if (writer === undefined) this.#steals?.kick(lane);
+    const writer = this.ofRoot(lane);
+    if (writer === undefined) this.#steals?.kick(this.#acceptor.newest(lane)?.lane ?? lane);
     this.entrances.enter(from, writer?.order === undefined ? undefined : writer, lane, items);
   }
 
@@ -481,7 +488,10 @@ export class Lanes {
     if (known === undefined) return "UNKNOWN";
     if (known.closed) {
       if (known.end === undefined) return "UNKNOWN";
-      return isVoid(known.end.value, seq) ? "NEVER" : "ACKED";
+      const { n, voids } = known.end.value;
+      // The heir of an ordered lane appends.
+      if (known.descriptor.shard !== undefined && seq >= n) return "PENDING";
+      return isForgotten(voids, seq) ? "UNKNOWN" : isVoid(known.end.value, seq) ? "NEVER" : "ACKED";
     }
     this.#steals?.kick(known.lane);
     return "PENDING";

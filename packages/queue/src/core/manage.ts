@@ -271,12 +271,13 @@ export class Manage {
   #groups(queue: QueueId): typeof NO_ORDER {
     const groups: GroupItem[] = [];
     const shards: number[] = [];
-    for (const { lane, descriptor, order, registers, isOpen } of this.#host.lanes()) {
-      if (descriptor.queue !== queue || order === undefined || !isOpen) continue;
+    for (const { root, descriptor, order, registers, isOpen, isServing } of this.#host.lanes()) {
+      if (descriptor.queue !== queue || order === undefined || !isOpen || !isServing) continue;
       shards.push(descriptor.shard?.no ?? 0);
       for (const { group, count, seq } of order.groups()) {
         const register = registers.peek(seq);
-        if (register !== undefined) groups.push({ group, count, head: { lane, seq, value: register.value } });
+        if (register !== undefined)
+          groups.push({ group, count, head: { lane: root, seq, value: register.value } });
       }
     }
     groups.sort((a, b) => b.count - a.count);

@@ -248,10 +248,11 @@ export class Members {
   isLost({ peer: id, store }: Replica): boolean {
     if (this.#stores.get(store)?.retired === true) return true;
     const peer = this.#peers.get(id);
-    // A store this node never met cannot be retired in its records: its peer came with another one.
+    // A store this node never met cannot be retired in its records: its peer left, or came with another one.
+    if (peer?.status === "left") return true;
     if (peer?.greeted === true && peer.store !== undefined && peer.store !== store) return true;
     const sinceMs = peer?.statusMs ?? this.#startMs;
-    const dead = peer?.status === undefined || peer.status === "dead";
+    const dead = (peer?.status === undefined || peer.status === "dead") && !this.isReachable(store);
     return dead && this.#host.now.monoMs - sinceMs >= this.#host.tuning.heirDeadMs;
   }
 

@@ -25,6 +25,8 @@ export interface AcceptOp {
   readonly body: Uint8Array | undefined;
   /** The body is on the sender's disk: its host attaches it before the frame leaves. Never on the wire. */
   readonly attach?: boolean;
+  /** An heir takes over what is known to be chosen in the lane before: by its clocks, its time has come (A7). */
+  readonly imported?: boolean;
 }
 
 /** The part of an `ops` frame that concerns one lane. */
@@ -301,6 +303,8 @@ export type Message =
   /** Of an heir: does it have all its messages? Only a yes is answered. */
   | { readonly type: "askMoved"; readonly lane: LaneId; readonly descriptor: Descriptor }
   | { readonly type: "moved"; readonly lane: LaneId }
+  /** Lanes of ordered queues that took over from those the definitions name: who enqueues has to know. */
+  | { readonly type: "heirs"; readonly descriptors: readonly Descriptor[] }
   | { readonly type: "inspect"; readonly token: number; readonly lane: LaneId; readonly seq: number }
   | {
       readonly type: "inspected";

@@ -1,10 +1,21 @@
 import type { Acceptor } from "./acceptor.ts";
+import { makePid } from "./ballot.ts";
 import type { Context } from "./context.ts";
 import type { LaneWriter } from "./lane-writer.ts";
 import type { Message } from "./messages.ts";
 import type { Candidate } from "./placement.ts";
 import { chooseHeir } from "./placement.ts";
-import type { Descriptor, EndValue, LaneId, Parentage, PeerId, QueueId, Replica } from "./types.ts";
+import type {
+  Descriptor,
+  EndValue,
+  LaneId,
+  Parentage,
+  PeerId,
+  QueueId,
+  Replica,
+  Shard,
+  StoreId,
+} from "./types.ts";
 
 /** A look that comes later than this names no heir, in milliseconds. */
 const LATE_MS = 100;
@@ -14,6 +25,12 @@ interface Move {
   readonly lane: LaneWriter;
   readonly heir: LaneId;
   readonly descriptor: Descriptor;
+  /** Nothing that is known of it has to reach the disk first. */
+  kept: boolean;
+  /** The heir's stores that answered since it was planned. */
+  readonly seen: Set<StoreId>;
+  /** The lane is on its way. */
+  begun: boolean;
   /** END names the heir, for ever. */
   frozen: boolean;
 }
@@ -24,12 +41,15 @@ export interface MovesHost {
   writer(lane: LaneId): LaneWriter | undefined;
   candidates(queue: QueueId): { readonly self: Candidate; readonly others: readonly Candidate[] };
   isLost(replica: Replica): boolean;
+  storeOf(peer: PeerId): StoreId | undefined;
   /** Keeps a new lane's state; `onSynced` follows when it is on disk. */
   openHeir(make: (laneNo: number) => Descriptor): Descriptor;
   /** Takes over an heir that nobody else has. */
   take(heir: LaneId): void;
   /** Somebody else is to write the lane. */
   giveUp(lane: LaneWriter): void;
+  /** An ordered lane's messages go there, for good. */
+  onHeir(heir: Descriptor): void;
   /** The lane's messages are in its heir. */
   onMoved(lane: LaneWriter, heir: LaneId): void;
 }
@@ -48,6 +68,8 @@ export class Moves {
   readonly #moves = new Map<LaneId, Move>();
   /** Lanes whose origin asked for an heir. */
   readonly #asked = new Set<LaneId>();
+  /** Heirs of ordered lanes planned in this boot. */
+  #planned = 0;
   #isWatching = false;
   /** This look came late, and the one before did not. */
   #isLate = false;
@@ -61,6 +83,11 @@ export class Moves {
   /** Lanes of this node that are on their way. */
   get count(): number {
     return this.#moves.size;
+  }
+
+  /** Where they go. */
+  heirs(): readonly Descriptor[] {
+    return [...this.#moves.values()].map(({ descriptor }) => descriptor);
   }
 
   /** There are lanes to be looked at. */
@@ -80,6 +107,8 @@ export class Moves {
     for (const move of [...this.#moves.values()]) {
       if (move.lane.isLost) this.#moves.delete(move.lane.lane);
       else if (move.frozen) this.#pursue(move);
+      else if (!this.#hasQuorum(move.descriptor)) this.#drop(move);
+      else if (!move.begun) this.#ask(move);
     }
     for (const lane of [...this.#host.lanes()]) {
       if (this.#isStranded(lane)) this.#host.giveUp(lane);
@@ -93,8 +122,7 @@ export class Moves {
     for (const lane of lanes) {
       if (under >= this.#context.tuning.heirsMax) return;
       const isOver = lane.end?.closed === true || this.#moves.has(lane.lane);
-      // An ordered lane is part of its queue's definition: it stays where it is.
-      const mayMove = lane.isServing && !isOver && lane.order === undefined;
+      const mayMove = lane.isServing && lane.isOpen && !isOver;
       if (mayMove && canDecide(lane) && this.#review(lane)) under += 1;
     }
   }
@@ -107,6 +135,39 @@ export class Moves {
     return refused !== 0 && end?.closed !== true && left.length < quorum;
   }
 
+  /** An heir that is named is so for ever: a quorum of its stores must say that they are there. */
+  #ask({ heir, descriptor: { replicas } }: Move): void {
+    for (const { peer, store } of replicas) {
+      if (this.#context.reachable(store)) this.#context.send(peer, { type: "askLane", lane: heir });
+    }
+  }
+
+  answered(from: PeerId, heir: LaneId): void {
+    for (const move of this.#moves.values()) {
+      const store = this.#host.storeOf(from);
+      const isOnIt = move.descriptor.replicas.some((one) => one.store === store && one.peer === from);
+      if (move.heir !== heir || store === undefined || !isOnIt) continue;
+      move.seen.add(store);
+      this.#begin(move);
+    }
+  }
+
+  #begin(move: Move): void {
+    const { replicas } = move.descriptor;
+    if (move.begun || !move.kept || move.seen.size <= replicas.length / 2) return;
+    move.begun = true;
+    move.lane.move(move.descriptor);
+  }
+
+  #drop(move: Move): void {
+    if (!move.begun || move.lane.stay()) this.#moves.delete(move.lane.lane);
+  }
+
+  /** What was planned may be of no use by the time that nothing is under way in the lane any more. */
+  #hasQuorum({ replicas }: Descriptor): boolean {
+    return replicas.filter((one) => !this.#host.isLost(one)).length > replicas.length / 2;
+  }
+
   /** Whether a replica of the lane is lost, or was missing from the start. */
   isWeak({ descriptor: { replicas, wanted } }: LaneWriter): boolean {
     return replicas.length < wanted || replicas.some((replica) => this.#host.isLost(replica));
@@ -117,31 +178,54 @@ export class Moves {
     const asked = this.#asked.has(lane.lane);
     if (!asked && !this.isWeak(lane)) return false;
     const { descriptor } = lane;
-    const { queue, replicas, wanted, relaxed } = descriptor;
+    const { queue, replicas, wanted, relaxed, shard } = descriptor;
     const { self, others } = this.#host.candidates(queue);
     const old = { replicas, wanted, isLost: (replica: Replica) => this.#host.isLost(replica) };
     const chosen = chooseHeir(self, others, old, lane.lane, asked);
     if (chosen === undefined) return false;
-    // With nothing in it, it only has to end: the next message opens a better one.
-    if (lane.registers.size === 0) {
+    // With nothing in it, it only has to end: the next message opens a better one. An ordered one goes on.
+    if (lane.registers.size === 0 && shard === undefined) {
       lane.seal();
       return false;
     }
     const { originPid, laneNo } = descriptor;
     const heirOf = { root: lane.root, lane: lane.lane, originPid, laneNo };
-    const made = this.#host.openHeir((no) => {
-      const more = relaxed === undefined ? {} : { relaxed };
-      return { queue, originPid: this.#context.pid, laneNo: no, ...chosen, wanted, heirOf, ...more };
-    });
+    const rest = { wanted, heirOf, ...(relaxed === undefined ? {} : { relaxed }) };
+    const made =
+      shard === undefined
+        ? this.#host.openHeir((no) => {
+            return { queue, originPid: this.#context.pid, laneNo: no, ...chosen, ...rest };
+          })
+        : { queue, ...this.#orderedOrigin(), ...chosen, shard: movedOn(shard), ...rest };
     const heir = this.#context.laneIdOf(made);
     this.#asked.delete(lane.lane);
-    this.#moves.set(lane.lane, { lane, heir, descriptor: made, frozen: false });
+    const move = {
+      lane,
+      heir,
+      descriptor: made,
+      kept: shard !== undefined,
+      ...UNSEEN,
+      seen: new Set<StoreId>(),
+    };
+    this.#moves.set(lane.lane, move);
+    this.#ask(move);
     return true;
+  }
+
+  /** A boot that never was, as of every ordered lane: floors do not know it, and END alone says that it is there. */
+  #orderedOrigin(): Pick<Descriptor, "originPid" | "laneNo"> {
+    this.#planned += 1;
+    const { store, pid } = this.#context;
+    return { originPid: makePid(store, 0, pid.slice(-16)), laneNo: this.#planned };
   }
 
   /** The heir's descriptor is on disk: the lane may name it. */
   onSynced(heir: LaneId): void {
-    for (const move of this.#moves.values()) if (move.heir === heir) move.lane.move(move.descriptor);
+    for (const move of this.#moves.values()) {
+      if (move.heir !== heir) continue;
+      move.kept = true;
+      this.#begin(move);
+    }
   }
 
   askHeir(lane: LaneId): void {
@@ -162,8 +246,9 @@ export class Moves {
 
   #freeze(lane: LaneWriter, descriptor: Descriptor): void {
     const heir = this.#context.laneIdOf(descriptor);
-    const move = { lane, heir, descriptor, frozen: true };
+    const move = { lane, heir, descriptor, kept: true, seen: new Set<StoreId>(), begun: true, frozen: true };
     this.#moves.set(lane.lane, move);
+    if (descriptor.shard !== undefined) this.#host.onHeir(descriptor);
     if (!descriptor.replicas.some(({ store }) => store === this.#context.store)) {
       this.#moves.delete(lane.lane);
       return this.#host.giveUp(lane);
@@ -197,7 +282,7 @@ export class Moves {
   }
 
   askMoved(from: PeerId, { lane, descriptor }: Message & { type: "askMoved" }): void {
-    if (!this.#isThere(lane, descriptor)) return;
+    if (!this.#isThere(lane, descriptor)) return this.#acceptor.hear(from, lane, descriptor);
     this.#context.sendAfter(from, { type: "moved", lane });
     const known = this.#acceptor.lane(lane);
     const isClosed = known?.closed === true || this.#acceptor.isBelowFloor(descriptor);
@@ -217,8 +302,9 @@ export class Moves {
     if (heirOf === undefined || !heir.course.wantsImport) return;
     const move = this.#moves.get(heirOf.lane);
     if (move?.frozen === true && move.heir === heir.lane && move.lane.end !== undefined) {
-      heir.import(move.lane.registers.values(), move.lane.end);
-    } else if (parentOver) heir.import([], NOBODYS_END);
+      const { registers, end, order } = move.lane;
+      heir.import([...registers.values()], end, order?.kept(this.#context.now) ?? []);
+    } else if (parentOver && heir.order === undefined) heir.import([], NOBODYS_END, []);
     else this.#host.giveUp(heir);
   }
 
@@ -236,6 +322,12 @@ export class Moves {
 
 /** Of a lane that is nobody's heir after all: no message is in it. */
 const NOBODYS_END: EndValue = { n: 0, voids: [], closed: false };
+
+const UNSEEN = { begun: false, frozen: false };
+
+function movedOn(shard: Shard): Shard {
+  return { ...shard, moves: (shard.moves ?? 0) + 1 };
+}
 
 function canDecide(lane: LaneWriter): boolean {
   return lane.reachable >= lane.quorum;

@@ -87,6 +87,7 @@ export function chooseHeir(
   // With a second, but no third, a lane that one replica kept would end with either of them.
   const replicas = [...kept, ...(better ? fresh.map(({ peer, store }) => ({ peer, store })) : [])];
   if ((!better && !anyway) || !kept.some(({ store }) => store === origin.store)) return undefined;
+  if (kept.length <= old.replicas.length / 2) return undefined; // Else a quorum of the new R could be without any of the old.
   const consumes = replicas.map(({ store }) => candidates.get(store)?.consumes === true);
   return {
     replicas,

@@ -1,6 +1,7 @@
 import type { Core, Instant, Random } from "@klatsch/kit/core";
 import { randomHex } from "@klatsch/kit/core";
 
+import type { AcceptorLane } from "./acceptor.ts";
 import { Acceptor } from "./acceptor.ts";
 import type { Pid } from "./ballot.ts";
 import { makePid, pidStore } from "./ballot.ts";
@@ -8,18 +9,18 @@ import { Consumers } from "./consumers.ts";
 import type { Context, Tuning } from "./context.ts";
 import { BodyBudget, DEFAULT_TUNING } from "./context.ts";
 import type { CoreHooks } from "./hooks.ts";
+import type { QueueEffect, QueueInput } from "./inputs.ts";
 import type { LaneWriter } from "./lane-writer.ts";
-import type { Census, Inspection, ManageRequest, ManageResult } from "./manage.ts";
+import type { Census } from "./manage.ts";
 import { Manage } from "./manage.ts";
-import type { EnqueueResult } from "./lane-register.ts";
 import { Lanes } from "./lanes.ts";
 import type { PeerStatus } from "./members.ts";
 import { Members } from "./members.ts";
 import { Moves } from "./moves.ts";
-import type { Delivery, Message } from "./messages.ts";
+import type { Message } from "./messages.ts";
 import { shardDescriptors } from "./ordered.ts";
 import { Origin } from "./origin.ts";
-import type { Persist, RecordKey, StoredRecord } from "./records.ts";
+import type { RecordKey, StoredRecord } from "./records.ts";
 import { StoredRegisters } from "./stored-registers.ts";
 import { Quota } from "./quota.ts";
 import { ReplicaLink } from "./replica-link.ts";
@@ -28,7 +29,6 @@ import { RestoredLanes } from "./restored.ts";
 import { Steals } from "./steal.ts";
 import { Timers } from "./timers.ts";
 import type {
-  Attributes,
   Definition,
   Descriptor,
   LaneId,
@@ -36,113 +36,11 @@ import type {
   QueueId,
   Replica,
   Resolution,
-  SettledCode,
   StoreId,
-  Value,
-  Verdict,
 } from "./types.ts";
 
-/** Everything that can happen to one node's queues. Instants are the monotonic clock's. */
-export type QueueInput =
-  | { readonly type: "tick" }
-  | { readonly type: "message"; readonly from: PeerId; readonly message: Message }
-  | { readonly type: "link"; readonly peer: PeerId; readonly up: boolean }
-  | { readonly type: "peer"; readonly peer: PeerId; readonly status: PeerStatus }
-  /** Others had declared this node dead. */
-  | { readonly type: "declaredDead" }
-  | { readonly type: "declare"; readonly definition: Definition }
-  | {
-      readonly type: "enqueue";
-      readonly requestId: number;
-      readonly queue: QueueId;
-      readonly body: Uint8Array;
-      readonly bodyHash: string;
-      /** 0 for at once. */
-      readonly notBeforeWallMs: number;
-      readonly attributes: Attributes | undefined;
-      readonly deadlineMs: number;
-    }
-  | {
-      readonly type: "consume";
-      readonly session: string;
-      readonly queue: QueueId;
-      readonly prefetch: number;
-    }
-  | { readonly type: "endConsumer"; readonly session: string }
-  | {
-      readonly type: "verdict";
-      readonly requestId: number;
-      readonly lane: LaneId;
-      readonly seq: number;
-      readonly epoch: number;
-      readonly verdict: Verdict;
-      readonly deadlineMs: number;
-    }
-  | {
-      readonly type: "resolve" | "inspect";
-      readonly requestId: number;
-      readonly lane: LaneId;
-      readonly seq: number;
-      readonly deadlineMs: number;
-    }
-  | { readonly type: "pause"; readonly queue: QueueId; readonly paused: boolean }
-  | ({ readonly type: "manage" } & ManageRequest)
-  | {
-      readonly type: "fetch";
-      readonly requestId: number;
-      readonly peer: PeerId;
-      readonly lane: LaneId;
-      readonly seq: number;
-      readonly deadlineMs: number;
-    };
-
-/** A message leaves: `send` waits for the batch, `sendNow` reveals nothing unpersisted. */
-export interface SendEffect {
-  readonly type: "send" | "sendNow";
-  readonly to: PeerId;
-  readonly message: Message;
-}
-
-/** What a node's host does for the core. */
-export type QueueEffect =
-  | Persist
-  | SendEffect
-  | { readonly type: "enqueued"; readonly requestId: number; readonly result: EnqueueResult }
-  | { readonly type: "deliver"; readonly item: Delivery }
-  | {
-      readonly type: "leaseLost";
-      readonly session: string;
-      readonly lane: LaneId;
-      readonly seq: number;
-      readonly epoch: number;
-    }
-  | { readonly type: "verdict"; readonly requestId: number; readonly code: SettledCode | "TIMEOUT" }
-  | { readonly type: "resolved"; readonly requestId: number; readonly resolution: Resolution }
-  | { readonly type: "managed"; readonly requestId: number; readonly result: ManageResult }
-  | {
-      readonly type: "inspected";
-      readonly requestId: number;
-      readonly found: readonly Inspection[];
-      readonly missing: readonly PeerId[];
-    }
-  | { readonly type: "fetched"; readonly requestId: number; readonly body: Uint8Array | undefined }
-  | { readonly type: "defined"; readonly definition: Definition }
-  | { readonly type: "elected"; readonly queue: QueueId; readonly peer: PeerId }
-  /** This node made the message dead; its value says why. */
-  | {
-      readonly type: "died";
-      readonly queue: QueueId;
-      readonly lane: LaneId;
-      readonly seq: number;
-      readonly value: Value;
-    }
-  | { readonly type: "stole"; readonly lane: LaneId; readonly queue: QueueId }
-  /** The messages with this lane in their ids are all in an heir. */
-  | {
-      readonly type: "moved";
-      readonly moved: { readonly lane: LaneId; readonly queue: QueueId; readonly heir: LaneId };
-    }
-  | { readonly type: "fault"; readonly what: string; readonly peer: PeerId };
+/** Lanes named in one message. */
+const HEIRS_EACH = 256;
 
 export interface QueueCoreInit {
   readonly peer: PeerId;
@@ -256,6 +154,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     const registers = init.registers ?? new StoredRegisters(this.tuning);
     this.acceptor.load(records, registers);
     this.#origin.load(records);
+    this.#hearOf([...this.acceptor.lanes()].flatMap(heirsIn));
     this.#restored = new RestoredLanes(this.acceptor, this.peer, (peer) => this.members.isGreeted(peer));
     this.#link(this).up();
     // Lanes that an older boot of this store wrote are taken over again (restart, flow 6).
@@ -306,9 +205,11 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       writer: (lane) => this.lanes.get(lane),
       candidates: (queue) => this.members.candidates(queue),
       isLost: (replica) => this.members.isLost(replica),
+      storeOf: (peer) => this.members.storeOf(peer),
       openHeir: (make) => this.#origin.openHeir(make),
       take: (heir) => this.#steals.take(heir),
       giveUp: (lane) => this.lanes.giveUp(lane),
+      onHeir: (heir) => this.#hearOf([heir]),
       onMoved: ({ root, descriptor }, heir) => {
         this.#emit({ type: "moved", moved: { lane: root, queue: descriptor.queue, heir } });
       },
@@ -412,6 +313,11 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       waitingEnqueues: this.#origin.waiting,
       peers: this.members.writers().length - 1,
     };
+  }
+
+  /** The lanes that take over from this node's, as far as they are planned. */
+  heirs(): readonly Descriptor[] {
+    return this.#moves.heirs();
   }
 
   /** What this node's lanes hold, for metrics: as long as there are messages that do not rest. */
@@ -524,6 +430,19 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       floor: this.#origin.floor,
       echoes: this.members.echoesOf(peer),
     });
+    const descriptors = this.#origin.entry.moved();
+    for (let at = 0; at < descriptors.length; at += HEIRS_EACH) {
+      this.send(peer, { type: "heirs", descriptors: descriptors.slice(at, at + HEIRS_EACH) });
+    }
+  }
+
+  /** What is news here is told on: whoever said it may have no link to everybody. */
+  #hearOf(heirs: readonly Descriptor[]): void {
+    const descriptors = heirs.filter((heir) => {
+      const definition = this.members.definition(heir.queue);
+      return definition !== undefined && this.#origin.entry.move(definition, heir);
+    });
+    if (descriptors.length > 0) this.#tellOthers({ type: "heirs", descriptors });
   }
 
   #onLinkDown(peer: PeerId): void {
@@ -601,10 +520,14 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     seq: number,
     deadlineMs: number,
     then: (resolution: Resolution) => void,
-    replicas: readonly Replica[] | undefined = this.acceptor.replicasOf(lane),
+    replicas: readonly Replica[] = this.#replicasOf(lane),
   ): void {
-    const peers = replicas?.map(({ peer }) => peer) ?? this.members.writers();
+    const peers = replicas.length === 0 ? this.members.writers() : replicas.map(({ peer }) => peer);
     this.#resolves.ask(lane, seq, [...new Set(peers)], deadlineMs, then);
+  }
+
+  #replicasOf(root: LaneId): readonly Replica[] {
+    return [...this.#origin.entry.replicasOf(root), ...(this.acceptor.replicasOf(root) ?? [])];
   }
 
   #resolveOrphan(lane: LaneWriter, seq: number, then: (found: Resolution) => void): void {
@@ -660,7 +583,6 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       askGone: (from, message) => steals.askGone(from, message),
       gone: (from, message) => steals.gone(from, message),
       askLane: (from, message) => steals.askLane(from, message),
-      lane: (from, message) => steals.laneAnswered(from, message),
       confirm: (from, { lane, token, ...right }) => {
         this.send(from, { type: "confirmed", lane, token, yes: acceptor.follows(lane, right) });
       },
@@ -702,12 +624,17 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     };
   }
 
-  #makeMoveHandlers(): Pick<Handlers, "askHeir" | "askMoved" | "moved"> {
+  #makeMoveHandlers(): Pick<Handlers, "askHeir" | "askMoved" | "moved" | "heirs" | "lane"> {
     const moves = this.#moves;
     return {
       askHeir: (_from, { lane }) => moves.askHeir(lane),
       askMoved: (from, message) => moves.askMoved(from, message),
       moved: (from, { lane }) => moves.moved(from, lane),
+      heirs: (_from, { descriptors }) => this.#hearOf(descriptors),
+      lane: (from, message) => {
+        moves.answered(from, message.lane);
+        this.#steals.laneAnswered(from, message);
+      },
     };
   }
 
@@ -718,6 +645,14 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     link.ok(message);
     this.members.raiseEcho(store, link.batchNo);
   }
+}
+
+/** Lanes that took over from ordered ones, as far as one of their replicas knows. */
+function heirsIn({ descriptor, promise, end }: AcceptorLane): readonly Descriptor[] {
+  if (descriptor.shard === undefined) return [];
+  const isHeir = descriptor.heirOf !== undefined && promise.round > 0;
+  const heir = end?.value.heir;
+  return [...(isHeir ? [descriptor] : []), ...(heir === undefined ? [] : [heir])];
 }
 
 type Handler<M extends Message> = (from: PeerId, message: M) => void;

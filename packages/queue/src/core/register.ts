@@ -1,3 +1,4 @@
+import type { Keys } from "./messages.ts";
 import type { Attributes, Definition, Descriptor, EndValue, Holder, Ranges, Value } from "./types.ts";
 
 /** Why a message is dead when no consumer said so. */
@@ -20,6 +21,10 @@ export const PLAIN: Attributes = {
   redrives: 0,
   forgiven: 0,
 };
+
+const NO_BODY = new Uint8Array();
+/** 32 bytes that no body has for its hash. */
+const NO_HASH = "\0".repeat(32);
 
 /** The transitions of a message's register. Each is a compare-and-set of its lane's writer. */
 
@@ -74,6 +79,19 @@ export function superseded(value: Value, dueWallMs?: number): Value {
 /** Flow 11: what was leased as dead is dead again; only redrive clears the reason. */
 function unheld({ reason }: Value): "READY" | "DEAD" {
   return reason === undefined ? "READY" : "DEAD";
+}
+
+/** Flow 14: of a finished message what its key needs, for an heir that never had it. */
+export function remembered({ token, group, dedupKey, atWallMs }: Keys): Value {
+  const attributes = { ...PLAIN, token, group, dedupKey };
+  const message = {
+    body: NO_BODY,
+    bodyHash: NO_HASH,
+    notBeforeWallMs: 0,
+    enqueuedWallMs: atWallMs,
+    attributes,
+  };
+  return done(enqueued(message, 0));
 }
 
 /** Flow 3. */
@@ -211,6 +229,7 @@ function sameAttributes(a: Attributes | undefined, b: Attributes | undefined): b
 export function sameEnd(a: EndValue, b: EndValue): boolean {
   return (
     a.n === b.n &&
+    a.base === b.base &&
     a.closed === b.closed &&
     sameHeir(a.heir, b.heir) &&
     a.voids.length === b.voids.length &&

@@ -14,7 +14,7 @@ import { isIn, isVoid } from "./register.ts";
 import type { PackedPage } from "./register-table.ts";
 import { RegisterTable } from "./register-table.ts";
 import type { Timer } from "./timers.ts";
-import type { EndValue, LaneId, Parentage, PeerId, Ranges, Replica, StoreId } from "./types.ts";
+import type { Descriptor, EndValue, LaneId, Parentage, PeerId, Ranges, Replica, StoreId } from "./types.ts";
 
 /** Everything q snapshots of one lane say. */
 export interface Recovery extends Recovered {
@@ -304,11 +304,16 @@ export class Steals {
 
   gone(from: PeerId, message: Message & { type: "gone" }): void {
     const watch = this.#watches.get(message.lane);
-    if (watch?.phase !== "asking" || watch.target.pid !== message.pid || !message.gone) return;
+    if (watch?.phase !== "asking" || watch.target.pid !== message.pid) return;
     const replica = watch.lane.descriptor.replicas.find(({ peer }) => peer === from);
     if (replica === undefined) return;
+    const isOwner = replica.store === pidStore(message.pid);
+    if (!message.gone) {
+      if (isOwner) watch.denied = undefined;
+      return;
+    }
     // Who denies a lane itself needs no quorum of others to suspect it: they may not even know its round.
-    if (replica.store === pidStore(message.pid)) return this.#prepare(watch);
+    if (isOwner) return this.#prepare(watch);
     watch.yes.add(replica.store);
     this.#agree(watch);
   }
@@ -348,7 +353,7 @@ export class Steals {
    * store opened, whose floor waits until it knows the lane closed.
    */
   #isOwed({ registers, end, descriptor }: AcceptorLane): boolean {
-    if (descriptor.shard !== undefined) return registers.size > 0;
+    if (descriptor.shard !== undefined) return registers.size > 0 || end?.value.heir !== undefined;
     return registers.size > 0 || end !== undefined || pidStore(descriptor.originPid) === this.#context.store;
   }
 
@@ -561,9 +566,9 @@ export class Steals {
       return answer?.complete === true ? [[index, answer] as const] : [];
     });
     if (watch.right === undefined || answers.length < this.#quorum(watch)) return;
-    const { shard } = watch.lane.descriptor;
     const read = recover(watch.right, answers, watch.lane);
-    const recovered = shard === undefined ? read : cut(read, this.#context.tuning.appendWindow);
+    const isCut = makesCut(watch.lane.descriptor, read.end);
+    const recovered = isCut ? cut(read, this.#context.tuning.appendWindow) : read;
     const recovery = { ...recovered, parentOver: watch.parentOver };
     this.#rest(watch);
     watch.delayMs = 0;
@@ -716,8 +721,15 @@ function recover(
       if (keys !== undefined) known.set(seq, keys);
     }
   }
-  if (end !== undefined) nextSeq = isOrdered ? Math.max(nextSeq, end.value.n) : end.value.n;
-  const kept = [...known].map(([seq, keys]) => ({ seq, keys }));
+  if (end !== undefined) {
+    const isOver = !isOrdered || end.value.heir !== undefined;
+    nextSeq = isOver ? end.value.n : Math.max(nextSeq, end.value.n);
+  }
+  // Of what never was, a store may have learnt that it is over.
+  const voids = end?.value.voids ?? [];
+  const isFrozen = end?.value.heir !== undefined;
+  const never = (seq: number): boolean => isIn(voids, seq) || (isFrozen && seq >= nextSeq);
+  const kept = [...known].flatMap(([seq, keys]) => (never(seq) ? [] : [{ seq, keys }]));
   return { right, found, whole, finished: finished.ranges(), nextSeq, end: end?.value, keys: kept };
 }
 
@@ -733,16 +745,25 @@ function isExcluded(end: Answer["end"], seq: number, ballot: Ballot, isOrdered: 
 /**
  * An ordered lane goes on: its new writer says which seqs below its own first one never existed. It begins so far
  * above all it found that no earlier writer can have given one of its seqs to another message; and where no cut
- * was ever made, none was given at all.
+ * was ever made, none was given at all. What an heir did not import was finished in the lane before.
  */
 function cut<R extends Omit<Recovery, "parentOver">>(read: R, appendWindow: number): R {
-  const { found, finished, nextSeq, end } = read;
+  const { found, nextSeq, end } = read;
   const n = end === undefined ? nextSeq : nextSeq + appendWindow;
   const present = found.map(({ seq }) => seq);
+  const known = without(end?.voids ?? [], present);
+  const base = end?.base ?? 0;
+  const before = without(gapsBelow(base, merged([...read.finished, ...known])), present);
+  const finished = merged([...read.finished, ...before]);
   const fresh = without(gapsBelow(n, finished), present);
-  const voids = merged([...newestVoids(without(end?.voids ?? [], present)), ...fresh]);
-  const keys = read.keys.filter(({ seq }) => !isIn(voids, seq));
-  return { ...read, keys, nextSeq: n, end: { n, voids, closed: false } };
+  const voids = merged([...newestVoids(known), ...fresh]);
+  const own = { n, voids, closed: false, ...(end?.base === undefined ? {} : { base }) };
+  return { ...read, finished, nextSeq: n, end: own };
+}
+
+/** An ordered lane that has an heir is over, and one that is an heir begins with what it imports. */
+function makesCut({ shard, heirOf }: Descriptor, end: EndValue | undefined): boolean {
+  return shard !== undefined && end?.heir === undefined && (heirOf === undefined || end !== undefined);
 }
 
 /**

@@ -28,7 +28,7 @@ export interface Descriptor {
   readonly consumersSeen: number;
   /** `replicas` of the queue; fewer in fact make the lane weak. */
   readonly wanted: number;
-  /** Of a lane that keeps order. It never ends: whoever writes it appends. */
+  /** Of a lane that keeps order: whoever writes it appends, and it ends only where an heir takes over. */
   readonly shard?: Shard | undefined;
   /** Flow 10: of a lane that takes over the messages of another, with their ids. */
   readonly heirOf?: Parentage | undefined;
@@ -51,6 +51,8 @@ export interface Shard {
   readonly no: number;
   /** How long a deduplication key counts, in milliseconds; 0: there are none. */
   readonly dedupMs: number;
+  /** How many lanes had its messages before this one; absent for none. */
+  readonly moves?: number | undefined;
 }
 
 /** What makes a queue ordered: it keeps groups in order, or deduplicates, or both. */
@@ -158,7 +160,7 @@ export type Ranges = readonly (readonly [from: number, to: number])[];
 
 /**
  * Value of a lane's END register. Fields are only ever added; but in an ordered lane it is the *cut* its newest writer
- * made before it appended, which speaks of the seqs below `n` alone.
+ * made before it appended, which speaks of the seqs below `n` alone until it names an heir.
  */
 export interface EndValue {
   /** Seqs ≥ n never existed. */
@@ -168,6 +170,8 @@ export interface EndValue {
   /** Flow 10: the lane that takes these messages over. Nothing is proposed here any more; closed then means moved. */
   readonly heir?: Descriptor | undefined;
   readonly closed: boolean;
+  /** Of the cut of an ordered lane that is an heir: below it, what is absent and not void was finished before. */
+  readonly base?: number | undefined;
 }
 
 /** What `resolve` says about a message id. */

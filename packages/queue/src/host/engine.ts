@@ -13,7 +13,7 @@ import type { PeerStatus } from "../core/members.ts";
 import type { Message } from "../core/messages.ts";
 import type { CoreHooks } from "../core/hooks.ts";
 import { QueueCore } from "../core/queue-core.ts";
-import type { QueueEffect, QueueInput, SendEffect } from "../core/queue-core.ts";
+import type { QueueEffect, QueueInput, SendEffect } from "../core/inputs.ts";
 import { isRelaxed, keyOf } from "../core/records.ts";
 import type { Persist } from "../core/records.ts";
 import { Tail } from "../core/tail.ts";

@@ -8,7 +8,7 @@ import { MANAGE_ITEMS_MAX } from "../core/manage.ts";
 import { messageId } from "../core/message-id.ts";
 import { QueueError } from "../errors.ts";
 import type { HostEffect } from "./engine.ts";
-import type { QueueInput } from "../core/queue-core.ts";
+import type { QueueInput } from "../core/inputs.ts";
 import type { LaneId, ManageAct, ManageScope, Value } from "../core/types.ts";
 import type {
   Browsed,

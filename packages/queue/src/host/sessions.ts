@@ -2,7 +2,7 @@ import { systemRandom } from "@klatsch/kit";
 import { randomHex } from "@klatsch/kit/core";
 
 import { SESSION_DIGITS } from "../codec/value.ts";
-import type { QueueInput } from "../core/queue-core.ts";
+import type { QueueInput } from "../core/inputs.ts";
 import type { QueueId } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
 import { parseConsume, parseMessages, parseTake } from "../options.ts";

@@ -223,6 +223,11 @@ describe("identities", () => {
     expect(queueIdOf({ ...jobs, relaxed: true })).toMatchInlineSnapshot(
       `"eaae94477374c5761ad429847573889a743c22b767dcad9c70c303b523d61216"`,
     );
+    const shard = { no: 1, dedupMs: 0 };
+    expect(laneIdOf({ ...first, shard })).not.toBe(laneIdOf({ ...first, shard: { ...shard, moves: 1 } }));
+    expect(laneIdOf({ ...first, shard })).toMatchInlineSnapshot(
+      `"53f78eb42166354293a732da055a3ae1c5580ac6a6db4a8fcea96d1b8638f7fc"`,
+    );
     expect(laneIdOf({ ...first, relaxed: true })).toMatchInlineSnapshot(
       `"eae012390c66e229fde70d3e293a8101c9a583a1d028fe2e15824f7a546cbc74"`,
     );

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 
 import { laneIdOf } from "../../src/codec/hash.ts";
 import { QueueCore } from "../../src/core/queue-core.ts";
-import type { QueueEffect, QueueInput } from "../../src/core/queue-core.ts";
+import type { QueueEffect, QueueInput } from "../../src/core/inputs.ts";
 
 const QUEUE = "a".repeat(64);
 const WALL_MS = 1_000_000_000;

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 
 import { laneIdOf } from "../../src/codec/hash.ts";
 import { QueueCore } from "../../src/core/queue-core.ts";
-import type { QueueEffect, QueueInput } from "../../src/core/queue-core.ts";
+import type { QueueEffect, QueueInput } from "../../src/core/inputs.ts";
 import { message } from "../support/arbitrary.ts";
 
 const SELF = "1".repeat(32);

@@ -107,7 +107,10 @@ const ranges = fc
   .map((ats) => ats.toSorted((a, b) => a - b))
   .map((ats) => ats.slice(0, ats.length & ~1))
   .map((ats) => ats.flatMap((at, i) => (i % 2 === 0 ? [[at, ats[i + 1] ?? at + 1] as const] : [])));
-const shard = fc.record({ no: fc.nat(63), dedupMs: count });
+const shard = fc.record(
+  { no: fc.nat(63), dedupMs: count, moves: fc.nat(9) },
+  { requiredKeys: ["no", "dedupMs"] },
+);
 const parentage = fc.record({ root: lane, lane, originPid: pid, laneNo: count });
 const plainDescriptor = fc.record({
   queue: lane,
@@ -126,13 +129,19 @@ export const descriptor: fc.Arbitrary<Descriptor> = fc
     ...(heirOf === undefined ? {} : { heirOf }),
     ...(relaxed ? { relaxed } : {}),
   }));
-const ended = fc.record({ n: seq, voids: ranges, closed: fc.boolean() });
+const ended = fc.record(
+  { n: seq, voids: ranges, closed: fc.boolean(), base: seq },
+  { requiredKeys: ["n", "voids", "closed"] },
+);
 export const end = fc
   .tuple(ended, maybe(descriptor))
   .map(([plain, heir]) => (heir === undefined ? plain : { ...plain, heir }));
 const ref = { lane, seq, epoch: count, session };
 const accept = fc
-  .record({ seq, step: count, value, body: maybe(body) })
+  .record(
+    { seq, step: count, value, body: maybe(body), imported: fc.constant(true as const) },
+    { requiredKeys: ["seq", "step", "value", "body"] },
+  )
   .map((op) =>
     op.body === undefined
       ? op
@@ -348,6 +357,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
   of("askHeir", { lane }),
   of("askMoved", { lane, descriptor }),
   of("moved", { lane }),
+  of("heirs", { descriptors: list(descriptor) }),
   of("usage", { items: list(fc.record({ queue: lane, count, bytes: count })) }),
   of("inspect", { token: count, lane, seq }),
   of("inspected", {
