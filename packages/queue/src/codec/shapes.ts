@@ -1,12 +1,13 @@
 import type { Ballot, Right } from "../core/ballot.ts";
 import { PID_DIGITS } from "../core/ballot.ts";
-import type { Floor, Keys } from "../core/messages.ts";
+import type { Floor } from "../core/messages.ts";
 import type {
   Attributes,
   Definition,
   Descriptor,
   EndValue,
   Failure,
+  Keys,
   Ordered,
   Parentage,
   Ranges,

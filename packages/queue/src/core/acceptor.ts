@@ -10,7 +10,6 @@ import type {
   Exception,
   Floor,
   KeptKeys,
-  Keys,
   LaneRefusal,
   Message,
   RegisterEntry,
@@ -25,7 +24,7 @@ import type { RecordKey, StoredRecord } from "./records.ts";
 import { keyFields, keyOf } from "./records.ts";
 import { earliestWallMs, sameEnd, sameValue } from "./register.ts";
 import type { Timer } from "./timers.ts";
-import type { Descriptor, EndValue, LaneId, PeerId, Ranges, Replica, StoreId, Value } from "./types.ts";
+import type { Descriptor, EndValue, Keys, LaneId, PeerId, Ranges, Replica, StoreId, Value } from "./types.ts";
 
 /** Snapshots kept for page transfers at a time. */
 const SNAPSHOTS_MAX = 64;

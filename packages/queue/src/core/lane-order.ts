@@ -2,8 +2,8 @@ import type { Instant } from "@klatsch/kit/core";
 
 import type { Tuning } from "./context.ts";
 import type { RecoveredRegister } from "./lane-register.ts";
-import type { Keys, KeptKeys } from "./messages.ts";
-import type { Descriptor, Value } from "./types.ts";
+import type { KeptKeys } from "./messages.ts";
+import type { Descriptor, Keys, Value } from "./types.ts";
 
 /** Keys one lane knows at most: about 200 bytes of memory each. */
 const KEYS_MAX = 524_288;

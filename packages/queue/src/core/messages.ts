@@ -5,6 +5,7 @@ import type {
   Definition,
   Descriptor,
   EndValue,
+  Keys,
   LaneId,
   ManageAct,
   ManageScope,
@@ -75,15 +76,6 @@ export interface RegisterEntry {
   readonly seq: number;
   readonly ballot: Ballot;
   readonly value: Value;
-}
-
-/** By what the enqueue of a message is known again: its token, and its deduplication key with its group. */
-export interface Keys {
-  readonly token: string;
-  readonly group: string | undefined;
-  readonly dedupKey: string | undefined;
-  /** When it was appended, by its writer's wall clock. */
-  readonly atWallMs: number;
 }
 
 /** Keys of a finished message. */

@@ -2,8 +2,8 @@ import type { RowKey } from "@klatsch/kit/core";
 import { hex8 } from "@klatsch/kit/core";
 
 import type { Ballot, Right } from "./ballot.ts";
-import type { Floor, Keys } from "./messages.ts";
-import type { Definition, Descriptor, EndValue, LaneId, PeerId, StoreId, Value } from "./types.ts";
+import type { Floor } from "./messages.ts";
+import type { Definition, Descriptor, EndValue, Keys, LaneId, PeerId, StoreId, Value } from "./types.ts";
 
 /** What a store keeps, by kind of key. See PROTOCOL.md, "Keys". */
 export type StoredRecord =

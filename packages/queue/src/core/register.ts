@@ -1,5 +1,4 @@
-import type { Keys } from "./messages.ts";
-import type { Attributes, Definition, Descriptor, EndValue, Holder, Ranges, Value } from "./types.ts";
+import type { Attributes, Definition, Descriptor, EndValue, Holder, Keys, Ranges, Value } from "./types.ts";
 
 /** Why a message is dead when no consumer said so. */
 const EXPIRED = "expired";

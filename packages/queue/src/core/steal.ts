@@ -7,14 +7,24 @@ import type { Context } from "./context.ts";
 import { FinishedSet, gapsBelow, merged, without } from "./finished.ts";
 import { keysOf } from "./lane-order.ts";
 import type { FoundPages, Recovered, RecoveredRegister } from "./lane-register.ts";
-import type { Keys, Message } from "./messages.ts";
+import type { Message } from "./messages.ts";
 import { NO_MORE } from "./messages.ts";
 import { newestVoids } from "./ordered.ts";
 import { isIn, isVoid } from "./register.ts";
 import type { PackedPage } from "./register-table.ts";
 import { RegisterTable } from "./register-table.ts";
 import type { Timer } from "./timers.ts";
-import type { Descriptor, EndValue, LaneId, Parentage, PeerId, Ranges, Replica, StoreId } from "./types.ts";
+import type {
+  Descriptor,
+  EndValue,
+  Keys,
+  LaneId,
+  Parentage,
+  PeerId,
+  Ranges,
+  Replica,
+  StoreId,
+} from "./types.ts";
 
 /** Everything q snapshots of one lane say. */
 export interface Recovery extends Recovered {

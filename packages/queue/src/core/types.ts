@@ -155,6 +155,15 @@ export interface Value {
   encoded: Uint8Array | undefined;
 }
 
+/** By what the enqueue of a message is known again: its token, and its deduplication key with its group. */
+export interface Keys {
+  readonly token: string;
+  readonly group: string | undefined;
+  readonly dedupKey: string | undefined;
+  /** When it was appended, by its writer's wall clock. */
+  readonly atWallMs: number;
+}
+
 /** Half-open ranges of seqs. */
 export type Ranges = readonly (readonly [from: number, to: number])[];
 
