@@ -53,6 +53,32 @@ describe("the checker of recorded histories", () => {
     ["afterAck", [...GOOD, got("k", "1", 2)]],
     ["twoAcks", [tried("k"), got("k", "1", 1), got("k", "1", 2), ack("1", 1), acked("1", 1), acked("1", 2)]],
     [
+      "twoOfKey",
+      [
+        { what: "try", key: "k", dedupKey: "d" },
+        { what: "try", key: "l", dedupKey: "d" },
+        ...[got("k", "1", 1), ack("1", 1), got("l", "2", 1), ack("2", 1), ok("k", "1"), ok("l", "2")],
+      ],
+    ],
+    ["sameYetDelivered", [tried("k"), { what: "same", key: "k", id: "9" }, got("k", "1", 1), ack("1", 1)]],
+    [
+      "outOfOrder",
+      [
+        { what: "try", key: "k", group: "g" },
+        { what: "try", key: "l", group: "g" },
+        ...[got("k", "x-1", 1), got("l", "x-2", 1), ack("x-1", 1), ack("x-2", 1)],
+      ],
+    ],
+    [
+      "reordered",
+      [
+        { what: "try", key: "a.0.1", group: "g" },
+        { what: "try", key: "a.0.2", group: "g" },
+        ...[got("a.0.2", "x-1", 1), ack("x-1", 1), got("a.0.1", "x-2", 1), ack("x-2", 1)],
+        ...[ok("a.0.2", "x-1"), ok("a.0.1", "x-2")],
+      ],
+    ],
+    [
       "twoLeaders",
       [
         { what: "leads", token: "5" },
@@ -61,6 +87,21 @@ describe("the checker of recorded histories", () => {
     ],
   ])("finds what is %s", (rule, lines) => {
     expect(broken(history(...lines))).toEqual([rule]);
+  });
+
+  it("lets a group go on behind what was rejected, and a key name one message twice", () => {
+    const lines: readonly Line[] = [
+      { what: "try", key: "a.0.1", group: "g", dedupKey: "d" },
+      { what: "try", key: "a.0.2", group: "g", dedupKey: "d" },
+      { what: "try", key: "a.0.3", group: "g" },
+      ok("a.0.1", "x-1"),
+      { what: "same", key: "a.0.2", id: "x-1" },
+      ok("a.0.3", "x-2"),
+      got("a.0.1", "x-1", 1),
+      { what: "act", act: "reject", id: "x-1", epoch: 1 },
+      ...[got("a.0.3", "x-2", 1), ack("x-2", 1), got("a.0.1", "x-1", 2), ack("x-1", 2)],
+    ];
+    expect(check(history(...lines))).toMatchObject({ violations: [], totals: { duplicates: 1 } });
   });
 
   it("finds what is left in the queue", () => {

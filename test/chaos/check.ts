@@ -12,6 +12,10 @@ export const RULES = {
   damaged: "handed out with another body",
   refusedYetDelivered: "handed out although its producer was told that nothing happened",
   twoIds: "one enqueue became several messages",
+  twoOfKey: "two messages have one key",
+  sameYetDelivered: "handed out although it was called a duplicate",
+  outOfOrder: "handed out before one of its group that came first was through",
+  reordered: "enqueued by one process into one group, and took another place",
   twoHolders: "handed out twice at one epoch",
   afterAck: "handed out after a confirmed acknowledgement",
   twoAcks: "acknowledged with confirmation at two epochs",
@@ -33,6 +37,8 @@ export interface Violation {
 interface Totals {
   readonly tried: number;
   readonly acknowledged: number;
+  /** Told that another has their key. */
+  readonly duplicates: number;
   /** Told that nothing happened. */
   readonly refused: number;
   /** Told that it may have happened, or the process ended before it was told. */
@@ -56,14 +62,19 @@ export interface Verdict {
 }
 
 interface Enqueue {
-  outcome: "pending" | "ok" | "none" | "unknown";
+  outcome: "pending" | "ok" | "same" | "none" | "unknown";
   readonly ids: Set<string>;
+  readonly group: string | undefined;
+  readonly dedupKey: string | undefined;
 }
 
 interface Delivered {
   readonly key: string;
+  readonly atUs: number;
   readonly epochs: Map<number, string>;
   asked: boolean;
+  /** When somebody first acknowledged or rejected it: the next of its group may follow. */
+  throughUs: number;
   /** Epoch and time of the confirmed acknowledgement. */
   acked: { readonly epoch: number; readonly atUs: number } | undefined;
 }
@@ -83,10 +94,19 @@ export function miscounted(messages: readonly Violation[]): readonly Violation[]
   return messages.map(({ about, detail }) => ({ rule: "miscounted", about, detail }));
 }
 
+function seqOf(id: string): number {
+  return Number(id.slice(id.lastIndexOf("-") + 1));
+}
+
 class Checker {
   readonly #enqueues = new Map<string, Enqueue>();
   readonly #messages = new Map<string, Delivered>();
   readonly #leaders = new Map<string, string>();
+  /** Ids that enqueues with a key were told. */
+  readonly #ofKey = new Map<string, Set<string>>();
+  /** By process and group: ids in the order of their enqueues, which is that of the tries. */
+  readonly #tries = new Map<string, string[]>();
+  readonly #ids = new Map<string, string>();
   readonly #violations: Violation[] = [];
   /** Nodes that stand still, and when others last went on. */
   readonly #wokenUs = new Map<string, number>();
@@ -97,17 +117,22 @@ class Checker {
   take(entry: Entry): void {
     switch (entry.what) {
       case "try":
-        this.#enqueues.set(entry.key, { outcome: "pending", ids: new Set() });
-        return;
+        return this.#tried(entry);
       case "ok":
-        return this.#told(entry.key, "ok");
+        this.#ids.set(entry.key, entry.id);
+        return this.#told(entry.key, "ok", entry.id);
+      case "same":
+        return this.#told(entry.key, "same", entry.id);
       case "no":
         return this.#told(entry.key, entry.outcome === "none" ? "none" : "unknown");
       case "got":
         return this.#got(entry);
       case "act": {
         const message = this.#messages.get(entry.id);
-        if (message !== undefined && entry.act === "ack") message.asked = true;
+        if (message === undefined) return;
+        if (entry.act === "ack") message.asked = true;
+        const isThrough = entry.act === "ack" || entry.act === "reject";
+        if (isThrough) message.throughUs = Math.min(message.throughUs, entry.atUs);
         return;
       }
       case "done":
@@ -129,9 +154,24 @@ class Checker {
     this.#violations.push({ rule, about, detail });
   }
 
-  #told(key: string, outcome: Enqueue["outcome"]): void {
+  #tried({ key, group, dedupKey, node }: Extract<Entry, { what: "try" }>): void {
+    this.#enqueues.set(key, { outcome: "pending", ids: new Set(), group, dedupKey });
+    if (group === undefined) return;
+    const [, run = ""] = key.split(".");
+    const side = `${node}.${run} ${group}`;
+    const tries = this.#tries.get(side);
+    if (tries === undefined) this.#tries.set(side, [key]);
+    else tries.push(key);
+  }
+
+  #told(key: string, outcome: Enqueue["outcome"], id?: string): void {
     const enqueue = this.#enqueues.get(key);
-    if (enqueue !== undefined) enqueue.outcome = outcome;
+    if (enqueue === undefined) return;
+    enqueue.outcome = outcome;
+    if (enqueue.dedupKey === undefined || id === undefined) return;
+    const ids = this.#ofKey.get(enqueue.dedupKey);
+    if (ids === undefined) this.#ofKey.set(enqueue.dedupKey, new Set([id]));
+    else if (ids.add(id).size === 2) this.#broken("twoOfKey", enqueue.dedupKey, [...ids].join(" "));
   }
 
   #got(entry: Extract<Entry, { what: "got" }>): void {
@@ -146,7 +186,7 @@ class Checker {
     if (enqueue.ids.size === 2) this.#broken("twoIds", key, [...enqueue.ids].join(" "));
     let message = this.#messages.get(id);
     if (message === undefined) {
-      message = { key, epochs: new Map(), asked: false, acked: undefined };
+      message = { key, atUs, epochs: new Map(), asked: false, throughUs: Infinity, acked: undefined };
       this.#messages.set(id, message);
     }
     const other = message.epochs.get(epoch);
@@ -180,12 +220,44 @@ class Checker {
     }
     for (const [key, { outcome, ids }] of this.#enqueues) {
       if (outcome === "ok" && ids.size === 0) this.#broken("lost", key, "acknowledged");
+      if (outcome === "same" && ids.size > 0) this.#broken("sameYetDelivered", key, [...ids].join(" "));
       if (outcome === "none" && ids.size > 0) this.#broken("refusedYetDelivered", key, [...ids].join(" "));
     }
     for (const [id, { key, asked, epochs }] of this.#messages) {
       if (!asked) this.#broken("vanished", id, `${key}, epochs ${[...epochs.keys()].join(" ")}`);
     }
+    this.#checkOrder();
     return { totals: this.#totals(), violations: this.#violations };
+  }
+
+  /** Groups go by the seqs in their ids; whoever is through need not be acknowledged for good. */
+  #checkOrder(): void {
+    const groups = new Map<string, { readonly id: string; readonly message: Delivered }[]>();
+    for (const [id, message] of this.#messages) {
+      const group = this.#enqueues.get(message.key)?.group;
+      if (group === undefined) continue;
+      const list = groups.get(group);
+      if (list === undefined) groups.set(group, [{ id, message }]);
+      else list.push({ id, message });
+    }
+    for (const list of groups.values()) {
+      let before: { readonly id: string; readonly message: Delivered } | undefined;
+      for (const one of list.toSorted((a, b) => seqOf(a.id) - seqOf(b.id))) {
+        if (before !== undefined && one.message.atUs < before.message.throughUs) {
+          this.#broken("outOfOrder", one.id, `${before.id} was not through, ${one.message.key}`);
+        }
+        if (before === undefined || one.message.throughUs > before.message.throughUs) before = one;
+      }
+    }
+    for (const [side, keys] of this.#tries) {
+      let last = -1;
+      for (const key of keys) {
+        const id = this.#ids.get(key);
+        const seq = id === undefined ? last : seqOf(id);
+        if (seq < last) this.#broken("reordered", key, `${side}: ${seq} after ${last}`);
+        last = Math.max(last, seq);
+      }
+    }
   }
 
   #totals(): Totals {
@@ -196,6 +268,7 @@ class Checker {
     return {
       tried: enqueues.length,
       acknowledged: count(({ outcome }) => outcome === "ok"),
+      duplicates: count(({ outcome }) => outcome === "same"),
       refused: count(({ outcome }) => outcome === "none"),
       unknown: count(isUnknown),
       recovered: count((enqueue) => isUnknown(enqueue) && enqueue.ids.size > 0),

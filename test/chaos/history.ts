@@ -7,9 +7,16 @@ export type Act = "ack" | "nack" | "release" | "reject";
 
 /** One fact. A message is known by its key, which its body carries, until the queue gives it an id. */
 export type Fact =
-  /** About to enqueue. */
-  | { readonly what: "try"; readonly key: string }
+  /** About to enqueue; with a group or a key that deduplicates in the ordered queue. */
+  | {
+      readonly what: "try";
+      readonly key: string;
+      readonly group?: string | undefined;
+      readonly dedupKey?: string | undefined;
+    }
   | { readonly what: "ok"; readonly key: string; readonly id: string }
+  /** It is called a duplicate of that message. */
+  | { readonly what: "same"; readonly key: string; readonly id: string }
   | {
       readonly what: "no";
       readonly key: string;

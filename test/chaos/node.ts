@@ -11,6 +11,8 @@ import { HistoryWriter } from "./history.ts";
 import type { Act } from "./history.ts";
 import { LEASE_MS } from "./schedule.ts";
 
+const GROUPS = 64;
+
 export interface NodeInit {
   readonly name: string;
   /** How often this node was started before. */
@@ -73,14 +75,22 @@ queues.on("queues:failed", ({ error }) => {
 });
 queues.on("store:quarantined", ({ reason }) => note(`quarantined: ${reason}`));
 queues.on("protocol:fault", ({ peer, what }) => note(`fault: ${what}, ${peer}`));
-const queue = await queues.declare("jobs", { leaseMs: LEASE_MS, maxDeliveries: 1_000 });
-if (init.consumes) consume(queue);
-const producing = produce(queue);
-void lead();
-process.on("message", (command: Command) => void obey(command));
 say({ type: "started", value: [...mesh.addresses()] });
+process.on("message", (command: Command) => void obey(command));
+const options = { leaseMs: LEASE_MS, maxDeliveries: 1_000 };
+// The second waits for the others, at first. Clocks that are wrong by an hour must not end the time of its keys.
+const declared = Promise.all([
+  queues.declare("jobs", options),
+  queues.declare("ordered", { ...options, groups: true, dedupMs: 86_400_000 }),
+]);
+const both = await declared;
+const [plain, ordered] = both;
+if (init.consumes) both.forEach(consume);
+const producing = produce();
+void lead();
 
 async function obey(command: Command): Promise<void> {
+  await declared;
   switch (command.type) {
     case "clock":
       clockMs = command.stepMs;
@@ -92,12 +102,16 @@ async function obey(command: Command): Promise<void> {
     case "sees":
       return say({ type: "sees", value: queues.stats().peers });
     case "left": {
-      const counts = await queue.counts({ timeoutMs: 5_000 });
-      if (counts.dead > 0) await queue.dead.redrive({ timeoutMs: 5_000 });
+      const counts = await Promise.all(both.map(async (queue) => await queue.counts({ timeoutMs: 5_000 })));
+      if (counts[0]!.dead > 0) await plain.dead.redrive({ timeoutMs: 5_000 });
+      if (counts[1]!.dead > 0) await ordered.dead.redrive({ timeoutMs: 5_000 });
       return say({ type: "left", value: counts });
     }
     case "inspect": {
-      const { messages } = await queue.browse({ state: "any", limit: 5, timeoutMs: 5_000 });
+      const found = both.map(
+        async (queue) => await queue.browse({ state: "any", limit: 5, timeoutMs: 5_000 }),
+      );
+      const messages = (await Promise.all(found)).flatMap((browsed) => browsed.messages);
       const lives = messages.map(async ({ id }) => await queues.inspect(id, { timeoutMs: 5_000 }));
       return say({ type: "inspect", value: { messages, lives: await Promise.all(lives) } });
     }
@@ -121,31 +135,44 @@ function keyOf(body: Uint8Array): { readonly key: string; readonly flaw: string 
   return { key, flaw: whole ? undefined : `${body.length} bytes with another hash` };
 }
 
-async function produce(to: Queue): Promise<void> {
+async function produce(): Promise<void> {
   if (init.produces === 0) return;
   const open = new Set<Promise<void>>();
   for (let no = 0; !resting.signal.aborted; no += 1) {
-    const one = enqueue(to, `${name}.${run}.${no}`).finally(() => open.delete(one));
-    open.add(one);
+    for (const started of enqueueAny(`${name}.${run}.${no}`)) {
+      const one = started.finally(() => open.delete(one));
+      open.add(one);
+    }
     if (open.size >= 64) await Promise.race(open);
     await delay(1_000 / init.produces);
   }
   await Promise.all(open);
 }
 
-async function enqueue(to: Queue, key: string): Promise<void> {
-  const dice = randomBelow(random, 20);
-  const options: EnqueueOptions = {
-    timeoutMs: 5_000,
-    ...(dice === 0 ? { delayMs: randomBelow(random, 3_000) } : {}),
-    ...(dice === 1 ? { priority: randomBelow(random, 10) } : {}),
-    ...(dice === 2 ? { headers: { key } } : {}),
-  };
+/** A third goes into the ordered queue, some of it twice under one key. */
+function enqueueAny(key: string): readonly Promise<void>[] {
+  if (randomBelow(random, 3) > 0) {
+    const dice = randomBelow(random, 20);
+    const more: EnqueueOptions = {
+      ...(dice === 0 ? { delayMs: randomBelow(random, 3_000) } : {}),
+      ...(dice === 1 ? { priority: randomBelow(random, 10) } : {}),
+      ...(dice === 2 ? { headers: { key } } : {}),
+    };
+    return [enqueue(plain, key, more)];
+  }
+  const group = `g${randomBelow(random, GROUPS)}`;
+  if (randomBelow(random, 5) > 0) return [enqueue(ordered, key, { group })];
+  const twice = { group, dedupKey: key };
+  return [enqueue(ordered, key, twice), enqueue(ordered, `${key}.again`, twice)];
+}
+
+async function enqueue(to: Queue, key: string, options: EnqueueOptions): Promise<void> {
   const body = bodyOf(key);
-  history.write({ what: "try", key });
+  const { group, dedupKey } = options;
+  history.write({ what: "try", key, group, dedupKey });
   try {
-    const { id } = await to.enqueue(body, options);
-    history.write({ what: "ok", key, id });
+    const { id, duplicate } = await to.enqueue(body, { timeoutMs: 5_000, ...options });
+    history.write({ what: duplicate ? "same" : "ok", key, id });
   } catch (error) {
     if (!(error instanceof QueueError)) throw error;
     const { code, outcome, id } = error;
