@@ -7,7 +7,7 @@ import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
 import { keyOf } from "../../packages/queue/src/core/records.ts";
 import { FinishedSet } from "../../packages/queue/src/core/finished.ts";
 import { DEFAULT_TUNING } from "../../packages/queue/src/core/context.ts";
-import { earliestWallMs, sameValue } from "../../packages/queue/src/core/register.ts";
+import { earliestWallMs, sameHeir, sameValue } from "../../packages/queue/src/core/register.ts";
 import type {
   Attributes,
   Descriptor,
@@ -402,11 +402,13 @@ export class Checker {
   }
 
   /** Registers that stay as long as their lane: of dead messages, and a minority's of what never existed. */
-  mayKeep(lane: LaneId, seq: number): boolean {
+  mayKeep({ lane, end }: AcceptorLane, seq: number): boolean {
     const truth = this.truth.lanes.get(lane);
     const message = truth?.messages.get(seq);
     if (truth === undefined || message === undefined) return false;
-    if (this.isHopeless(truth.descriptor)) return true;
+    // But for a frozen one: its heir, where it is known, goes on, and shows that it may close.
+    const isHere = end !== undefined && sameHeir(truth.frozen?.value.heir, end.value.heir);
+    if (this.isHopeless(truth.descriptor) && (truth.frozen === undefined || !isHere)) return true;
     const isDead = this.truth.latest(message)?.state === "DEAD" && truth.frozen === undefined;
     return isDead || isOut(truth, seq);
   }
@@ -420,7 +422,8 @@ export class Checker {
     const { nodes, faults } = this.#world;
     const lost = faults.lostOf(descriptor);
     if (lost === 0 || this.isHopeless(descriptor)) return undefined;
-    if (this.truth.lanes.get(lane)?.closed === true) return undefined;
+    const truth = this.truth.lanes.get(lane);
+    if (truth !== undefined && this.truth.isClosed(truth)) return undefined;
     const onR = new Set(descriptor.replicas.map(({ store }) => store));
     const fresh = nodes.find((node) => node.state === "up" && !onR.has(node.store));
     return fresh && `${short(lane)} is not brought to ${fresh.peer}`;
@@ -447,7 +450,7 @@ export class Checker {
       if (!same || !below) continue;
       // Even closed: who is left may not know that, and cannot ask a quorum.
       if (this.isHopeless(other.descriptor)) return true;
-      if (other.closed) continue;
+      if (this.truth.isClosed(other)) continue;
       for (const message of other.messages.values()) {
         if (message.done === undefined && this.truth.latest(message)?.state === "DEAD") return true;
       }

@@ -185,8 +185,11 @@ export class FaultMaker {
     // An heir of an ordered lane is on no disk until END names it.
     const planned = this.#world.nodes.flatMap(({ core }) => core?.heirs() ?? []);
     if (planned.some((heir) => this.#isAtLimit(heir, lost))) return false;
-    for (const { lane, descriptor, ends } of this.#world.checker.truth.lanes.values()) {
-      if (!open.has(lane)) continue;
+    const { truth } = this.#world.checker;
+    for (const known of truth.lanes.values()) {
+      const { lane, descriptor, ends } = known;
+      // One whose heir has everything may lose as many as there are.
+      if (!open.has(lane) || truth.heirOf(known)?.end !== undefined) continue;
       const heirs = ends.flatMap(({ value: { heir } }) => heir ?? []);
       if ([descriptor, ...heirs].some((one) => this.#isAtLimit(one, lost))) return false;
     }

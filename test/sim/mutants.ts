@@ -469,10 +469,10 @@ export const MUTANTS: readonly Mutant[] = [
     id: "O12",
     what: "keys of finished messages do not go with their lane",
     file: "lane-writer.ts",
-    find: "const over = kept.map(",
-    replace: "const over = kept.slice(0, 0).map(",
+    find: "for (const { seq, keys } of kept) {",
+    replace: "for (const { seq, keys } of kept.slice(0, 0)) {",
     patch: ORDER_MOVING,
-    from: 140,
+    from: 90,
     seeds: 300,
   },
   {
@@ -482,7 +482,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "const base = end?.base ?? 0;",
     replace: "const base = 0;",
     patch: ORDER_MOVING,
-    from: 120,
+    from: 80,
     seeds: 300,
   },
   {

@@ -183,9 +183,19 @@ export class Truth {
       this.#report("ON_R", `${node.peer} keeps ${short(lane)}, but is not on R`);
     if (record.end === undefined) return;
     if (!record.closed) this.#proposeEnd(truth, record.end.ballot, record.end.value);
-    else if (!truth.closed || truth.end === undefined || !sameExtent(truth.end, record.end.value)) {
+    else if (!this.isClosed(truth) || truth.end === undefined || !sameExtent(truth.end, record.end.value)) {
       this.#report("CLOSED_CHOSEN", `${node.peer} holds ${short(lane)} closed, which nobody chose`);
     }
+  }
+
+  /** Closed by its own quorum, or without one, as its heir has ended: that shows as much. */
+  isClosed(lane: LaneTruth): boolean {
+    return lane.closed || this.heirOf(lane)?.end !== undefined;
+  }
+
+  /** The lane that its chosen END names. */
+  heirOf(lane: LaneTruth): LaneTruth | undefined {
+    return lane.line.find((one) => one.parent === lane && isHeir(lane, one));
   }
 
   #onFinished(node: SimNode, key: string, bits: Uint8Array): void {
@@ -207,7 +217,7 @@ export class Truth {
     const message = lane?.messages.get(seq);
     if (lane === undefined || message === undefined || message.done !== undefined) return;
     if (isOut(lane, seq)) return;
-    if (lane.closed && lane.frozen !== undefined) return; // Its heir has it.
+    if (this.isClosed(lane) && lane.frozen !== undefined) return; // Its heir has it.
     this.#report("BODY_KEPT", `${node.peer} dropped the body of ${short(lane.lane)}-${seq}, which lives`);
   }
 
@@ -401,8 +411,7 @@ export class Truth {
   }
 
   #checkClosedHeir(lane: LaneTruth): void {
-    const heir = [...this.lanes.values()].find((one) => one.parent === lane && isHeir(lane, one));
-    if (heir?.end !== undefined) return;
+    if (this.heirOf(lane)?.end !== undefined) return;
     this.#report("CLOSED_IS_MOVED", `${short(lane.lane)} closed before its heir had everything`);
   }
 

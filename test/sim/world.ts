@@ -398,7 +398,7 @@ export class World {
         const unhealed = stays ? this.checker.unhealed(known) : undefined;
         if (unhealed !== undefined) return unhealed;
         for (const seq of registers.keys()) {
-          if (!this.checker.mayKeep(lane, seq)) return `${peer} keeps ${lane.slice(0, 6)}-${seq}`;
+          if (!this.checker.mayKeep(known, seq)) return `${peer} keeps ${lane.slice(0, 6)}-${seq}`;
         }
       }
       const { held, waitingEnqueues, alive } = core.gauges();

@@ -183,7 +183,7 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
   entered: (m) => [m.lane, m.items.map((i) => [i.token, ENTERED.indexOf(i.code), i.seq]), m.hint ?? null],
   usage: (m) => [m.items.map((i) => [i.queue, i.count, i.bytes])],
   askHeir: (m) => [m.lane],
-  askMoved: (m) => [m.lane, shapes.descriptor.write(m.descriptor)],
+  askMoved: (m) => [m.lane, shapes.descriptor.write(m.descriptor), m.kept],
   moved: (m) => [m.lane],
   heirs: (m) => [m.descriptors.map(shapes.descriptor.write)],
   inspect: (m) => [m.token, m.lane, m.seq],
@@ -348,7 +348,12 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     end: f.optional(shapes.endValue.read),
   }),
   askHeir: (f) => ({ type: "askHeir", lane: lane(f) }),
-  askMoved: (f) => ({ type: "askMoved", lane: lane(f), descriptor: shapes.descriptor.read(f) }),
+  askMoved: (f) => ({
+    type: "askMoved",
+    lane: lane(f),
+    descriptor: shapes.descriptor.read(f),
+    kept: f.bool(),
+  }),
   moved: (f) => ({ type: "moved", lane: lane(f) }),
   heirs: (f) => ({
     type: "heirs",

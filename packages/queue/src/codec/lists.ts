@@ -30,7 +30,7 @@ import {
  * lane (32 bytes) and session (8) stand for themselves behind a 0 where they come first in the list, and are named by
  * their place among those that came, from 1, where they come again.
  *
- *   accept    = seq, step, value: length and bytes, 0 or body: length + 1 and bytes
+ *   accept    = seq, step · 2 + imported, value: length and bytes, 0 or body: length + 1 and bytes
  *   delivery  = ref, leaseMs, ageMs as double, deliveries, enqueuedWallMs, 0 or body: length + 1 and bytes,
  *               [attributes, reason]
  *   verdict   = ref, kind, [delayMs, reason]

@@ -413,7 +413,7 @@ export class Acceptor {
     const { holder, epoch } = value;
     const { vote } = this.#context.hooks;
     if (vote === undefined || holder === undefined || (round > 0 && step === 0)) return true;
-    return vote({ queue: descriptor.queue, lane, seq, epoch, holder });
+    return vote({ queue: descriptor.queue, lane: descriptor.heirOf?.root ?? lane, seq, epoch, holder });
   }
 
   /** `body`: the first that came for this message. */
@@ -612,7 +612,8 @@ export class Acceptor {
     // What is packed comes behind the rest.
     const packedFrom = index - Math.ceil(seqs.length / pageRegisters);
     const isOver = packedFrom + 1 >= Math.ceil(packed.length / packedEach);
-    const last = isOver && (index + 1) * pageRegisters >= Math.max(seqs.length, keys.length);
+    const longest = Math.max(seqs.length, keys.length, finished.length);
+    const last = isOver && (index + 1) * pageRegisters >= longest;
     this.#context.sendAfter(to, {
       type: "page",
       lane,
@@ -623,7 +624,7 @@ export class Acceptor {
       registers: seqs
         .slice(index * pageRegisters, (index + 1) * pageRegisters)
         .flatMap((seq) => entryOf(seq, registers)),
-      finished: index === 0 ? finished : [],
+      finished: finished.slice(index * pageRegisters, (index + 1) * pageRegisters),
       end: index === 0 ? end : undefined,
       keys: keys.slice(index * pageRegisters, (index + 1) * pageRegisters),
       packed: packedFrom < 0 ? [] : packed.slice(packedFrom * packedEach, (packedFrom + 1) * packedEach),

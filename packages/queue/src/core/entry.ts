@@ -1,5 +1,5 @@
 import type { Acceptor } from "./acceptor.ts";
-import { pidStore } from "./ballot.ts";
+import { pidBoot, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
 import type { EnqueueResult, PendingEnqueue } from "./lane-register.ts";
 import type { Members } from "./members.ts";
@@ -11,6 +11,15 @@ import type { Definition, Descriptor, LaneId, PeerId, QueueId, Replica, Value } 
 
 /** How often a hint is followed at once; after that, at its next turn. */
 const REDIRECTS_MAX = 3;
+/** Whether a lane can be an heir in such a queue. */
+function isHeir(
+  { replicas, ordered }: Definition,
+  { wanted, shard, originPid, replicas: on }: Descriptor,
+): boolean {
+  const isAlike = wanted === replicas && shard?.dedupMs === ordered?.dedupMs && pidBoot(originPid) === 0;
+  return isAlike && on.length <= wanted && new Set(on.map(({ store }) => store)).size === on.length;
+}
+
 /** About what an item of an `enter` takes beside its body. */
 const ITEM_BYTES = 200;
 
@@ -98,7 +107,7 @@ export class Entry<P extends PendingEnqueue> {
     const { shard, heirOf } = heir;
     const side = shard && this.#sides(definition)[shard.no];
     if (side === undefined || side.lane !== heirOf?.root) return false;
-    if ((shard?.moves ?? 0) <= (side.newest.shard?.moves ?? 0)) return false;
+    if ((shard?.moves ?? 0) <= (side.newest.shard?.moves ?? 0) || !isHeir(definition, heir)) return false;
     side.newest = heir;
     return true;
   }
@@ -210,6 +219,9 @@ export class Entry<P extends PendingEnqueue> {
     const peer = promise === undefined ? undefined : this.#members.peerOf(pidStore(promise.pid));
     if (tries % 2 === 0 && peer !== undefined && this.#members.isGreeted(peer)) return peer;
     const up = this.replicasOf(lane).filter(({ store }) => this.#context.reachable(store));
+    // What is known of it may be wrong: now and then somebody else is asked, who may know better.
+    const others = up.length === 0 || tries % 8 === 7 ? this.#members.writers() : [];
+    if (others.length > 0) return others[(up.length === 0 ? tries : tries >> 3) % others.length];
     return up[(tries >> 1) % Math.max(1, up.length)]?.peer;
   }
 

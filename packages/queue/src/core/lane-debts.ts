@@ -5,6 +5,9 @@ import type { LaneSender, ReplicaLink } from "./replica-link.ts";
 import type { Timer } from "./timers.ts";
 import type { EndValue, Ranges } from "./types.ts";
 
+/** Ranges of finished seqs that are told at a time: as many as there may be gaps in a lane do not fit one section. */
+const RANGES_EACH = 2_048;
+
 /** What one replica has not been told yet. */
 interface Owed {
   readonly seqs: Set<number>;
@@ -129,7 +132,10 @@ export class LaneDebts {
       return owed.seqs;
     }
     if (owed.learned.length > 0 || owed.before.length > 0) {
-      link.learn(this.#sender, merged([...owed.before, ...toRanges(owed.learned)]));
+      const ranges = merged([...owed.before, ...toRanges(owed.learned)]);
+      for (let at = 0; at < ranges.length; at += RANGES_EACH) {
+        link.learn(this.#sender, ranges.slice(at, at + RANGES_EACH));
+      }
       owed.learned = [];
       owed.before = [];
     }

@@ -26,11 +26,21 @@ class Line {
   add(seq: number): void {
     const last = this.#seqs.at(-1);
     if (this.size === 0 || last === undefined || last < seq) return void this.#seqs.push(seq);
-    this.#seqs = this.#seqs.slice(this.#head);
-    this.#head = 0;
-    const at = this.#seqs.findIndex((one) => one >= seq);
+    const at = this.#placeOf(seq);
     // A dead message that was put back comes where it was.
     if (this.#seqs[at] !== seq) this.#seqs.splice(at, 0, seq);
+  }
+
+  /** Where it is, or would be. */
+  #placeOf(seq: number): number {
+    let low = this.#head;
+    let high = this.#seqs.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#seqs[middle] ?? 0) < seq) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   delete(seq: number): void {
@@ -42,8 +52,8 @@ class Line {
       this.#head = 0;
       return;
     }
-    const at = this.#seqs.indexOf(seq, this.#head);
-    if (at >= 0) this.#seqs.splice(at, 1);
+    const at = this.#placeOf(seq);
+    if (this.#seqs[at] === seq) this.#seqs.splice(at, 1);
   }
 }
 

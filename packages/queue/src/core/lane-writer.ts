@@ -631,11 +631,7 @@ export class LaneWriter implements LaneSender {
       this.#appending = true;
     }
     if (imported) this.#beginAll();
-    else if (this.order !== undefined) this.#offerAll();
-  }
-
-  #offerAll(): void {
-    for (const { seq } of [...this.registers.values()]) this.offer(seq);
+    else if (this.order !== undefined) for (const { seq } of [...this.registers.values()]) this.offer(seq);
   }
 
   #adopt({ seq, value, heldBy }: Omit<RecoveredRegister, "proven">): Register {
@@ -650,7 +646,7 @@ export class LaneWriter implements LaneSender {
 
   // Flow 10: heirs.
 
-  /** An heir has everything: it serves. */
+  /** An heir has everything: it serves. Or a lane whose plans came to nothing goes on. */
   #beginAll(): void {
     for (const { seq } of [...this.registers.values()]) {
       const register = this.registers.get(seq);
@@ -670,7 +666,8 @@ export class LaneWriter implements LaneSender {
   stay(): boolean {
     if (!this.#end.stay()) return false;
     this.#appending = this.order !== undefined && this.end !== undefined;
-    this.#offerAll();
+    // Meanwhile nobody's lease could end.
+    this.#beginAll();
     return true;
   }
 
@@ -687,14 +684,18 @@ export class LaneWriter implements LaneSender {
     kept: readonly KeptKeys[],
   ): void {
     this.order?.recover(found, kept, this.#context.now.monoMs);
-    // Keys outlive their messages [O2]: q replicas learn them as those that finish them here.
-    const over = kept.map(({ seq, keys }) => ({ seq, value: remembered(keys), chosen: true }));
-    for (const { seq, value, chosen } of [...found, ...over]) {
+    for (const { seq, value, chosen } of found) {
       if (this.finished.has(seq)) continue;
       const known = this.registers.get(seq);
       const register = known ?? this.#adopt({ seq, value, heldBy: 0 });
       register.imported = chosen && sameValue(register.value, value);
       if (known === undefined) this.#propose(register, value);
+    }
+    // Keys outlive their messages [O2]: q replicas learn them as those that finish them here.
+    for (const { seq, keys } of kept) {
+      if (this.finished.has(seq) || this.registers.has(seq)) continue;
+      const value = remembered(keys);
+      this.#propose(this.#adopt({ seq, value, heldBy: 0 }), value);
     }
     this.#finishAbsent(end, this.registers.values());
     this.#nextSeq = end.n;

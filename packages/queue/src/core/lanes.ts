@@ -489,9 +489,10 @@ export class Lanes {
     if (known.closed) {
       if (known.end === undefined) return "UNKNOWN";
       const { n, voids } = known.end.value;
-      // The heir of an ordered lane appends.
-      if (known.descriptor.shard !== undefined && seq >= n) return "PENDING";
-      return isForgotten(voids, seq) ? "UNKNOWN" : isVoid(known.end.value, seq) ? "NEVER" : "ACKED";
+      const isOrdered = known.descriptor.shard !== undefined;
+      if (isOrdered && seq >= n) return "PENDING"; // Its heir appends.
+      if (isOrdered && isForgotten(voids, seq)) return "UNKNOWN";
+      return isVoid(known.end.value, seq) ? "NEVER" : "ACKED";
     }
     this.#steals?.kick(known.lane);
     return "PENDING";

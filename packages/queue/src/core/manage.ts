@@ -5,7 +5,7 @@ import type { Register } from "./lane-register.ts";
 import type { LaneWriter } from "./lane-writer.ts";
 import type { Counts, GroupItem, ManagedItem, Message, RosterEntry } from "./messages.ts";
 import type { Timer } from "./timers.ts";
-import type { LaneId, ManageAct, ManageScope, PeerId, QueueId } from "./types.ts";
+import type { LaneId, ManageAct, ManageScope, PeerId, QueueId, Replica } from "./types.ts";
 
 /** Messages one answer names, or one request changes, at most. */
 export const MANAGE_ITEMS_MAX = 1_000;
@@ -88,6 +88,8 @@ interface ManageHost {
   peers(): readonly PeerId[];
   lanes(): Iterable<LaneWriter>;
   isWeak(lane: LaneWriter): boolean;
+  /** Who may know of messages with this lane in their ids; nobody, if nothing is known of it. */
+  replicasOf(root: LaneId): readonly Replica[];
   consumers(queue: QueueId): readonly RosterEntry[];
 }
 
@@ -188,11 +190,10 @@ export class Manage {
     then: (found: readonly Inspection[], missing: readonly PeerId[]) => void,
   ): void {
     const { lane, seq } = message;
-    const known = this.#acceptor.replicasOf(lane)?.map(({ peer }) => peer);
-    const replicas = known && [...new Set(known)];
+    const replicas = [...new Set(this.#host.replicasOf(lane).map(({ peer }) => peer))];
     const writers = this.#host.writers();
-    const away = replicas?.filter((peer) => !writers.includes(peer)) ?? [];
-    const peers = replicas?.filter((peer) => writers.includes(peer)) ?? writers;
+    const away = replicas.filter((peer) => !writers.includes(peer));
+    const peers = replicas.length === 0 ? writers : replicas.filter((peer) => writers.includes(peer));
     const token = this.#open(this.#inspecting, peers, deadlineMs, (answers, missing) => {
       then(answers, [...missing, ...away]);
     });

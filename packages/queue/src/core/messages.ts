@@ -292,8 +292,13 @@ export type Message =
     }
   /** Flow 10, to the writer of a lane: it holds its origin's floor back, and should get an heir. */
   | { readonly type: "askHeir"; readonly lane: LaneId }
-  /** Of an heir: does it have all its messages? Only a yes is answered. */
-  | { readonly type: "askMoved"; readonly lane: LaneId; readonly descriptor: Descriptor }
+  /** Of an heir, or of a lane that the asker keeps and may not end: does it have all its messages? Only a yes is answered. */
+  | {
+      readonly type: "askMoved";
+      readonly lane: LaneId;
+      readonly descriptor: Descriptor;
+      readonly kept: boolean;
+    }
   | { readonly type: "moved"; readonly lane: LaneId }
   /** Lanes of ordered queues that took over from those the definitions name: who enqueues has to know. */
   | { readonly type: "heirs"; readonly descriptors: readonly Descriptor[] }

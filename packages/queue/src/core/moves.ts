@@ -1,5 +1,5 @@
-import type { Acceptor } from "./acceptor.ts";
-import { makePid } from "./ballot.ts";
+import type { Acceptor, AcceptorLane } from "./acceptor.ts";
+import { makePid, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
 import type { LaneWriter } from "./lane-writer.ts";
 import type { Message } from "./messages.ts";
@@ -20,6 +20,9 @@ import type {
 /** A look that comes later than this names no heir, in milliseconds. */
 const LATE_MS = 100;
 
+/** An heir whose stores do not answer keeps no other lane waiting after so many looks. */
+const LOOKS = 3;
+
 /** A lane of this node on its way to its heir. */
 interface Move {
   readonly lane: LaneWriter;
@@ -29,6 +32,8 @@ interface Move {
   kept: boolean;
   /** The heir's stores that answered since it was planned. */
   readonly seen: Set<StoreId>;
+  /** How often its stores were asked for in vain. */
+  looks: number;
   /** The lane is on its way. */
   begun: boolean;
   /** END names the heir, for ever. */
@@ -68,6 +73,8 @@ export class Moves {
   readonly #moves = new Map<LaneId, Move>();
   /** Lanes whose origin asked for an heir. */
   readonly #asked = new Set<LaneId>();
+  /** Frozen lanes of others, by the heir that was asked after. */
+  readonly #wanted = new Map<LaneId, LaneId>();
   /** Heirs of ordered lanes planned in this boot. */
   #planned = 0;
   #isWatching = false;
@@ -108,7 +115,10 @@ export class Moves {
       if (move.lane.isLost) this.#moves.delete(move.lane.lane);
       else if (move.frozen) this.#pursue(move);
       else if (!this.#hasQuorum(move.descriptor)) this.#drop(move);
-      else if (!move.begun) this.#ask(move);
+      else if (!move.begun) {
+        move.looks += 1;
+        this.#ask(move);
+      }
     }
     for (const lane of [...this.#host.lanes()]) {
       if (this.#isStranded(lane)) this.#host.giveUp(lane);
@@ -118,7 +128,9 @@ export class Moves {
     else this.#asked.clear();
     if (this.#isLate) return;
     // One that waits for its quorum keeps no other waiting.
-    let under = [...this.#moves.values()].filter(({ lane }) => canDecide(lane)).length;
+    let under = [...this.#moves.values()].filter(
+      ({ lane, looks }) => looks <= LOOKS && canDecide(lane),
+    ).length;
     for (const lane of lanes) {
       if (under >= this.#context.tuning.heirsMax) return;
       const isOver = lane.end?.closed === true || this.#moves.has(lane.lane);
@@ -228,9 +240,11 @@ export class Moves {
     }
   }
 
-  askHeir(lane: LaneId): void {
+  askHeir(from: PeerId, lane: LaneId): void {
     const writer = this.#host.writer(lane);
-    if (writer !== undefined) this.#asked.add(lane);
+    if (writer === undefined || writer.order !== undefined) return;
+    const { originPid } = writer.descriptor;
+    if (this.#host.storeOf(from) === pidStore(originPid)) this.#asked.add(lane);
   }
 
   /** END of one of this node's lanes is chosen. */
@@ -246,7 +260,8 @@ export class Moves {
 
   #freeze(lane: LaneWriter, descriptor: Descriptor): void {
     const heir = this.#context.laneIdOf(descriptor);
-    const move = { lane, heir, descriptor, kept: true, seen: new Set<StoreId>(), begun: true, frozen: true };
+    const past = { kept: true, seen: new Set<StoreId>(), looks: 0, begun: true, frozen: true };
+    const move = { lane, heir, descriptor, ...past };
     this.#moves.set(lane.lane, move);
     if (descriptor.shard !== undefined) this.#host.onHeir(descriptor);
     if (!descriptor.replicas.some(({ store }) => store === this.#context.store)) {
@@ -262,10 +277,7 @@ export class Moves {
     if (this.#acceptor.lane(heir) === undefined) this.#acceptor.open(heir, descriptor);
     const writer = this.#host.writer(heir);
     if (writer !== undefined) return this.onStolen(writer, false);
-    for (const { peer, store } of descriptor.replicas) {
-      if (store === this.#context.store || !this.#context.reachable(store)) continue;
-      this.#context.send(peer, { type: "askMoved", lane: heir, descriptor });
-    }
+    this.#askMoved(heir, descriptor, false);
     this.#host.take(heir);
   }
 
@@ -281,15 +293,57 @@ export class Moves {
     this.#host.onMoved(lane, heir);
   }
 
-  askMoved(from: PeerId, { lane, descriptor }: Message & { type: "askMoved" }): void {
-    if (!this.#isThere(lane, descriptor)) return this.#acceptor.hear(from, lane, descriptor);
+  /** Whoever knows that the lane closed, or has everything, says so. */
+  onSilent({ lane, descriptor }: AcceptorLane): void {
+    this.#askMoved(lane, descriptor, true);
+  }
+
+  #askMoved(lane: LaneId, descriptor: Descriptor, kept: boolean): void {
+    for (const { peer, store } of descriptor.replicas) {
+      if (store === this.#context.store || !this.#context.reachable(store)) continue;
+      this.#context.send(peer, { type: "askMoved", lane, descriptor, kept });
+    }
+  }
+
+  askMoved(from: PeerId, { lane, descriptor, kept }: Message & { type: "askMoved" }): void {
+    if (!this.#isThere(lane, descriptor)) {
+      if (kept) this.#acceptor.hear(from, lane, descriptor);
+      return;
+    }
     this.#context.sendAfter(from, { type: "moved", lane });
     const known = this.#acceptor.lane(lane);
     const isClosed = known?.closed === true || this.#acceptor.isBelowFloor(descriptor);
     if (isClosed) this.#context.sendAfter(from, { type: "closed", lane, end: known?.end?.value });
   }
 
+  /**
+   * A frozen lane that its writer is silent about. It may have lost its quorum meanwhile, and its heir goes on without it:
+   * an heir that has ended once shows that this lane's END was chosen.
+   */
+  onFrozen({ lane, end }: AcceptorLane): void {
+    const descriptor = end?.value.heir;
+    // Whose END is chosen here, and does not say closed, is on its way.
+    if (descriptor === undefined || this.#host.writer(lane)?.end?.heir !== undefined) return;
+    const heir = this.#context.laneIdOf(descriptor);
+    if (this.#isThere(heir, descriptor)) return this.#close(lane);
+    this.#wanted.set(heir, lane);
+    this.#askMoved(heir, descriptor, false);
+  }
+
+  #close(lane: LaneId): void {
+    const known = this.#acceptor.lane(lane);
+    const end = known?.end?.value;
+    if (known === undefined || end?.heir === undefined) return;
+    this.#wanted.delete(this.#context.laneIdOf(end.heir));
+    this.#acceptor.learnClosed(known, { ...end, closed: true });
+  }
+
   moved(from: PeerId, heir: LaneId): void {
+    const wanted = this.#wanted.get(heir);
+    if (wanted !== undefined) {
+      const { replicas = [] } = this.#acceptor.lane(wanted)?.end?.value.heir ?? {};
+      if (replicas.some(({ peer }) => peer === from)) return this.#close(wanted);
+    }
     for (const { lane, heir: known, descriptor, frozen } of this.#moves.values()) {
       const isReplica = descriptor.replicas.some(({ peer }) => peer === from);
       if (known === heir && frozen && isReplica) return this.#onThere(lane, heir);
@@ -323,7 +377,7 @@ export class Moves {
 /** Of a lane that is nobody's heir after all: no message is in it. */
 const NOBODYS_END: EndValue = { n: 0, voids: [], closed: false };
 
-const UNSEEN = { begun: false, frozen: false };
+const UNSEEN = { looks: 0, begun: false, frozen: false };
 
 function movedOn(shard: Shard): Shard {
   return { ...shard, moves: (shard.moves ?? 0) + 1 };

@@ -40,7 +40,7 @@ import type {
 } from "./types.ts";
 
 /** Lanes named in one message. */
-const HEIRS_EACH = 256;
+const HEIRS_EACH = 64;
 
 export interface QueueCoreInit {
   readonly peer: PeerId;
@@ -144,6 +144,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       peers: () => this.members.greeted(),
       lanes: () => this.lanes.all(),
       isWeak: (lane) => this.#moves.isWeak(lane),
+      replicasOf: (root) => this.#replicasOf(root),
       consumers: (queue) => this.#consumers.roster(queue),
     });
     this.#origin = this.#makeOrigin();
@@ -179,8 +180,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       onOrphans: (lane, orphans) => this.#origin.onOrphans(lane, orphans),
       onEnqueued: (pending, lane, seq) => this.#origin.onEnqueued(pending, lane, seq),
       onElected: (queue, { peer }) => this.#emit({ type: "elected", queue, peer }),
-      onDied: ({ descriptor, lane }, seq, value) => {
-        this.#emit({ type: "died", queue: descriptor.queue, lane, seq, value });
+      onDied: ({ descriptor, root }, seq, value) => {
+        this.#emit({ type: "died", queue: descriptor.queue, lane: root, seq, value });
       },
     });
   }
@@ -191,6 +192,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       storeOf: (peer) => this.members.storeOf(peer),
       isParent: (lane, parentage) => this.#moves.isParent(lane, parentage),
       isOver: (parentage) => this.#moves.isOver(parentage),
+      onFrozen: (lane) => this.#moves.onFrozen(lane),
+      onSilent: (lane) => this.#moves.onSilent(lane),
       onStolen: (lane, recovery) => {
         this.lanes.steal(lane, recovery);
         this.#emit({ type: "stole", lane: lane.lane, queue: lane.descriptor.queue });
@@ -219,7 +222,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   /** The promise of a lane lies with somebody who should give it an heir. */
   #askHeir(lane: LaneId): void {
     const known = this.acceptor.lane(lane);
-    if (this.lanes.isServing(lane)) return this.#moves.askHeir(lane);
+    if (this.lanes.isServing(lane)) return this.#moves.askHeir(this.peer, lane);
     const writer = known && this.members.peerOf(pidStore(known.promise.pid));
     if (writer !== undefined) this.send(writer, { type: "askHeir", lane });
   }
@@ -522,12 +525,18 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     then: (resolution: Resolution) => void,
     replicas: readonly Replica[] = this.#replicasOf(lane),
   ): void {
-    const peers = replicas.length === 0 ? this.members.writers() : replicas.map(({ peer }) => peer);
+    const known = replicas.map(({ peer }) => peer);
+    const isAway = !known.some((peer) => this.members.isGreeted(peer));
+    const asksAll = known.length === 0 || (isAway && this.#origin.entry.replicasOf(lane).length > 0);
+    const peers = asksAll ? [...known, ...this.members.writers()] : known;
     this.#resolves.ask(lane, seq, [...new Set(peers)], deadlineMs, then);
   }
 
+  /** Who may know of messages with this lane in their ids. */
   #replicasOf(root: LaneId): readonly Replica[] {
-    return [...this.#origin.entry.replicasOf(root), ...(this.acceptor.replicasOf(root) ?? [])];
+    const here = this.acceptor.replicasOf(root) ?? [];
+    const moved = this.#origin.entry.replicasOf(root).filter((replica) => !this.members.isLost(replica));
+    return [...here, ...moved];
   }
 
   #resolveOrphan(lane: LaneWriter, seq: number, then: (found: Resolution) => void): void {
@@ -627,7 +636,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   #makeMoveHandlers(): Pick<Handlers, "askHeir" | "askMoved" | "moved" | "heirs" | "lane"> {
     const moves = this.#moves;
     return {
-      askHeir: (_from, { lane }) => moves.askHeir(lane),
+      askHeir: (from, { lane }) => moves.askHeir(from, lane),
       askMoved: (from, message) => moves.askMoved(from, message),
       moved: (from, { lane }) => moves.moved(from, lane),
       heirs: (_from, { descriptors }) => this.#hearOf(descriptors),
@@ -647,11 +656,11 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   }
 }
 
-/** Lanes that took over from ordered ones, as far as one of their replicas knows. */
-function heirsIn({ descriptor, promise, end }: AcceptorLane): readonly Descriptor[] {
+/** Lanes that took over from ordered ones, as far as one of their replicas knows: an END alone may never have been chosen. */
+function heirsIn({ descriptor, promise, end, closed }: AcceptorLane): readonly Descriptor[] {
   if (descriptor.shard === undefined) return [];
   const isHeir = descriptor.heirOf !== undefined && promise.round > 0;
-  const heir = end?.value.heir;
+  const heir = closed ? end?.value.heir : undefined;
   return [...(isHeir ? [descriptor] : []), ...(heir === undefined ? [] : [heir])];
 }
 

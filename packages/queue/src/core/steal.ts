@@ -42,6 +42,10 @@ export interface StealHost {
   isParent(lane: LaneId, parentage: Parentage): boolean;
   /** Whether that lane is closed, or forgotten. */
   isOver(parentage: Parentage): boolean;
+  /** Nobody is heard of in a lane that is for others to take. */
+  onSilent(lane: AcceptorLane): void;
+  /** A lane has an heir, perhaps. */
+  onFrozen(lane: AcceptorLane): void;
   onStolen(lane: AcceptorLane, recovery: Recovery): void;
   /** A replica answered that the lane is closed. */
   onFoundClosed(lane: AcceptorLane, end: EndValue | undefined): void;
@@ -349,11 +353,12 @@ export class Steals {
       watch.denied = watch.target.pid;
     }
     if (this.#isActive(watch.lane.lane)) watch.lane.heardMs = monoMs;
+    if (watch.lane.end?.value.heir !== undefined) this.#host.onFrozen(watch.lane);
     const patience = Math.min(silentMaxMs, silentMs * 2 ** watch.steals);
     const silent = monoMs - watch.lane.heardMs >= patience;
     if (silent && watch.phase === "idle" && this.#isOwed(watch.lane)) {
       this.#probe(watch);
-      if (!this.#mayTake(watch.lane)) this.#askAll(watch.lane);
+      if (!this.#mayTake(watch.lane)) this.#host.onSilent(watch.lane);
     }
     this.#consider(watch);
   }
@@ -365,13 +370,6 @@ export class Steals {
   #isOwed({ registers, end, descriptor }: AcceptorLane): boolean {
     if (descriptor.shard !== undefined) return registers.size > 0 || end?.value.heir !== undefined;
     return registers.size > 0 || end !== undefined || pidStore(descriptor.originPid) === this.#context.store;
-  }
-
-  /** Whoever knows that the lane closed says so. */
-  #askAll({ lane, descriptor }: AcceptorLane): void {
-    for (const { peer, store } of descriptor.replicas) {
-      if (this.#context.reachable(store)) this.#context.send(peer, { type: "askMoved", lane, descriptor });
-    }
   }
 
   #probe(watch: Watch): void {
@@ -523,7 +521,7 @@ export class Steals {
         isAskedAgain: false,
         complete: false,
         registers: new RegisterTable(Infinity, this.#context.tuning.packedBits),
-        finished: message.finished,
+        finished: [],
         end: message.end,
         keys: new Map(),
       };
@@ -538,6 +536,7 @@ export class Steals {
     }
     for (const page of message.packed) if (!answer.registers.adopt(page)) this.#takeApart(page, answer);
     for (const { seq, keys } of message.keys) answer.keys.set(seq, keys);
+    if (message.finished.length > 0) answer.finished = [...answer.finished, ...message.finished];
     answer.pages += 1;
     answer.isAskedAgain = false;
     answer.complete = message.last;

@@ -13,6 +13,8 @@ const FRAME_BYTES = 56 * 1_024;
 const BULK_BYTES: number = DEFAULT_TUNING.bulkBytes;
 /** What one item takes beside its body, about. */
 const ITEM_BYTES = 200;
+/** About what a lane's descriptor takes. */
+const DESCRIPTOR_BYTES = 1_024;
 /** What a register takes in a page of them. */
 const PACKED_BYTES = 58;
 /** Frames up to this size, in bytes, need no memory of their own; the others some beyond what they come to, about. */
@@ -262,6 +264,7 @@ function sizeOf(message: Message): number {
     const packed = message.packed.reduce((seqs, { columns }) => seqs + columns.seqs, 0);
     return message.registers.length * ITEM_BYTES + packed * PACKED_BYTES;
   }
+  if (message.type === "heirs") return message.descriptors.length * DESCRIPTOR_BYTES;
   return "items" in message ? message.items.length * ITEM_BYTES : ITEM_BYTES;
 }
 

@@ -20,6 +20,8 @@ const HOST = {
   storeOf: () => undefined,
   isParent: () => false,
   isOver: () => false,
+  onFrozen: () => undefined,
+  onSilent: () => undefined,
   onStolen: () => {},
   onFoundClosed: () => {},
 };
