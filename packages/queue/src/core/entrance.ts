@@ -24,8 +24,8 @@ interface Door {
   readonly lane: LaneWriter;
   /** Seqs that are not on q replicas yet, the oldest first, and who waits for each. */
   readonly open: Map<number, Asker[]>;
-  /** They wait for the append window. */
-  readonly waiting: (readonly [peer: PeerId, item: EnterItem])[];
+  /** They wait for the append window, each since when. */
+  readonly waiting: (readonly [peer: PeerId, item: EnterItem, atMs: number])[];
 }
 
 /** The writer's side of an enqueue in an ordered queue: what came before is recognised, all else is appended. */
@@ -75,7 +75,7 @@ export class Entrances {
     const { appendWindow, pendingEnqueues } = this.#context.tuning;
     const [oldest = lane.nextSeq] = door.open.keys();
     if (lane.nextSeq - oldest < appendWindow) this.#append(door, peer, item);
-    else if (door.waiting.length < pendingEnqueues) door.waiting.push([peer, item]);
+    else if (door.waiting.length < pendingEnqueues) door.waiting.push([peer, item, this.#context.now.monoMs]);
     else this.#answer(peer, lane.root, { token, code: "ELSEWHERE", seq: 0 });
   }
 
@@ -104,15 +104,17 @@ export class Entrances {
     if (door === undefined || askers === undefined) return;
     door.open.delete(seq);
     for (const asker of askers) this.#tell(door, seq, asker);
-    const { appendWindow } = this.#context.tuning;
+    const { appendWindow, tokenKeepMs } = this.#context.tuning;
     // As far as there is room: all of them each time would be quadratic.
     for (;;) {
       const [oldest = lane.nextSeq] = door.open.keys();
       const next = lane.nextSeq - oldest < appendWindow ? door.waiting.shift() : undefined;
       if (next === undefined) return;
-      const [peer, { value }] = next;
-      const { token = "" } = value.attributes ?? {};
-      if (lane.isAppending) this.#enter(door, ...next);
+      const [peer, item, atMs] = next;
+      const { token = "" } = item.value.attributes ?? {};
+      // Longer than that, and the token of what may be the same enqueue could be forgotten [O8].
+      const isOld = this.#context.now.monoMs - atMs > tokenKeepMs / 4;
+      if (lane.isAppending && !isOld) this.#enter(door, peer, item);
       else this.#answer(peer, lane.root, { token, code: "ELSEWHERE", seq: 0 });
     }
   }
