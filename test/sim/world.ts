@@ -417,7 +417,10 @@ export class World {
     for (const node of this.nodes) {
       if (node.hasLeft) continue;
       this.faults.kill(node);
-      this.events.in(10, () => this.startNode(node));
+      // A crash before the end may have it started already.
+      this.events.in(10, () => {
+        if (node.state === "down") this.startNode(node);
+      });
       this.#until(this.events.now + 500);
     }
   }
