@@ -71,7 +71,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { falseDeath: 200, reset: 0 },
       tuning: { learnDelayMs: 0, looseRegisters: 256 },
     },
-    from: 35,
+    from: 360,
     seeds: 1_000,
   },
   {
@@ -90,7 +90,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: "for (const peer of this.members.linked()) this.send(peer, message);",
     replace: "for (const peer of this.members.greeted()) if (peer !== this.peer) this.send(peer, message);",
     stuck: true,
-    from: 55,
+    from: 330,
     seeds: 1_000,
   },
   {
@@ -147,6 +147,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { partition: 700, falseDeath: 200, reset: 1_000, crash: 3_000 },
       tuning: { stealDelayMs: 10, prepareRetryMs: 20, silentMs: 500, windowOps: 1 },
     },
+    from: 70,
     seeds: 300,
   },
   {
@@ -333,28 +334,6 @@ export const REGRESSIONS: readonly Mutant[] = [
     seeds: 1_000,
   },
   {
-    id: "B21",
-    what: "a key is forgotten with the register of a message that others learnt finished",
-    file: "steal.ts",
-    find: "if (keys !== undefined) known.set(seq, keys);",
-    replace: "",
-    patch: {
-      nodes: 5,
-      replicas: 3,
-      shards: 1,
-      groups: 0,
-      keys: 3,
-      dedupMs: 60_000,
-      handleMs: 0,
-      delayMs: 10,
-      slowest: 100,
-      faults: { partition: 600, oneWay: 500, falseDeath: 600 },
-      tuning: { learnDelayMs: 0, learnSeqs: 1 },
-    },
-    from: 125,
-    seeds: 1_000,
-  },
-  {
     id: "B22",
     what: "whoever may end a frozen lane never hears that it exists",
     file: "moves.ts",
@@ -375,6 +354,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { crash: 0, reset: 3_000, falseDeath: 300, loss: 2_000 },
       tuning: { heirDeadMs: 300, heirLookMs: 200, heirsMax: 1 },
     },
+    from: 755,
     seeds: 3_000,
   },
   {

@@ -5,7 +5,8 @@ import type { AcceptorLane } from "../../src/core/acceptor.ts";
 import type { Context } from "../../src/core/context.ts";
 import { BodyBudget, DEFAULT_TUNING } from "../../src/core/context.ts";
 import { FinishedSet } from "../../src/core/finished.ts";
-import type { Message } from "../../src/core/messages.ts";
+import type { KeptKeys, Message } from "../../src/core/messages.ts";
+import { done, enqueued, PLAIN } from "../../src/core/register.ts";
 import { RegisterTable } from "../../src/core/register-table.ts";
 import { Steals } from "../../src/core/steal.ts";
 import { Timers } from "../../src/core/timers.ts";
@@ -212,5 +213,49 @@ describe("the transfer of a long lane", () => {
   it("goes on with another replica where one of its quorum goes away", () => {
     const { doneMs } = transfer({ pageMs: 50, otherPages: 40 });
     expect(doneMs).toBeLessThan(2 * 64 * 55 + 5_000);
+  });
+});
+
+describe("whoever takes an ordered lane over", () => {
+  // Found by seed 13010933.
+  it("knows the key of a message that one replica learnt to be over, and only another one had", () => {
+    const timers = new Timers();
+    const now = { monoMs: 0, wallMs: 0 };
+    const found: (readonly KeptKeys[])[] = [];
+    const attributes = { ...PLAIN, token: "t", dedupKey: "k" };
+    const content = {
+      body: new Uint8Array(),
+      bodyHash: "",
+      notBeforeWallMs: 0,
+      enqueuedWallMs: 7,
+      attributes,
+    };
+    const over = done(enqueued(content, 1_000));
+    const context = makeContext({
+      timers,
+      now,
+      isGone: () => true,
+      send: (to, message) => {
+        if (message.type === "askGone") {
+          steals.gone(to, { type: "gone", lane: "lane", pid: message.pid, gone: true });
+        } else if (message.type === "prepare" && to !== THIRD) {
+          const what = { lane: "lane", round: message.round, snapshot: 1, index: 0, last: true };
+          const nothing = { registers: [], finished: [], end: undefined, keys: [], packed: [] };
+          const ballot = { round: 1, pid: pid(OTHER), step: 0 };
+          const own =
+            to === OWN ? { finished: [[0, 1] as const] } : { registers: [{ seq: 0, ballot, value: over }] };
+          steals.page(to, { type: "page", ...what, ...nothing, ...own });
+        }
+      },
+    });
+    const steals: Steals = new Steals(context, {
+      ...HOST,
+      onStolen: (_lane, { keys }) => void found.push(keys),
+    });
+    const lane = makeLane({}, OTHER);
+    steals.onPromised({ ...lane, descriptor: { ...lane.descriptor, shard: { no: 0, dedupMs: 60_000 } } });
+    for (now.monoMs = 0; now.monoMs < 10_000 && found.length === 0; now.monoMs += 1) timers.fire(now.monoMs);
+    const keys = { token: "t", group: undefined, dedupKey: "k", atWallMs: 7 };
+    expect(found).toEqual([[{ seq: 0, keys }]]);
   });
 });
