@@ -646,7 +646,7 @@ export class LaneWriter implements LaneSender {
 
   // Flow 10: heirs.
 
-  /** An heir has everything: it serves. Or a lane whose plans came to nothing goes on. */
+  /** An heir has everything: it serves. */
   #beginAll(): void {
     for (const { seq } of [...this.registers.values()]) {
       const register = this.registers.get(seq);
@@ -666,8 +666,13 @@ export class LaneWriter implements LaneSender {
   stay(): boolean {
     if (!this.#end.stay()) return false;
     this.#appending = this.order !== undefined && this.end !== undefined;
-    // Meanwhile nobody's lease could end.
-    this.#beginAll();
+    for (const { seq } of [...this.registers.values()]) {
+      const register = this.registers.get(seq);
+      const isHeld = register?.chosen === true && register.value.state === "LEASED";
+      // Meanwhile nobody's lease could end.
+      if (isHeld) this.#begin(register, true);
+      else this.offer(seq);
+    }
     return true;
   }
 
