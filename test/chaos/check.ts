@@ -63,7 +63,12 @@ export interface Verdict {
 
 interface Enqueue {
   outcome: "pending" | "ok" | "same" | "none" | "unknown";
+  /** As it was acknowledged. */
+  id: string | undefined;
+  /** Under which it was handed out. */
   readonly ids: Set<string>;
+  /** The process that made it. */
+  readonly maker: string;
   readonly group: string | undefined;
   readonly dedupKey: string | undefined;
 }
@@ -94,19 +99,12 @@ export function miscounted(messages: readonly Violation[]): readonly Violation[]
   return messages.map(({ about, detail }) => ({ rule: "miscounted", about, detail }));
 }
 
-function seqOf(id: string): number {
-  return Number(id.slice(id.lastIndexOf("-") + 1));
-}
-
 class Checker {
   readonly #enqueues = new Map<string, Enqueue>();
   readonly #messages = new Map<string, Delivered>();
   readonly #leaders = new Map<string, string>();
   /** Ids that enqueues with a key were told. */
   readonly #ofKey = new Map<string, Set<string>>();
-  /** By process and group: ids in the order of their enqueues, which is that of the tries. */
-  readonly #tries = new Map<string, string[]>();
-  readonly #ids = new Map<string, string>();
   readonly #violations: Violation[] = [];
   /** Nodes that stand still, and when others last went on. */
   readonly #wokenUs = new Map<string, number>();
@@ -119,7 +117,6 @@ class Checker {
       case "try":
         return this.#tried(entry);
       case "ok":
-        this.#ids.set(entry.key, entry.id);
         return this.#told(entry.key, "ok", entry.id);
       case "same":
         return this.#told(entry.key, "same", entry.id);
@@ -155,19 +152,16 @@ class Checker {
   }
 
   #tried({ key, group, dedupKey, node }: Extract<Entry, { what: "try" }>): void {
-    this.#enqueues.set(key, { outcome: "pending", ids: new Set(), group, dedupKey });
-    if (group === undefined) return;
     const [, run = ""] = key.split(".");
-    const side = `${node}.${run} ${group}`;
-    const tries = this.#tries.get(side);
-    if (tries === undefined) this.#tries.set(side, [key]);
-    else tries.push(key);
+    const given = { maker: `${node}.${run}`, group, dedupKey };
+    this.#enqueues.set(key, { outcome: "pending", id: undefined, ids: new Set(), ...given });
   }
 
   #told(key: string, outcome: Enqueue["outcome"], id?: string): void {
     const enqueue = this.#enqueues.get(key);
     if (enqueue === undefined) return;
     enqueue.outcome = outcome;
+    if (outcome === "ok") enqueue.id = id;
     if (enqueue.dedupKey === undefined || id === undefined) return;
     const ids = this.#ofKey.get(enqueue.dedupKey);
     if (ids === undefined) this.#ofKey.set(enqueue.dedupKey, new Set([id]));
@@ -232,14 +226,9 @@ class Checker {
 
   /** Groups go by the seqs in their ids; whoever is through need not be acknowledged for good. */
   #checkOrder(): void {
-    const groups = new Map<string, { readonly id: string; readonly message: Delivered }[]>();
-    for (const [id, message] of this.#messages) {
-      const group = this.#enqueues.get(message.key)?.group;
-      if (group === undefined) continue;
-      const list = groups.get(group);
-      if (list === undefined) groups.set(group, [{ id, message }]);
-      else list.push({ id, message });
-    }
+    const delivered = [...this.#messages].map(([id, message]) => ({ id, message }));
+    const groups = Map.groupBy(delivered, ({ message }) => this.#enqueues.get(message.key)?.group);
+    groups.delete(undefined);
     for (const list of groups.values()) {
       let before: { readonly id: string; readonly message: Delivered } | undefined;
       for (const one of list.toSorted((a, b) => seqOf(a.id) - seqOf(b.id))) {
@@ -249,14 +238,15 @@ class Checker {
         if (before === undefined || one.message.throughUs > before.message.throughUs) before = one;
       }
     }
-    for (const [side, keys] of this.#tries) {
-      let last = -1;
-      for (const key of keys) {
-        const id = this.#ids.get(key);
-        const seq = id === undefined ? last : seqOf(id);
-        if (seq < last) this.#broken("reordered", key, `${side}: ${seq} after ${last}`);
-        last = Math.max(last, seq);
-      }
+    // They are in the order of the tries, which is that of the calls.
+    const lasts = new Map<string, number>();
+    for (const [key, { id, maker, group }] of this.#enqueues) {
+      if (group === undefined || id === undefined) continue;
+      const side = `${maker} ${group}`;
+      const last = lasts.get(side) ?? -1;
+      const seq = seqOf(id);
+      if (seq < last) this.#broken("reordered", key, `${side}: ${seq} after ${last}`);
+      lasts.set(side, Math.max(last, seq));
     }
   }
 
@@ -280,4 +270,9 @@ class Checker {
       longestPauseMs: Math.round(this.#longestUs / 1_000),
     };
   }
+}
+
+/** Of a message id. */
+function seqOf(id: string): number {
+  return Number(id.slice(id.lastIndexOf("-") + 1));
 }

@@ -102,10 +102,12 @@ async function obey(command: Command): Promise<void> {
     case "sees":
       return say({ type: "sees", value: queues.stats().peers });
     case "left": {
-      const counts = await Promise.all(both.map(async (queue) => await queue.counts({ timeoutMs: 5_000 })));
-      if (counts[0]!.dead > 0) await plain.dead.redrive({ timeoutMs: 5_000 });
-      if (counts[1]!.dead > 0) await ordered.dead.redrive({ timeoutMs: 5_000 });
-      return say({ type: "left", value: counts });
+      const counts = both.map(async (queue) => {
+        const left = await queue.counts({ timeoutMs: 5_000 });
+        if (left.dead > 0) await queue.dead.redrive({ timeoutMs: 5_000 });
+        return left;
+      });
+      return say({ type: "left", value: await Promise.all(counts) });
     }
     case "inspect": {
       const found = both.map(

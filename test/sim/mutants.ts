@@ -34,6 +34,14 @@ const ORDER: ScenarioPatch = {
   wallSkewMs: 0,
 };
 
+const LOSSES: ScenarioPatch["faults"] = {
+  tail: 0,
+  loss: 800,
+  falseDeath: 300,
+  crash: 1_000,
+  partition: 1_500,
+};
+
 /** Stores that are lost for good while their lanes hold messages, and writers that are taken for dead meanwhile. */
 const MOVING: ScenarioPatch = {
   nodes: 4,
@@ -41,20 +49,24 @@ const MOVING: ScenarioPatch = {
   shards: 0,
   messages: 40,
   enqueueMs: 20,
-  faults: { tail: 0, loss: 800, falseDeath: 300, crash: 1_000, partition: 1_500 },
+  faults: LOSSES,
   tuning: { heirLookMs: 20, stealDelayMs: 10, prepareRetryMs: 20, laneMessages: 8 },
 };
 
-/** The same with an ordered queue. */
-const ORDER_MOVING: ScenarioPatch = {
-  ...ORDER,
+/** Stores are lost, and members taken for dead, faster than lanes move. */
+export const HARD_MOVES: ScenarioPatch = {
   nodes: 5,
+  replicas: 3,
   messages: 60,
   enqueueMs: 20,
+  groups: 2,
   keys: 5,
-  faults: { tail: 0, loss: 800, falseDeath: 300, crash: 1_000, partition: 1_500 },
+  dedupMs: 60_000,
+  faults: LOSSES,
   tuning: { heirLookMs: 20, stealDelayMs: 10, prepareRetryMs: 20, heirDeadMs: 300 },
 };
+
+const ORDER_MOVING: ScenarioPatch = { ...HARD_MOVES, shards: 1, wallSkewMs: 0 };
 
 /** Disks that lose their end, while others are away. */
 const CUT: ScenarioPatch = {

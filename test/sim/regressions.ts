@@ -1,4 +1,5 @@
 import type { Mutant } from "./mutants.ts";
+import { HARD_MOVES } from "./mutants.ts";
 import type { ScenarioPatch } from "./scenario.ts";
 
 const NO_FAULTS: ScenarioPatch["faults"] = {
@@ -35,19 +36,6 @@ const QUIET_MOVES: ScenarioPatch = {
     windowBytes: 1_048_576,
     pageRegisters: 1_024,
   },
-};
-
-/** Stores are lost, and members taken for dead, faster than lanes move. */
-const MOVES_IN_ORDER: ScenarioPatch = {
-  nodes: 5,
-  replicas: 3,
-  messages: 60,
-  enqueueMs: 20,
-  groups: 2,
-  keys: 5,
-  dedupMs: 60_000,
-  faults: { tail: 0, loss: 800, falseDeath: 300, crash: 1_000, partition: 1_500 },
-  tuning: { heirLookMs: 20, stealDelayMs: 10, prepareRetryMs: 20, heirDeadMs: 300 },
 };
 
 /**
@@ -363,7 +351,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     file: "lane-writer.ts",
     find: "    else this.#openUp(end, imported);",
     replace: "    this.#openUp(end, imported);",
-    patch: { ...MOVES_IN_ORDER, shards: 1 },
+    patch: { ...HARD_MOVES, shards: 1 },
     seeds: 2_000,
   },
   {
@@ -372,7 +360,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     file: "acceptor.ts",
     find: "imports && op.imported === true",
     replace: "imports && op.step === 0",
-    patch: { ...MOVES_IN_ORDER, attributed: 1, wrongClockMs: 20_000 },
+    patch: { ...HARD_MOVES, attributed: 1, wrongClockMs: 20_000 },
     from: 200,
     seeds: 2_000,
   },
@@ -393,7 +381,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: "registers.size > 0 || end?.value.heir !== undefined",
     replace: "registers.size > 0",
     stuck: true,
-    patch: { ...MOVES_IN_ORDER, shards: 1 },
+    patch: { ...HARD_MOVES, shards: 1 },
     from: 1_950,
     seeds: 2_000,
   },
@@ -404,7 +392,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: '(peer?.status === undefined || peer.status === "dead") && !this.isReachable(store);',
     replace: 'peer?.status === undefined || peer.status === "dead";',
     stuck: true,
-    patch: { ...MOVES_IN_ORDER, shards: 1 },
+    patch: { ...HARD_MOVES, shards: 1 },
     from: 1_350,
     seeds: 3_000,
   },
@@ -415,7 +403,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: "    if (this.#isThere(heir, descriptor)) return this.#close(lane);\n    this.#wanted.set(heir, lane);\n",
     replace: "    if (heir !== undefined) return;\n",
     stuck: true,
-    patch: { ...MOVES_IN_ORDER, shards: 1 },
+    patch: { ...HARD_MOVES, shards: 1 },
     seeds: 1_000,
   },
 ];

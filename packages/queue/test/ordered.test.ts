@@ -5,13 +5,6 @@ import { describe, expect, it } from "vitest";
 import { Nodes, until } from "./support/nodes.ts";
 
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
-async function eventually(what: string, condition: () => Promise<boolean>): Promise<void> {
-  const endMs = performance.now() + 20_000;
-  while (!(await condition())) {
-    if (performance.now() > endMs) throw new Error(`timed out: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
 const text = ({ body }: { readonly body: Uint8Array }): string => new TextDecoder().decode(body);
 
 describe("a queue with groups", () => {
@@ -109,7 +102,7 @@ describe("an ordered queue whose stores are replaced one after another", () => {
         await nodes.get(leaver).mesh.leave();
         await nodes.end(leaver);
         const { peerId } = nodes.get(fresh).mesh;
-        await eventually(`${fresh} has what ${leaver} had`, async () => {
+        await until(`${fresh} has what ${leaver} had`, async () => {
           const { replicas } = await nodes.get(fresh).queues.inspect(last.id);
           const holders = replicas.filter(({ message }) => message !== undefined);
           return holders.length === 3 && holders.some(({ peer }) => peer === peerId);

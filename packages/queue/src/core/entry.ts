@@ -11,15 +11,6 @@ import type { Definition, Descriptor, LaneId, PeerId, QueueId, Replica, Value } 
 
 /** How often a hint is followed at once; after that, at its next turn. */
 const REDIRECTS_MAX = 3;
-/** Whether a lane can be an heir in such a queue. */
-function isHeir(
-  { replicas, ordered }: Definition,
-  { wanted, shard, originPid, replicas: on }: Descriptor,
-): boolean {
-  const isAlike = wanted === replicas && shard?.dedupMs === ordered?.dedupMs && pidBoot(originPid) === 0;
-  return isAlike && on.length <= wanted && new Set(on.map(({ store }) => store)).size === on.length;
-}
-
 /** About what an item of an `enter` takes beside its body. */
 const ITEM_BYTES = 200;
 
@@ -318,4 +309,13 @@ export class Entry<P extends PendingEnqueue> {
         return false;
     }
   }
+}
+
+/** Whether a lane can be an heir in such a queue. */
+function isHeir(
+  { replicas, ordered }: Definition,
+  { wanted, shard, originPid, replicas: on }: Descriptor,
+): boolean {
+  const isAlike = wanted === replicas && shard?.dedupMs === ordered?.dedupMs && pidBoot(originPid) === 0;
+  return isAlike && on.length <= wanted && new Set(on.map(({ store }) => store)).size === on.length;
 }

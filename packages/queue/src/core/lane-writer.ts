@@ -481,6 +481,8 @@ export class LaneWriter implements LaneSender {
   /** A chosen value takes effect. */
   #begin(register: Register, recovered: boolean): void {
     const { value } = register;
+    this.#context.timers.cancel(register.timer);
+    register.timer = undefined;
     if (value.state !== "LEASED") return this.#onReady(register);
     // A stealer cannot know when the lease began: it grants a full one.
     if (recovered) register.leasedMs = this.#context.now.monoMs;
@@ -575,8 +577,7 @@ export class LaneWriter implements LaneSender {
   // What each replica is owed.
 
   pump(link: ReplicaLink): boolean {
-    if (this.#lost) return true;
-    if (!this.#synced) return true;
+    if (this.#lost || !this.#synced) return true;
     const index = this.#links.indexOf(link);
     const seqs = this.#debts.pay(link, this.#end);
     for (const seq of seqs) {
@@ -646,7 +647,7 @@ export class LaneWriter implements LaneSender {
 
   // Flow 10: heirs.
 
-  /** An heir has everything: it serves. */
+  /** An heir has everything and serves, or a lane whose plans came to nothing goes on. */
   #beginAll(): void {
     for (const { seq } of [...this.registers.values()]) {
       const register = this.registers.get(seq);
@@ -666,13 +667,7 @@ export class LaneWriter implements LaneSender {
   stay(): boolean {
     if (!this.#end.stay()) return false;
     this.#appending = this.order !== undefined && this.end !== undefined;
-    for (const { seq } of [...this.registers.values()]) {
-      const register = this.registers.get(seq);
-      const isHeld = register?.chosen === true && register.value.state === "LEASED";
-      // Meanwhile nobody's lease could end.
-      if (isHeld) this.#begin(register, true);
-      else this.offer(seq);
-    }
+    this.#beginAll(); // Meanwhile nobody's lease could end.
     return true;
   }
 

@@ -34,8 +34,6 @@ interface Move {
   readonly seen: Set<StoreId>;
   /** How often its stores were asked for in vain. */
   looks: number;
-  /** The lane is on its way. */
-  begun: boolean;
   /** END names the heir, for ever. */
   frozen: boolean;
 }
@@ -115,7 +113,7 @@ export class Moves {
       if (move.lane.isLost) this.#moves.delete(move.lane.lane);
       else if (move.frozen) this.#pursue(move);
       else if (!this.#hasQuorum(move.descriptor)) this.#drop(move);
-      else if (!move.begun) {
+      else if (!move.lane.course.isMoving) {
         move.looks += 1;
         this.#ask(move);
       }
@@ -166,13 +164,12 @@ export class Moves {
 
   #begin(move: Move): void {
     const { replicas } = move.descriptor;
-    if (move.begun || !move.kept || move.seen.size <= replicas.length / 2) return;
-    move.begun = true;
-    move.lane.move(move.descriptor);
+    const isSeen = move.seen.size > replicas.length / 2;
+    if (isSeen && move.kept && !move.lane.course.isMoving) move.lane.move(move.descriptor);
   }
 
   #drop(move: Move): void {
-    if (!move.begun || move.lane.stay()) this.#moves.delete(move.lane.lane);
+    if (!move.lane.course.isMoving || move.lane.stay()) this.#moves.delete(move.lane.lane);
   }
 
   /** What was planned may be of no use by the time that nothing is under way in the lane any more. */
@@ -209,19 +206,16 @@ export class Moves {
             return { queue, originPid: this.#context.pid, laneNo: no, ...chosen, ...rest };
           })
         : { queue, ...this.#orderedOrigin(), ...chosen, shard: movedOn(shard), ...rest };
-    const heir = this.#context.laneIdOf(made);
     this.#asked.delete(lane.lane);
-    const move = {
-      lane,
-      heir,
-      descriptor: made,
-      kept: shard !== undefined,
-      ...UNSEEN,
-      seen: new Set<StoreId>(),
-    };
-    this.#moves.set(lane.lane, move);
-    this.#ask(move);
+    this.#ask(this.#put(lane, made, { kept: shard !== undefined, frozen: false }));
     return true;
+  }
+
+  #put(lane: LaneWriter, descriptor: Descriptor, how: Pick<Move, "kept" | "frozen">): Move {
+    const heir = this.#context.laneIdOf(descriptor);
+    const move = { lane, heir, descriptor, seen: new Set<StoreId>(), looks: 0, ...how };
+    this.#moves.set(lane.lane, move);
+    return move;
   }
 
   /** A boot that never was, as of every ordered lane: floors do not know it, and END alone says that it is there. */
@@ -259,10 +253,7 @@ export class Moves {
   }
 
   #freeze(lane: LaneWriter, descriptor: Descriptor): void {
-    const heir = this.#context.laneIdOf(descriptor);
-    const past = { kept: true, seen: new Set<StoreId>(), looks: 0, begun: true, frozen: true };
-    const move = { lane, heir, descriptor, ...past };
-    this.#moves.set(lane.lane, move);
+    const move = this.#put(lane, descriptor, { kept: true, frozen: true });
     if (descriptor.shard !== undefined) this.#host.onHeir(descriptor);
     if (!descriptor.replicas.some(({ store }) => store === this.#context.store)) {
       this.#moves.delete(lane.lane);
@@ -376,8 +367,6 @@ export class Moves {
 
 /** Of a lane that is nobody's heir after all: no message is in it. */
 const NOBODYS_END: EndValue = { n: 0, voids: [], closed: false };
-
-const UNSEEN = { looks: 0, begun: false, frozen: false };
 
 function movedOn(shard: Shard): Shard {
   return { ...shard, moves: (shard.moves ?? 0) + 1 };

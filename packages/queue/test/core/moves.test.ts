@@ -49,6 +49,11 @@ describe("a lane that lost a store", () => {
         wanted: 3,
         shard: { no: 0, dedupMs: 0 },
       },
+      course: {
+        get isMoving() {
+          return heirs.length > 0;
+        },
+      },
       move: (heir: Descriptor) => void heirs.push(heir),
     } as unknown as LaneWriter;
     const host = {
