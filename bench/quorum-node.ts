@@ -89,6 +89,10 @@ const commands = {
     return Promise.resolve();
   },
 
+  async endConsume(): Promise<void> {
+    await consumer?.stop();
+  },
+
   consumed(): Promise<Consumption> {
     const { acked = 0, unconfirmed = 0, redelivered = 0 } = consumer?.stats ?? {};
     return Promise.resolve({ acked, lastAckAt, unconfirmed, redelivered });

@@ -470,12 +470,14 @@ class QueuesService implements Queues {
   ): void {
     const engine = this.#running;
     const { queue } = definition;
-    checkFit(definition, { body, ...options });
+    checkFit(definition, body, options);
     const now = systemClock.now();
-    const message = makeContent(body, options, now.wallMs);
+    const { body: content, bodyHash, notBeforeWallMs, attributes } = makeContent(body, options, now.wallMs);
     const requestId = this.#request();
-    this.#enqueues.set(requestId, { ...pending, queue, beganMs: now.monoMs });
+    const { resolve, reject } = pending;
+    this.#enqueues.set(requestId, { resolve, reject, queue, beganMs: now.monoMs });
     const deadlineMs = now.monoMs + timeoutMs;
+    const message = { body: content, bodyHash, notBeforeWallMs, attributes };
     engine.enter({ type: "enqueue", requestId, queue, ...message, deadlineMs });
   }
 
@@ -486,7 +488,7 @@ class QueuesService implements Queues {
   ): Promise<readonly EnqueueOutcome[]> {
     const timeoutMs = parseTimeout(options);
     const messages = parseItems(items);
-    for (const message of messages) checkFit(definition, message);
+    for (const message of messages) checkFit(definition, message.body, message);
     const outcomes = messages.map(
       ({ body, ...message }) =>
         new Promise<EnqueueOutcome>((resolve) => {

@@ -16,7 +16,7 @@ import type {
   Section,
 } from "./messages.ts";
 import { NO_MORE } from "./messages.ts";
-import type { PackedPage } from "./register-table.ts";
+import type { PackedPage, StoredRegister } from "./register-table.ts";
 import { RegisterTable } from "./register-table.ts";
 import type { StoredRegisters } from "./stored-registers.ts";
 import { entryDigest } from "./stored-registers.ts";
@@ -399,7 +399,7 @@ export class Acceptor {
         exceptions.push({ section, seq, code: "NEED_BODY", ballot: undefined });
         return;
       }
-      this.#store(lane, seq, ballot, value, stored?.hasBody === true ? undefined : op.body);
+      this.#store(lane, seq, { ballot, value }, stored, stored?.hasBody === true ? undefined : op.body);
     }
   }
 
@@ -417,8 +417,13 @@ export class Acceptor {
   }
 
   /** `body`: the first that came for this message. */
-  #store(lane: AcceptorLane, seq: number, ballot: Ballot, value: Value, body: Uint8Array | undefined): void {
-    const old = lane.registers.get(seq);
+  #store(
+    lane: AcceptorLane,
+    seq: number,
+    { ballot, value }: Pick<StoredRegister, "ballot" | "value">,
+    old: StoredRegister | undefined,
+    body: Uint8Array | undefined,
+  ): void {
     if (old !== undefined) lane.digest ^= entryDigest(seq, old.ballot);
     lane.digest ^= entryDigest(seq, ballot);
     const { slot } = lane;

@@ -31,6 +31,8 @@ interface QueueSide {
   turn: number;
   offeredMs: number;
   offering: Timer | undefined;
+  /** When that one is due. */
+  offeringMs: number;
 }
 
 /** What the dispatcher asks of its node. */
@@ -76,6 +78,7 @@ export class Dispatch {
         turn: 0,
         offeredMs: Number.NEGATIVE_INFINITY,
         offering: undefined,
+        offeringMs: 0,
       };
       this.#queues.set(queue, side);
     }
@@ -266,8 +269,11 @@ export class Dispatch {
     }
     if (count === 0) return; // A consumer that comes wakes this queue.
     if (now) side.offeredMs = this.#context.now.monoMs;
+    const dueMs = now ? side.offeredMs + creditIdleMs : nextMs;
+    if (side.offering !== undefined && side.offeringMs === dueMs) return;
     this.#context.timers.cancel(side.offering);
-    side.offering = this.#context.timers.set(now ? side.offeredMs + creditIdleMs : nextMs, () => {
+    side.offeringMs = dueMs;
+    side.offering = this.#context.timers.set(dueMs, () => {
       side.offering = undefined;
       this.#run(side);
     });

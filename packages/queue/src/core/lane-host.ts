@@ -1,13 +1,13 @@
 import type { PendingEnqueue, Register, Waiter } from "./lane-register.ts";
 import type { Usage } from "./quota.ts";
-import type { StoredRegister } from "./register-table.ts";
+import type { RegisterTable } from "./register-table.ts";
 import type { ReplicaLink } from "./replica-link.ts";
 import type { Definition, EndValue, Holder, LaneId, Ranges, Replica } from "./types.ts";
 
 /** What a lane writer asks of, and tells, the node it is part of. */
 export interface LaneHost<Lane> {
   /** What this node's own store has accepted. */
-  stored(lane: LaneId, seq: number): StoredRegister | undefined;
+  stored(lane: LaneId): RegisterTable | undefined;
   definition(lane: Lane): Definition;
   link(replica: Replica): ReplicaLink;
   isHolderGone(holder: Holder): boolean;

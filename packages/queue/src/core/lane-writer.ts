@@ -81,7 +81,7 @@ export class LaneWriter implements LaneSender {
     this.registers = new WriterRegisters({
       right: init.right,
       looseMax: context.tuning.looseRegisters,
-      stored: (seq) => host.stored(init.lane, seq),
+      stored: () => host.stored(init.lane),
       onMissing: () => this.#loseRole(undefined),
     });
     this.order = makeOrder(context.tuning, init.descriptor);
@@ -136,7 +136,9 @@ export class LaneWriter implements LaneSender {
 
   /** How many replicas can be reached now. */
   get reachable(): number {
-    return this.#links.filter((link) => link.isUp).length;
+    let count = 0;
+    for (const link of this.#links) if (link.isUp) count += 1;
+    return count;
   }
 
   /** The lane's descriptor is on this node's disk: frames may leave. */
@@ -203,7 +205,7 @@ export class LaneWriter implements LaneSender {
 
   /** Whether a delivery of the chosen lease could leave: its body is here. A credit too many is spent before long. */
   #hasLeft({ seq, body }: Register): boolean {
-    return body !== undefined || this.#host.stored(this.lane, seq)?.hasBody === true;
+    return body !== undefined || this.#host.stored(this.lane)?.get(seq)?.hasBody === true;
   }
 
   /** An operator's act on a message that nobody holds: back into its queue, or away. `undefined`: it is not so. */

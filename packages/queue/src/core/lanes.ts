@@ -153,7 +153,7 @@ export class Lanes {
 
   #makeLaneHost(): LaneHost<LaneWriter> {
     return {
-      stored: (lane, seq) => this.#acceptor.lane(lane)?.registers.get(seq),
+      stored: (lane) => this.#acceptor.lane(lane)?.registers,
       definition: (lane) => this.#definition(lane.descriptor.queue),
       link: (replica) => this.#host.link(replica),
       isHolderGone: ({ peer }) => this.#host.isOut(peer),
@@ -281,10 +281,21 @@ export class Lanes {
     }
     const ageMs = Math.max(0, this.#context.now.monoMs - register.leasedMs);
     const { session, peer } = holder;
-    const attach = body === undefined;
-    const ref = { lane: lane.root, seq, epoch, session };
-    const told = { leaseMs, ageMs, deliveries, enqueuedWallMs, attributes, reason };
-    const item = { ...ref, ...told, body, attach, bodyBytes };
+    const item: Delivery = {
+      lane: lane.root,
+      seq,
+      epoch,
+      session,
+      leaseMs,
+      ageMs,
+      deliveries,
+      enqueuedWallMs,
+      attributes,
+      reason,
+      body,
+      attach: body === undefined,
+      bodyBytes,
+    };
     const items = this.#deliveries.get(peer);
     if (items === undefined) this.#deliveries.set(peer, [item]);
     else items.push(item);

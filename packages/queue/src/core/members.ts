@@ -333,9 +333,11 @@ export class Members {
 
   /** Greeted peers that host consumers of the queue now. */
   consumersOf(queue: QueueId): readonly PeerId[] {
-    return this.greeted().filter(
-      (id) => this.#peers.get(id)?.consumes.get(queue) === Number.POSITIVE_INFINITY,
-    );
+    const found: PeerId[] = [];
+    for (const [id, { greeted, consumes }] of this.#peers) {
+      if (greeted && consumes.get(queue) === Number.POSITIVE_INFINITY) found.push(id);
+    }
+    return found;
   }
 
   definition(queue: QueueId): Definition | undefined {

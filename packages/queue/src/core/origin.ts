@@ -114,11 +114,22 @@ export class Origin {
     }
     const limit = this.#host.passedLimit(definition, pending.body.length);
     if (limit !== undefined) return this.#host.onEnqueued(pending.requestId, { code: "QUEUE_FULL", limit });
-    const { queue } = definition;
-    const enqueuedWallMs = Math.floor(this.#context.now.wallMs);
     const isOrdered = definition.ordered !== undefined;
-    const rest = { enqueuedWallMs, queue, isOrdered, timer: undefined, at: undefined, answered: false };
-    const waiting: Waiting = { ...pending, ...rest };
+    const { requestId, deadlineMs, body, bodyHash, notBeforeWallMs, attributes } = pending;
+    const waiting: Waiting = {
+      requestId,
+      deadlineMs,
+      body,
+      bodyHash,
+      notBeforeWallMs,
+      enqueuedWallMs: Math.floor(this.#context.now.wallMs),
+      attributes,
+      queue: definition.queue,
+      isOrdered,
+      timer: undefined,
+      at: undefined,
+      answered: false,
+    };
     this.#waitingCount += 1;
     this.#waitingBytes = bytes;
     waiting.timer = this.#context.timers.set(pending.deadlineMs, () => this.#onDeadline(waiting));

@@ -1,6 +1,6 @@
 import type { Ballot, Right } from "./ballot.ts";
 import { comparePromises } from "./ballot.ts";
-import { isPlain } from "./register.ts";
+import { isPlain, sameValue } from "./register.ts";
 import type { Value } from "./types.ts";
 
 /** What a store has accepted for one message. */
@@ -46,11 +46,8 @@ export interface Kind {
   readonly leaseMs: number;
 }
 
-/** What a page has columns of. */
-type Numbers = Pick<
-  PlainRegister,
-  "step" | "epoch" | "deliveries" | "acquired" | "bodyBytes" | "enqueuedWallMs"
->;
+/** What a page has columns of, beside the step. */
+type Numbers = Pick<PlainRegister, "epoch" | "deliveries" | "acquired" | "bodyBytes" | "enqueuedWallMs">;
 
 interface Zeros {
   readonly wide: Uint32Array;
@@ -100,7 +97,11 @@ export class Columns {
   }
 
   /** All but kind, flags and hash. */
-  put(at: number, { step, epoch, deliveries, acquired, bodyBytes, enqueuedWallMs }: Numbers): void {
+  put(
+    at: number,
+    step: number,
+    { epoch, deliveries, acquired, bodyBytes, enqueuedWallMs }: Numbers,
+  ): void {
     const { wide, narrow } = this.#zeros;
     if (step !== 0 && this.steps === wide) this.steps = wide.slice();
     if (this.steps !== wide) this.steps[at] = step;
@@ -202,6 +203,21 @@ export class RegisterTable {
     return kind && { round: kind.round, pid: kind.pid, step: page.steps[at] ?? 0 };
   }
 
+  /** Whether it holds `value`, at `step` of `right`, or at whatever ballot where the step is negative. Nothing is unpacked for that. */
+  holds(seq: number, value: Value, right: Right, step: number): boolean {
+    const loose = this.#loose.get(seq);
+    if (loose !== undefined) return sameValue(loose.value, value) && isAt(loose.ballot, right, step);
+    const page = this.#packed > 0 ? this.#pages.get(seq >>> this.#bits) : undefined;
+    const at = seq & this.#mask;
+    const kind = this.#kinds[(page?.kinds[at] ?? 0) - 1];
+    if (page === undefined || kind === undefined || !isPlain(value)) return false;
+    if (step >= 0 && (page.steps[at] !== step || comparePromises(kind, right) !== 0)) return false;
+    const isCounted = page.deliveries[at] === value.deliveries && page.acquired[at] === value.acquired;
+    const isSized = page.bodyBytes[at] === value.bodyBytes && kind.leaseMs === value.leaseMs;
+    const isTimed = page.enqueuedWallMs[at] === value.enqueuedWallMs && page.epochs[at] === value.epoch;
+    return isCounted && isSized && isTimed && isHashAt(page.hashes, at * HASH_CHARS, value.bodyHash);
+  }
+
   /** Whether it is DONE, as nothing is that is packed. */
   isDone(seq: number): boolean {
     return this.#loose.get(seq)?.value.state === "DONE";
@@ -220,7 +236,7 @@ export class RegisterTable {
     const kind = this.#kindOf(register, register.leaseMs);
     if (kind === 0) return false;
     const { bytes, hashAt: from } = register;
-    const { hashes } = this.#place(seq, kind, register, 0);
+    const { hashes } = this.#place(seq, kind, register.step, register, 0);
     const to = (seq & this.#mask) * HASH_CHARS;
     for (let index = 0; index < HASH_CHARS; index += 1) hashes[to + index] = bytes[from + index] ?? 0;
     return true;
@@ -356,21 +372,21 @@ export class RegisterTable {
     if (kind === 0) return false;
     const { bodyHash } = value;
     for (let index = 0; index < HASH_CHARS; index += 1) if (bodyHash.charCodeAt(index) > 0xff) return false;
-    const page = this.#place(seq, kind, { ...value, step: ballot.step }, rewritten ? IS_REWRITTEN : 0);
+    const page = this.#place(seq, kind, ballot.step, value, rewritten ? IS_REWRITTEN : 0);
     const to = (seq & this.#mask) * HASH_CHARS;
     for (let index = 0; index < HASH_CHARS; index += 1) page.hashes[to + index] = bodyHash.charCodeAt(index);
     return true;
   }
 
   /** All but the hash. */
-  #place(seq: number, kind: number, numbers: Numbers, flags: number): Columns {
+  #place(seq: number, kind: number, step: number, numbers: Numbers, flags: number): Columns {
     const number = seq >>> this.#bits;
     let page = this.#pages.get(number);
     if (page === undefined) this.#pages.set(number, (page = new Columns(this.pageSeqs)));
     const at = seq & this.#mask;
     page.kinds[at] = kind;
     page.flags[at] = flags;
-    page.put(at, numbers);
+    page.put(at, step, numbers);
     page.count += 1;
     this.#packed += 1;
     return page;
@@ -410,6 +426,16 @@ function isSameKind(a: Kind, b: Kind): boolean {
   return a.leaseMs === b.leaseMs && comparePromises(a, b) === 0;
 }
 
+function isAt(ballot: Ballot, right: Right, step: number): boolean {
+  return step < 0 || (ballot.step === step && comparePromises(ballot, right) === 0);
+}
+
+function isHashAt(hashes: Uint8Array, from: number, hash: string): boolean {
+  if (hash.length !== HASH_CHARS) return false;
+  for (let at = 0; at < HASH_CHARS; at += 1) if (hashes[from + at] !== hash.charCodeAt(at)) return false;
+  return true;
+}
+
 /** One character a byte; a spread takes seven times as long. */
 function hashAt(hashes: Uint8Array, from: number): string {
   return Reflect.apply(String.fromCharCode, undefined, hashes.subarray(from, from + HASH_CHARS)) as string;
@@ -417,7 +443,7 @@ function hashAt(hashes: Uint8Array, from: number): string {
 
 /** Whether its numbers fit into their columns. */
 function isNarrow(
-  { epoch, bodyBytes, deliveries, acquired }: Omit<Numbers, "step" | "enqueuedWallMs">,
+  { epoch, bodyBytes, deliveries, acquired }: Omit<Numbers, "enqueuedWallMs">,
   step: number,
 ): boolean {
   const isLong = step > UINT32_MAX || epoch > UINT32_MAX || bodyBytes > UINT32_MAX;

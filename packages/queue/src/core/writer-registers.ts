@@ -2,8 +2,8 @@ import type { Right } from "./ballot.ts";
 import { comparePromises } from "./ballot.ts";
 import type { RecoveredRegister, Register } from "./lane-register.ts";
 import { restingRegister } from "./lane-register.ts";
-import { isPlain, sameValue } from "./register.ts";
-import type { StoredRegister } from "./register-table.ts";
+import { isPlain } from "./register.ts";
+import type { RegisterTable, StoredRegister } from "./register-table.ts";
 import type { Value } from "./types.ts";
 
 /** Messages in one page. */
@@ -23,7 +23,7 @@ export interface WriterRegistersInit {
   /** As many stay as they are before any rests. */
   readonly looseMax: number;
   /** What this node's own store has accepted: it holds the value of a resting message. */
-  stored(seq: number): StoredRegister | undefined;
+  stored(): RegisterTable | undefined;
   /** A resting message's value is not in the store any more: another writer changed it. */
   onMissing(): void;
 }
@@ -81,7 +81,7 @@ export class WriterRegisters {
     const heldBy = page?.heldBy[seq % PAGE_SEQS] ?? 0;
     const step = page?.steps[seq % PAGE_SEQS] ?? 0;
     if (heldBy === 0) return undefined;
-    const stored = this.#init.stored(seq);
+    const stored = this.#init.stored()?.get(seq);
     if (stored === undefined || !this.#isOwn(stored, step)) return undefined;
     return restingRegister(seq, stored.value, step, heldBy);
   }
@@ -125,8 +125,8 @@ export class WriterRegisters {
 
   #rest(seq: number, value: Value, step: number, heldBy: number): boolean {
     if (step > STEP_MAX || heldBy === 0 || heldBy > 0xffff) return false;
-    const stored = this.#init.stored(seq);
-    if (stored === undefined || !this.#isOwn(stored, step) || !sameValue(stored.value, value)) return false;
+    if (value.state !== "READY" || this.#init.stored()?.holds(seq, value, this.#init.right, step) !== true)
+      return false;
     this.#put(seq, step, heldBy);
     return true;
   }

@@ -89,10 +89,11 @@ export function shardsOf({ groups, dedupMs, shards }: QueueOptions): number {
 /** Throws `MESSAGE_TOO_LARGE` or `INVALID_OPTIONS` for what this queue does not take. */
 export function checkFit(
   definition: Definition,
-  message: MessageOptions & { readonly body: Uint8Array },
+  body: Uint8Array,
+  { group, dedupKey }: Pick<MessageOptions, "group" | "dedupKey">,
 ): void {
-  checkBody(message.body, definition.bodyBytesMax ?? BODY_BYTES_DEFAULT);
-  checkOrder(definition, message.group, message.dedupKey);
+  checkBody(body, definition.bodyBytesMax ?? BODY_BYTES_DEFAULT);
+  checkOrder(definition, group, dedupKey);
 }
 
 /** Throws `INVALID_OPTIONS` for what this queue knows nothing of. */

@@ -52,13 +52,13 @@ class LevelDisk implements Disk {
   }
 
   async #write(operations: readonly DiskOperation[], sync: boolean): Promise<void> {
-    const [only] = operations;
-    // A single put skips the per-operation objects of a batch: the hot path of every commit.
-    if (operations.length === 1 && only?.type === "put") {
-      await this.#database.put(only.key, only.value, { sync });
-    } else {
-      await this.#database.batch([...operations], { sync });
+    // One by one: classic-level takes twice as long for an array, of whose objects it asks each field by name.
+    const batch = this.#database.batch();
+    for (const operation of operations) {
+      if (operation.type === "put") batch.put(operation.key, operation.value);
+      else batch.del(operation.key);
     }
+    await batch.write({ sync });
   }
 
   async get(key: string): Promise<Uint8Array | undefined> {
