@@ -15,6 +15,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import {
+  BUFFERS_AS_HEAP_BYTES,
   commit,
   machine,
   percentile,
@@ -34,8 +35,6 @@ const LIFE_IN_FLIGHT = 512;
 /** With more credit than the producer has in flight, an enqueue and the election of its consumer are one round. */
 const PREFETCH = 1_024;
 const LATENCY_PER_SECOND = 200;
-/** An application with messages of this size calls `countBuffersAsHeap`; with shorter ones that costs speed. */
-const BUFFERS_AS_HEAP_BYTES = 1_024;
 /** Nothing acknowledged for this long: the run has failed, in milliseconds. */
 const STALLED_MS = 30_000;
 

@@ -1,4 +1,5 @@
 /** A node of the calls' benchmark: serves, and calls the other. */
+import { countBuffersAsHeap } from "@klatsch/kit";
 import { createMesh } from "@klatsch/mesh";
 import { contract, createRpc, method } from "@klatsch/rpc";
 import { z } from "zod";
@@ -30,8 +31,16 @@ function memory(): Memory {
   return { heldBytes: heapUsed + arrayBuffers, residentBytes: rss };
 }
 
+interface Setup {
+  readonly name: string;
+  readonly dataDir: string;
+  readonly bootstrap: readonly string[];
+  readonly buffersAsHeap: boolean;
+}
+
 const commands = {
-  start: async (init: { name: string; dataDir: string; bootstrap: readonly string[] }) => {
+  start: async ({ buffersAsHeap, ...init }: Setup) => {
+    if (buffersAsHeap) countBuffersAsHeap();
     const mesh = await createMesh(init);
     const rpc = createRpc({ mesh });
     running = { mesh, rpc };

@@ -1,6 +1,6 @@
 /**
  * How fast calls are between processes on loopback, encrypted as always. Each run has fresh processes and a
- * warm-up of the same kind that is not counted.
+ * warm-up of the same kind, `--warm-up` seconds long, that is not counted: until their code is compiled.
  *
  * - `ask`: calls per second that are answered with what they sent, so many at a time, and how long each took; one at a
  *   time also beside a bare echo over libp2p between the same processes, in turns.
@@ -11,7 +11,16 @@
  * - `stream`: items per second of one stream that the other end reads to the end.
  */
 import { parseArgs } from "node:util";
-import { commit, machine, spreadOf, table, wholeNumbers, withFleet, writeJson } from "./harness.ts";
+import {
+  BUFFERS_AS_HEAP_BYTES,
+  commit,
+  machine,
+  spreadOf,
+  table,
+  wholeNumbers,
+  withFleet,
+  writeJson,
+} from "./harness.ts";
 import type { BenchNode, Spread } from "./harness.ts";
 import type { RpcCommands } from "./rpc-node.ts";
 
@@ -57,12 +66,14 @@ const { values } = parseArgs({
     bytes: { type: "string", default: "256,4096" },
     "in-flight": { type: "string", default: "1,64" },
     seconds: { type: "string", default: "3" },
+    "warm-up": { type: "string", default: "10" },
     mebibytes: { type: "string", default: "1024" },
     runs: { type: "string", default: "3" },
   },
 });
 
 const [seconds = 3] = wholeNumbers("seconds", values.seconds);
+const [warmUp = 10] = wholeNumbers("warm-up", values["warm-up"]);
 const [runs = 3] = wholeNumbers("runs", values.runs);
 const [mebibytes = 1_024] = wholeNumbers("mebibytes", values.mebibytes);
 
@@ -87,14 +98,20 @@ type Fleet = readonly BenchNode<RpcCommands>[];
 type Started = Awaited<ReturnType<RpcCommands["start"]>>;
 
 /** Starts all, `a` first, and waits until each has its links. */
-async function join(fleet: Fleet): Promise<readonly Started[]> {
+async function join(fleet: Fleet, bytes: number): Promise<readonly Started[]> {
   const [first, ...others] = fleet;
   if (first === undefined) throw new Error("no nodes");
-  const a = await first.call("start", { name: "a", dataDir: first.dataDir, bootstrap: [] });
+  const buffersAsHeap = bytes >= BUFFERS_AS_HEAP_BYTES;
+  const a = await first.call("start", { name: "a", dataDir: first.dataDir, bootstrap: [], buffersAsHeap });
   const rest = await Promise.all(
     others.map(
       async (node, no) =>
-        await node.call("start", { name: `b${no}`, dataDir: node.dataDir, bootstrap: a.addresses }),
+        await node.call("start", {
+          name: `b${no}`,
+          dataDir: node.dataDir,
+          bootstrap: a.addresses,
+          buffersAsHeap,
+        }),
     ),
   );
   // In a mesh of more than 16 not everybody is linked with everybody; some have few links.
@@ -115,7 +132,7 @@ async function join(fleet: Fleet): Promise<readonly Started[]> {
 async function measure(one: Case, fleet: Fleet): Promise<Figures> {
   const [a, b] = fleet;
   if (a === undefined || b === undefined) throw new Error("two nodes are needed");
-  const started = await join(fleet);
+  const started = await join(fleet, one.bytes);
   const peer = started[1]?.peerId ?? "";
   const inFlight = one.inFlight ?? 1;
   switch (one.work) {
@@ -123,10 +140,10 @@ async function measure(one: Case, fleet: Fleet): Promise<Figures> {
       await a.call("stream", { peer, size: one.bytes, totalBytes: 64 * 2 ** 20 });
       return await a.call("stream", { peer, size: one.bytes, totalBytes: mebibytes * 2 ** 20 });
     case "cast":
-      await a.call("cast", { targets: fleet.length - 1, seconds: 1 });
+      await a.call("cast", { targets: fleet.length - 1, seconds: warmUp });
       return await counted(fleet, async () => await a.call("cast", { targets: fleet.length - 1, seconds }));
     case "gather": {
-      await a.call("gather", { members: fleet.length, seconds: 1 });
+      await a.call("gather", { members: fleet.length, seconds: warmUp });
       const figures = await counted(
         fleet,
         async () => await a.call("gather", { members: fleet.length, seconds }),
@@ -135,7 +152,7 @@ async function measure(one: Case, fleet: Fleet): Promise<Figures> {
       return figures;
     }
     case "ask": {
-      await a.call("ask", { peer, size: one.bytes, inFlight, seconds: 1 });
+      await a.call("ask", { peer, size: one.bytes, inFlight, seconds: warmUp });
       const figures = await a.call("ask", { peer, size: one.bytes, inFlight, seconds });
       if (inFlight > 1) return figures;
       const address = await b.call("serveEcho");
