@@ -1,4 +1,5 @@
 /** A node of `mesh.ts`: a member that tells when it saw what. */
+import { countBuffersAsHeap } from "@klatsch/kit";
 import { createMesh } from "@klatsch/mesh";
 import type { Member, Mesh } from "@klatsch/mesh";
 import { Flow } from "./flow.ts";
@@ -90,8 +91,10 @@ const commands = {
     readonly bootstrap: readonly string[];
     /** Names of those it may link to; all without. */
     readonly neighbours?: readonly string[] | undefined;
+    readonly buffersAsHeap?: boolean;
   }): Promise<{ readonly peerId: string; readonly addresses: readonly string[] }> {
-    const { neighbours, ...init } = setup;
+    const { neighbours, buffersAsHeap = false, ...init } = setup;
+    if (buffersAsHeap) countBuffersAsHeap();
     mesh = await createMesh({ ...init, mayLink: ({ name }) => neighbours?.includes(name) !== false });
     flow = new Flow(mesh);
     mesh.on("member:joined", (member) => note(member, "back"));

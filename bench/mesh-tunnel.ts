@@ -42,11 +42,9 @@ async function startInRing(
     .flatMap((member) => member.addresses);
   const { pid } = await node.call("ready");
   const names = neighbours.filter((neighbour) => neighbour !== undefined);
-  return {
-    node,
-    pid,
-    ...(await node.call("start", { name, dataDir, listen, bootstrap, neighbours: names })),
-  };
+  // As everybody should through whom much passes.
+  const setup = { name, dataDir, listen, bootstrap, neighbours: names, buffersAsHeap: true };
+  return { node, pid, ...(await node.call("start", setup)) };
 }
 
 /** Measures round trips and throughput once, and the loss of a relay so many times. */
