@@ -472,12 +472,11 @@ class QueuesService implements Queues {
     const { queue } = definition;
     checkFit(definition, body, options);
     const now = systemClock.now();
-    const { body: content, bodyHash, notBeforeWallMs, attributes } = makeContent(body, options, now.wallMs);
+    const message = makeContent(body, options, now.wallMs);
     const requestId = this.#request();
     const { resolve, reject } = pending;
     this.#enqueues.set(requestId, { resolve, reject, queue, beganMs: now.monoMs });
     const deadlineMs = now.monoMs + timeoutMs;
-    const message = { body: content, bodyHash, notBeforeWallMs, attributes };
     engine.enter({ type: "enqueue", requestId, queue, ...message, deadlineMs });
   }
 

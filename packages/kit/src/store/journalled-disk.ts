@@ -34,8 +34,11 @@ class JournalledDisk implements Disk {
       this.#unsyncedBytes += only.value.length;
       return await this.#journal.append(numberOf(only.key), only.value, sync);
     }
-    const inTable = operations.filter(({ key }) => !key.startsWith(JOURNAL_PREFIX));
-    const records = operations.filter(({ key }) => key.startsWith(JOURNAL_PREFIX));
+    const inTable: DiskOperation[] = [];
+    const records: DiskOperation[] = [];
+    for (const operation of operations) {
+      (operation.key.startsWith(JOURNAL_PREFIX) ? records : inTable).push(operation);
+    }
     if (inTable.length === 0) return await this.#journal.remove(records.map(({ key }) => numberOf(key)));
     const isSynced = sync || this.#unsyncedBytes >= SYNC_BYTES;
     if (isSynced) this.#unsyncedBytes = 0;

@@ -97,11 +97,7 @@ export class Columns {
   }
 
   /** All but kind, flags and hash. */
-  put(
-    at: number,
-    step: number,
-    { epoch, deliveries, acquired, bodyBytes, enqueuedWallMs }: Numbers,
-  ): void {
+  put(at: number, step: number, { epoch, deliveries, acquired, bodyBytes, enqueuedWallMs }: Numbers): void {
     const { wide, narrow } = this.#zeros;
     if (step !== 0 && this.steps === wide) this.steps = wide.slice();
     if (this.steps !== wide) this.steps[at] = step;

@@ -1,6 +1,13 @@
+/** Timers that are due in the same 10 ms; those cancelled leave a hole. */
+interface Bucket {
+  timers: (Timer | undefined)[];
+  count: number;
+}
+
 /** A callback waiting in {@link Timers}. */
 export interface Timer {
-  readonly bucket: number;
+  readonly bucket: Bucket;
+  readonly at: number;
   readonly run: () => void;
 }
 
@@ -11,50 +18,59 @@ const BUCKET_MS = 10;
  * same whatever their number. A timer never fires early; within a bucket, in the order they were set.
  */
 export class Timers {
-  readonly #buckets = new Map<number, Set<Timer>>();
+  readonly #buckets = new Map<number, Bucket>();
   /** Binary min-heap of bucket numbers; emptied buckets are dropped lazily. */
   readonly #heap: number[] = [];
-  /** The bucket that fires now: a timer in it may cancel one behind itself. */
-  #firing: Set<Timer> | undefined;
 
   /** Runs `run` in the first `fire` at or after `monoMs`. */
   set(monoMs: number, run: () => void): Timer {
-    const bucket = Math.ceil(monoMs / BUCKET_MS);
-    const timer: Timer = { bucket, run };
-    const timers = this.#buckets.get(bucket);
-    if (timers === undefined) {
-      this.#buckets.set(bucket, new Set([timer]));
-      this.#push(bucket);
-    } else timers.add(timer);
+    const number = Math.ceil(monoMs / BUCKET_MS);
+    let bucket = this.#buckets.get(number);
+    if (bucket === undefined) {
+      this.#buckets.set(number, (bucket = { timers: [], count: 0 }));
+      this.#push(number);
+    }
+    const timer: Timer = { bucket, at: bucket.timers.length, run };
+    bucket.timers.push(timer);
+    bucket.count += 1;
     return timer;
   }
 
+  /** Of one that has fired, or was cancelled before, there is nothing to cancel. */
   cancel(timer: Timer | undefined): void {
     if (timer === undefined) return;
-    this.#buckets.get(timer.bucket)?.delete(timer);
-    this.#firing?.delete(timer);
+    const { bucket, at } = timer;
+    if (bucket.timers[at] !== timer) return;
+    bucket.timers[at] = undefined;
+    bucket.count -= 1;
+    if (bucket.count === 0) bucket.timers = [];
   }
 
   /** Monotonic instant of the next timer, in milliseconds. */
   next(): number | undefined {
     for (;;) {
-      const bucket = this.#heap[0];
-      if (bucket === undefined) return undefined;
-      if ((this.#buckets.get(bucket)?.size ?? 0) > 0) return bucket * BUCKET_MS;
-      this.#buckets.delete(bucket);
+      const number = this.#heap[0];
+      if (number === undefined) return undefined;
+      if ((this.#buckets.get(number)?.count ?? 0) > 0) return number * BUCKET_MS;
+      this.#buckets.delete(number);
       this.#pop();
     }
   }
 
   fire(monoMs: number): void {
     for (let next = this.next(); next !== undefined && next <= monoMs; next = this.next()) {
-      const bucket = next / BUCKET_MS;
-      const timers = this.#buckets.get(bucket) ?? new Set();
-      this.#buckets.delete(bucket);
+      const number = next / BUCKET_MS;
+      const bucket = this.#buckets.get(number);
+      this.#buckets.delete(number);
       this.#pop();
-      this.#firing = timers;
-      for (const timer of timers) timer.run();
-      this.#firing = undefined;
+      if (bucket === undefined) continue;
+      const { timers } = bucket;
+      // One that runs may cancel another behind itself.
+      for (let at = 0; at < timers.length; at += 1) {
+        const timer = timers[at];
+        timers[at] = undefined;
+        timer?.run();
+      }
     }
   }
 

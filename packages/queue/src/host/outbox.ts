@@ -255,8 +255,7 @@ function split(message: Message & { type: "deliver" }): readonly Message[] {
 /** About how many bytes a message takes on the wire. */
 function sizeOf(message: Message): number {
   if (message.type === "ops") {
-    const ops = message.sections.flatMap((section) => section.accepts);
-    return 500 * message.sections.length + withBodies(ops);
+    return message.sections.reduce((bytes, { accepts }) => bytes + 500 + withBodies(accepts), 0);
   }
   if (message.type === "deliver") return withBodies(message.items);
   if (message.type === "body") return withBodies([message]);
