@@ -142,7 +142,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     id: "M9",
     what: "a later stealer ignores the END it sees",
-    file: "steal.ts",
+    file: "snapshots.ts",
     find: "return { right, found, whole, finished: finished.ranges(), nextSeq, end: end?.value, keys: kept };",
     replace:
       "return { right, found, whole, finished: finished.ranges(), nextSeq, end: undefined, keys: kept };",
@@ -396,7 +396,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     id: "O4",
     what: "whoever takes a lane over leaves the keys of finished messages behind",
-    file: "steal.ts",
+    file: "snapshots.ts",
     find: "return { ...read, finished, nextSeq: n,",
     replace: "return { ...read, keys: [], finished, nextSeq: n,",
     patch: { ...ORDER, keys: 3, dedupMs: 60_000, faults: { falseDeath: 500 } },
@@ -405,7 +405,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     id: "O5",
     what: "a seq that an earlier writer gave away is given to another message",
-    file: "steal.ts",
+    file: "snapshots.ts",
     find: "nextSeq + appendWindow",
     replace: "nextSeq",
     patch: {
@@ -419,7 +419,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     id: "O6",
     what: "what a cut excluded comes back when its lane is taken over again",
-    file: "steal.ts",
+    file: "snapshots.ts",
     find: "return !isOrdered || comparePromises(ballot, end.ballot) < 0;",
     replace: "return !isOrdered;",
     patch: { ...ORDER, faults: { falseDeath: 300, partition: 700 } },
@@ -466,7 +466,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     id: "O11",
     what: "what never existed leaves its key",
-    file: "steal.ts",
+    file: "snapshots.ts",
     find: "never(seq) ? [] : ",
     replace: "",
     patch: {
@@ -490,7 +490,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     id: "O13",
     what: "what an heir did not import never existed",
-    file: "steal.ts",
+    file: "snapshots.ts",
     find: "const base = end?.base ?? 0;",
     replace: "const base = 0;",
     patch: ORDER_MOVING,
@@ -500,7 +500,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     id: "O14",
     what: "whoever takes over an ordered lane that has an heir goes on in it",
-    file: "steal.ts",
+    file: "snapshots.ts",
     find: "shard !== undefined && end?.heir === undefined && (heirOf",
     replace: "shard !== undefined && (heirOf",
     patch: ORDER_MOVING,

@@ -122,7 +122,7 @@ export const REGRESSIONS: readonly Mutant[] = [
   {
     id: "B8",
     what: "an END that what it excludes refutes is adopted",
-    file: "steal.ts",
+    file: "snapshots.ts",
     find: "  if (!isOrdered && end !== undefined && isRefuted(end, finished.ranges(), seqs, answers)) end = undefined;\n",
     replace: "",
     patch: {
@@ -405,5 +405,15 @@ export const REGRESSIONS: readonly Mutant[] = [
     stuck: true,
     patch: { ...HARD_MOVES, shards: 1 },
     seeds: 1_000,
+  },
+  {
+    id: "B30",
+    what: "a lease that is proved to be chosen stays under its old ballot, and the next take-over does not believe in it",
+    file: "snapshots.ts",
+    find: ' && (value.state !== "LEASED" || isFrozen)',
+    replace: "",
+    patch: { ...HARD_MOVES, shards: 1, wallSkewMs: 0 },
+    from: 450,
+    seeds: 2_000,
   },
 ];

@@ -1,30 +1,18 @@
 import { randomBelow } from "@klatsch/kit/core";
 
 import type { AcceptorLane } from "./acceptor.ts";
-import type { Ballot, Pid, Right } from "./ballot.ts";
-import { compareBallots, comparePromises, pidStore } from "./ballot.ts";
+import type { Pid, Right } from "./ballot.ts";
+import { comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
-import { FinishedSet, gapsBelow, merged, without } from "./finished.ts";
-import { keysOf } from "./lane-order.ts";
-import type { FoundPages, Recovered, RecoveredRegister } from "./lane-register.ts";
+import type { Recovered } from "./lane-register.ts";
 import type { Message } from "./messages.ts";
 import { NO_MORE } from "./messages.ts";
-import { newestVoids } from "./ordered.ts";
-import { isIn, isVoid } from "./register.ts";
 import type { PackedPage } from "./register-table.ts";
 import { RegisterTable } from "./register-table.ts";
+import { cut, makesCut, recover } from "./snapshots.ts";
+import type { Snapshot } from "./snapshots.ts";
 import type { Timer } from "./timers.ts";
-import type {
-  Descriptor,
-  EndValue,
-  Keys,
-  LaneId,
-  Parentage,
-  PeerId,
-  Ranges,
-  Replica,
-  StoreId,
-} from "./types.ts";
+import type { EndValue, Keys, LaneId, Parentage, PeerId, Ranges, Replica, StoreId } from "./types.ts";
 
 /** Everything q snapshots of one lane say. */
 export interface Recovery extends Recovered {
@@ -52,7 +40,7 @@ export interface StealHost {
 }
 
 /** One replica's snapshot, as far as its pages have come [M14]. */
-interface Answer {
+interface Answer extends Snapshot {
   readonly snapshot: number;
   pages: number;
   /** As many as there were when the transfer was last looked at. */
@@ -60,9 +48,8 @@ interface Answer {
   /** The page that is missing was asked for once more. */
   isAskedAgain: boolean;
   complete: boolean;
-  readonly registers: RegisterTable;
   finished: Ranges;
-  end: { readonly ballot: Ballot; readonly value: EndValue } | undefined;
+  end: Snapshot["end"];
   readonly keys: Map<number, Keys>;
 }
 
@@ -601,199 +588,4 @@ function highestSeq({ registers, finished, end, packed }: Message & { type: "pag
   const seqs = registers.map(({ seq }) => seq);
   for (const { no, columns } of packed) seqs.push((no + 1) * columns.seqs - 1);
   return Math.max(0, (finished.at(-1)?.[1] ?? 1) - 1, (end?.value.n ?? 1) - 1, ...seqs);
-}
-
-/** What one replica said, by its place among the lane's. */
-type IndexedAnswer = readonly [
-  index: number,
-  answer: Pick<Answer, "registers" | "finished" | "end" | "keys">,
-];
-
-/** Every seq that one of them has, once, ascending; but none of pages that are to be left out. */
-function seqsOf(tables: readonly RegisterTable[], without: ReadonlySet<number>): Float64Array {
-  const all = new Float64Array(tables.reduce((sum, { size }) => sum + size, 0));
-  let count = 0;
-  for (const table of tables) {
-    for (const seq of table.keys(without)) {
-      all[count] = seq;
-      count += 1;
-    }
-  }
-  const sorted = all.subarray(0, count).sort();
-  let kept = 0;
-  for (const seq of sorted) {
-    if (kept > 0 && all[kept - 1] === seq) continue;
-    all[kept] = seq;
-    kept += 1;
-  }
-  return all.subarray(0, kept);
-}
-
-/**
- * Pages of a backlog: all replicas that answered, and this node's own store, have the same registers there, and none
- * of them is finished or excluded by END. `heldBy` has those that did not answer as well: almost always they have the bodies, and who
- * has not says NEED_BODY.
- */
-function samePages(
-  answers: readonly IndexedAnswer[],
-  { registers: own, descriptor: { replicas } }: AcceptorLane,
-  isOver: (seq: number) => boolean,
-): FoundPages {
-  const heldBy = 2 ** replicas.length - 1;
-  const [, first] = answers[0] ?? [];
-  if (first === undefined) return { registers: own, pages: [], heldBy };
-  const pages: number[] = [];
-  for (const no of first.registers.fullPages()) {
-    const isSame = answers.every(
-      ([, { registers }]) => registers === first.registers || registers.hasSamePage(no, first.registers),
-    );
-    if (!isSame || !own.hasSamePage(no, first.registers)) continue;
-    const from = no * own.pageSeqs;
-    let seq = from;
-    while (seq < from + own.pageSeqs && !isOver(seq)) seq += 1;
-    if (seq === from + own.pageSeqs) pages.push(no);
-  }
-  return { registers: first.registers, pages, heldBy };
-}
-
-interface Newest {
-  readonly ballot: Ballot | undefined;
-  /** Where it is. */
-  readonly registers: RegisterTable | undefined;
-  /** How many have it at this ballot. */
-  readonly same: number;
-  readonly heldBy: number;
-}
-
-/** The highest ballot of one register. */
-function newestOf(answers: readonly IndexedAnswer[], seq: number): Newest {
-  let ballot: Ballot | undefined;
-  let registers: RegisterTable | undefined;
-  let same = 0;
-  let heldBy = 0;
-  for (const [index, answer] of answers) {
-    const other = answer.registers.ballotOf(seq);
-    if (other === undefined) continue;
-    if (!answer.registers.isDone(seq)) heldBy |= 1 << index;
-    const order = ballot === undefined ? 1 : compareBallots(other, ballot);
-    if (order > 0) {
-      ballot = other;
-      ({ registers } = answer);
-      same = 1;
-    } else if (order === 0) same += 1;
-  }
-  return { ballot, registers, same, heldBy };
-}
-
-/** The highest ballot per register, finished seqs dropped; what END excludes never existed [M9]. */
-function recover(
-  right: Right,
-  answers: readonly IndexedAnswer[],
-  lane: AcceptorLane,
-): Omit<Recovery, "parentOver"> {
-  const isOrdered = lane.descriptor.shard !== undefined;
-  const finished = new FinishedSet();
-  let nextSeq = 0;
-  let end: Answer["end"];
-  for (const [, answer] of answers) {
-    finished.addRanges(answer.finished);
-    for (const [, to] of answer.finished) nextSeq = Math.max(nextSeq, to);
-    if (
-      answer.end !== undefined &&
-      (end === undefined || compareBallots(answer.end.ballot, end.ballot) > 0)
-    ) {
-      end = answer.end;
-    }
-  }
-  const { heirOf } = lane.descriptor;
-  // What has an heir, or is one, says of each message whether it was found.
-  const isPlain = !isOrdered && heirOf === undefined && end?.value.heir === undefined;
-  const isOver = (seq: number): boolean => finished.has(seq) || (end !== undefined && isVoid(end.value, seq));
-  const whole = samePages(isPlain ? answers : [], lane, isOver);
-  for (const no of whole.pages) nextSeq = Math.max(nextSeq, (no + 1) * lane.registers.pageSeqs);
-  const tables = answers.map(([, answer]) => answer.registers);
-  const seqs = seqsOf(tables, new Set(whole.pages));
-  nextSeq = Math.max(nextSeq, (seqs.at(-1) ?? -1) + 1);
-  if (!isOrdered && end !== undefined && isRefuted(end, finished.ranges(), seqs, answers)) end = undefined;
-  const found: RecoveredRegister[] = [];
-  const known = new Map(answers.flatMap(([, answer]) => [...answer.keys]));
-  for (const seq of seqs) {
-    const isFinished = finished.has(seq);
-    if (isFinished && !isOrdered) continue;
-    const { ballot, registers, same, heldBy } = newestOf(answers, seq);
-    const value = registers?.get(seq)?.value;
-    if (ballot === undefined || value === undefined || isExcluded(end, seq, ballot, isOrdered)) continue;
-    if (!isFinished) found.push({ seq, value, heldBy, proven: same >= answers.length });
-    else if (!known.has(seq)) {
-      // Who learnt that it is finished never had it, and who has it did not learn that: its key counts all the same.
-      const keys = keysOf(value);
-      if (keys !== undefined) known.set(seq, keys);
-    }
-  }
-  if (end !== undefined) {
-    const isOver = !isOrdered || end.value.heir !== undefined;
-    nextSeq = isOver ? end.value.n : Math.max(nextSeq, end.value.n);
-  }
-  // Of what never was, a store may have learnt that it is over.
-  const voids = end?.value.voids ?? [];
-  const isFrozen = end?.value.heir !== undefined;
-  const never = (seq: number): boolean => isIn(voids, seq) || (isFrozen && seq >= nextSeq);
-  const kept = [...known].flatMap(([seq, keys]) => (never(seq) ? [] : [{ seq, keys }]));
-  return { right, found, whole, finished: finished.ranges(), nextSeq, end: end?.value, keys: kept };
-}
-
-/**
- * Whether END says that this register never came to be. In an ordered lane END is the cut of one writer: it tells of
- * what lower rights wrote, and its word is true even if it was never chosen, for that writer's prepare stopped them.
- */
-function isExcluded(end: Answer["end"], seq: number, ballot: Ballot, isOrdered: boolean): boolean {
-  if (end === undefined || !isVoid(end.value, seq)) return false;
-  return !isOrdered || comparePromises(ballot, end.ballot) < 0;
-}
-
-/**
- * An ordered lane goes on: its new writer says which seqs below its own first one never existed. It begins so far
- * above all it found that no earlier writer can have given one of its seqs to another message; and where no cut
- * was ever made, none was given at all. What an heir did not import was finished in the lane before.
- */
-function cut<R extends Omit<Recovery, "parentOver">>(read: R, appendWindow: number): R {
-  const { found, nextSeq, end } = read;
-  const n = end === undefined ? nextSeq : nextSeq + appendWindow;
-  const present = found.map(({ seq }) => seq);
-  const known = without(end?.voids ?? [], present);
-  const base = end?.base ?? 0;
-  const before = without(gapsBelow(base, merged([...read.finished, ...known])), present);
-  const finished = merged([...read.finished, ...before]);
-  const fresh = without(gapsBelow(n, finished), present);
-  const voids = merged([...newestVoids(known), ...fresh]);
-  const own = { n, voids, closed: false, ...(end?.base === undefined ? {} : { base }) };
-  return { ...read, finished, nextSeq: n, end: own };
-}
-
-/** An ordered lane that has an heir is over, and one that is an heir begins with what it imports. */
-function makesCut({ shard, heirOf }: Descriptor, end: EndValue | undefined): boolean {
-  return shard !== undefined && end?.heir === undefined && (heirOf === undefined || end !== undefined);
-}
-
-/**
- * Whether an END cannot have been chosen: a message it excludes is finished, or was written by a higher
- * right than END's. That writer's quorum would have shown it a chosen END. An END only one stealer ever
- * proposed may exclude what the next one found and made chosen; to adopt it would lose those messages.
- */
-function isRefuted(
-  end: { readonly ballot: Ballot; readonly value: EndValue },
-  finished: Ranges,
-  seqs: Float64Array,
-  answers: readonly IndexedAnswer[],
-): boolean {
-  const { n, voids } = end.value;
-  for (const [from, to] of finished) {
-    if (to > n || voids.some(([start, stop]) => start < to && from < stop)) return true;
-  }
-  for (const seq of seqs) {
-    if (!isVoid(end.value, seq)) continue;
-    const { ballot } = newestOf(answers, seq);
-    if (ballot !== undefined && comparePromises(ballot, end.ballot) > 0) return true;
-  }
-  return false;
 }

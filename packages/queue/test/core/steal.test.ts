@@ -1,13 +1,14 @@
 import { SeededRandom } from "@klatsch/kit/core";
-import { describe, expect, it } from "vitest";
+import { assert, describe, expect, it } from "vitest";
 
 import type { AcceptorLane } from "../../src/core/acceptor.ts";
 import type { Context } from "../../src/core/context.ts";
 import { BodyBudget, DEFAULT_TUNING } from "../../src/core/context.ts";
 import { FinishedSet } from "../../src/core/finished.ts";
-import type { KeptKeys, Message } from "../../src/core/messages.ts";
-import { done, enqueued, PLAIN } from "../../src/core/register.ts";
+import type { Message } from "../../src/core/messages.ts";
+import { done, enqueued, leased, PLAIN } from "../../src/core/register.ts";
 import { RegisterTable } from "../../src/core/register-table.ts";
+import type { Recovery } from "../../src/core/steal.ts";
 import { Steals } from "../../src/core/steal.ts";
 import { Timers } from "../../src/core/timers.ts";
 
@@ -216,46 +217,78 @@ describe("the transfer of a long lane", () => {
   });
 });
 
+type Page = Pick<Message & { readonly type: "page" }, "registers" | "finished" | "end">;
+
+const EMPTY: Page = { registers: [], finished: [], end: undefined };
+
+/** What is made of an ordered lane of which this node's store has `own`, and one other `other`. */
+function takenOver(own: Partial<Page>, other: Partial<Page>): Recovery {
+  const timers = new Timers();
+  const now = { monoMs: 0, wallMs: 0 };
+  const taken: Recovery[] = [];
+  const context = makeContext({
+    timers,
+    now,
+    isGone: () => true,
+    send: (to, message) => {
+      if (message.type === "askGone") {
+        steals.gone(to, { type: "gone", lane: "lane", pid: message.pid, gone: true });
+      } else if (message.type === "prepare" && to !== THIRD) {
+        const what = { lane: "lane", round: message.round, snapshot: 1, index: 0, last: true };
+        const found = { ...EMPTY, ...(to === OWN ? own : other), keys: [], packed: [] };
+        steals.page(to, { type: "page", ...what, ...found });
+      }
+    },
+  });
+  const onStolen = (_lane: unknown, recovery: Recovery): void => void taken.push(recovery);
+  const steals: Steals = new Steals(context, { ...HOST, onStolen });
+  const lane = makeLane({}, OTHER);
+  steals.onPromised({ ...lane, descriptor: { ...lane.descriptor, shard: { no: 0, dedupMs: 60_000 } } });
+  for (now.monoMs = 0; now.monoMs < 10_000 && taken.length === 0; now.monoMs += 1) timers.fire(now.monoMs);
+  const [first, ...others] = taken;
+  assert(first !== undefined && others.length === 0);
+  return first;
+}
+
 describe("whoever takes an ordered lane over", () => {
+  const attributes = { ...PLAIN, token: "t", dedupKey: "k" };
+  const content = { body: new Uint8Array(), bodyHash: "", notBeforeWallMs: 0, enqueuedWallMs: 7, attributes };
+  const ready = enqueued(content, 1_000);
+  const held = leased(ready, { peer: THIRD, session: "5".repeat(16) }, 1_000);
+
   // Found by seed 13010933.
   it("knows the key of a message that one replica learnt to be over, and only another one had", () => {
-    const timers = new Timers();
-    const now = { monoMs: 0, wallMs: 0 };
-    const found: (readonly KeptKeys[])[] = [];
-    const attributes = { ...PLAIN, token: "t", dedupKey: "k" };
-    const content = {
-      body: new Uint8Array(),
-      bodyHash: "",
-      notBeforeWallMs: 0,
-      enqueuedWallMs: 7,
-      attributes,
+    const ballot = { round: 1, pid: pid(OTHER), step: 0 };
+    const { keys } = takenOver(
+      { finished: [[0, 1]] },
+      { registers: [{ seq: 0, ballot, value: done(ready) }] },
+    );
+    const kept = { token: "t", group: undefined, dedupKey: "k", atWallMs: 7 };
+    expect(keys).toEqual([{ seq: 0, keys: kept }]);
+  });
+
+  // Found by seed 31894 of harder runs: the message before it in its group was held at the same time.
+  it("believes in no lease of a writer who was overtaken by one that cut the lane without it", () => {
+    const first = { round: 1, pid: pid(THIRD), step: 0 };
+    const overtaken = { round: 2, pid: pid(OTHER), step: 0 };
+    const end = {
+      ballot: { round: 2, pid: pid(THIRD), step: 0 },
+      value: { n: 9, voids: [[2, 9] as const], closed: false },
     };
-    const over = done(enqueued(content, 1_000));
-    const context = makeContext({
-      timers,
-      now,
-      isGone: () => true,
-      send: (to, message) => {
-        if (message.type === "askGone") {
-          steals.gone(to, { type: "gone", lane: "lane", pid: message.pid, gone: true });
-        } else if (message.type === "prepare" && to !== THIRD) {
-          const what = { lane: "lane", round: message.round, snapshot: 1, index: 0, last: true };
-          const nothing = { registers: [], finished: [], end: undefined, keys: [], packed: [] };
-          const ballot = { round: 1, pid: pid(OTHER), step: 0 };
-          const own =
-            to === OWN ? { finished: [[0, 1] as const] } : { registers: [{ seq: 0, ballot, value: over }] };
-          steals.page(to, { type: "page", ...what, ...nothing, ...own });
-        }
-      },
-    });
-    const steals: Steals = new Steals(context, {
-      ...HOST,
-      onStolen: (_lane, { keys }) => void found.push(keys),
-    });
-    const lane = makeLane({}, OTHER);
-    steals.onPromised({ ...lane, descriptor: { ...lane.descriptor, shard: { no: 0, dedupMs: 60_000 } } });
-    for (now.monoMs = 0; now.monoMs < 10_000 && found.length === 0; now.monoMs += 1) timers.fire(now.monoMs);
-    const keys = { token: "t", group: undefined, dedupKey: "k", atWallMs: 7 };
-    expect(found).toEqual([[{ seq: 0, keys }]]);
+    const { found } = takenOver(
+      { registers: [{ seq: 1, ballot: overtaken, value: held }] },
+      { registers: [{ seq: 1, ballot: first, value: ready }], end },
+    );
+    expect(found).toEqual([{ seq: 1, value: ready, heldBy: 0b11, proven: false }]);
+  });
+
+  it("has each lease chosen under its own right, whatever proves that it was chosen before", () => {
+    const ballot = { round: 1, pid: pid(THIRD), step: 1 };
+    const registers = [
+      { seq: 0, ballot, value: held },
+      { seq: 1, ballot, value: ready },
+    ];
+    const { found } = takenOver({ registers }, { registers });
+    expect(found.map(({ proven }) => proven)).toEqual([false, true]);
   });
 });
