@@ -88,7 +88,7 @@ function parseOptions(): Options {
       nodes: { type: "string", default: "3" },
       durability: { type: "string", default: "fsync" },
       seconds: { type: "string", default: "5" },
-      "warm-up": { type: "string", default: "15" },
+      "warm-up": { type: "string", default: "10" },
       runs: { type: "string", default: "3" },
     },
   });
