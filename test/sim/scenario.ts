@@ -201,6 +201,7 @@ function drawOrder(dice: Dice): {
   const tuning = {
     tokenKeepMs: dice.pick([10_000, 30_000]),
     appendWindow: dice.pick([1, 2, 10]),
+    importKeys: dice.pick([1, 3, 2_048]),
   };
   return { scenario, tuning };
 }

@@ -49,6 +49,8 @@ export interface Tuning {
   /** A longer body has a frame of its own, which may arrive after what was sent later. */
   readonly bulkBytes: number;
   readonly pageRegisters: number;
+  /** Keys of finished messages that an heir proposes at a time: half a KiB each until they are chosen. */
+  readonly importKeys: number;
   /** Registers a lane keeps as objects before it packs those of waiting messages. */
   readonly looseRegisters: number;
   /** Two to this power are the seqs of which packed registers lie together: the same on every node. */
@@ -97,6 +99,7 @@ export const DEFAULT_TUNING: Tuning = {
   frameBytes: 56 * 1_024,
   bulkBytes: 64 * 1_024,
   pageRegisters: 1_024,
+  importKeys: 2_048,
   looseRegisters: 256,
   packedBits: 9,
   pendingEnqueues: 65_536,

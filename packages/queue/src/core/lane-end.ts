@@ -29,6 +29,8 @@ export class LaneEnd {
   #planned: Descriptor | undefined;
   /** The heir's own END is chosen: the messages are there. */
   #isMoved = false;
+  /** What it is to import is known. */
+  #begun = false;
   /** The END it will have: of an heir that has everything to import, or the cut of an ordered lane. */
   #copied: EndValue | undefined;
 
@@ -54,7 +56,11 @@ export class LaneEnd {
 
   /** An heir whose import has yet to begin. */
   get wantsImport(): boolean {
-    return this.isImporting && this.#value === undefined && this.#copied === undefined;
+    return this.isImporting && !this.#begun && this.#value === undefined && this.#copied === undefined;
+  }
+
+  beginImport(): void {
+    this.#begun = true;
   }
 
   /** The messages go to an heir, or are there: this lane changes none of them [M11]. */

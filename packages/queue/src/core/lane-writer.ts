@@ -34,6 +34,12 @@ import { WriterRegisters } from "./writer-registers.ts";
 /** Messages an ordered lane may ever hold. */
 const SHARD_SEQS = 0x7fff_0000;
 
+/** What an heir has still to import: keys of finished messages, and the END that its own is to be. */
+interface Importing {
+  readonly end: EndValue;
+  readonly kept: IterableIterator<KeptKeys>;
+}
+
 /**
  * The proposer of one lane at one (round, pid): every change of a message is its next step, bound to
  * its value once sent (P1) and reported only when q replicas of the lane have it on disk (P2, P4).
@@ -64,6 +70,7 @@ export class LaneWriter implements LaneSender {
   #unchosen = 0;
   /** Of a steal's registers, those not chosen yet. */
   #recovering = 0;
+  #importing: Importing | undefined;
   readonly #end: LaneEnd;
   #closing = false;
 
@@ -477,6 +484,7 @@ export class LaneWriter implements LaneSender {
     this.#settleDown(register);
     const next = this.order?.next(value);
     if (next !== undefined && next !== register.seq) this.offer(next);
+    if (this.#importing !== undefined) this.#importKeys(this.#importing);
     this.#advance();
   }
 
@@ -679,7 +687,7 @@ export class LaneWriter implements LaneSender {
     this.#advance();
   }
 
-  /** Imports what the lane before held, unless it is here already; END follows when all of it is chosen. */
+  /** Imports what the lane before held, unless it is here already, and keys a part at a time; END follows when all of it is chosen. */
   import(
     found: readonly Pick<Register, "seq" | "value" | "chosen">[],
     end: EndValue,
@@ -693,12 +701,24 @@ export class LaneWriter implements LaneSender {
       register.imported = chosen && sameValue(register.value, value);
       if (known === undefined) this.#propose(register, value);
     }
-    // Keys outlive their messages [O2]: q replicas learn them as those that finish them here.
-    for (const { seq, keys } of kept) {
-      if (this.finished.has(seq) || this.registers.has(seq)) continue;
-      const value = remembered(keys);
-      this.#propose(this.#adopt({ seq, value, heldBy: 0 }), value);
+    this.#end.beginImport();
+    this.#importing = { end, kept: kept.values() };
+    this.#importKeys(this.#importing);
+  }
+
+  /** Keys outlive their messages [O2]: q replicas learn them as those that finish them here. */
+  #importKeys({ end, kept }: Importing): void {
+    while (this.#recovering < this.#context.tuning.importKeys) {
+      const { done: isOver, value: next } = kept.next();
+      if (isOver === true) return this.#endImport(end);
+      if (this.finished.has(next.seq) || this.registers.has(next.seq)) continue;
+      const value = remembered(next.keys);
+      this.#propose(this.#adopt({ seq: next.seq, value, heldBy: 0 }), value);
     }
+  }
+
+  #endImport(end: EndValue): void {
+    this.#importing = undefined;
     this.#finishAbsent(end, this.registers.values());
     this.#nextSeq = end.n;
     this.#end.copy(end);
