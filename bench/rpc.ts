@@ -1,6 +1,6 @@
 /**
  * How fast calls are between processes on loopback, encrypted as always. Each run has fresh processes and a
- * warm-up of the same kind, `--warm-up` seconds long, that is not counted: until their code is compiled.
+ * warm-up of the same kind, `--warm-up` seconds long (for a stream 64 MiB), that is not counted: until their code is compiled.
  *
  * - `ask`: calls per second that are answered with what they sent, so many at a time, and how long each took; one at a
  *   time also beside a bare echo over libp2p between the same processes, in turns.
@@ -156,7 +156,7 @@ async function measure(one: Case, fleet: Fleet): Promise<Figures> {
       const figures = await a.call("ask", { peer, size: one.bytes, inFlight, seconds });
       if (inFlight > 1) return figures;
       const address = await b.call("serveEcho");
-      await a.call("compare", { peer, address, size: one.bytes, seconds: 1 });
+      await a.call("compare", { peer, address, size: one.bytes, seconds: warmUp });
       return { ...figures, ...(await a.call("compare", { peer, address, size: one.bytes, seconds })) };
     }
   }

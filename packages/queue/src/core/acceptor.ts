@@ -388,7 +388,7 @@ export class Acceptor {
       if (sameValue(stored.value, value)) return;
       exceptions.push({ section, seq, code: "CONFLICT", ballot: stored.ballot });
       this.#context.fault(`two values at one ballot in lane ${lane.lane}, seq ${seq}`, "");
-    } else if (!(imports && op.imported === true) && this.#isEarly(value)) {
+    } else if (!(imports && op.imported === true) && this.#isEarly(value) && !isKnown(stored, value)) {
       exceptions.push({ section, seq, code: "EARLY", ballot: undefined });
     } else if (!this.#votesFor(lane, ballot, op)) {
       exceptions.push({ section, seq, code: "VETO", ballot: undefined });
@@ -403,7 +403,7 @@ export class Acceptor {
     }
   }
 
-  /** A7: the time for this value is not near. */
+  /** A7: the time for this value is not near. What was accepted once, before the clock was set back or by an heir, may be again. */
   #isEarly(value: Value): boolean {
     return earliestWallMs(value) > this.#context.now.wallMs + this.#context.tuning.clockSlackMs;
   }
@@ -690,4 +690,8 @@ export class Acceptor {
  */
 function isImporting({ descriptor, end }: AcceptorLane, section: Section): boolean {
   return descriptor.heirOf !== undefined && end === undefined && section.end === undefined;
+}
+
+function isKnown(stored: StoredRegister | undefined, value: Value): boolean {
+  return stored !== undefined && sameValue(stored.value, value);
 }

@@ -140,8 +140,7 @@ export function recover(right: Right, answers: readonly IndexedAnswer[], lane: A
   nextSeq = Math.max(nextSeq, (seqs.at(-1) ?? -1) + 1);
   if (!isOrdered && end !== undefined && isRefuted(end, finished.ranges(), seqs, answers)) end = undefined;
   const isFrozen = end?.value.heir !== undefined;
-  // Of a frozen lane END is adopted as it is, before anything else.
-  const cut = isOrdered && !isFrozen ? end?.ballot : undefined;
+  const cut = isOrdered && end !== undefined && isCut(end) ? end.ballot : undefined;
   const found: RecoveredRegister[] = [];
   const known = new Map(answers.flatMap(([, answer]) => [...answer.keys]));
   for (const seq of seqs) {
@@ -169,6 +168,11 @@ export function recover(right: Right, answers: readonly IndexedAnswer[], lane: A
   const never = (seq: number): boolean => isIn(voids, seq) || (isFrozen && seq >= nextSeq);
   const kept = [...known].flatMap(([seq, keys]) => (never(seq) ? [] : [{ seq, keys }]));
   return { right, found, whole, finished: finished.ranges(), nextSeq, end: end?.value, keys: kept };
+}
+
+/** Whether this END is of a writer that cut the lane: whoever takes over a frozen one adopts its END before anything else, at step 0. */
+function isCut({ ballot, value }: NonNullable<Snapshot["end"]>): boolean {
+  return value.heir === undefined || (ballot.step > 0 && !value.closed);
 }
 
 /**

@@ -7,11 +7,13 @@ interface Bucket {
 /** A callback waiting in {@link Timers}. */
 export interface Timer {
   readonly bucket: Bucket;
-  readonly at: number;
+  at: number;
   readonly run: () => void;
 }
 
 const BUCKET_MS = 10;
+/** A bucket longer than this that is mostly holes is made shorter. */
+const HOLES_MIN = 1_024;
 
 /**
  * Deadlines of a core, in buckets of 10 ms so that setting and cancelling a lease's timer costs the
@@ -30,6 +32,7 @@ export class Timers {
       this.#buckets.set(number, (bucket = { timers: [], count: 0 }));
       this.#push(number);
     }
+    if (bucket.timers.length >= HOLES_MIN && bucket.timers.length >= 4 * bucket.count) tidy(bucket);
     const timer: Timer = { bucket, at: bucket.timers.length, run };
     bucket.timers.push(timer);
     bucket.count += 1;
@@ -71,6 +74,7 @@ export class Timers {
         timers[at] = undefined;
         timer?.run();
       }
+      bucket.timers = []; // Who keeps a timer that has fired keeps nothing else.
     }
   }
 
@@ -101,4 +105,12 @@ export class Timers {
     }
     heap[at] = last;
   }
+}
+
+/** Moves what waits together. */
+function tidy(bucket: Bucket): void {
+  bucket.timers = bucket.timers.filter((timer) => timer !== undefined);
+  bucket.timers.forEach((timer, at) => {
+    if (timer !== undefined) timer.at = at;
+  });
 }

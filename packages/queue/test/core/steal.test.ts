@@ -268,18 +268,24 @@ describe("whoever takes an ordered lane over", () => {
   });
 
   // Found by seed 31894 of harder runs: the message before it in its group was held at the same time.
-  it("believes in no lease of a writer who was overtaken by one that cut the lane without it", () => {
+  it.each([
+    ["cut the lane without it", 0, false, ready],
+    ["cut the lane without it, and named its heir then", 1, true, ready],
+    ["found the lane frozen, whose cut may be older", 0, true, held],
+  ])("believes in no lease of a writer who was overtaken by one that %s", (_, step, isFrozen, value) => {
     const first = { round: 1, pid: pid(THIRD), step: 0 };
     const overtaken = { round: 2, pid: pid(OTHER), step: 0 };
+    const { descriptor } = makeLane({}, OTHER);
+    const heir = isFrozen ? { heir: { ...descriptor, laneNo: 1 } } : {};
     const end = {
-      ballot: { round: 2, pid: pid(THIRD), step: 0 },
-      value: { n: 9, voids: [[2, 9] as const], closed: false },
+      ballot: { round: 2, pid: pid(THIRD), step },
+      value: { n: 9, voids: [[2, 9] as const], closed: false, ...heir },
     };
     const { found } = takenOver(
       { registers: [{ seq: 1, ballot: overtaken, value: held }] },
       { registers: [{ seq: 1, ballot: first, value: ready }], end },
     );
-    expect(found).toEqual([{ seq: 1, value: ready, heldBy: 0b11, proven: false }]);
+    expect(found).toEqual([{ seq: 1, value, heldBy: 0b11, proven: false }]);
   });
 
   it("has each lease chosen under its own right, whatever proves that it was chosen before", () => {

@@ -52,7 +52,8 @@ class LevelDisk implements Disk {
   }
 
   async #write(operations: readonly DiskOperation[], sync: boolean): Promise<void> {
-    // One by one: classic-level takes twice as long for an array, of whose objects it asks each field by name.
+    // One by one: this thread is half as long at it as with an array, of whose objects classic-level asks each field by name.
+    // The batch's own memory goes with the next collection.
     const batch = this.#database.batch();
     for (const operation of operations) {
       if (operation.type === "put") batch.put(operation.key, operation.value);
