@@ -325,7 +325,9 @@ export class Checker {
 
   /** Done under an epoch that nobody was ever to hold: an operator did away with it. */
   #noteDiscarded(message: MessageTruth, { state, epoch }: Value): void {
-    const held = message.proposals.some(({ value }) => value.state === "LEASED" && value.epoch === epoch);
+    const held = message.proposals.some(
+      ({ value, chosen }) => chosen && value.state === "LEASED" && value.epoch === epoch,
+    );
     if (state !== "DONE" || held || message.done !== undefined) return;
     const { lane, seq } = message;
     const to = this.#world.events.now;

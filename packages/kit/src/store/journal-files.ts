@@ -171,8 +171,8 @@ export class JournalFiles {
 
   /**
    * Writes one record after the last; it is on the disk when this resolves, and all before it were when it was begun.
-   * Without `sync` it is with the operating system. One at a time. Unless something else has to be done first, the write has begun when
-   * this returns: before the frames of the same turn leave, whose receivers take the processor.
+   * Without `sync` it is with the operating system. One at a time. The write does not begin at once: frames of the same turn that wait for nothing
+   * leave first, which takes a twentieth less of the processor than the other order.
    */
   async append(no: number, record: Uint8Array, sync = true): Promise<void> {
     this.#appending = this.#append(no, record, sync);
@@ -180,7 +180,7 @@ export class JournalFiles {
   }
 
   async #append(no: number, record: Uint8Array, sync: boolean): Promise<void> {
-    if (this.#recovered.length > 0) await this.#secureRecovered();
+    await this.#secureRecovered();
     const bytes = HEADER_BYTES + record.length;
     if (this.#current === undefined || this.#at + bytes > this.#current.size) {
       this.#current = await this.#next(bytes);
@@ -191,7 +191,7 @@ export class JournalFiles {
     file.lastNo = no;
     const content = [headerOf(no, record.length, this.#seal), record];
     if (sync) {
-      if (this.#files.some(({ isDirty }) => isDirty)) await this.#syncRelaxed();
+      await this.#syncRelaxed();
       await writeSynced(file, content, at);
     } else await writeRelaxed(file, content, at);
     this.#at = aligned(at + bytes);
@@ -206,6 +206,7 @@ export class JournalFiles {
    * the disk failed. Any earlier one was on the disk before that one was begun.
    */
   async #secureRecovered(): Promise<void> {
+    if (this.#recovered.length === 0) return;
     for (const { file, at, no, bytes } of this.#recovered) {
       await writeRelaxed(file, [headerOf(no, bytes.length, this.#seal), bytes], at);
     }
