@@ -140,13 +140,13 @@ export function recover(right: Right, answers: readonly IndexedAnswer[], lane: A
   nextSeq = Math.max(nextSeq, (seqs.at(-1) ?? -1) + 1);
   if (!isOrdered && end !== undefined && isRefuted(end, finished.ranges(), seqs, answers)) end = undefined;
   const isFrozen = end?.value.heir !== undefined;
-  const cut = isOrdered && end !== undefined && isCut(end) ? end.ballot : undefined;
+  const lastCut = isOrdered && end !== undefined && isCut(end) ? end.ballot : undefined;
   const found: RecoveredRegister[] = [];
   const known = new Map(answers.flatMap(([, answer]) => [...answer.keys]));
   for (const seq of seqs) {
     const isFinished = finished.has(seq);
     if (isFinished && !isOrdered) continue;
-    const newest = newestOf(answers, seq, cut);
+    const newest = newestOf(answers, seq, lastCut);
     const { ballot, registers, same, heldBy } = newest.ballot === undefined ? newestOf(answers, seq) : newest;
     const value = registers?.get(seq)?.value;
     if (ballot === undefined || value === undefined || isExcluded(end, seq, ballot, isOrdered)) continue;
