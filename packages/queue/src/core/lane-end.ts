@@ -29,8 +29,6 @@ export class LaneEnd {
   #planned: Descriptor | undefined;
   /** The heir's own END is chosen: the messages are there. */
   #isMoved = false;
-  /** What it is to import is known. */
-  #begun = false;
   /** The END it will have: of an heir that has everything to import, or the cut of an ordered lane. */
   #copied: EndValue | undefined;
 
@@ -56,11 +54,7 @@ export class LaneEnd {
 
   /** An heir whose import has yet to begin. */
   get wantsImport(): boolean {
-    return this.isImporting && !this.#begun && this.#value === undefined && this.#copied === undefined;
-  }
-
-  beginImport(): void {
-    this.#begun = true;
+    return this.isImporting && this.#value === undefined && this.#copied === undefined;
   }
 
   /** The messages go to an heir, or are there: this lane changes none of them [M11]. */
@@ -93,7 +87,7 @@ export class LaneEnd {
     this.#isMoved = true;
   }
 
-  /** All imports are proposed: END is the one of the lane they come from. */
+  /** An import begins: END will be the one of the lane it comes from. */
   copy({ n, voids }: EndValue): void {
     this.#copied = { n, voids, closed: false, ...(this.#isOrdered ? { base: n } : {}) };
   }

@@ -701,7 +701,7 @@ export class LaneWriter implements LaneSender {
       register.imported = chosen && sameValue(register.value, value);
       if (known === undefined) this.#propose(register, value);
     }
-    this.#end.beginImport();
+    this.#end.copy(end);
     this.#importing = { end, kept: kept.values() };
     this.#importKeys(this.#importing);
   }
@@ -721,7 +721,6 @@ export class LaneWriter implements LaneSender {
     this.#importing = undefined;
     this.#finishAbsent(end, this.registers.values());
     this.#nextSeq = end.n;
-    this.#end.copy(end);
     this.#advance();
   }
 
@@ -752,7 +751,8 @@ export class LaneWriter implements LaneSender {
 
   #advance(): void {
     if (this.#appending || this.#lost) return;
-    // Its origin ends a lane over chosen values only; a stealer, once all it found is chosen again.
+    // Its origin ends a lane over chosen values only; a stealer, once all it found is chosen again; an heir, once all is here, too.
+    if (this.#importing !== undefined) return;
     const next = this.#end.next({
       awaited: this.right.round === 0 ? this.#unchosen : this.#recovering,
       unchosen: this.#unchosen,

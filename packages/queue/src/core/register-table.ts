@@ -202,12 +202,13 @@ export class RegisterTable {
   /** Whether it holds `value`, at `step` of `right`, or at whatever ballot where the step is negative. Nothing is unpacked for that. */
   holds(seq: number, value: Value, right: Right, step: number): boolean {
     const loose = this.#loose.get(seq);
-    if (loose !== undefined) return sameValue(loose.value, value) && isAt(loose.ballot, right, step);
+    if (loose !== undefined)
+      return sameValue(loose.value, value) && isAt(loose.ballot, loose.ballot.step, right, step);
     const page = this.#packed > 0 ? this.#pages.get(seq >>> this.#bits) : undefined;
     const at = seq & this.#mask;
     const kind = this.#kinds[(page?.kinds[at] ?? 0) - 1];
     if (page === undefined || kind === undefined || !isPlain(value)) return false;
-    if (step >= 0 && (page.steps[at] !== step || comparePromises(kind, right) !== 0)) return false;
+    if (!isAt(kind, page.steps[at] ?? 0, right, step)) return false;
     const isCounted = page.deliveries[at] === value.deliveries && page.acquired[at] === value.acquired;
     const isSized = page.bodyBytes[at] === value.bodyBytes && kind.leaseMs === value.leaseMs;
     const isTimed = page.enqueuedWallMs[at] === value.enqueuedWallMs && page.epochs[at] === value.epoch;
@@ -422,8 +423,9 @@ function isSameKind(a: Kind, b: Kind): boolean {
   return a.leaseMs === b.leaseMs && comparePromises(a, b) === 0;
 }
 
-function isAt(ballot: Ballot, right: Right, step: number): boolean {
-  return step < 0 || (ballot.step === step && comparePromises(ballot, right) === 0);
+/** Whether what stands at `own` and `ownStep` stands at `step` of `right`; a negative one is any. */
+export function isAt(own: Right, ownStep: number, right: Right, step: number): boolean {
+  return step < 0 || (ownStep === step && comparePromises(own, right) === 0);
 }
 
 function isHashAt(hashes: Uint8Array, from: number, hash: string): boolean {

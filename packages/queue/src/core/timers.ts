@@ -109,8 +109,7 @@ export class Timers {
 
 /** Moves what waits together. */
 function tidy(bucket: Bucket): void {
-  bucket.timers = bucket.timers.filter((timer) => timer !== undefined);
-  bucket.timers.forEach((timer, at) => {
-    if (timer !== undefined) timer.at = at;
-  });
+  const left = bucket.timers.filter((timer) => timer !== undefined);
+  for (const [at, timer] of left.entries()) timer.at = at;
+  bucket.timers = left;
 }

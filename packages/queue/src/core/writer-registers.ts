@@ -1,9 +1,9 @@
 import type { Right } from "./ballot.ts";
-import { comparePromises } from "./ballot.ts";
 import type { RecoveredRegister, Register } from "./lane-register.ts";
 import { restingRegister } from "./lane-register.ts";
 import { isPlain } from "./register.ts";
 import type { RegisterTable, StoredRegister } from "./register-table.ts";
+import { isAt } from "./register-table.ts";
 import type { Value } from "./types.ts";
 
 /** Messages in one page. */
@@ -180,8 +180,7 @@ export class WriterRegisters {
 
   /** Whether the store's register is what this writer proposed last, or, at step −1, found. */
   #isOwn({ ballot, value }: StoredRegister, step: number): boolean {
-    if (value.state !== "READY") return false;
-    return step < 0 || (ballot.step === step && comparePromises(ballot, this.#init.right) === 0);
+    return value.state === "READY" && isAt(ballot, ballot.step, this.#init.right, step);
   }
 }
 
