@@ -221,6 +221,16 @@ describe("a call", () => {
     });
   });
 
+  it("does not wait behind a large one", async () => {
+    const { nodes, client } = await pair();
+    await using _ = nodes;
+    const ended: string[] = [];
+    const large = client.big(new Uint8Array(4_000_000)).then(() => ended.push("large"));
+    const small = client.greet({ name: "x" }).then(() => ended.push("small"));
+    await Promise.all([large, small]);
+    expect(ended).toEqual(["small", "large"]);
+  });
+
   it("fails with the outcome that fits when the peer is gone", async () => {
     const { nodes, client, id } = await pair();
     await using _ = nodes;

@@ -88,6 +88,12 @@ describe("groups", () => {
     expect(late.value).toBe(5);
     const first = await rpc.gather("all", api, "never", "x", { until: 3, reduce: { by: "count" } });
     expect(first.answered.length).toBeGreaterThanOrEqual(3);
+    // One of the six never answers: each of these would take until the deadline if it waited for all.
+    for (const [enough, least] of [["first", 1] as const, ["quorum", 4] as const]) {
+      const some = await rpc.gather("all", api, "never", "x", { until: enough, reduce: { by: "count" } });
+      expect(some.answered.length).toBeGreaterThanOrEqual(least);
+      expect(some.missing.map(({ name }) => name)).toContain("n5");
+    }
     const stalled = await rpc.gather("all", api, "never", "x", {
       until: { stallMs: 100 },
       reduce: { by: "count" },
