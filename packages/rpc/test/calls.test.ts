@@ -2,7 +2,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
 import { contract, method, RpcError } from "@klatsch/rpc";
-import type { Implementation } from "@klatsch/rpc";
+import type { Implementation, Schema, SchemaResult } from "@klatsch/rpc";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 
@@ -287,6 +287,27 @@ describe("a call", () => {
 });
 
 describe("a definition", () => {
+  it("takes any Standard Schema, and names the field that its issues do", async () => {
+    const validate = (value: unknown): SchemaResult<number> =>
+      typeof value === "number" && value % 2 === 0
+        ? { value }
+        : { issues: [{ message: "is odd", path: [{ key: "n" }] }] };
+    const even: Schema<number> = { "~standard": { version: 1, vendor: "test", validate } };
+    const own = contract({
+      name: "own",
+      methods: { half: method({ input: even, output: z.number(), access: "members" }) },
+    });
+    const nodes = await Nodes.start("a", "b");
+    await using _ = nodes;
+    nodes.get("b").rpc.serve(own, { half: (number) => number / 2 });
+    const { half } = nodes.get("a").rpc.peer(nodes.get("b").id, own);
+    expect(await half(4)).toBe(2);
+    await expect(half(3)).rejects.toMatchObject({
+      code: "INVALID_INPUT",
+      message: expect.stringMatching(/n: is odd/),
+    });
+  });
+
   it("is refused without a stated access", () => {
     const init = { input: text, output: text } as never;
     expect(() => method(init)).toThrow(/access/);
