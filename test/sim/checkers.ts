@@ -497,3 +497,17 @@ function holds({ disk }: SimNode, { lane, descriptor }: LaneTruth, seq: number):
   }
   return finished.has(seq);
 }
+
+/** Of a queue that was deleted: nothing is promised of its messages any more. */
+export class NoChecker extends Checker {
+  override onSent(): void {}
+  override onWritten(): void {}
+  override onSynced(): void {}
+  override onEnqueue(): void {}
+  override onEnqueued(): void {}
+  override onResolved(): void {}
+  override onDeliver(): void {}
+  override onBodiless(): void {}
+  override onUnknown(): void {}
+  override onVerdict(): void {}
+}

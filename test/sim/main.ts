@@ -12,6 +12,8 @@ const { values } = parseArgs({
     seed: { type: "string", default: "1" },
     /** Runs a broken core instead, or `all` of them: a violation is then what is wanted. */
     mutant: { type: "string" },
+    /** Somebody deletes the queue in each run. */
+    deletes: { type: "boolean", default: false },
     /** Lines of a failed run's trace to print. */
     tail: { type: "string", default: "120" },
     /** Goes on after a violation. */
@@ -30,7 +32,13 @@ function report(init: WorldInit, message: string): void {
   const { trace } = runSeed({ ...init, traced: true });
   console.log(trace.slice(-Number(values.tail)).join("\n"));
   console.log(`\nseed ${init.seed}: ${message}`);
-  console.log(`npm run sim -- --seeds 1 --seed ${init.seed}`);
+  console.log(`npm run sim -- --seeds 1 --seed ${init.seed}${values.deletes ? " --deletes" : ""}`);
+}
+
+/** Lanes of deleted queues go in parts of any size. */
+function initOf(seed: number): WorldInit {
+  if (!values.deletes) return { seed };
+  return { seed, patch: { deletes: true, tuning: { dropRecords: [1, 3, 1_024][seed % 3] ?? 1 } } };
 }
 
 function runAll(): number {
@@ -38,13 +46,13 @@ function runAll(): number {
   let steps = 0;
   let violations = 0;
   for (let seed = first; seed < first + count; seed += 1) {
-    const { violation, stats, ...result } = runSeed({ seed });
+    const { violation, stats, ...result } = runSeed(initOf(seed));
     steps += result.steps;
     for (const [name, value] of Object.entries(stats)) totals[name] = (totals[name] ?? 0) + value;
     if (violation !== undefined) {
       violations += 1;
       if (values["keep-going"]) console.log(`seed ${seed}: ${violation.message.split("\n", 1)[0]}`);
-      else report({ seed }, violation.message);
+      else report(initOf(seed), violation.message);
     }
     const done = seed - first + 1;
     if (done % 1_000 === 0) console.log(`${done} runs, ${steps} steps, ${seconds()} s`);

@@ -79,6 +79,16 @@ const CUT: ScenarioPatch = {
   tuning: { stealDelayMs: 10, prepareRetryMs: 20 },
 };
 
+/** The queue is deleted while members come and go, and lanes go a record at a time. */
+const DELETED: ScenarioPatch = {
+  deletes: true,
+  nodes: 3,
+  replicas: 3,
+  messages: 40,
+  faults: { crash: 600, partition: 800 },
+  tuning: { dropRecords: 1 },
+};
+
 export const MUTANTS: readonly Mutant[] = [
   {
     id: "M1",
@@ -532,6 +542,71 @@ export const MUTANTS: readonly Mutant[] = [
     find: '      exceptions.push({ section, seq, code: "VETO", ballot: undefined });',
     replace: "      return;",
     patch: { veto: 0.3 },
+    seeds: 200,
+  },
+  {
+    id: "X1",
+    what: "a deleted queue is declared again by who has not heard of it",
+    file: "definitions.ts",
+    find: "if (this.#known.has(queue) || this.#deleted.has(queue)) return false;",
+    replace: "if (this.#known.has(queue)) return false;",
+    patch: DELETED,
+    seeds: 200,
+  },
+  {
+    id: "X2",
+    what: "what is left of a lane that is being dropped counts as damage",
+    file: "acceptor.ts",
+    find: "assert(sound || isDropped,",
+    replace: "assert(sound,",
+    patch: DELETED,
+    seeds: 200,
+  },
+  {
+    id: "X3",
+    what: "a hello does not say which queues were deleted",
+    file: "queue-core.ts",
+    find: "      deleted: this.definitions.deleted(),",
+    replace: "      deleted: [],",
+    patch: DELETED,
+    from: 130,
+    seeds: 200,
+  },
+  {
+    id: "X4",
+    what: "a lane of a deleted queue is kept once more",
+    file: "acceptor.ts",
+    find: "if (this.isBelowFloor(descriptor) || this.#context.isDeleted(descriptor.queue)) {",
+    replace: "if (this.isBelowFloor(descriptor)) {",
+    patch: DELETED,
+    from: 40,
+    seeds: 200,
+  },
+  {
+    id: "X5",
+    what: "a store that was opened while it dropped lanes keeps the rest",
+    file: "queue-core.ts",
+    find: "    this.#origin.load(records);\n    this.acceptor.dropDeleted();",
+    replace: "    this.#origin.load(records);",
+    patch: DELETED,
+    seeds: 200,
+  },
+  {
+    id: "X6",
+    what: "enqueues in lanes of a deleted queue are not answered",
+    file: "origin.ts",
+    find: "if (enqueue !== undefined) tell(enqueue as Waiting);",
+    replace: "void enqueue;",
+    patch: DELETED,
+    seeds: 200,
+  },
+  {
+    id: "X7",
+    what: "what consumers of a deleted queue hold stays in their hands",
+    file: "consumers.ts",
+    find: 'if (gone.has(one.session)) this.#drop(one, "STALE");',
+    replace: "void one;",
+    patch: DELETED,
     seeds: 200,
   },
 ];

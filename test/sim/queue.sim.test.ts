@@ -22,6 +22,18 @@ describe("queue core under faults", () => {
     },
   );
 
+  it(
+    "leaves nothing of a queue that is deleted, whatever goes wrong meanwhile",
+    { timeout: TIMEOUT_MS },
+    () => {
+      for (let seed = 1; seed <= CHUNK; seed += 1) {
+        const tuning = { dropRecords: seed % 2 === 0 ? 1 : 4_096 };
+        const { violation } = runSeed({ seed, patch: { deletes: true, tuning } });
+        expect(violation?.message, `seed ${seed}`).toBeUndefined();
+      }
+    },
+  );
+
   it.each([3, 14, 159])("always runs seed %i the same way", (seed) => {
     const digest = (): string => {
       const { trace, steps } = runSeed({ seed, traced: true });

@@ -111,6 +111,8 @@ export interface Scenario {
   readonly veto: number;
   /** Messages pass through the wire's codec. */
   readonly coded: boolean;
+  /** Somebody deletes the queue amid all of it. */
+  readonly deletes: boolean;
   /** The queue is relaxed, and no disk loses its end: processes die, machines do not. */
   readonly relaxed: boolean;
   readonly faults: Faults;
@@ -158,6 +160,7 @@ export function drawScenario(seed: number, dice: Dice, patch: ScenarioPatch = {}
     detectMs: dice.pick([50, 300, 1_000]),
     coded: dice.chance(0.1),
     veto: 0,
+    deletes: false,
     relaxed: patch.faults?.tail === undefined && new Dice(seed ^ RELAXED_SALT).chance(0.12),
     faults: {
       crash: sometimes(0.5, 400, 5_000),

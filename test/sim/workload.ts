@@ -56,6 +56,7 @@ export class Workload {
     events.in(dice.pick([0, 20, 500]), () => this.#produce());
     if (scenario.rosterMs > 0) events.in(dice.wait(scenario.rosterMs), () => this.#changeRoster());
     if (scenario.operateMs > 0) events.in(dice.wait(scenario.operateMs), () => this.#operate());
+    if (scenario.deletes) events.in(dice.real(0.1, 0.9) * scenario.chaosMs, () => this.#deleteSoon());
   }
 
   /** From now on every message is acknowledged at once. */
@@ -213,6 +214,21 @@ export class Workload {
     node.enter({ type: "manage", requestId, queue, act, scope, only: undefined, limit, deadlineMs });
   }
 
+  /** From a node that is up. */
+  #deleteSoon(): void {
+    const { dice, nodes, events } = this.#world;
+    const node = dice.pick(nodes);
+    if (node.state === "up") this.#world.deleteQueue(node);
+    else if (!this.#calm) events.in(20, () => this.#deleteSoon());
+  }
+
+  delete(node: SimNode): void {
+    const waitMs = this.#world.dice.real(20, 2_000);
+    const request = { requestId: this.#ask({ node, kind: "manage" }, waitMs), queue: this.#world.queue };
+    const rest = { only: undefined, limit: 1, deadlineMs: node.now().monoMs + waitMs };
+    node.enter({ type: "manage", act: "delete", scope: "any", ...request, ...rest });
+  }
+
   #pause(paused: boolean): void {
     const { nodes, queue } = this.#world;
     for (const node of nodes) if (node.state === "up") node.enter({ type: "pause", queue, paused });
@@ -321,7 +337,8 @@ export class Workload {
     const { events, dice } = this.#world;
     const handling = this.#handling.get(key);
     if (handling?.node !== node) return;
-    if (this.#world.isTranquil) this.#world.violate("LEASE_KEPT", `${node.peer} lost ${key} for no reason`);
+    if (this.#world.isTranquil && !this.#world.isDeleted)
+      this.#world.violate("LEASE_KEPT", `${node.peer} lost ${key} for no reason`);
     // Some handlers stop at the signal, some do not care.
     const verdict: Verdict = dice.chance(0.5) ? { kind: "release" } : { kind: "ack" };
     if (dice.chance(0.7)) events.in(dice.real(0, 100), () => this.#judge(handling, verdict));

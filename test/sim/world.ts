@@ -15,7 +15,7 @@ import type {
   QueueId,
   Replica,
 } from "../../packages/queue/src/core/types.ts";
-import { Checker } from "./checkers.ts";
+import { Checker, NoChecker } from "./checkers.ts";
 import { EventQueue } from "./events.ts";
 import { FaultMaker } from "./faults.ts";
 import { Network } from "./network.ts";
@@ -94,7 +94,9 @@ export class World {
   readonly network: Network;
   readonly faults: FaultMaker;
   readonly workload: Workload;
-  readonly checker: Checker;
+  checker: Checker;
+  /** From then on only what is left of the queue is looked at. */
+  isDeleted = false;
   readonly stats: RunStats = {
     enqueued: 0,
     acknowledged: 0,
@@ -170,6 +172,14 @@ export class World {
   }
 
   // For the parts.
+
+  /** An operator does away with the queue. */
+  deleteQueue(node: SimNode): void {
+    this.trace(() => `${node.peer} deletes the queue`);
+    this.isDeleted = true;
+    this.checker = new NoChecker(this);
+    this.workload.delete(node);
+  }
 
   /** Nothing goes wrong in this run, and nothing takes long compared with a lease. */
   get isTranquil(): boolean {
@@ -300,6 +310,7 @@ export class World {
   onEffect(node: SimNode, effect: QueueEffect): void {
     this.trace(() => `${node.peer} ! ${describeEffect(effect)}`);
     if (effect.type === "fault") this.violate("NO_FAULTS", `${node.peer}: ${effect.what} ${effect.peer}`);
+    if (effect.type === "deleted") this.events.in(0, () => this.#checkDeleted(node));
     if (effect.type === "moved") this.stats.moved += 1;
     if (effect.type === "stole") this.stats.steals += 1;
     if (effect.type === "enqueued" && effect.result.code === "OK") this.stats.acknowledged += 1;
@@ -321,6 +332,13 @@ export class World {
     this.stats.delivered += 1;
     this.checker.onDeliver(node, { ...item, body });
     this.workload.handle(node, item);
+  }
+
+  /** Nobody waits for a lease or a deadline of a queue that is not there. */
+  #checkDeleted({ peer, core }: SimNode): void {
+    const { held = 0, waitingEnqueues = 0 } = core?.gauges() ?? {};
+    if (held + waitingEnqueues === 0) return;
+    this.violate("ENDS", `${peer} knows it deleted, holds ${held}, ${waitingEnqueues} enqueues wait`);
   }
 
   // The run.
@@ -362,11 +380,40 @@ export class World {
     this.network.calm = true;
     this.#until(this.events.now + 4_000); // Cuts under way heal by then.
     this.faults.review();
+    if (this.scenario.deletes) return this.#runDeleted();
     this.workload.calm();
     this.#await("DRAINS", DRAIN_MS, () => this.#undrained());
     this.checker.onDrained();
     this.#restartAll();
     this.#await("FORGETS", FORGET_MS, () => this.#unforgotten());
+  }
+
+  /** Who deleted it may have died before anybody knew: it is tried again. */
+  #runDeleted(): void {
+    const node = this.nodes.find((one) => one.state === "up");
+    if (node === undefined) this.violate("RESTARTS", "no node is up after the faults");
+    this.deleteQueue(node);
+    this.workload.calm();
+    this.#await("DELETES", DRAIN_MS, () => this.#undeleted());
+    this.#restartAll();
+    this.#await("DELETES", DRAIN_MS, () => this.#undeleted());
+  }
+
+  #undeleted(): string | undefined {
+    const { requests, handling } = this.workload;
+    for (const { kind, id } of requests.values()) return `${kind} ${id} waits for its answer`;
+    if (handling > 0) return `${handling} messages are in hand`;
+    for (const { peer, core, disk, hasLeft } of this.nodes) {
+      if (hasLeft) continue;
+      if (core === undefined) return `${peer} is down`;
+      const { peers: _, ...gauges } = core.gauges();
+      for (const [name, count] of Object.entries(gauges)) if (count !== 0) return `${peer}: ${count} ${name}`;
+      if (core.definitions.all().length > 0) return `${peer} knows the queue`;
+      for (const [key, { kind }] of disk.view) {
+        if (!["member", "deleted", "echo", "floor"].includes(kind)) return `${peer} keeps ${key} (${kind})`;
+      }
+    }
+    return undefined;
   }
 
   #until(untilMs: number): void {

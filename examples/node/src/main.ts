@@ -226,6 +226,7 @@ function addTendingCommands(queues: Command): void {
   asking(queues, "purge <queue> [ids...]", "do away with messages that wait, these or all")
     .option("--dead", "with dead ones instead")
     .action(tend.purge);
+  asking(queues, "delete <queue>", "do away with it and all that is in it").action(tend.remove);
   asking(queues, "pause <queue>", "hand nobody a message of it").action(
     async (name: string, flags: node.NodeFlags) => await tend.pause(true, name, flags),
   );

@@ -161,6 +161,8 @@ export interface Contract {
   "queue.redrive": { args: ChangeArgs; result: Changed };
   /** Of those that wait, or of the dead. */
   "queue.purge": { args: ChangeArgs & { readonly dead?: boolean | undefined }; result: Changed };
+  /** With all that is in it. */
+  "queue.delete": { args: { readonly queue: string }; result: Changed };
   "queue.pause": { args: { readonly queue: string; readonly paused: boolean }; result: None };
   /** Answered once no message is left that is not dead. */
   "queue.drain": {
@@ -226,6 +228,7 @@ export const REDUCERS = ["count", "sum", "min", "max", "avg", "set", "concat"] a
 /** Those of people who look after queues. */
 export type TendingOperation =
   | `queue.${"browse" | "peek" | "counts" | "groups" | "consumers" | "inspect" | "redrive" | "purge"}`
+  | "queue.delete"
   | "queue.pause"
   | "queue.drain";
 

@@ -37,6 +37,7 @@ export function tendingOperations(queues: Queues): Pick<Operations, TendingOpera
       const ids = args.texts("ids");
       return args.flag("dead") ? await queue.dead.purge({ ids }) : await queue.purge({ ids });
     },
+    "queue.delete": async (args) => await queues.delete(args.only("queue").requiredText("queue")),
     "queue.pause": async (args) => {
       const queue = open(args.only("queue", "paused"));
       if (args.flag("paused")) await queue.pause();

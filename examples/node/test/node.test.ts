@@ -243,6 +243,9 @@ describe("klatsch", () => {
     expect((await run(["queue", "take", "tended", ...at])).stdout).toBe("two");
     expect(await run(["queue", "drain", "tended", ...at])).toMatchObject({ code: 0 });
     expect((await run(["queue", "dead", "tended", ...at])).stdout).toContain("HOLDER OR REASON");
+    await run(["queue", "put", "tended", "three", "--data", a.dataDir]);
+    expect((await run(["queue", "delete", "tended", ...at])).stdout).toBe("1\n");
+    expect(await run(["queue", "count", "tended", "--data", b.dataDir])).toMatchObject({ code: 1 });
     expect(await run(["queue", "count", "nowhere", ...at])).toMatchObject({
       code: 1,
       stderr: expect.stringContaining("QUEUE_NOT_FOUND"),

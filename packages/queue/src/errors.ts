@@ -6,6 +6,7 @@ import type { KlatschErrorInit } from "@klatsch/kit";
  * - `INVALID_OPTIONS`: an option or argument is missing or wrong; the message names the field.
  * - `QUEUE_CONFLICT`: the queue exists with other options; the message names the difference.
  * - `QUEUE_NOT_FOUND`: no queue of that name is known here.
+ * - `QUEUE_DELETED`: somebody deleted the queue while this waited for it; what was enqueued went with it.
  * - `EXCHANGE_NOT_FOUND`: no exchange of that name is known here.
  * - `EXCHANGE_CONFLICT`: the exchange exists with another kind or alternate.
  * - `UNROUTABLE`: no queue is bound for the message, not even by an alternate; nothing was enqueued.
@@ -30,6 +31,7 @@ export type QueueErrorCode =
   | "INVALID_OPTIONS"
   | "QUEUE_CONFLICT"
   | "QUEUE_NOT_FOUND"
+  | "QUEUE_DELETED"
   | "EXCHANGE_NOT_FOUND"
   | "EXCHANGE_CONFLICT"
   | "UNROUTABLE"

@@ -1,8 +1,7 @@
 import { silentLogger, systemClock } from "@klatsch/kit";
 import type { Logger, MetricFamily } from "@klatsch/kit";
 
-import { queueIdOf } from "./codec/hash.ts";
-import { DEFINITIONS_MAX } from "./core/members.ts";
+import { DEFINITIONS_MAX } from "./core/definitions.ts";
 import { deadViewOf } from "./core/dead-queue.ts";
 import { messageId } from "./core/message-id.ts";
 import type { Delivery } from "./core/messages.ts";
@@ -14,15 +13,18 @@ import { Emitter } from "./host/emitter.ts";
 import { Engine } from "./host/engine.ts";
 import { HookRunner } from "./host/hook-runner.ts";
 import type { HostEffect } from "./host/engine.ts";
-import { elect, isElection } from "./host/elect.ts";
+import { elect, electionKey, isElection, isElectionOf } from "./host/elect.ts";
 import { ExchangeCalls } from "./host/exchange-calls.ts";
 import { makeContent } from "./host/content.ts";
+import { makeHandle, PAUSED } from "./host/handle.ts";
 import { HeldMessage } from "./host/message.ts";
 import type { SettleDone } from "./host/message.ts";
 import { publishKey } from "./host/publish.ts";
+import { Names } from "./host/names.ts";
+import type { Agreed } from "./host/names.ts";
 import { Operations } from "./host/operate.ts";
 import { countOne, QueueMetrics } from "./host/queue-metrics.ts";
-import { Sessions } from "./host/sessions.ts";
+import { exclusiveElection, Sessions } from "./host/sessions.ts";
 import { Schedules } from "./host/schedules.ts";
 import { declareOrdered } from "./host/declare.ts";
 import {
@@ -31,7 +33,6 @@ import {
   checkFit,
   checkSchedule,
   describeQueue,
-  durabilityOf,
   enqueueError,
   fitTo,
   orderOf,
@@ -40,8 +41,6 @@ import {
 } from "./host/told.ts";
 import {
   checkBody,
-  parseBrowse,
-  parseChange,
   parseElect,
   parseEnqueue,
   parseExchangeName,
@@ -57,11 +56,9 @@ import {
 import type { MessageOptions } from "./options.ts";
 import type {
   Changed,
-  ChangeOptions,
   ConsumeOptions,
   Consumer,
   ConsumerInfo,
-  DeadLetters,
   ElectOptions,
   Enqueued,
   EnqueueItem,
@@ -84,11 +81,6 @@ import type {
   ScheduleInit,
 } from "./types.ts";
 
-/** Shared entries that say that a queue is paused. */
-const PAUSED = "queue/paused/";
-/** How long `drain` waits by default, in milliseconds. */
-const DRAIN_MS = 60_000;
-
 /**
  * The queues of one mesh member. Bad options throw before anything starts.
  * @throws {@link QueueError} `INVALID_OPTIONS`, `STORE_LOCKED`; `StoreError` for a disk that cannot be used.
@@ -105,12 +97,17 @@ interface PendingEnqueue {
 interface Entered {
   readonly queue: string;
   readonly beganMs: number;
+  readonly deadlineMs: number;
+  readonly message: ReturnType<typeof makeContent>;
 }
 
 class QueuesService implements Queues {
   readonly #logger: Logger;
   readonly #emitter: Emitter<QueuesEvents>;
-  readonly #names = new Map<string, Definition>();
+  readonly #names = new Names({
+    definitions: () => this.#engine?.core.definitions.all() ?? [],
+    isDeleted: (queue) => this.#engine?.core.isDeleted(queue) === true,
+  });
   readonly #enqueues = new Map<number, PendingEnqueue & Entered>();
   readonly #verdicts = new Map<number, SettleDone>();
   readonly #resolves = new Map<number, (resolution: Resolution | undefined) => void>();
@@ -160,17 +157,17 @@ class QueuesService implements Queues {
     this.#exchanges = new ExchangeCalls(mesh, {
       check: () => this.#assertRunning(),
       enqueue: (queue, body, message, publishId, timeoutMs) => {
-        const definition = this.#known(queue);
+        const definition = this.#names.get(queue);
         const fitting = fitTo(definition, message, publishKey(publishId, queue));
         return this.#enterHooked(definition, body, fitting, timeoutMs);
       },
-      deduplicates: (queue) => orderOf(this.#known(queue)).dedupMs !== undefined,
+      deduplicates: (queue) => orderOf(this.#names.get(queue)).dedupMs !== undefined,
       resolve: (id, timeoutMs) => this.resolve(id, { timeoutMs }),
     });
     this.#schedules = new Schedules(mesh, {
       self: mesh.peerId,
       peers: () => this.#engine?.core.members.greeted() ?? [mesh.peerId],
-      enqueue: (queue, body, options) => this.#enqueue(this.#known(queue), body, options),
+      enqueue: (queue, body, options) => this.#enqueue(queue, body, options),
       onMissed: (missed, dueWallMs, error) => {
         this.#emitter.emit("schedule:missed", { name: missed, dueAt: new Date(dueWallMs), error });
       },
@@ -191,7 +188,7 @@ class QueuesService implements Queues {
       onSynced: (tookMs) => service.#metrics.synced(tookMs),
       onFailed: (error) => service.#onFailed(error),
     });
-    for (const definition of service.#engine.core.members.definitions()) service.#define(definition);
+    for (const definition of service.#engine.core.definitions.all()) service.#names.define(definition);
     if (service.#state === "starting") service.#state = "running";
     service.#watchPauses();
     return service;
@@ -247,7 +244,8 @@ class QueuesService implements Queues {
   async declare(name: string, init?: QueueInit): Promise<Queue> {
     const options = parseQueue(init);
     this.#assertRunning();
-    const known = this.#names.get(parseName(name));
+    const known = this.#names.find(parseName(name));
+    this.#names.noteDeclared(name);
     if (known !== undefined) {
       assertSame(known, options);
       return this.#handle(known);
@@ -258,7 +256,7 @@ class QueuesService implements Queues {
     const order = { groups: options.groups, dedupMs: options.dedupMs ?? 0, shards };
     const made = await declareOrdered(
       {
-        known: () => this.#names.get(name),
+        known: () => this.#names.find(name),
         candidates: () => this.#running.core.members.candidates(""),
         agree: (ordered) => void this.#agree({ ...agreed, ordered }),
         check: () => this.#assertRunning(),
@@ -272,118 +270,80 @@ class QueuesService implements Queues {
     return this.#handle(made);
   }
 
-  #agree(agreed: Omit<Definition, "queue">): Definition {
-    if (this.#names.size >= DEFINITIONS_MAX) {
+  #agree(agreed: Agreed): Definition {
+    const engine = this.#running;
+    if (this.#names.count >= DEFINITIONS_MAX) {
       throw new QueueError("LIMIT_REACHED", `this node knows ${DEFINITIONS_MAX} queues already`);
     }
-    const definition = { queue: queueIdOf(agreed), ...agreed };
-    this.#define(definition);
-    this.#running.enter({ type: "declare", definition });
+    const definition = this.#names.make(agreed);
+    this.#names.define(definition);
+    engine.enter({ type: "declare", definition });
     return definition;
   }
 
-  #define(definition: Definition): void {
-    // Of two that were declared at once with different options, the smaller id keeps the name.
-    const known = this.#names.get(definition.name);
-    if (known === undefined || definition.queue < known.queue) {
-      this.#names.set(definition.name, definition);
+  async delete(name: string, options?: { readonly timeoutMs?: number | undefined }): Promise<Changed> {
+    const timeoutMs = parseTimeout(options);
+    const { queue, exclusive } = this.#names.get(parseName(name));
+    const changed = await this.#operations.delete(queue, timeoutMs);
+    await this.#exchanges.unbindAll(name);
+    await this.#shared.delete(PAUSED + queue);
+    if (exclusive === true) await this.#endElection(exclusiveElection(queue), timeoutMs);
+    return changed;
+  }
+
+  async #endElection(name: string, timeoutMs: number): Promise<void> {
+    await this.#shared.delete(electionKey(name));
+    const terms = this.#names.all().filter((one) => isElectionOf(one.name, name));
+    await Promise.all(terms.map(({ queue }) => this.#operations.delete(queue, timeoutMs)));
+  }
+
+  #onDeleted({ queue, atWallMs, definition }: Extract<HostEffect, { type: "deleted" }>): void {
+    if (definition === undefined) return;
+    this.#metrics.forget(queue);
+    const { name } = definition;
+    const next = this.#names.delete(definition, atWallMs);
+    if (next === undefined) {
+      this.#sessions.endQueue(queue, new QueueError("QUEUE_DELETED", `queue ${name} was deleted`));
+      if (!isElection(name)) this.#emitter.emit("queue:deleted", { name });
+      return;
     }
+    // Declared by this process after that, which it had not heard of: as after any other delete, there is a new one.
+    this.#names.define(next);
+    this.#engine?.enter({ type: "declare", definition: next });
+    this.#sessions.move(queue, next.queue);
   }
 
   #handle(definition: Definition): Queue {
-    const { name, replicas, leaseMs, maxDeliveries, queue } = definition;
-    const isPaused = (): boolean => this.#mesh.state.shared.get(PAUSED + queue) === true;
-    const depthOf = (): number => this.#engine?.core.lanes.dispatch.depth(queue) ?? 0;
-    return {
-      name,
-      replicas,
-      leaseMs,
-      maxDeliveries,
-      durability: durabilityOf(definition),
-      get depth() {
-        return depthOf();
-      },
-      enqueue: (body, options) => this.#enqueue(definition, body, options),
-      enqueueMany: (items, options) => this.#enqueueMany(definition, items, options),
-      consume: (handler, options) => this.#consume(definition, handler, options),
-      take: async (options) => {
-        assertShared(definition);
-        return await this.#sessions.take(queue, options);
-      },
-      messages: (options) => {
-        assertShared(definition);
-        return this.#sessions.messages(queue, options);
-      },
-      get isPaused() {
-        return isPaused();
-      },
-      pause: async () => await this.#shared.set(PAUSED + queue, true),
-      resume: async () => void (await this.#shared.delete(PAUSED + queue)),
-      drain: (options) =>
-        this.#operations.drain(queue, name, parseTimeout(options ?? { timeoutMs: DRAIN_MS })),
-      dead: this.#deadOf(definition),
-      groups: async (options) =>
-        await this.#operations.groups(queue, orderOf(definition).shards, parseTimeout(options)),
-      counts: (options) => this.#operations.counts(queue, parseTimeout(options)),
-      browse: async (options) => {
-        const { state, limit, timeoutMs } = parseBrowse(options);
-        return await this.#operations.browse(queue, state, limit, timeoutMs);
-      },
-      peek: async (options) => {
-        const { state, limit, timeoutMs } = parseBrowse(options);
-        return await this.#operations.peek(queue, state, limit, timeoutMs);
-      },
-      purge: (options) => this.#change(queue, "discard", "ready", options),
-    };
-  }
-
-  #deadOf({ queue, name }: Definition): DeadLetters {
-    const view = deadViewOf(queue);
-    return {
-      name: `${name}.dead`,
-      list: async (options) => {
-        const { limit, timeoutMs } = parseBrowse(options);
-        return await this.#operations.browse(queue, "dead", limit, timeoutMs);
-      },
-      take: (options) => this.#sessions.take(view, options),
-      consume: (handler, options) => this.#sessions.consume(view, handler, options),
-      redrive: (options) => this.#change(queue, "redrive", "dead", options),
-      purge: (options) => this.#change(queue, "discard", "dead", options),
-    };
-  }
-
-  async #change(
-    queue: string,
-    act: "redrive" | "discard",
-    scope: "ready" | "dead",
-    options: ChangeOptions | undefined,
-  ): Promise<Changed> {
-    const { ids, limit, timeoutMs } = parseChange(options);
-    if (ids === undefined) return await this.#operations.change(queue, act, scope, limit, timeoutMs);
-    return await this.#operations.changeThese(queue, act, scope, ids, timeoutMs);
+    const { name } = definition;
+    const names = this.#names;
+    return makeHandle(definition, {
+      now: () => names.get(name),
+      depth: () => this.#engine?.core.lanes.dispatch.depth(names.find(name)?.queue ?? "") ?? 0,
+      isPaused: () => this.#mesh.state.shared.get(PAUSED + names.find(name)?.queue) === true,
+      shared: () => this.#shared,
+      operations: this.#operations,
+      sessions: this.#sessions,
+      enqueue: (body, options) => this.#enqueue(name, body, options),
+      enqueueMany: async (items, options) => await this.#enqueueMany(names.get(name), items, options),
+      consume: (handler, options) => this.#consume(names.get(name), handler, options),
+    });
   }
 
   open(name: string): Queue {
-    return this.#handle(this.#known(name));
+    return this.#handle(this.#names.get(name));
   }
 
   /** Of a queue or the view of its dead messages; `undefined` if nobody declared it. */
   #nameOf(queue: string): string | undefined {
-    const members = this.#engine?.core.members;
-    const known = members?.definition(queue)?.name;
+    const definitions = this.#engine?.core.definitions;
+    const known = definitions?.get(queue)?.name;
     if (known !== undefined) return known;
-    const dead = members?.definition(deadViewOf(queue))?.name;
+    const dead = definitions?.get(deadViewOf(queue))?.name;
     return dead === undefined ? undefined : `${dead}.dead`;
   }
 
-  #known(name: string): Definition {
-    const known = this.#names.get(name);
-    if (known === undefined) throw new QueueError("QUEUE_NOT_FOUND", `no queue ${name} is known here`);
-    return known;
-  }
-
   list(): readonly QueueDescription[] {
-    const known = [...this.#names.values()].filter(({ name }) => !isElection(name));
+    const known = this.#names.all().filter(({ name }) => !isElection(name));
     const { shared } = this.#mesh.state;
     const described = known.map((one) => describeQueue(one, shared.get(PAUSED + one.queue) === true));
     return described.toSorted((a, b) => (a.name < b.name ? -1 : 1));
@@ -411,7 +371,7 @@ class QueuesService implements Queues {
 
   async schedule(name: string, options: ScheduleInit): Promise<void> {
     const parsed = parseSchedule(options);
-    const definition = this.#known(parsed.queue);
+    const definition = this.#names.get(parsed.queue);
     checkSchedule(definition, parsed.group);
     await this.#schedules.set(parseExchangeName(name), parsed);
   }
@@ -425,7 +385,7 @@ class QueuesService implements Queues {
   }
 
   async consumers(name: string): Promise<readonly ConsumerInfo[]> {
-    const { queue } = this.#known(name);
+    const { queue } = this.#names.get(name);
     const { consumers } = await this.#operations.consumers(queue, TIMEOUT_MS);
     return consumers;
   }
@@ -434,8 +394,9 @@ class QueuesService implements Queues {
     return await this.#operations.inspect(parseId(id), parseTimeout(options));
   }
 
-  #enqueue(definition: Definition, body: Uint8Array, options: EnqueueOptions | undefined): Promise<Enqueued> {
+  #enqueue(name: string, body: Uint8Array, options: EnqueueOptions | undefined): Promise<Enqueued> {
     return new Promise((resolve, reject) => {
+      const definition = this.#names.get(name);
       checkBody(body);
       const { timeoutMs, ...message } = parseEnqueue(options);
       if (this.#hooks.looksAt(definition.name)) {
@@ -475,8 +436,8 @@ class QueuesService implements Queues {
     const message = makeContent(body, options, now.wallMs);
     const requestId = this.#request();
     const { resolve, reject } = pending;
-    this.#enqueues.set(requestId, { resolve, reject, queue, beganMs: now.monoMs });
     const deadlineMs = now.monoMs + timeoutMs;
+    this.#enqueues.set(requestId, { resolve, reject, queue, beganMs: now.monoMs, deadlineMs, message });
     engine.enter({ type: "enqueue", requestId, queue, ...message, deadlineMs });
   }
 
@@ -508,6 +469,7 @@ class QueuesService implements Queues {
   #onEnqueued(requestId: number, result: EnqueueResult): void {
     const pending = this.#enqueues.get(requestId);
     if (pending === undefined) return;
+    if (result.code === "QUEUE_DELETED" && this.#enterAgain(requestId, pending)) return;
     this.#enqueues.delete(requestId);
     const counters = this.#metrics.of(pending.queue);
     if (result.code === "OK") {
@@ -519,6 +481,16 @@ class QueuesService implements Queues {
       countOne(counters.failures, result.code);
       pending.reject(enqueueError(result));
     }
+  }
+
+  /** `true`: the queue has a successor on this node, which gets what the one before never had or lost. */
+  #enterAgain(requestId: number, pending: PendingEnqueue & Entered): boolean {
+    const queue = this.#names.successorOf(pending.queue);
+    if (queue === undefined) return false;
+    this.#enqueues.set(requestId, { ...pending, queue });
+    const { message, deadlineMs } = pending;
+    this.#engine?.enter({ type: "enqueue", requestId, queue, ...message, deadlineMs });
+    return true;
   }
 
   // Consumers.
@@ -539,7 +511,7 @@ class QueuesService implements Queues {
 
   #elect(name: string, leaseMs: number, signal: AbortSignal | undefined): Promise<Leadership> {
     const declare = (queue: string, lease: number): Queue => {
-      const known = this.#names.get(queue);
+      const known = this.#names.find(queue);
       const fixed = { name: queue, replicas: 3, leaseMs: lease, maxDeliveries: Number.MAX_SAFE_INTEGER };
       return this.#handle(known ?? this.#agree(fixed));
     };
@@ -622,7 +594,9 @@ class QueuesService implements Queues {
       case "fetched":
         return this.#operations.onAnswer(effect);
       case "defined":
-        return this.#define(effect.definition);
+        return this.#names.define(effect.definition);
+      case "deleted":
+        return this.#onDeleted(effect);
       case "died":
         return this.#onDied(effect);
       case "elected":
@@ -722,10 +696,4 @@ class QueuesService implements Queues {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
-}
-
-/** Of an exclusive queue one consumer at a time is handed messages, and that is told by `consume` alone. */
-function assertShared({ exclusive, name }: Definition): void {
-  if (exclusive !== true) return;
-  throw new QueueError("INVALID_OPTIONS", `${name} is exclusive: consume it`);
 }

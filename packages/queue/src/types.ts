@@ -57,7 +57,7 @@ export interface ChangeOptions {
   readonly timeoutMs?: number | undefined;
 }
 
-/** What a purge or redrive did; what `missing` nodes have was not touched, or they did not say. */
+/** What a purge, redrive or delete did; what `missing` nodes have was not touched, or they did not say. */
 export interface Changed {
   readonly count: number;
   readonly missing: readonly string[];
@@ -375,7 +375,7 @@ export interface ConsumerStats {
 /** What a handler gets and does: returning acknowledges, throwing fails the delivery. */
 export type Handler = (message: Message) => Promise<void> | void;
 
-/** One queue, on this node. */
+/** One queue, on this node. It goes by its name: deleted and declared again, it is the new one. */
 export interface Queue {
   readonly name: string;
   readonly replicas: number;
@@ -386,7 +386,7 @@ export interface Queue {
    * Resolves once a majority of the message's replicas, f+1, have it on disk. `body` is not copied: do not
    * change it before that.
    * @throws {@link QueueError} `MESSAGE_TOO_LARGE`, `QUEUE_FULL`, `QUORUM_UNAVAILABLE`, `INDETERMINATE` (with `id`),
-   * `OVERLOADED`, `INVALID_OPTIONS`, `FAILED`, `STOPPED`.
+   * `OVERLOADED`, `INVALID_OPTIONS`, `QUEUE_NOT_FOUND`, `QUEUE_DELETED`, `FAILED`, `STOPPED`.
    */
   enqueue(body: Uint8Array, options?: EnqueueOptions): Promise<Enqueued>;
   /**
@@ -562,6 +562,8 @@ export interface QueuesEvents {
   "queues:failed": { readonly error: Error };
   /** This node took a lane over whose writer was gone. */
   "lane:stolen": { readonly lane: string; readonly queue: string };
+  /** Somebody deleted a queue that was known here: its consumers on this node have ended. */
+  "queue:deleted": { readonly name: string };
   /** This node could not enqueue what was due within a minute; others may have. */
   "schedule:missed": { readonly name: string; readonly dueAt: Date; readonly error: unknown };
   /** The messages of a lane are on a full set of replicas again. */
@@ -618,6 +620,13 @@ export interface Queues extends AsyncDisposable, MetricSource {
    * @throws {@link QueueError} `QUEUE_NOT_FOUND`.
    */
   open(name: string): Queue;
+  /**
+   * Does away with a queue, its messages, dead ones included, and its bindings. `count` tells how many messages the nodes that
+   * answered had; those `missing` hear of it when they come back, for 30 days. Consumers end, and get `queue:deleted`; their
+   * messages are `STALE`. Its schedules stay. The same name may be declared again at once, with any options: that is a new queue.
+   * @throws {@link QueueError} `QUEUE_NOT_FOUND`, `INVALID_OPTIONS`, `FAILED`, `STOPPED`.
+   */
+  delete(name: string, options?: { readonly timeoutMs?: number | undefined }): Promise<Changed>;
   /**
    * Makes an exchange known to all members. Names: 1 to 64 of `A-Z a-z 0-9 . _ -`.
    * @throws {@link QueueError} `INVALID_OPTIONS`, `EXCHANGE_CONFLICT`; MeshError as `mesh.state.shared.set`.

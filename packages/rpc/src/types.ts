@@ -152,6 +152,8 @@ export interface TopicInfo {
 export interface OnceQueues {
   declare(name: string, options: { readonly replicas?: number }): Promise<OnceQueue>;
   inspect(id: string): Promise<{ readonly replicas: readonly OnceReplica[] }>;
+  /** Somebody deleted a queue: its tasks are gone, and its scope gets a new one. */
+  on(event: "queue:deleted", listener: (event: { readonly name: string }) => void): () => void;
 }
 
 /** A queue of {@link OnceQueues}. */

@@ -10,6 +10,7 @@ import { until } from "./support/nodes.ts";
 it("once tries a scope again that could not be taken, and stops when those it leaves have ended", async () => {
   const dataDir = await mkdtemp(join(tmpdir(), "klatsch-once-"));
   const mesh = await createMesh({ name: "a", mesh: "alone", tags: { zone: "1" }, dataDir });
+  let onDeleted: (event: { name: string }) => void = () => undefined;
   let declared = 0;
   let failures = 1;
   let taken = 0;
@@ -27,11 +28,18 @@ it("once tries a scope again that could not be taken, and stops when those it le
       });
     },
     inspect: () => Promise.reject(new Error("not used")),
+    on: (_: "queue:deleted", listener: (event: { name: string }) => void) => {
+      onDeleted = listener;
+      return () => undefined;
+    },
   };
   const rpc = createRpc({ mesh, once: { queues } });
   await until("three scopes are taken", () => declared === 4 && taken === 3);
   await mesh.setTags({ zone: "1", other: "x" });
   await until("both tags are taken", () => taken === 5);
+  onDeleted({ name: "klatsch.once.mesh" });
+  onDeleted({ name: "another" });
+  await until("a deleted one is declared and taken again", () => declared === 7 && taken === 6);
   await mesh.setTags({});
   let hasStopped = false;
   const stopping = rpc.stop().then(() => (hasStopped = true));

@@ -146,6 +146,12 @@ export async function purge(
   tellChanged(await client.call("queue.purge", { queue, ids: some(ids), dead: isDead }));
 }
 
+/** Prints how many messages it had. */
+export async function remove(queue: string, flags: NodeFlags): Promise<void> {
+  await using client = await connectTo(flags);
+  tellChanged(await client.call("queue.delete", { queue }));
+}
+
 export async function pause(paused: boolean, queue: string, flags: NodeFlags): Promise<void> {
   await using client = await connectTo(flags);
   await client.call("queue.pause", { queue, paused });

@@ -3,6 +3,7 @@ import { MANAGE_ITEMS_MAX } from "../core/manage.ts";
 import type {
   Counts,
   CreditItem,
+  Deleted,
   EnteredCode,
   EnterItem,
   Exception,
@@ -49,7 +50,7 @@ const NUMBER_MAX = 0xffff_ffff;
 const LANE_REFUSALS: readonly LaneRefusal[] = ["REFUSED", "CLOSED", "NEED_LANE", "BAD_LANE"];
 const OP_REFUSALS: readonly OpRefusal[] = ["OLDER", "GONE", "NEED_BODY", "CONFLICT", "EARLY", "VETO"];
 const RESOLUTIONS: readonly Resolution[] = ["ACKED", "NEVER", "PENDING", "UNKNOWN"];
-const ACTS: readonly ManageAct[] = ["list", "count", "redrive", "discard", "consumers", "groups"];
+const ACTS: readonly ManageAct[] = ["list", "count", "redrive", "discard", "consumers", "groups", "delete"];
 const SCOPES: readonly ManageScope[] = ["any", "alive", "ready", "dead"];
 const ENTERED: readonly EnteredCode[] = ["PENDING", "OK", "DUPLICATE", "RETRY", "FULL", "ELSEWHERE"];
 
@@ -108,6 +109,7 @@ const KINDS = [
   "askMoved",
   "moved",
   "heirs",
+  "deleted",
 ] as const satisfies readonly Kind[];
 
 type Kind = Exclude<Message["type"], "synced">;
@@ -121,9 +123,11 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
     m.consumes,
     m.floor === undefined ? null : shapes.floor.write(m.floor),
     m.echoes,
+    ...(m.deleted.length === 0 ? [] : [m.deleted]),
   ],
   roster: (m) => [m.consumes],
   declare: (m) => [shapes.definition.write(m.definition)],
+  deleted: (m) => [m.queues],
   ops: (m) => [m.session, m.no, m.sections.map(writeSection), m.echoes],
   ok: (m) => [m.session, m.no, m.exceptions.map(writeException), m.batchNo],
   prepare: (m) => [m.lane, shapes.descriptor.write(m.descriptor), m.round, m.pid],
@@ -248,6 +252,12 @@ const pid = (f: Fields): string => f.hex(PID_DIGITS);
 const queues = (f: Fields): readonly string[] =>
   f.list(QUEUES_MAX, (at) => new Fields([at]).hex(shapes.LANE_DIGITS));
 
+const readDeleted = (f: Fields): readonly Deleted[] =>
+  f.list(QUEUES_MAX, (at) => {
+    const inner = new Fields(at);
+    return [inner.hex(shapes.LANE_DIGITS), inner.uint()];
+  });
+
 function pick<T>(f: Fields, names: readonly T[]): T {
   const name = names[f.uint(names.length - 1)];
   if (name === undefined) throw new CodecError("an unknown code");
@@ -263,9 +273,11 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     consumes: queues(f),
     floor: f.optional(shapes.floor.read),
     echoes: readEchoes(f),
+    deleted: f.optional(readDeleted) ?? [],
   }),
   roster: (f) => ({ type: "roster", consumes: queues(f) }),
   declare: (f) => ({ type: "declare", definition: shapes.definition.read(f) }),
+  deleted: (f) => ({ type: "deleted", queues: readDeleted(f) }),
   ops: (f) => ({
     type: "ops",
     session: f.uint(NUMBER_MAX),

@@ -194,6 +194,8 @@ function wireOf(record: Exclude<StoredRecord, { kind: "message" | "register" }>)
       return [record.batchNo];
     case "definition":
       return [shapes.definition.write(record.definition)];
+    case "deleted":
+      return [record.atWallMs];
   }
 }
 
@@ -240,6 +242,8 @@ export function decodeRecord(key: string, bytes: Uint8Array): StoredRecord {
       return { kind: "echo", batchNo: fields.uint() };
     case "q":
       return { kind: "definition", definition: shapes.definition.read(fields) };
+    case "x":
+      return { kind: "deleted", atWallMs: fields.uint() };
     default:
       throw new CodecError(`no record has the key ${key}`);
   }

@@ -216,6 +216,7 @@ export const definition = {
       inOrder,
       d.bodyBytesMax ?? null,
       d.relaxed ?? null,
+      d.generation ?? null,
     ];
     return [...plain, ...trimmed(more)];
   },
@@ -248,6 +249,10 @@ export const definition = {
       ...present(
         "relaxed",
         inner.optional((f) => f.bool()),
+      ),
+      ...present(
+        "generation",
+        inner.optional((f) => f.uint()),
       ),
     };
   },

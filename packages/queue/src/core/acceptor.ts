@@ -80,6 +80,14 @@ function isTaken({ promise, end, descriptor }: AcceptorLane): boolean {
   return promise.round > 0 && (descriptor.shard !== undefined || end?.value.n !== 0);
 }
 
+/** The first of them, apart: whoever asked may change what they come from. */
+function take(seqs: Iterable<number>, limit: number): readonly number[] {
+  const taken: number[] = [];
+  if (limit <= 0) return taken;
+  for (const seq of seqs) if (taken.push(seq) >= limit) break;
+  return taken;
+}
+
 function entryOf(seq: number, registers: RegisterTable): RegisterEntry[] {
   const stored = registers.get(seq);
   return stored === undefined ? [] : [{ seq, ballot: stored.ballot, value: stored.value }];
@@ -106,6 +114,10 @@ export class Acceptor {
   readonly #heirs = new Map<LaneId, AcceptorLane[]>();
   readonly #snapshots = new Map<number, Snapshot>();
   readonly #dirty = new Set<AcceptorLane>();
+  /** Lanes of deleted queues whose records are still on disk. */
+  readonly #dropping = new Set<AcceptorLane>();
+  /** The one whose last part is on its way to disk. */
+  #dropped: LaneId | undefined;
   #nextSlot = 0;
   #sweeping = false;
   #nextSnapshot = 1;
@@ -194,7 +206,8 @@ export class Acceptor {
       if (stored !== undefined) ({ registers: lane.registers, digest: lane.digest } = stored);
       const { count, digest } = digests.get(slot) ?? { count: 0, digest: 0 };
       const sound = lane.registers.size === count && lane.digest >>> 0 === digest;
-      assert(sound, `lane ${lane.lane} lost registers on disk`);
+      const isDropped = this.#context.isDeleted(lane.descriptor.queue);
+      assert(sound || isDropped, `lane ${lane.lane} lost registers on disk`);
     }
     assert(registers.left.length === 0, `registers of slots ${registers.left.join(", ")} have no lane`);
   }
@@ -333,7 +346,7 @@ export class Acceptor {
       refuse("BAD_LANE");
       return undefined;
     }
-    if (this.isBelowFloor(descriptor)) {
+    if (this.isBelowFloor(descriptor) || this.#context.isDeleted(descriptor.queue)) {
       refuse("CLOSED");
       return undefined;
     }
@@ -673,9 +686,68 @@ export class Acceptor {
     }
   }
 
+  /** Nothing is known any more of lanes of deleted queues; their records go in parts, each on disk before the next. */
+  dropDeleted(): void {
+    const deleted = [...this.#lanes.values()].filter(({ descriptor }) =>
+      this.#context.isDeleted(descriptor.queue),
+    );
+    if (deleted.length === 0) return;
+    for (const [id, { lane }] of this.#snapshots) {
+      if (deleted.some((one) => one.lane === lane)) this.#dropSnapshot(id);
+    }
+    for (const lane of deleted) {
+      this.#unlist(lane);
+      this.#events.forgotten(lane);
+      this.#dropping.add(lane);
+    }
+    if (this.#dropped === undefined) this.#dropPart();
+  }
+
+  /** Of a lane that is being dropped: another part of it is on disk. */
+  onSynced(lane: LaneId): void {
+    if (lane === this.#dropped) this.#dropPart();
+  }
+
+  #dropPart(): void {
+    let left = this.#context.tuning.dropRecords;
+    for (const lane of this.#dropping) {
+      left -= this.#dropSome(lane, left);
+      if (left <= 0) break;
+      this.#empty(lane);
+      this.#context.persist(keyOf.lane(lane.slot), undefined);
+      this.#dropping.delete(lane);
+    }
+    const [next] = this.#dropping;
+    this.#dropped = next?.lane;
+    if (next === undefined) return;
+    this.#context.sendAfter(this.#context.peer, { type: "synced", lane: next.lane });
+  }
+
+  /** How many records it took. */
+  #dropSome({ slot, registers, keys }: AcceptorLane, limit: number): number {
+    let count = 0;
+    for (const seq of take(registers.keys(), limit)) {
+      const stored = registers.get(seq);
+      registers.delete(seq);
+      if (stored?.rewritten === true) this.#context.persist(keyOf.register(slot, seq), undefined);
+      if (stored?.hasBody === true) this.#context.persist(keyOf.message(slot, seq), undefined);
+      count += 1;
+    }
+    for (const seq of take(keys.keys(), limit - count)) {
+      keys.delete(seq);
+      this.#context.persist(keyOf.keys(slot, seq), undefined);
+      count += 1;
+    }
+    return count;
+  }
+
   #forget(lane: AcceptorLane): void {
-    this.#lanes.delete(lane.lane);
     this.#context.persist(keyOf.lane(lane.slot), undefined);
+    this.#unlist(lane);
+  }
+
+  #unlist(lane: AcceptorLane): void {
+    this.#lanes.delete(lane.lane);
     const root = lane.descriptor.heirOf?.root;
     const left = root === undefined ? [] : (this.#heirs.get(root) ?? []).filter((other) => other !== lane);
     if (root === undefined) return;

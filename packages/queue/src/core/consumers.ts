@@ -1,4 +1,5 @@
 import type { Context } from "./context.ts";
+import { deadViewOf } from "./dead-queue.ts";
 import { FinishedSet } from "./finished.ts";
 import type {
   CreditItem,
@@ -159,6 +160,17 @@ export class Consumers {
     consumer.grants.clear();
     if (consumer.held === 0) this.#consumers.delete(session);
     this.#host.onRosterChanged();
+  }
+
+  /** The queue was deleted: its consumers end, and what they hold is nobody's. */
+  forget(queue: QueueId): void {
+    const views = [queue, deadViewOf(queue)];
+    const gone = new Set<string>();
+    for (const { session, queue: of } of this.#consumers.values()) if (views.includes(of)) gone.add(session);
+    for (const session of gone) this.end(session);
+    for (const { held } of this.#seen.values()) {
+      for (const one of held.values()) if (gone.has(one.session)) this.#drop(one, "STALE");
+    }
   }
 
   onHelloSent(peer: PeerId): void {

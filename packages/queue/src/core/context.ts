@@ -5,7 +5,7 @@ import type { CoreHooks } from "./hooks.ts";
 import type { Message } from "./messages.ts";
 import type { RecordKey, StoredRecord } from "./records.ts";
 import type { Timers } from "./timers.ts";
-import type { Descriptor, LaneId, PeerId, StoreId } from "./types.ts";
+import type { Descriptor, LaneId, PeerId, QueueId, StoreId } from "./types.ts";
 
 /** Timers and limits of the protocol; durations in milliseconds. PROTOCOL.md gives the reasons. */
 export interface Tuning {
@@ -49,6 +49,8 @@ export interface Tuning {
   /** A longer body has a frame of its own, which may arrive after what was sent later. */
   readonly bulkBytes: number;
   readonly pageRegisters: number;
+  /** Records of a deleted queue that go in one batch, or a few more. */
+  readonly dropRecords: number;
   /** Keys of finished messages that an heir proposes at a time: half a KiB each until they are chosen. */
   readonly importKeys: number;
   /** Registers a lane keeps as objects before it packs those of waiting messages. */
@@ -99,6 +101,7 @@ export const DEFAULT_TUNING: Tuning = {
   frameBytes: 56 * 1_024,
   bulkBytes: 64 * 1_024,
   pageRegisters: 1_024,
+  dropRecords: 1_024,
   importKeys: 2_048,
   looseRegisters: 256,
   packedBits: 9,
@@ -160,6 +163,8 @@ export interface Context {
   reachable(store: StoreId): boolean;
   /** Flow 6: whether this node knows that the process behind `pid` will not act again. */
   isGone(pid: Pid): boolean;
+  /** Nothing of such a queue is kept. */
+  isDeleted(queue: QueueId): boolean;
   /** A peer or this node itself broke the protocol's rules: counted and reported, nothing else. */
   fault(what: string, peer: PeerId): void;
 }

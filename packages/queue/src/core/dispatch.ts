@@ -61,6 +61,15 @@ export class Dispatch {
     this.#host = host;
   }
 
+  /** The queue was deleted, and its lanes with it. */
+  forget(queue: QueueId): void {
+    for (const view of [queue, deadViewOf(queue)]) {
+      this.#context.timers.cancel(this.#queues.get(view)?.offering);
+      this.#queues.delete(view);
+      this.#paused.delete(view);
+    }
+  }
+
   /** Messages of this node that wait for a consumer. */
   depth(queue: QueueId): number {
     return this.#queues.get(queue)?.ready.size ?? 0;

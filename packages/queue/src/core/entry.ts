@@ -118,6 +118,22 @@ export class Entry<P extends PendingEnqueue> {
     return [...newest.replicas, ...before];
   }
 
+  /** The queue was deleted: all that it waited for is answered. */
+  forget(queue: QueueId, answer: (pending: P) => void): void {
+    const sides = this.#queues.get(queue) ?? [];
+    this.#queues.delete(queue);
+    for (const side of sides) {
+      this.#lanes.delete(side.lane);
+      this.#dirty.delete(side);
+      this.#context.timers.cancel(side.timer);
+    }
+    for (const [pending, [side]] of this.#where) {
+      if (!sides.includes(side)) continue;
+      this.#where.delete(pending);
+      answer(pending);
+    }
+  }
+
   add(definition: Definition, pending: P): void {
     const { ordered } = definition;
     if (ordered === undefined) return;

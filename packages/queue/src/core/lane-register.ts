@@ -10,6 +10,7 @@ export type EnqueueResult =
   | { readonly code: "OK"; readonly lane: LaneId; readonly seq: number; readonly duplicate?: boolean }
   | { readonly code: "QUORUM_UNAVAILABLE"; readonly have: number; readonly need: number }
   | { readonly code: "QUEUE_FULL"; readonly limit: string }
+  | { readonly code: "QUEUE_DELETED" }
   /** Without a lane nobody said where it was appended, if it was. */
   | { readonly code: "INDETERMINATE"; readonly lane: LaneId | undefined; readonly seq: number }
   | { readonly code: "OVERLOADED"; readonly waiting: number; readonly waitingBytes: number };

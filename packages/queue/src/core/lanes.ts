@@ -227,10 +227,12 @@ export class Lanes {
     else writer.onOvertaken(lane.promise);
   }
 
-  /** The origin's floor passed the lane. */
+  /** The origin's floor passed the lane, or its queue was deleted. */
   drop(lane: LaneId): void {
     const writer = this.#writers.get(lane);
-    if (writer !== undefined) this.#remove(writer);
+    if (writer === undefined) return;
+    this.entrances.giveUp(writer);
+    this.#remove(writer);
   }
 
   /** Finished epochs are known for two leases more: a confirmation that got lost is asked for again. */

@@ -88,6 +88,8 @@ interface ManageHost {
   peers(): readonly PeerId[];
   lanes(): Iterable<LaneWriter>;
   isWeak(lane: LaneWriter): boolean;
+  /** Does away with a queue, here and wherever it is heard of. */
+  delete(queue: QueueId): void;
   /** Who may know of messages with this lane in their ids; nobody, if nothing is known of it. */
   replicasOf(root: LaneId): readonly Replica[];
   consumers(queue: QueueId): readonly RosterEntry[];
@@ -163,7 +165,8 @@ export class Manage {
 
   ask(request: ManageRequest, then: (result: ManageResult) => void): void {
     const { queue, act, scope, only, limit, deadlineMs } = request;
-    const peers = act === "consumers" ? this.#host.peers() : this.#host.writers();
+    const asksAll = act === "consumers" || act === "delete";
+    const peers = asksAll ? this.#host.peers() : this.#host.writers();
     const unheard = this.#host.unheard();
     const token = this.#open(this.#managing, peers, deadlineMs, (answers, late) => {
       const missing = [...late, ...unheard];
@@ -244,6 +247,7 @@ export class Manage {
     if (act === "groups") return answer([], order.groups.length, NO_COUNTS);
     if (act === "consumers") return answer([], consumers.length, NO_COUNTS);
     if (act === "count") return answer([], 0, this.#count(queue));
+    if (act === "delete") return this.#delete(from, token, queue);
     const found: (readonly [LaneWriter, Register])[] = [];
     const items: ManagedItem[] = [];
     let bytes = 0;
@@ -266,6 +270,15 @@ export class Manage {
       this.#sweeps -= 1;
       answer([], count, NO_COUNTS);
     });
+  }
+
+  /** Answered once it is on disk: with how many messages the lanes written here had. */
+  #delete(from: PeerId, token: number, queue: QueueId): void {
+    const { ready, delayed, leased, dead } = this.#count(queue);
+    this.#host.delete(queue);
+    const nothing = { items: [], counts: NO_COUNTS, consumers: [], ...NO_ORDER };
+    const count = ready + delayed + leased + dead;
+    this.#context.sendAfter(from, { type: "managed", token, count, ...nothing });
   }
 
   /** Groups of the lanes this node writes, those with most messages first. */

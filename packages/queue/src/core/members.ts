@@ -2,20 +2,19 @@ import type { Instant } from "@klatsch/kit/core";
 
 import type { Pid } from "./ballot.ts";
 import { pidBoot, pidStore } from "./ballot.ts";
+import { DEFINITIONS_MAX } from "./definitions.ts";
 import type { Message } from "./messages.ts";
 import type { Candidate } from "./placement.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyOf } from "./records.ts";
 import type { Timers } from "./timers.ts";
-import type { Definition, PeerId, QueueId, Replica, StoreId } from "./types.ts";
+import type { PeerId, QueueId, Replica, StoreId } from "./types.ts";
 
 /** What the mesh says of a peer. `stopped` and `dead` are gone for now, `left` for good. */
 export type PeerStatus = "alive" | "suspect" | "dead" | "stopped" | "left";
 
 /** Peers and stores one node knows at most. */
 const MEMBERS_MAX = 4_096;
-/** Queue definitions one node knows at most. */
-export const DEFINITIONS_MAX = 10_000;
 /** Stores of one peer that its hello speaks of, the newest. */
 const ECHOES_MAX = 16;
 /** How long after its start a node waits for members it knows from disk before it counts them as gone. */
@@ -59,12 +58,11 @@ interface MembersHost {
   fault(what: string, peer: PeerId): void;
 }
 
-/** Who else there is: peers, their stores and boots, what they consume, and the queues they know. */
+/** Who else there is: peers, their stores and boots, and what they consume. */
 export class Members {
   readonly #host: MembersHost;
   readonly #peers = new Map<PeerId, Peer>();
   readonly #stores = new Map<StoreId, Store>();
-  readonly #definitions = new Map<QueueId, Definition>();
   readonly #echoes = new Map<StoreId, number>();
   /** Those that no batch holds yet. */
   readonly #unsavedEchoes = new Set<StoreId>();
@@ -86,7 +84,6 @@ export class Members {
     for (const [key, record] of records) {
       const id = key.slice(2);
       if (record.kind === "member") this.#stores.set(id, record);
-      else if (record.kind === "definition") this.#definitions.set(id, record.definition);
       else if (record.kind === "echo") this.#echoes.set(id, record.batchNo);
     }
     this.#announce(this.#host.store, this.#host.peer, this.#host.boot);
@@ -317,7 +314,7 @@ export class Members {
     }
   }
 
-  // Rosters and definitions.
+  // Rosters.
 
   setConsumes(id: PeerId, queues: readonly QueueId[]): void {
     const { consumes } = this.#peer(id);
@@ -338,23 +335,6 @@ export class Members {
       if (greeted && consumes.get(queue) === Number.POSITIVE_INFINITY) found.push(id);
     }
     return found;
-  }
-
-  definition(queue: QueueId): Definition | undefined {
-    return this.#definitions.get(queue);
-  }
-
-  definitions(): readonly Definition[] {
-    return [...this.#definitions.values()];
-  }
-
-  /** `true` if it is new here. */
-  define(definition: Definition): boolean {
-    if (this.#definitions.has(definition.queue)) return false;
-    if (this.#definitions.size >= DEFINITIONS_MAX) return false;
-    this.#definitions.set(definition.queue, definition);
-    this.#host.persist(keyOf.definition(definition.queue), { kind: "definition", definition });
-    return true;
   }
 }
 

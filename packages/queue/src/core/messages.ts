@@ -152,6 +152,9 @@ export interface CreditItem {
   readonly recall: boolean;
 }
 
+/** A queue that somebody deleted, and when. */
+export type Deleted = readonly [queue: QueueId, atWallMs: number];
+
 export type Message =
   | {
       readonly type: "hello";
@@ -162,11 +165,14 @@ export type Message =
       readonly floor: Floor | undefined;
       /** Highest synced batches that the sender counted on, of the stores that it knows the receiver to have, or to have had. */
       readonly echoes: readonly (readonly [store: StoreId, batchNo: number])[];
+      readonly deleted: readonly Deleted[];
     }
-  /** To this node itself: the lane's descriptor is on disk. Never on the wire. */
+  /** To this node itself: the lane's descriptor, or part of what is left of it, is on disk. Never on the wire. */
   | { readonly type: "synced"; readonly lane: LaneId }
   | { readonly type: "roster"; readonly consumes: readonly QueueId[] }
   | { readonly type: "declare"; readonly definition: Definition }
+  /** Told on by whoever it is news to. */
+  | { readonly type: "deleted"; readonly queues: readonly Deleted[] }
   | {
       readonly type: "ops";
       readonly session: number;

@@ -95,6 +95,13 @@ export class Moves {
     return [...this.#moves.values()].map(({ descriptor }) => descriptor);
   }
 
+  /** The lane is forgotten, and what was planned for it. */
+  drop(lane: LaneId): void {
+    this.#moves.delete(lane);
+    this.#asked.delete(lane);
+    for (const [heir, from] of this.#wanted) if (from === lane) this.#wanted.delete(heir);
+  }
+
   /** There are lanes to be looked at. */
   watch(): void {
     if (this.#isWatching) return;

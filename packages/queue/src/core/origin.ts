@@ -62,7 +62,7 @@ export class Origin {
   readonly #sides = new Map<QueueId, QueueSide>();
   #opened: Opened[] = [];
   /** Enqueues per lane whose outcome is being resolved: they hold the floor back [M12]. */
-  readonly #orphans = new Map<LaneId, number>();
+  readonly #orphans = new Map<LaneId, Set<Waiting>>();
   #nextLaneNo = 0;
   #waitingCount = 0;
   #waitingBytes = 0;
@@ -148,6 +148,25 @@ export class Origin {
     this.#host.onEnqueued(waiting.requestId, result);
   }
 
+  /** The queue was deleted: nobody waits for it any more, wherever that is. */
+  forget(queue: QueueId, lanes: readonly LaneWriter[]): void {
+    const tell = (waiting: Waiting): void => this.#answer(waiting, { code: "QUEUE_DELETED" });
+    for (const waiting of this.#sides.get(queue)?.waiting ?? []) tell(waiting);
+    this.#sides.delete(queue);
+    this.entry.forget(queue, tell);
+    for (const lane of lanes) {
+      if (lane.order !== undefined) continue;
+      for (const { enqueue } of lane.registers.awake()) if (enqueue !== undefined) tell(enqueue as Waiting);
+    }
+    for (const [lane, left] of this.#orphans) {
+      for (const waiting of left) {
+        if (waiting.queue !== queue) continue;
+        tell(waiting);
+        this.#orphans.delete(lane);
+      }
+    }
+  }
+
   #onDeadline(waiting: Waiting): void {
     if (waiting.isOrdered) return this.#answer(waiting, this.entry.expire(waiting));
     if (waiting.at !== undefined) {
@@ -155,7 +174,7 @@ export class Origin {
       return;
     }
     const side = this.#sides.get(waiting.queue);
-    if (side === undefined) return;
+    if (side === undefined) return this.#answer(waiting, { code: "QUEUE_DELETED" });
     side.waiting = side.waiting.filter((one) => one !== waiting);
     const { reachable, quorum } = this.#place(side.definition);
     this.#answer(waiting, { code: "QUORUM_UNAVAILABLE", have: reachable, need: quorum });
@@ -268,11 +287,10 @@ export class Origin {
     for (const side of this.#sides.values()) if (side.open === lane) side.open = undefined;
     for (const [seq, pending] of orphans) {
       const waiting = pending as Waiting;
-      this.#orphans.set(lane.lane, (this.#orphans.get(lane.lane) ?? 0) + 1);
+      const left = this.#orphans.get(lane.lane) ?? new Set();
+      this.#orphans.set(lane.lane, left.add(waiting));
       this.#host.resolve(lane, seq, (found) => {
-        const left = (this.#orphans.get(lane.lane) ?? 1) - 1;
-        if (left === 0) this.#orphans.delete(lane.lane);
-        else this.#orphans.set(lane.lane, left);
+        if (left.delete(waiting) && left.size === 0) this.#orphans.delete(lane.lane);
         if (found === "NEVER") this.#again(waiting);
         else if (found === "ACKED") this.#answer(waiting, { code: "OK", lane: lane.lane, seq });
         else this.#answer(waiting, { code: "INDETERMINATE", lane: lane.lane, seq });

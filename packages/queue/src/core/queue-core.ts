@@ -8,6 +8,8 @@ import { makePid, pidStore } from "./ballot.ts";
 import { Consumers } from "./consumers.ts";
 import type { Context, Tuning } from "./context.ts";
 import { BodyBudget, DEFAULT_TUNING } from "./context.ts";
+import { deadViewOf } from "./dead-queue.ts";
+import { Definitions } from "./definitions.ts";
 import type { CoreHooks } from "./hooks.ts";
 import type { QueueEffect, QueueInput } from "./inputs.ts";
 import type { LaneWriter } from "./lane-writer.ts";
@@ -17,7 +19,7 @@ import { Lanes } from "./lanes.ts";
 import type { PeerStatus } from "./members.ts";
 import { Members } from "./members.ts";
 import { Moves } from "./moves.ts";
-import type { Message } from "./messages.ts";
+import type { Deleted, Message } from "./messages.ts";
 import { shardDescriptors } from "./ordered.ts";
 import { Origin } from "./origin.ts";
 import type { RecordKey, StoredRecord } from "./records.ts";
@@ -89,6 +91,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly acceptor: Acceptor;
   readonly lanes: Lanes;
   readonly members: Members;
+  readonly definitions: Definitions;
   readonly #consumers: Consumers;
   readonly #origin: Origin;
   readonly #steals: Steals;
@@ -113,9 +116,11 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.hooks = init.hooks ?? {};
     this.now = init.now;
     this.laneIdOf = init.laneIdOf;
+    const records = [...init.records];
+    this.definitions = new Definitions(this, records);
     this.members = new Members(this);
     this.#quota = new Quota(this, {
-      definition: (queue) => this.members.definition(queue),
+      definition: (queue) => this.definitions.get(queue),
       linked: () => this.members.linked(),
     });
     this.acceptor = new Acceptor(this, {
@@ -129,6 +134,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       },
       forgotten: ({ lane }) => {
         this.#steals.onOver(lane);
+        this.#moves.drop(lane);
         this.lanes.drop(lane);
       },
     });
@@ -144,17 +150,18 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       peers: () => this.members.greeted(),
       lanes: () => this.lanes.all(),
       isWeak: (lane) => this.#moves.isWeak(lane),
+      delete: (queue) => this.#delete([[queue, Math.ceil(this.now.wallMs)]]),
       replicasOf: (root) => this.#replicasOf(root),
       consumers: (queue) => this.#consumers.roster(queue),
     });
     this.#origin = this.#makeOrigin();
     this.#consumers = this.#makeConsumers();
     this.#handlers = this.#makeHandlers();
-    const records = [...init.records];
     this.members.load(records);
     const registers = init.registers ?? new StoredRegisters(this.tuning);
     this.acceptor.load(records, registers);
     this.#origin.load(records);
+    this.acceptor.dropDeleted();
     this.#hearOf([...this.acceptor.lanes()].flatMap(heirsIn));
     this.#restored = new RestoredLanes(this.acceptor, this.peer, (peer) => this.members.isGreeted(peer));
     this.#link(this).up();
@@ -165,7 +172,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
 
   #makeLanes(): Lanes {
     return new Lanes(this, this.acceptor, {
-      definition: (queue) => this.members.definition(queue),
+      definition: (queue) => this.definitions.get(queue),
       link: (replica) => this.#link(replica),
       isGreeted: (peer) => this.members.isGreeted(peer),
       isOut: (peer) => this.members.isOut(peer),
@@ -274,6 +281,10 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
 
   isGone(pid: Pid): boolean {
     return this.members.isGone(pid);
+  }
+
+  isDeleted(queue: QueueId): boolean {
+    return this.definitions.isDeleted(queue);
   }
 
   fault(what: string, peer: PeerId): void {
@@ -385,14 +396,18 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       case "declaredDead":
         return this.#consumers.doubtAll();
       case "declare":
-        if (this.members.define(input.definition)) this.#openShards(input.definition);
+        if (this.isDeleted(input.definition.queue)) return;
+        if (this.definitions.add(input.definition)) this.#openShards(input.definition);
         return this.#tellOthers({ type: "declare", definition: input.definition });
       case "enqueue": {
-        const definition = this.members.definition(input.queue);
+        const { requestId } = input;
+        const definition = this.definitions.get(input.queue);
         if (definition !== undefined) this.#origin.enqueue(definition, input);
+        else this.#emit({ type: "enqueued", requestId, result: { code: "QUEUE_DELETED" } });
         return;
       }
       case "consume":
+        if (this.isDeleted(input.queue) || this.isDeleted(deadViewOf(input.queue))) return;
         return this.#consumers.add(input.session, input.queue, input.prefetch);
       case "endConsumer":
         return this.#consumers.end(input.session);
@@ -428,10 +443,11 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       type: "hello",
       store: this.store,
       boot: this.boot,
-      definitions: this.members.definitions(),
+      definitions: this.definitions.all(),
       consumes: this.#consumers.queues(),
       floor: this.#origin.floor,
       echoes: this.members.echoesOf(peer),
+      deleted: this.definitions.deleted(),
     });
     const descriptors = this.#origin.entry.moved();
     for (let at = 0; at < descriptors.length; at += HEIRS_EACH) {
@@ -442,7 +458,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   /** What is news here is told on: whoever said it may have no link to everybody. */
   #hearOf(heirs: readonly Descriptor[]): void {
     const descriptors = heirs.filter((heir) => {
-      const definition = this.members.definition(heir.queue);
+      const definition = this.definitions.get(heir.queue);
       return definition !== undefined && this.#origin.entry.move(definition, heir);
     });
     if (descriptors.length > 0) this.#tellOthers({ type: "heirs", descriptors });
@@ -465,6 +481,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     const before = this.members.storeOf(from);
     if (!this.members.greet(from, hello)) return;
     if (before !== undefined && before !== hello.store) this.#links.get(before)?.down();
+    this.#delete(hello.deleted);
     for (const definition of hello.definitions) this.#define(definition);
     if (hello.store !== undefined) {
       if (hello.floor !== undefined) this.acceptor.raiseFloor(hello.store, hello.floor);
@@ -494,9 +511,34 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   }
 
   #define(definition: Definition): void {
-    if (!this.members.define(definition)) return;
+    if (!this.definitions.add(definition)) return;
     this.#openShards(definition);
     this.#emit({ type: "defined", definition });
+  }
+
+  /** Of a deleted queue nothing is kept but that it was; whoever may not have heard of it is told. */
+  #delete(queues: readonly Deleted[]): void {
+    const news: Deleted[] = [];
+    for (const one of queues) {
+      const [queue] = one;
+      const definition = this.definitions.get(queue);
+      if (!this.definitions.delete(one)) continue;
+      news.push(one);
+      this.#emit({ type: "deleted", queue, atWallMs: one[1], definition });
+      this.#origin.forget(
+        queue,
+        [...this.lanes.all()].filter(({ descriptor }) => descriptor.queue === queue),
+      );
+      this.#consumers.forget(queue);
+      this.lanes.dispatch.forget(queue); // First: no lane that is left is to hand out what others gave back.
+    }
+    if (news.length === 0) return;
+    this.acceptor.dropDeleted();
+    for (const [queue] of news) {
+      this.lanes.dispatch.forget(queue);
+      this.#quota.forget(queue);
+    }
+    this.#tellOthers({ type: "deleted", queues: news });
   }
 
   /** An ordered queue's lanes are known to all who know the queue: their replicas see to it that somebody writes them. */
@@ -563,10 +605,12 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       hello: (from, message) => this.#onHello(from, message),
       roster: (from, { consumes }) => this.#onRoster(from, consumes),
       declare: (_from, { definition }) => this.#define(definition),
+      deleted: (_from, { queues }) => this.#delete(queues),
       synced: (from, { lane }) => {
         if (from !== this.peer) return;
         lanes.get(lane)?.onSynced();
         this.#moves.onSynced(lane);
+        acceptor.onSynced(lane);
       },
       ops: (from, message) => {
         for (const [store, batchNo] of message.echoes) members.raiseEcho(store, batchNo);

@@ -85,6 +85,11 @@ export class Quota {
     return usage;
   }
 
+  forget(queue: QueueId): void {
+    this.#own.delete(queue);
+    this.#told.delete(queue);
+  }
+
   /** All that this node counts, whatever the queue. */
   get count(): number {
     let count = 0;

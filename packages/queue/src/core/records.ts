@@ -43,7 +43,8 @@ export type StoredRecord =
       readonly retired: boolean;
     }
   | { readonly kind: "echo"; readonly batchNo: number }
-  | { readonly kind: "definition"; readonly definition: Definition };
+  | { readonly kind: "definition"; readonly definition: Definition }
+  | { readonly kind: "deleted"; readonly atWallMs: number };
 
 /** What a record lies under; most lie under two numbers. */
 export type RecordKey = string | RowKey;
@@ -76,6 +77,7 @@ export const keyOf = {
   member: (store: StoreId): string => `m/${store}`,
   echo: (store: StoreId): string => `e/${store}`,
   definition: (queue: string): string => `q/${queue}`,
+  deleted: (queue: string): string => `x/${queue}`,
 } as const;
 
 /**

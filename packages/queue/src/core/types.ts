@@ -92,6 +92,8 @@ export interface Definition {
   readonly ordered?: Ordered | undefined;
   /** Its lanes are relaxed. */
   readonly relaxed?: boolean | undefined;
+  /** How many queues with this name and these options were deleted before; absent for none. */
+  readonly generation?: number | undefined;
 }
 
 /** Who holds a lease. The session is never the same after a restart. */
@@ -197,8 +199,8 @@ export type Verdict =
   /** Of a dead message: back into its queue. */
   | { readonly kind: "redrive" };
 
-/** What an operator wants: see messages, count them, put dead ones back, do away with some; or see consumers. */
-export type ManageAct = "list" | "count" | "redrive" | "discard" | "consumers" | "groups";
+/** What an operator wants: see messages, count them, put dead ones back, do away with some, or with the queue; or see consumers. */
+export type ManageAct = "list" | "count" | "redrive" | "discard" | "consumers" | "groups" | "delete";
 
 /** Which of them: `alive` ones wait or are held; `ready` ones only wait. */
 export type ManageScope = "any" | "alive" | "ready" | "dead";

@@ -22,6 +22,16 @@ function queueOf(name: string, term: string): string {
   return `~elect/${name}/${term}`;
 }
 
+/** Whether a queue is that of a term of this election. */
+export function isElectionOf(queue: string, name: string): boolean {
+  return queue.startsWith(queueOf(name, ""));
+}
+
+/** Of the shared entry that names the term. */
+export function electionKey(name: string): string {
+  return `queue/elect/${name}`;
+}
+
 export function isElection(queue: string): boolean {
   return queue.startsWith("~");
 }
@@ -37,7 +47,7 @@ export async function elect(
   leaseMs: number,
   signal: AbortSignal | undefined,
 ): Promise<Leadership> {
-  const key = `queue/elect/${name}`;
+  const key = electionKey(name);
   for (;;) {
     signal?.throwIfAborted();
     const term = port.shared.get(key);

@@ -65,6 +65,10 @@ export class ExchangeCalls {
     await this.#exchanges.delete(parseExchangeName(name));
   }
 
+  async unbindAll(queue: string): Promise<void> {
+    await this.#exchanges.unbindAll(queue);
+  }
+
   open(name: string): Exchange {
     const known = this.#exchanges.get(name);
     if (known === undefined) throw new QueueError("EXCHANGE_NOT_FOUND", `no exchange ${name} is known here`);

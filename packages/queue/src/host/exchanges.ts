@@ -105,6 +105,14 @@ export class Exchanges {
     return await this.#shared.delete(keyOf(name, binding));
   }
 
+  /** The queue was deleted: no exchange leads there any more. */
+  async unbindAll(queue: string): Promise<void> {
+    const found = [...this.#bindings].flatMap(([name, bindings]) =>
+      [...bindings].flatMap(([id, one]) => (one.queue === queue ? [`${BINDING}${name}/${id}`] : [])),
+    );
+    await Promise.all(found.map((key) => this.#shared.delete(key)));
+  }
+
   /** The queues for a message; where there is none, those of the alternate exchange. */
   route(name: string, message: Routed): readonly string[] {
     const seen = new Set<string>();

@@ -15,6 +15,8 @@ export class ExclusiveConsumer implements Consumer {
   readonly #port: ExclusivePort;
   readonly #ended = new AbortController();
   readonly #running: Promise<void>;
+  /** Ends what goes on in favour of a new election. */
+  #round = new AbortController();
   #active: Consumer | undefined;
   #before: ConsumerStats = { delivered: 0, redelivered: 0, acked: 0, failed: 0, unconfirmed: 0 };
 
@@ -33,11 +35,12 @@ export class ExclusiveConsumer implements Consumer {
   }
 
   async #run(): Promise<void> {
-    const { signal } = this.#ended;
-    while (!signal.aborted) {
+    while (!this.#ended.signal.aborted) {
+      this.#round = new AbortController();
+      const signal = AbortSignal.any([this.#ended.signal, this.#round.signal]);
       try {
         await using leadership = await this.#port.elect(signal);
-        await this.#serve(leadership);
+        await this.#serve(leadership, signal);
       } catch {
         // No quorum: asked again until this consumer is stopped, as it is when the queues end.
         await delay(RETRY_MS, undefined, { signal }).catch(() => undefined);
@@ -45,10 +48,10 @@ export class ExclusiveConsumer implements Consumer {
     }
   }
 
-  async #serve(leadership: Leadership): Promise<void> {
+  async #serve(leadership: Leadership, signal: AbortSignal): Promise<void> {
     const consumer = this.#port.consume();
     this.#active = consumer;
-    const over = AbortSignal.any([leadership.signal, this.#ended.signal]);
+    const over = AbortSignal.any([leadership.signal, signal]);
     if (!over.aborted) {
       await new Promise((resolve) => over.addEventListener("abort", resolve, { once: true }));
     }
@@ -56,6 +59,11 @@ export class ExclusiveConsumer implements Consumer {
     await consumer.stop();
     this.#before = sum(this.#before, consumer.stats);
     this.#active = undefined;
+  }
+
+  /** The queue is another one, and so is its election. */
+  electAgain(): void {
+    this.#round.abort(new Error("the queue is another one"));
   }
 
   async stop(): Promise<void> {

@@ -152,6 +152,12 @@ export class Operations {
     return (await Promise.all(found)).flat();
   }
 
+  /** Does away with the queue on all nodes that can be asked; the others hear of it when they come back. */
+  async delete(queue: string, timeoutMs: number): Promise<Changed> {
+    const { count, missing } = await this.#manage(queue, "delete", "any", timeoutMs);
+    return { count, missing };
+  }
+
   /** In rounds, until nothing is left or somebody does not answer. */
   async change(
     queue: string,

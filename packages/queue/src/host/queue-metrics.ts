@@ -67,6 +67,13 @@ export class QueueMetrics {
     return counters;
   }
 
+  /** The queue was deleted: one that is declared later counts anew. */
+  forget(queue: QueueId): void {
+    const label = this.#queues.get(queue)?.label;
+    this.#queues.delete(queue);
+    if (label !== undefined && label !== ELECTIONS) this.#byLabel.delete(label);
+  }
+
   #labelOf(queue: QueueId): string {
     const name = this.#nameOf(queue);
     if (name === undefined) return UNKNOWN;

@@ -2,6 +2,7 @@ import { systemRandom } from "@klatsch/kit";
 import { randomHex } from "@klatsch/kit/core";
 
 import { SESSION_DIGITS } from "../codec/value.ts";
+import { deadViewOf } from "../core/dead-queue.ts";
 import type { QueueInput } from "../core/inputs.ts";
 import type { QueueId } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
@@ -36,7 +37,9 @@ interface SessionsPort {
 }
 
 interface Session {
-  readonly queue: QueueId;
+  /** Another one once the queue was declared again. */
+  queue: QueueId;
+  readonly prefetch: number;
   readonly sink: (message: HeldMessage) => void;
 }
 
@@ -47,7 +50,7 @@ export class Sessions {
   /** Those who wait in `take`, and streams. */
   readonly #takers = new Map<string, (error: QueueError) => void>();
   readonly #consumers = new Set<HandlerConsumer>();
-  readonly #exclusive = new Set<ExclusiveConsumer>();
+  readonly #exclusive = new Map<ExclusiveConsumer, { queue: QueueId }>();
 
   constructor(port: SessionsPort) {
     this.#port = port;
@@ -71,12 +74,12 @@ export class Sessions {
     else known.sink(message);
   }
 
-  #begin(queue: QueueId, sink: Session["sink"]): string {
+  #begin(queue: QueueId, prefetch: number, sink: Session["sink"]): string {
     if (this.#sessions.size >= CONSUMERS_MAX) {
       throw new QueueError("LIMIT_REACHED", `this node has ${CONSUMERS_MAX} consumers already`);
     }
     const session = randomHex(systemRandom, SESSION_DIGITS);
-    this.#sessions.set(session, { queue, sink });
+    this.#sessions.set(session, { queue, prefetch, sink });
     return session;
   }
 
@@ -84,9 +87,9 @@ export class Sessions {
     const enter = this.#port.assertRunning();
     const { prefetch, ...pace } = parseConsume(options);
     assertHandler(handler);
-    const session = this.#begin(queue, (message) => consumer.deliver(message));
+    const session = this.#begin(queue, prefetch, (message) => consumer.deliver(message));
     const consumer: HandlerConsumer = new HandlerConsumer(session, handler, pace, {
-      onHandled: (tookMs, failed) => this.#port.onHandled(queue, tookMs, failed),
+      onHandled: (tookMs, failed) => this.#port.onHandled(this.queueOf(session) ?? queue, tookMs, failed),
       onEnd: () => {
         enter({ type: "endConsumer", session });
         this.#consumers.delete(consumer);
@@ -103,12 +106,13 @@ export class Sessions {
     this.#port.assertRunning();
     parseConsume(options);
     assertHandler(handler);
+    const of = { queue };
     const consumer = new ExclusiveConsumer({
-      consume: () => this.consume(queue, handler, options),
-      elect: (signal) => this.#port.elect(`exclusive.${queue.slice(0, 32)}`, ELECT_MS, signal),
+      consume: () => this.consume(of.queue, handler, options),
+      elect: (signal) => this.#port.elect(exclusiveElection(of.queue), ELECT_MS, signal),
       onEnd: () => this.#exclusive.delete(consumer),
     });
-    this.#exclusive.add(consumer);
+    this.#exclusive.set(consumer, of);
     return consumer;
   }
 
@@ -117,7 +121,7 @@ export class Sessions {
     const { prefetch, signal } = parseMessages(options);
     signal?.throwIfAborted();
     const onAbort = (): void => stream.fail(reasonOf(signal));
-    const session = this.#begin(queue, (message) => stream.deliver(message));
+    const session = this.#begin(queue, prefetch, (message) => stream.deliver(message));
     const stream: MessageStream = new MessageStream(() => {
       this.#sessions.delete(session);
       this.#takers.delete(session);
@@ -145,7 +149,7 @@ export class Sessions {
         end();
         reject(reasonOf(signal));
       };
-      const session = this.#begin(queue, (message) => {
+      const session = this.#begin(queue, 1, (message) => {
         end();
         resolve(message);
       });
@@ -158,17 +162,51 @@ export class Sessions {
     });
   }
 
+  /** The queue was deleted: who waits learns why, and its consumers end. */
+  endQueue(queue: QueueId, error: QueueError): void {
+    for (const [consumer, of] of this.#exclusive) if (of.queue === queue) void consumer.stop();
+    for (const [session] of this.#of(queue)) {
+      for (const consumer of this.#consumers) if (consumer.session === session) void consumer.stop();
+      this.#takers.get(session)?.(error);
+    }
+  }
+
+  /** The queue was deleted, and another one has its place: its consumers are that one's from now on. */
+  move(queue: QueueId, next: QueueId): void {
+    const enter = this.#port.assertRunning();
+    for (const [session, one] of this.#of(queue)) {
+      one.queue = one.queue === queue ? next : deadViewOf(next);
+      enter({ type: "consume", session, queue: one.queue, prefetch: one.prefetch });
+    }
+    for (const [consumer, of] of this.#exclusive) {
+      if (of.queue !== queue) continue;
+      of.queue = next;
+      consumer.electAgain();
+    }
+  }
+
+  /** Those that consume the queue or what is dead in it. */
+  #of(queue: QueueId): readonly (readonly [string, Session])[] {
+    const views = [queue, deadViewOf(queue)];
+    return [...this.#sessions].filter(([, one]) => views.includes(one.queue));
+  }
+
   /** Ends the consumers, once their handlers are done. */
   async stop(): Promise<void> {
-    await Promise.all([...this.#exclusive].map((consumer) => consumer.stop()));
+    await Promise.all([...this.#exclusive.keys()].map((consumer) => consumer.stop()));
     await Promise.all([...this.#consumers].map((consumer) => consumer.stop()));
   }
 
   /** The queues have ended: who waits learns why, and nobody asks to be elected any more. */
   fail(error: QueueError): void {
-    for (const consumer of this.#exclusive) void consumer.stop();
+    for (const consumer of this.#exclusive.keys()) void consumer.stop();
     for (const fail of [...this.#takers.values()]) fail(error);
   }
+}
+
+/** The election of who consumes an exclusive queue. */
+export function exclusiveElection(queue: QueueId): string {
+  return `exclusive.${queue.slice(0, 32)}`;
 }
 
 function assertHandler(handler: unknown): asserts handler is Handler {

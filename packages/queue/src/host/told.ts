@@ -158,6 +158,8 @@ export function enqueueError(result: Exclude<EnqueueResult, { code: "OK" }>): Qu
       const text = `no quorum answered in time; ${tells}`;
       return new QueueError("INDETERMINATE", text, { outcome: "unknown", id });
     }
+    case "QUEUE_DELETED":
+      return new QueueError("QUEUE_DELETED", "the queue was deleted meanwhile");
     case "QUEUE_FULL":
       return new QueueError("QUEUE_FULL", `the queue is at its ${result.limit}`);
     case "OVERLOADED": {

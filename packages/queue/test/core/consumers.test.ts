@@ -31,6 +31,7 @@ function consumerOf(writers: string[]): { consumers: Consumers; sent: [to: strin
       sendAfter: ignore,
       reachable: () => true,
       isGone: () => false,
+      isDeleted: () => false,
       fault: ignore,
     },
     {

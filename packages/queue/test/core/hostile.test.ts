@@ -29,7 +29,8 @@ class Bench {
     });
     this.enter({ type: "peer", peer: "other", status: "alive" });
     this.enter({ type: "link", peer: "other", up: true });
-    const hello = { store: OTHER, boot: 1, definitions: [], consumes: [], floor: undefined, echoes: [] };
+    const lists = { definitions: [], consumes: [], echoes: [], deleted: [] };
+    const hello = { store: OTHER, boot: 1, floor: undefined, ...lists };
     this.enter({ type: "message", from: "other", message: { type: "hello", ...hello } });
     const definition = { queue: QUEUE, name: "jobs", replicas: 1, leaseMs: 30_000, maxDeliveries: 20 };
     this.enter({ type: "declare", definition });

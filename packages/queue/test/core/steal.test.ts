@@ -42,6 +42,7 @@ function makeContext(given: Pick<Context, "timers" | "now" | "send" | "isGone">)
     persist: () => {},
     sendAfter: given.send,
     reachable: () => true,
+    isDeleted: () => false,
     fault: () => {},
     ...given,
   };

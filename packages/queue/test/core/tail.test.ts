@@ -9,7 +9,8 @@ const BEFORE = "2".repeat(32);
 type Echoes = readonly (readonly [store: string, batchNo: number])[];
 
 function hello(...echoes: Echoes): Message & { type: "hello" } {
-  const nothing = { store: undefined, boot: 1, definitions: [], consumes: [], floor: undefined };
+  const lists = { definitions: [], consumes: [], deleted: [] };
+  const nothing = { store: undefined, boot: 1, floor: undefined, ...lists };
   return { type: "hello", ...nothing, echoes };
 }
 

@@ -198,8 +198,9 @@ export const definition: fc.Arbitrary<Definition> = fc
     maxDeliveries: count,
   })
   .chain((plain) =>
-    fc.tuple(maybe(retry), maybe(ordered), fc.boolean()).map(([policy, order, relaxed]) => ({
+    fc.tuple(maybe(retry), maybe(ordered), fc.boolean(), fc.nat(3)).map(([policy, order, relaxed, no]) => ({
       ...plain,
+      ...(no === 0 ? {} : { generation: no }),
       ...(policy === undefined ? {} : { retry: policy }),
       ...(order === undefined ? {} : { ordered: order }),
       ...(relaxed ? { relaxed } : {}),
@@ -248,9 +249,11 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     consumes: list(lane),
     floor: maybe(floor),
     echoes: list(fc.tuple(store, count)),
+    deleted: list(fc.tuple(lane, count)),
   }),
   of("roster", { consumes: list(lane) }),
   of("declare", { definition }),
+  of("deleted", { queues: list(fc.tuple(lane, count)) }),
   of("ops", { session: count, no: count, sections: list(section), echoes: list(fc.tuple(store, count)) }),
   of("ok", { session: count, no: count, exceptions: list(exception), batchNo: count }),
   of("prepare", { lane, descriptor, round: count, pid }),

@@ -45,7 +45,7 @@ export class Once {
   /** By scope; nothing where the queue could not be consumed. */
   readonly #consumers = new Map<string, Promise<OnceConsumer | undefined>>();
   readonly #leaving = new Set<Promise<void>>();
-  #unsubscribe: (() => void) | undefined;
+  #unsubscribe: (() => void)[] = [];
   readonly #running = new Set<Context>();
   #stopped = false;
 
@@ -57,10 +57,23 @@ export class Once {
   start(): void {
     const { mesh, options } = this.#init;
     if (options === undefined) return;
-    this.#unsubscribe = mesh.on("member:updated", ({ self }) => {
-      if (self) this.#follow();
-    });
+    this.#unsubscribe = [
+      mesh.on("member:updated", ({ self }) => {
+        if (self) this.#follow();
+      }),
+      options.queues.on("queue:deleted", ({ name }) => this.#onDeleted(name)),
+    ];
     this.#follow();
+  }
+
+  /** Tasks of its scope go into a new one. */
+  #onDeleted(queue: string): void {
+    for (const scope of this.#queues.keys()) if (queueName(scope) === queue) this.#queues.delete(scope);
+    for (const scope of [...this.#consumers.keys()]) {
+      if (queueName(scope) !== queue) continue;
+      this.#leave(scope);
+      this.#take(scope);
+    }
   }
 
   #follow(): void {
@@ -99,7 +112,7 @@ export class Once {
   async stop(): Promise<void> {
     this.#stopped = true;
     for (const context of this.#running) context.abort(rpcError("UNAVAILABLE", "this node stops"));
-    this.#unsubscribe?.();
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
     for (const scope of this.#consumers.keys()) this.#leave(scope);
     await Promise.all(this.#leaving);
   }

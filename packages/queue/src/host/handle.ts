@@ -1,0 +1,106 @@
+import type { Mesh } from "@klatsch/mesh";
+
+import { deadViewOf } from "../core/dead-queue.ts";
+import type { Definition, QueueId } from "../core/types.ts";
+import { QueueError } from "../errors.ts";
+import { parseBrowse, parseChange, parseTimeout } from "../options.ts";
+import type { Changed, ChangeOptions, DeadLetters, Queue } from "../types.ts";
+import type { Operations } from "./operate.ts";
+import type { Sessions } from "./sessions.ts";
+import { durabilityOf, orderOf } from "./told.ts";
+
+/** Shared entries that say that a queue is paused. */
+export const PAUSED = "queue/paused/";
+/** How long `drain` waits by default, in milliseconds. */
+const DRAIN_MS = 60_000;
+
+/** What an open queue needs of the node. */
+export interface HandlePort extends Pick<Queue, "enqueue" | "enqueueMany" | "consume"> {
+  /** What the name means now. @throws QueueError `QUEUE_NOT_FOUND` */
+  now(): Definition;
+  /** Of the queue that is meant now. */
+  depth(): number;
+  isPaused(): boolean;
+  /** @throws QueueError `FAILED`, `STOPPED` */
+  shared(): Mesh["state"]["shared"];
+  readonly operations: Operations;
+  readonly sessions: Sessions;
+}
+
+/** A queue by its name: deleted and declared again, it is the new one. */
+export function makeHandle(definition: Definition, port: HandlePort): Queue {
+  const { name, replicas, leaseMs, maxDeliveries } = definition;
+  const { operations, sessions } = port;
+  const id = (): QueueId => port.now().queue;
+  return {
+    name,
+    replicas,
+    leaseMs,
+    maxDeliveries,
+    durability: durabilityOf(definition),
+    get depth() {
+      return port.depth();
+    },
+    enqueue: port.enqueue,
+    enqueueMany: port.enqueueMany,
+    consume: port.consume,
+    take: async (options) => await sessions.take(sharedId(port), options),
+    messages: (options) => sessions.messages(sharedId(port), options),
+    get isPaused() {
+      return port.isPaused();
+    },
+    pause: async () => await port.shared().set(PAUSED + id(), true),
+    resume: async () => void (await port.shared().delete(PAUSED + id())),
+    drain: async (options) =>
+      await operations.drain(id(), name, parseTimeout(options ?? { timeoutMs: DRAIN_MS })),
+    dead: makeDead(name, port),
+    groups: async (options) =>
+      await operations.groups(id(), orderOf(port.now()).shards, parseTimeout(options)),
+    counts: async (options) => await operations.counts(id(), parseTimeout(options)),
+    browse: async (options) => {
+      const { state, limit, timeoutMs } = parseBrowse(options);
+      return await operations.browse(id(), state, limit, timeoutMs);
+    },
+    peek: async (options) => {
+      const { state, limit, timeoutMs } = parseBrowse(options);
+      return await operations.peek(id(), state, limit, timeoutMs);
+    },
+    purge: async (options) => await change(operations, id(), "discard", "ready", options),
+  };
+}
+
+function makeDead(name: string, port: HandlePort): DeadLetters {
+  const { operations, sessions } = port;
+  const id = (): QueueId => port.now().queue;
+  const view = (): QueueId => deadViewOf(id());
+  return {
+    name: `${name}.dead`,
+    list: async (options) => {
+      const { limit, timeoutMs } = parseBrowse(options);
+      return await operations.browse(id(), "dead", limit, timeoutMs);
+    },
+    take: async (options) => await sessions.take(view(), options),
+    consume: (handler, options) => sessions.consume(view(), handler, options),
+    redrive: async (options) => await change(operations, id(), "redrive", "dead", options),
+    purge: async (options) => await change(operations, id(), "discard", "dead", options),
+  };
+}
+
+async function change(
+  operations: Operations,
+  queue: QueueId,
+  act: "redrive" | "discard",
+  scope: "ready" | "dead",
+  options: ChangeOptions | undefined,
+): Promise<Changed> {
+  const { ids, limit, timeoutMs } = parseChange(options);
+  if (ids === undefined) return await operations.change(queue, act, scope, limit, timeoutMs);
+  return await operations.changeThese(queue, act, scope, ids, timeoutMs);
+}
+
+/** Of an exclusive queue one consumer at a time is handed messages, and that is told by `consume` alone. */
+function sharedId(port: HandlePort): QueueId {
+  const { queue, name, exclusive } = port.now();
+  if (exclusive !== true) return queue;
+  throw new QueueError("INVALID_OPTIONS", `${name} is exclusive: consume it`);
+}
