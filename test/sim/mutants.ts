@@ -569,8 +569,8 @@ export const MUTANTS: readonly Mutant[] = [
     find: "      deleted: this.definitions.deleted(),",
     replace: "      deleted: [],",
     patch: DELETED,
-    from: 130,
-    seeds: 200,
+    from: 80,
+    seeds: 400,
   },
   {
     id: "X4",
@@ -579,8 +579,8 @@ export const MUTANTS: readonly Mutant[] = [
     find: "if (this.isBelowFloor(descriptor) || this.#context.isDeleted(descriptor.queue)) {",
     replace: "if (this.isBelowFloor(descriptor)) {",
     patch: DELETED,
-    from: 40,
-    seeds: 200,
+    from: 300,
+    seeds: 600,
   },
   {
     id: "X5",

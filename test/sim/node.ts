@@ -102,6 +102,8 @@ export class SimNode {
   state: "down" | "up" | "failed" = "down";
   stalledUntil = 0;
   readonly links = new Map<PeerId, Session>();
+  /** Those of them whose hello has left. */
+  readonly #greeted = new Set<PeerId>();
   readonly #world: World;
   readonly #index: number;
   #runner: EffectRunner<QueueInput, QueueEffect> | undefined;
@@ -290,6 +292,8 @@ export class SimNode {
       this.enter({ type: "message", from: to, message });
       return;
     }
+    if (draft.type === "hello") this.#greeted.add(to);
+    if (!this.#greeted.has(to)) return;
     const message = this.#complete(draft, batchNo);
     this.tail.told(message);
     this.#world.onSent(this, to, message);
@@ -333,6 +337,7 @@ export class SimNode {
     if (this.state === "down") return;
     if (this.links.has(other)) this.enter({ type: "link", peer: other, up: false });
     this.links.set(other, session);
+    this.#greeted.delete(other);
     this.enter({ type: "link", peer: other, up: true });
   }
 

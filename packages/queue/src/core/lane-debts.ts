@@ -96,6 +96,13 @@ export class LaneDebts {
     this.#all((owed) => (owed.end = true));
   }
 
+  /** Once more, to one of them. */
+  addEndAt(index: number): void {
+    const owed = this.#owed[index];
+    if (owed !== undefined) owed.end = true;
+    this.#links[index]?.owe(this.#sender);
+  }
+
   addClosed(): void {
     this.#context.timers.cancel(this.#learnTimer);
     this.#all((owed) => (owed.closed = true));

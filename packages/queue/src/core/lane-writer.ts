@@ -599,6 +599,18 @@ export class LaneWriter implements LaneSender {
     return true;
   }
 
+  /**
+   * A replica is there again, and may have followed somebody else meanwhile. A lane whose messages rest would never hear of
+   * that: something the replica has is said to it once more.
+   */
+  remind(link: ReplicaLink): void {
+    const index = this.#links.indexOf(link);
+    if (index < 0 || index === this.#self || this.#lost || this.registers.size === 0) return;
+    if (this.#end.step >= 0) return this.#debts.addEndAt(index);
+    const [register] = this.registers.awake();
+    if (register !== undefined && register.step >= 0) this.#debts.add(index, register.seq);
+  }
+
   onLost(link: ReplicaLink, section: Section): void {
     if (!this.#lost) this.#debts.again(link, section);
   }

@@ -63,6 +63,8 @@ export class Members {
   readonly #host: MembersHost;
   readonly #peers = new Map<PeerId, Peer>();
   readonly #stores = new Map<StoreId, Store>();
+  /** Stores that said hello since this process began: what they counted on of this one was there. */
+  readonly #met = new Set<StoreId>();
   readonly #echoes = new Map<StoreId, number>();
   /** Those that no batch holds yet. */
   readonly #unsavedEchoes = new Set<StoreId>();
@@ -165,6 +167,7 @@ export class Members {
       }
       this.#announce(hello.store, id, hello.boot);
       this.#retire(id, hello.store);
+      this.#met.add(hello.store);
     }
     peer.store = hello.store;
     peer.greeted = true;
@@ -251,6 +254,14 @@ export class Members {
     const sinceMs = peer?.statusMs ?? this.#startMs;
     const dead = (peer?.status === undefined || peer.status === "dead") && !this.isReachable(store);
     return dead && this.#host.now.monoMs - sinceMs >= this.#host.tuning.heirDeadMs;
+  }
+
+  /** Whether any store may still come and say that this one lost its end. */
+  hasMetAll(): boolean {
+    for (const [store, { peer }] of this.#stores) {
+      if (store !== this.#host.store && !this.#met.has(store) && !this.isLost({ peer, store })) return false;
+    }
+    return true;
   }
 
   candidates(queue: QueueId): { self: Candidate; others: readonly Candidate[] } {

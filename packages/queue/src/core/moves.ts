@@ -320,8 +320,10 @@ export class Moves {
    */
   onFrozen({ lane, end }: AcceptorLane): void {
     const descriptor = end?.value.heir;
-    // Whose END is chosen here, and does not say closed, is on its way.
-    if (descriptor === undefined || this.#host.writer(lane)?.end?.heir !== undefined) return;
+    if (descriptor === undefined) return;
+    // Who ends it here is on the way, and tells all of R when that is done.
+    const writer = this.#host.writer(lane);
+    if (writer?.end?.heir !== undefined || (writer?.course.isMoving === true && canDecide(writer))) return;
     const heir = this.#context.laneIdOf(descriptor);
     if (this.#isThere(heir, descriptor)) return this.#close(lane);
     this.#wanted.set(heir, lane);

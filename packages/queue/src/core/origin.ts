@@ -325,7 +325,9 @@ export class Origin {
   #raiseFloor(): void {
     const passed = this.#opened.findIndex(({ lane }) => !this.#isOver(lane));
     const gone = passed < 0 ? this.#opened : this.#opened.slice(0, passed);
-    if (gone.length === 0) return this.#noteHeld();
+    // A store that lost its end knows nothing of lanes opened in it: a floor would take the only copies that are left.
+    const isWhole = this.#context.boot === 1 || this.#members.hasMetAll();
+    if (gone.length === 0 || !isWhole) return this.#noteHeld();
     const next = passed < 0 ? undefined : this.#opened[passed];
     const floor: Floor =
       next === undefined

@@ -485,7 +485,9 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     for (const definition of hello.definitions) this.#define(definition);
     if (hello.store !== undefined) {
       if (hello.floor !== undefined) this.acceptor.raiseFloor(hello.store, hello.floor);
-      this.#link({ peer: from, store: hello.store }).up();
+      const link = this.#link({ peer: from, store: hello.store });
+      link.up();
+      for (const lane of this.lanes.all()) lane.remind(link);
     }
     this.#restored.release((asker, message) => this.#onMessage(asker, message));
     this.#consumers.linkUp(from);

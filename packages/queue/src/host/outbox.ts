@@ -36,6 +36,8 @@ export type Bodies = readonly (Uint8Array | undefined)[];
 export type LoadBodies = (refs: readonly BodyRef[]) => Bodies | Promise<Bodies>;
 
 interface Line {
+  /** The hello of this session has been said. */
+  greeted: boolean;
   waiting: Message[];
   /** A body is being read: what follows waits, so that order holds. */
   loading: boolean;
@@ -65,10 +67,15 @@ export class Outbox {
     this.#onFailed = onFailed;
   }
 
-  /** Messages for a peer without a session are dropped: the core resends after the next link up. */
+  /**
+   * Messages for a peer without a session are dropped: the core resends after the next link up. So is what was said in the last
+   * session and leaves in this one before its hello: nobody would read it, and a long frame could overtake the hello then.
+   */
   push(peer: PeerId, message: Message): void {
     const line = this.#lines.get(peer);
     if (line === undefined) return;
+    if (message.type === "hello") line.greeted = true;
+    if (!line.greeted) return;
     if (message.type === "deliver") line.waiting.push(...split(message));
     else line.waiting.push(message);
     if (this.#scheduled) return;
@@ -80,7 +87,7 @@ export class Outbox {
   }
 
   up(peer: PeerId): void {
-    this.#lines.set(peer, { waiting: [], loading: false, full: false });
+    this.#lines.set(peer, { greeted: false, waiting: [], loading: false, full: false });
   }
 
   down(peer: PeerId): void {

@@ -1,0 +1,45 @@
+import type { Channel } from "@klatsch/mesh";
+import { expect, it } from "vitest";
+
+import { decodeFrame } from "../../src/codec/frames.ts";
+import type { Message } from "../../src/core/messages.ts";
+import { Outbox } from "../../src/host/outbox.ts";
+
+const LISTS = { definitions: [], consumes: [], echoes: [], deleted: [] };
+const hello: Message = { type: "hello", store: undefined, boot: 1, floor: undefined, ...LISTS };
+const floor = (laneNo: number): Message => ({ type: "floor", floor: { boot: 1, laneNo } });
+
+it("says nothing in a session before its hello, whatever the last one left to say", async () => {
+  const sent: Message[] = [];
+  const channel: Channel = {
+    name: "test",
+    class: "high",
+    frameBytesMax: 1_024 * 1_024,
+    peers: () => ["b"],
+    send: (_, frame) => sent.push(...decodeFrame(frame)) > 0,
+    reset: () => undefined,
+    close: () => undefined,
+  };
+  const failed: unknown[] = [];
+  const ways = { channel: () => channel, bulk: () => undefined };
+  const outbox = new Outbox(
+    ways,
+    () => [],
+    (error) => failed.push(error),
+  );
+  const turn = async (...messages: readonly Message[]): Promise<readonly Message["type"][]> => {
+    for (const message of messages) outbox.push("b", message);
+    await new Promise((resolve) => setImmediate(resolve));
+    return sent.splice(0).map(({ type }) => type);
+  };
+  expect(await turn(floor(1))).toEqual([]);
+  outbox.up("b");
+  expect(await turn(floor(2))).toEqual([]);
+  expect(await turn(floor(3), hello, floor(4))).toEqual(["hello", "floor"]);
+  expect(await turn(floor(5))).toEqual(["floor"]);
+  outbox.down("b");
+  outbox.up("b");
+  expect(await turn(floor(6))).toEqual([]);
+  expect(await turn(hello)).toEqual(["hello"]);
+  expect(failed).toEqual([]);
+});
