@@ -546,6 +546,18 @@ export class Acceptor {
     this.#close(lane, end);
   }
 
+  /**
+   * The newest lane of this line came after so many others. The one before it ended with all that it had to import, or it had
+   * got no heir: those before that one are over, although none of their replicas may be left to say so.
+   */
+  closeMoved(root: LaneId, moves: number): void {
+    for (const lane of [this.#lanes.get(root), ...(this.#heirs.get(root) ?? [])]) {
+      if (lane === undefined || (lane.descriptor.shard?.moves ?? 0) + 2 > moves) continue;
+      const end = lane.end?.value;
+      this.#close(lane, end?.heir === undefined ? undefined : { ...end, closed: true });
+    }
+  }
+
   #empty(lane: AcceptorLane): void {
     for (const seq of [...lane.registers.keys()]) this.#drop(lane, seq);
     for (const seq of lane.keys.keys()) this.#write(lane, keyOf.keys(lane.slot, seq), undefined);

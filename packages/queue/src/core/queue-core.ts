@@ -461,6 +461,9 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       const definition = this.definitions.get(heir.queue);
       return definition !== undefined && this.#origin.entry.move(definition, heir);
     });
+    for (const { heirOf, shard } of descriptors) {
+      if (heirOf !== undefined) this.acceptor.closeMoved(heirOf.root, shard?.moves ?? 0);
+    }
     if (descriptors.length > 0) this.#tellOthers({ type: "heirs", descriptors });
   }
 
