@@ -35,6 +35,7 @@ import {
   describeQueue,
   enqueueError,
   fitTo,
+  isSame,
   orderOf,
   shardsOf,
   statsOf,
@@ -53,7 +54,7 @@ import {
   parseTimeout,
   TIMEOUT_MS,
 } from "./options.ts";
-import type { MessageOptions } from "./options.ts";
+import type { MessageOptions, QueueOptions } from "./options.ts";
 import type {
   Changed,
   ConsumeOptions,
@@ -88,6 +89,10 @@ import type {
 export async function createQueues(init: QueuesInit): Promise<Queues> {
   return await QueuesService.start(parseInit(init));
 }
+
+/** How long after the start a conflict may come from not having heard of others yet, and how often that is looked at, in milliseconds. */
+const HEAR_MS = 2_000;
+const LOOK_MS = 50;
 
 interface PendingEnqueue {
   readonly resolve: (result: Enqueued) => void;
@@ -148,6 +153,7 @@ class QueuesService implements Queues {
   #failure: Error | undefined;
   #stopping: Promise<void> | undefined;
   #lastRequest = 0;
+  readonly #startedMs = systemClock.now().monoMs;
   #unwatch: (() => void) | undefined;
 
   private constructor(mesh: QueuesInit["mesh"], logger: Logger, hooks: QueueHooks) {
@@ -167,7 +173,7 @@ class QueuesService implements Queues {
     this.#schedules = new Schedules(mesh, {
       self: mesh.peerId,
       peers: () => this.#engine?.core.members.greeted() ?? [mesh.peerId],
-      enqueue: (queue, body, options) => this.#enqueue(queue, body, options),
+      enqueue: (queue, body, options) => this.#enqueue(() => this.#names.get(queue), body, options),
       onMissed: (missed, dueWallMs, error) => {
         this.#emitter.emit("schedule:missed", { name: missed, dueAt: new Date(dueWallMs), error });
       },
@@ -244,12 +250,8 @@ class QueuesService implements Queues {
   async declare(name: string, init?: QueueInit): Promise<Queue> {
     const options = parseQueue(init);
     this.#assertRunning();
-    const known = this.#names.find(parseName(name));
-    this.#names.noteDeclared(name);
-    if (known !== undefined) {
-      assertSame(known, options);
-      return this.#handle(known);
-    }
+    const known = await this.#known(parseName(name), options);
+    if (known !== undefined) return this.#handle(known);
     const shards = shardsOf(options);
     const agreed = agreedOf(name, options);
     if (shards === 0) return this.#handle(this.#agree(agreed));
@@ -270,12 +272,30 @@ class QueuesService implements Queues {
     return this.#handle(made);
   }
 
+  /** What is known under the name, once it is what is wanted: right after the start a deleted one may still be known here. */
+  async #known(name: string, options: QueueOptions): Promise<Definition | undefined> {
+    const endMs = this.#startedMs + HEAR_MS;
+    for (;;) {
+      const known = this.#names.find(name);
+      const isLate = systemClock.now().monoMs >= endMs;
+      if (known === undefined) return undefined;
+      if (isLate || isSame(known, options)) {
+        assertSame(known, options);
+        this.#names.noteDeclared(name);
+        return known;
+      }
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+      this.#assertRunning();
+    }
+  }
+
   #agree(agreed: Agreed): Definition {
     const engine = this.#running;
     if (this.#names.count >= DEFINITIONS_MAX) {
       throw new QueueError("LIMIT_REACHED", `this node knows ${DEFINITIONS_MAX} queues already`);
     }
     const definition = this.#names.make(agreed);
+    this.#names.noteDeclared(agreed.name);
     this.#names.define(definition);
     engine.enter({ type: "declare", definition });
     return definition;
@@ -283,12 +303,19 @@ class QueuesService implements Queues {
 
   async delete(name: string, options?: { readonly timeoutMs?: number | undefined }): Promise<Changed> {
     const timeoutMs = parseTimeout(options);
-    const { queue, exclusive } = this.#names.get(parseName(name));
-    const changed = await this.#operations.delete(queue, timeoutMs);
+    const named = this.#names.get(parseName(name));
+    // First: somebody may bind the next queue of that name as soon as this one is gone.
     await this.#exchanges.unbindAll(name);
-    await this.#shared.delete(PAUSED + queue);
-    if (exclusive === true) await this.#endElection(exclusiveElection(queue), timeoutMs);
-    return changed;
+    // And those that lost the name to it.
+    const others = this.#running.core.definitions.all().filter((one) => one.name === name);
+    const found = [named, ...others.filter(({ queue }) => queue !== named.queue)];
+    const changed = await Promise.all(found.map(({ queue }) => this.#operations.delete(queue, timeoutMs)));
+    for (const { queue, exclusive } of found) {
+      await this.#shared.delete(PAUSED + queue);
+      if (exclusive === true) await this.#endElection(exclusiveElection(queue), timeoutMs);
+    }
+    const count = changed.reduce((sum, one) => sum + one.count, 0);
+    return { count, missing: [...new Set(changed.flatMap(({ missing }) => missing))] };
   }
 
   async #endElection(name: string, timeoutMs: number): Promise<void> {
@@ -297,35 +324,39 @@ class QueuesService implements Queues {
     await Promise.all(terms.map(({ queue }) => this.#operations.delete(queue, timeoutMs)));
   }
 
-  #onDeleted({ queue, atWallMs, definition }: Extract<HostEffect, { type: "deleted" }>): void {
-    if (definition === undefined) return;
+  #onDeleted({ atWallMs, definition }: Extract<HostEffect, { type: "deleted" }>): void {
+    const { name, queue } = definition;
     this.#metrics.forget(queue);
-    const { name } = definition;
     const next = this.#names.delete(definition, atWallMs);
-    if (next === undefined) {
+    if (next === undefined || this.#state !== "running") {
       this.#sessions.endQueue(queue, new QueueError("QUEUE_DELETED", `queue ${name} was deleted`));
-      if (!isElection(name)) this.#emitter.emit("queue:deleted", { name });
+      const isGone = this.#names.find(name) === undefined && !isElection(name);
+      if (isGone) this.#emitter.emit("queue:deleted", { name });
       return;
     }
     // Declared by this process after that, which it had not heard of: as after any other delete, there is a new one.
     this.#names.define(next);
-    this.#engine?.enter({ type: "declare", definition: next });
+    this.#running.enter({ type: "declare", definition: next });
     this.#sessions.move(queue, next.queue);
   }
 
   #handle(definition: Definition): Queue {
-    const { name } = definition;
-    const names = this.#names;
+    let current = definition;
+    const now = (): Definition => {
+      const isDeleted = this.#engine?.core.isDeleted(current.queue) === true;
+      if (isDeleted) current = this.#names.get(definition.name);
+      return current;
+    };
     return makeHandle(definition, {
-      now: () => names.get(name),
-      depth: () => this.#engine?.core.lanes.dispatch.depth(names.find(name)?.queue ?? "") ?? 0,
-      isPaused: () => this.#mesh.state.shared.get(PAUSED + names.find(name)?.queue) === true,
+      now,
+      depth: () => this.#engine?.core.lanes.dispatch.depth(current.queue) ?? 0,
+      isPaused: () => this.#mesh.state.shared.get(PAUSED + current.queue) === true,
       shared: () => this.#shared,
       operations: this.#operations,
       sessions: this.#sessions,
-      enqueue: (body, options) => this.#enqueue(name, body, options),
-      enqueueMany: async (items, options) => await this.#enqueueMany(names.get(name), items, options),
-      consume: (handler, options) => this.#consume(names.get(name), handler, options),
+      enqueue: (body, options) => this.#enqueue(now, body, options),
+      enqueueMany: async (items, options) => await this.#enqueueMany(now(), items, options),
+      consume: (handler, options) => this.#consume(now(), handler, options),
     });
   }
 
@@ -394,9 +425,9 @@ class QueuesService implements Queues {
     return await this.#operations.inspect(parseId(id), parseTimeout(options));
   }
 
-  #enqueue(name: string, body: Uint8Array, options: EnqueueOptions | undefined): Promise<Enqueued> {
+  #enqueue(now: () => Definition, body: Uint8Array, options: EnqueueOptions | undefined): Promise<Enqueued> {
     return new Promise((resolve, reject) => {
-      const definition = this.#names.get(name);
+      const definition = now();
       checkBody(body);
       const { timeoutMs, ...message } = parseEnqueue(options);
       if (this.#hooks.looksAt(definition.name)) {

@@ -137,6 +137,73 @@ describe("a deleted queue", () => {
   });
 });
 
+describe("a name that two queues have had", () => {
+  it("keeps what a node enqueues with what it consumes, if both were declared apart", async () => {
+    await using nodes = await Nodes.start();
+    const a = await nodes.addAlone("a");
+    const b = await nodes.addAlone("b");
+    const done: string[] = [];
+    for (const [node, maxDeliveries] of [
+      [a, 5],
+      [b, 6],
+    ] as const) {
+      const jobs = await node.queues.declare("jobs", { maxDeliveries });
+      jobs.consume((message) => void done.push(`${node.name} ${text(message)}`));
+    }
+    const handles = [a, b].map(({ queues }) => queues.open("jobs"));
+    await nodes.add("c");
+    await until("all agree on the name", () => {
+      const known = [a, b, nodes.get("c")].map(({ queues }) => queues.list()[0]?.maxDeliveries);
+      return new Set(known).size === 1;
+    });
+    for (const jobs of handles) await jobs.enqueue(bytes("x"));
+    await until("both are done", () => done.length === 2);
+    expect(done.toSorted()).toEqual(["a x", "b x"]);
+    await nodes.get("c").queues.delete("jobs");
+    expect(nodes.get("c").queues.list()).toEqual([]);
+  });
+
+  it("is not brought back by somebody who wanted another queue and had not heard of its end", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    await nodes.declare("jobs", { maxDeliveries: 5 });
+    await nodes.end("c");
+    await nodes.get("a").queues.delete("jobs", { timeoutMs: 1_000 });
+    const { queues } = await nodes.addAlone("c");
+    const wanted = queues.declare("jobs", { maxDeliveries: 9 });
+    await nodes.add("d");
+    await wanted;
+    await until("a knows it", () => nodes.get("a").queues.list()[0]?.maxDeliveries === 9);
+    expect(nodes.get("b").queues.list()).toMatchObject([{ maxDeliveries: 9 }]);
+  });
+
+  it("ends quietly on a node that stops just then", async () => {
+    await using nodes = await Nodes.start("a", "b");
+    const [jobs] = await nodes.declare("jobs", { replicas: 1 });
+    await jobs?.enqueue(bytes("x"));
+    await nodes.get("a").queues.delete("jobs");
+    const { queues } = await nodes.addAlone("c");
+    const failed: unknown[] = [];
+    queues.on("queues:failed", ({ error }) => failed.push(error));
+    const begun = Promise.withResolvers<void>();
+    const gate = Promise.withResolvers<void>();
+    for (const name of ["jobs", "other"]) {
+      const queue = await queues.declare(name, { replicas: 1 });
+      queue.consume(async () => {
+        begun.resolve();
+        await gate.promise;
+      });
+    }
+    await queues.open("other").enqueue(bytes("y"));
+    await begun.promise;
+    const stopping = queues.stop();
+    await nodes.addAlone("d", [...nodes.get("a").mesh.addresses(), ...nodes.get("c").mesh.addresses()]);
+    await until("c has heard", () => queues.list().every(({ name }) => name !== "jobs"));
+    gate.resolve();
+    await stopping;
+    expect(failed).toEqual([]);
+  });
+});
+
 describe("deleting", () => {
   it("forgets groups and keys of an ordered queue", async () => {
     await using nodes = await Nodes.start("a", "b", "c");
@@ -177,5 +244,16 @@ describe("deleting", () => {
     await queues.delete("jobs");
     expect(exchange.bindings()).toEqual([]);
     await expect(exchange.publish(bytes("x"))).rejects.toMatchObject({ code: "UNROUTABLE" });
+
+    // Whoever binds its successor at once is not unbound by whoever deleted it.
+    await nodes.declare("jobs");
+    await exchange.bind("jobs");
+    const b = nodes.get("b").queues;
+    await until("b knows it", () => b.exchanges().length === 1 && b.exchange("news").bindings().length === 1);
+    const bound = Promise.withResolvers<void>();
+    b.on("queue:deleted", () => bound.resolve(b.declare("jobs").then(() => b.exchange("news").bind("jobs"))));
+    await Promise.all([queues.delete("jobs"), bound.promise]);
+    await until("a knows the new one", () => queues.list().length === 1 && exchange.bindings().length === 1);
+    await exchange.publish(bytes("y"));
   });
 });

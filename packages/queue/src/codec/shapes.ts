@@ -77,8 +77,9 @@ function present<K extends string, V>(key: K, value: V | undefined): { [P in K]?
 }
 
 export const endValue = {
-  write: ({ n, voids, closed, heir, base }: EndValue): Wire => {
-    const more = [heir === undefined ? null : descriptor.write(heir), base ?? null];
+  write: ({ n, voids, closed, heir, base, frozenBy }: EndValue): Wire => {
+    const by = frozenBy === undefined ? null : right.write(frozenBy);
+    const more = [heir === undefined ? null : descriptor.write(heir), base ?? null, by];
     return [n, ranges.write(voids), closed, ...trimmed(more)];
   },
   read: (fields: Fields): EndValue => {
@@ -91,6 +92,7 @@ export const endValue = {
         "base",
         inner.optional((f) => f.uint(SEQ_MAX)),
       ),
+      ...present("frozenBy", inner.optional(right.read)),
     };
   },
 };

@@ -3,6 +3,7 @@ import { assert } from "@klatsch/kit/core";
 import type { Ballot, Pid, Right } from "./ballot.ts";
 import { compareBallots, comparePromises, pidBoot, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
+import { Dropping } from "./dropping.ts";
 import { CHUNK_SEQS, FinishedSet } from "./finished.ts";
 import { keysOf } from "./lane-order.ts";
 import type {
@@ -80,14 +81,6 @@ function isTaken({ promise, end, descriptor }: AcceptorLane): boolean {
   return promise.round > 0 && (descriptor.shard !== undefined || end?.value.n !== 0);
 }
 
-/** The first of them, apart: whoever asked may change what they come from. */
-function take(seqs: Iterable<number>, limit: number): readonly number[] {
-  const taken: number[] = [];
-  if (limit <= 0) return taken;
-  for (const seq of seqs) if (taken.push(seq) >= limit) break;
-  return taken;
-}
-
 function entryOf(seq: number, registers: RegisterTable): RegisterEntry[] {
   const stored = registers.get(seq);
   return stored === undefined ? [] : [{ seq, ballot: stored.ballot, value: stored.value }];
@@ -115,9 +108,7 @@ export class Acceptor {
   readonly #snapshots = new Map<number, Snapshot>();
   readonly #dirty = new Set<AcceptorLane>();
   /** Lanes of deleted queues whose records are still on disk. */
-  readonly #dropping = new Set<AcceptorLane>();
-  /** The one whose last part is on its way to disk. */
-  #dropped: LaneId | undefined;
+  readonly dropping: Dropping;
   #nextSlot = 0;
   #sweeping = false;
   #nextSnapshot = 1;
@@ -125,6 +116,10 @@ export class Acceptor {
   constructor(context: Context, events: AcceptorEvents) {
     this.#context = context;
     this.#events = events;
+    this.dropping = new Dropping(context, {
+      empty: (lane) => this.#empty(lane),
+      keep: (lane) => this.#persistLane(lane),
+    });
   }
 
   lanes(): Iterable<AcceptorLane> {
@@ -206,7 +201,7 @@ export class Acceptor {
       if (stored !== undefined) ({ registers: lane.registers, digest: lane.digest } = stored);
       const { count, digest } = digests.get(slot) ?? { count: 0, digest: 0 };
       const sound = lane.registers.size === count && lane.digest >>> 0 === digest;
-      const isDropped = this.#context.isDeleted(lane.descriptor.queue);
+      const isDropped = lane.closed || this.#context.isDeleted(lane.descriptor.queue);
       assert(sound || isDropped, `lane ${lane.lane} lost registers on disk`);
     }
     assert(registers.left.length === 0, `registers of slots ${registers.left.join(", ")} have no lane`);
@@ -548,13 +543,13 @@ export class Acceptor {
 
   /**
    * The newest lane of this line came after so many others. The one before it ended with all that it had to import, or it had
-   * got no heir: those before that one are over, although none of their replicas may be left to say so.
+   * got no heir: those before that one are over, although none of their replicas may be left to say so. The heir that their END
+   * names here need not be the one that was chosen.
    */
   closeMoved(root: LaneId, moves: number): void {
     for (const lane of [this.#lanes.get(root), ...(this.#heirs.get(root) ?? [])]) {
       if (lane === undefined || (lane.descriptor.shard?.moves ?? 0) + 2 > moves) continue;
-      const end = lane.end?.value;
-      this.#close(lane, end?.heir === undefined ? undefined : { ...end, closed: true });
+      this.#close(lane, undefined);
     }
   }
 
@@ -562,7 +557,9 @@ export class Acceptor {
     for (const seq of [...lane.registers.keys()]) this.#drop(lane, seq);
     for (const seq of lane.keys.keys()) this.#write(lane, keyOf.keys(lane.slot, seq), undefined);
     lane.keys.clear();
-    for (const chunk of lane.finished.chunkIndexes()) {
+    // With those whose records are to go or come with this batch.
+    const changed = lane.finished.takeDirty().map(([chunk]) => chunk);
+    for (const chunk of new Set([...lane.finished.chunkIndexes(), ...changed])) {
       this.#write(lane, keyOf.finished(lane.slot, chunk), undefined);
     }
     lane.finished = new FinishedSet();
@@ -700,8 +697,10 @@ export class Acceptor {
 
   /** Nothing is known any more of lanes of deleted queues; their records go in parts, each on disk before the next. */
   dropDeleted(): void {
-    const deleted = [...this.#lanes.values()].filter(({ descriptor }) =>
-      this.#context.isDeleted(descriptor.queue),
+    // One that is closed and not empty was on its way out before, when that was still remembered.
+    const deleted = [...this.#lanes.values()].filter(
+      ({ descriptor, closed, registers, keys }) =>
+        (closed && registers.size + keys.size > 0) || this.#context.isDeleted(descriptor.queue),
     );
     if (deleted.length === 0) return;
     for (const [id, { lane }] of this.#snapshots) {
@@ -710,47 +709,8 @@ export class Acceptor {
     for (const lane of deleted) {
       this.#unlist(lane);
       this.#events.forgotten(lane);
-      this.#dropping.add(lane);
     }
-    if (this.#dropped === undefined) this.#dropPart();
-  }
-
-  /** Of a lane that is being dropped: another part of it is on disk. */
-  onSynced(lane: LaneId): void {
-    if (lane === this.#dropped) this.#dropPart();
-  }
-
-  #dropPart(): void {
-    let left = this.#context.tuning.dropRecords;
-    for (const lane of this.#dropping) {
-      left -= this.#dropSome(lane, left);
-      if (left <= 0) break;
-      this.#empty(lane);
-      this.#context.persist(keyOf.lane(lane.slot), undefined);
-      this.#dropping.delete(lane);
-    }
-    const [next] = this.#dropping;
-    this.#dropped = next?.lane;
-    if (next === undefined) return;
-    this.#context.sendAfter(this.#context.peer, { type: "synced", lane: next.lane });
-  }
-
-  /** How many records it took. */
-  #dropSome({ slot, registers, keys }: AcceptorLane, limit: number): number {
-    let count = 0;
-    for (const seq of take(registers.keys(), limit)) {
-      const stored = registers.get(seq);
-      registers.delete(seq);
-      if (stored?.rewritten === true) this.#context.persist(keyOf.register(slot, seq), undefined);
-      if (stored?.hasBody === true) this.#context.persist(keyOf.message(slot, seq), undefined);
-      count += 1;
-    }
-    for (const seq of take(keys.keys(), limit - count)) {
-      keys.delete(seq);
-      this.#context.persist(keyOf.keys(slot, seq), undefined);
-      count += 1;
-    }
-    return count;
+    this.dropping.add(deleted);
   }
 
   #forget(lane: AcceptorLane): void {

@@ -162,11 +162,13 @@ export class Consumers {
     this.#host.onRosterChanged();
   }
 
-  /** The queue was deleted: its consumers end, and what they hold is nobody's. */
-  forget(queue: QueueId): void {
-    const views = [queue, deadViewOf(queue)];
+  /** The queues were deleted: their consumers end, and what they hold is nobody's. */
+  forget(queues: ReadonlySet<QueueId>): void {
     const gone = new Set<string>();
-    for (const { session, queue: of } of this.#consumers.values()) if (views.includes(of)) gone.add(session);
+    for (const { session, queue } of this.#consumers.values()) {
+      if (queues.has(queue) || queues.has(deadViewOf(queue))) gone.add(session);
+    }
+    if (gone.size === 0) return;
     for (const session of gone) this.end(session);
     for (const { held } of this.#seen.values()) {
       for (const one of held.values()) if (gone.has(one.session)) this.#drop(one, "STALE");

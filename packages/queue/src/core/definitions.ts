@@ -19,15 +19,17 @@ interface DefinitionsHost {
 export class Definitions {
   readonly #host: DefinitionsHost;
   readonly #known = new Map<QueueId, Definition>();
-  readonly #deleted = new Map<QueueId, number>();
+  #deleted: ReadonlyMap<QueueId, number>;
 
   constructor(host: DefinitionsHost, records: Iterable<readonly [key: string, record: StoredRecord]>) {
     this.#host = host;
+    const deleted = new Map<QueueId, number>();
     for (const [key, record] of records) {
       const queue = key.slice(2);
       if (record.kind === "definition") this.#known.set(queue, record.definition);
-      else if (record.kind === "deleted") this.#deleted.set(queue, record.atWallMs);
+      else if (record.kind === "deleted") deleted.set(queue, record.atWallMs);
     }
+    this.#deleted = deleted;
   }
 
   get(queue: QueueId): Definition | undefined {
@@ -41,47 +43,57 @@ export class Definitions {
   /** `true` if it is new here. A deleted queue is not declared again: one of the same name and options is another generation. */
   add(definition: Definition): boolean {
     const { queue } = definition;
-    if (this.#known.has(queue) || this.#deleted.has(queue)) return false;
+    if (this.#known.has(queue) || this.isDeleted(queue)) return false;
     if (this.#known.size >= DEFINITIONS_MAX) return false;
     this.#known.set(queue, definition);
     this.#host.persist(keyOf.definition(queue), { kind: "definition", definition });
     return true;
   }
 
+  get deletedCount(): number {
+    return this.#deleted.size;
+  }
+
+  /** When it was deleted, unless that is so long ago that nobody has to know any more. */
+  deletedAt(queue: QueueId): number | undefined {
+    const atWallMs = this.#deleted.get(queue);
+    return atWallMs === undefined || this.#isPast(atWallMs) ? undefined : atWallMs;
+  }
+
   isDeleted(queue: QueueId): boolean {
-    return this.#deleted.has(queue);
+    return this.#deleted.size > 0 && this.deletedAt(queue) !== undefined;
   }
 
   deleted(): readonly Deleted[] {
-    return [...this.#deleted];
+    return [...this.#deleted].filter(([, atWallMs]) => !this.#isPast(atWallMs));
   }
 
-  /** `true` if that is news. What is older than the memory of those who were there counts no more. */
-  delete([queue, saidWallMs]: Deleted): boolean {
-    if (this.#deleted.has(queue)) return false;
-    const { wallMs } = this.#host.now;
-    const atWallMs = Math.min(saidWallMs, Math.ceil(wallMs));
-    if (!this.#makeRoom(atWallMs, wallMs - DELETED_KEEP_MS)) return false;
-    this.#deleted.set(queue, atWallMs);
-    this.#host.persist(keyOf.deleted(queue), { kind: "deleted", atWallMs });
-    if (this.#known.delete(queue)) this.#host.persist(keyOf.definition(queue), undefined);
-    return true;
+  #isPast(atWallMs: number): boolean {
+    return atWallMs + DELETED_KEEP_MS <= this.#host.now.wallMs;
   }
 
-  /** Whether there is room for one of that time; the same newest ones are kept on all nodes. */
-  #makeRoom(atWallMs: number, sinceWallMs: number): boolean {
-    if (atWallMs <= sinceWallMs) return false;
-    const old = [...this.#deleted].filter(([, at]) => at <= sinceWallMs);
-    for (const [queue] of old) this.#forget(queue);
-    if (this.#deleted.size < DEFINITIONS_MAX) return true;
-    const oldest = [...this.#deleted].reduce((a, b) => (b[1] < a[1] ? b : a));
-    if (oldest[1] >= atWallMs) return false;
-    this.#forget(oldest[0]);
-    return true;
+  /** What is news of it, as this node tells it on. All nodes keep the same newest ones, whatever clocks somebody claims. */
+  delete(queues: readonly Deleted[]): readonly Deleted[] {
+    const nowWallMs = Math.ceil(this.#host.now.wallMs);
+    const said = new Map(queues.map(([queue, atWallMs]) => [queue, Math.min(atWallMs, nowWallMs)]));
+    const news = [...said].filter(([queue, at]) => !this.isDeleted(queue) && !this.#isPast(at));
+    if (news.length === 0) return [];
+    const before = this.#deleted;
+    const all = [...new Map([...before, ...news])].filter(([, at]) => !this.#isPast(at));
+    if (all.length > DEFINITIONS_MAX) all.sort(newestFirst).splice(DEFINITIONS_MAX);
+    const kept = new Map(all);
+    for (const queue of before.keys())
+      if (!kept.has(queue)) this.#host.persist(keyOf.deleted(queue), undefined);
+    this.#deleted = kept;
+    return news.filter(([queue, atWallMs]) => {
+      if (!kept.has(queue)) return false;
+      this.#host.persist(keyOf.deleted(queue), { kind: "deleted", atWallMs });
+      if (this.#known.delete(queue)) this.#host.persist(keyOf.definition(queue), undefined);
+      return true;
+    });
   }
+}
 
-  #forget(queue: QueueId): void {
-    this.#deleted.delete(queue);
-    this.#host.persist(keyOf.deleted(queue), undefined);
-  }
+function newestFirst([a, aWallMs]: Deleted, [b, bWallMs]: Deleted): number {
+  return bWallMs - aWallMs || (a < b ? -1 : 1);
 }

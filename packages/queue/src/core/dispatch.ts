@@ -220,13 +220,10 @@ export class Dispatch {
 
   /** CREDIT: `total` is cumulative within the link session; −1 ends the consumer. */
   credit(peer: PeerId, item: CreditItem): void {
+    if (item.total < 0) return this.#endCredit(peer, item);
     const side = this.#side(item.queue);
     let credit = side.credits.get(item.session);
     if (credit !== undefined && credit.holder.peer !== peer) return;
-    if (item.total < 0) {
-      if (side.credits.delete(item.session)) side.turns = [...side.credits.values()];
-      return;
-    }
     if (credit === undefined) {
       if (side.credits.size >= CREDITS_MAX) return;
       const holder = { peer, session: item.session };
@@ -239,6 +236,13 @@ export class Dispatch {
     this.#run(side);
     if (item.recall) this.#giveBack(credit, 0);
     else this.#sweepLater();
+  }
+
+  #endCredit(peer: PeerId, { queue, session }: CreditItem): void {
+    const side = this.#queues.get(queue);
+    if (side?.credits.get(session)?.holder.peer !== peer) return;
+    side.credits.delete(session);
+    side.turns = [...side.credits.values()];
   }
 
   /** The peer's link session ended: its consumers grant anew. */

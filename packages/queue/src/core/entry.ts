@@ -120,7 +120,8 @@ export class Entry<P extends PendingEnqueue> {
 
   /** The queue was deleted: all that it waited for is answered. */
   forget(queue: QueueId, answer: (pending: P) => void): void {
-    const sides = this.#queues.get(queue) ?? [];
+    const sides = this.#queues.get(queue);
+    if (sides === undefined) return;
     this.#queues.delete(queue);
     for (const side of sides) {
       this.#lanes.delete(side.lane);

@@ -100,13 +100,8 @@ export type QueueEffect =
     }
   | { readonly type: "fetched"; readonly requestId: number; readonly body: Uint8Array | undefined }
   | { readonly type: "defined"; readonly definition: Definition }
-  /** A queue that this node knew, or had never heard of. */
-  | {
-      readonly type: "deleted";
-      readonly queue: QueueId;
-      readonly atWallMs: number;
-      readonly definition: Definition | undefined;
-    }
+  /** A queue that this node knew, or wanted to declare. */
+  | { readonly type: "deleted"; readonly atWallMs: number; readonly definition: Definition }
   | { readonly type: "elected"; readonly queue: QueueId; readonly peer: PeerId }
   /** This node made the message dead; its value says why. */
   | {

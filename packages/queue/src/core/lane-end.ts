@@ -1,3 +1,4 @@
+import type { Right } from "./ballot.ts";
 import { bitCount } from "./lane-register.ts";
 import type { Descriptor, EndValue, Ranges } from "./types.ts";
 
@@ -12,6 +13,8 @@ interface Standing {
   /** Seqs below this one exist, but for the voids: as this writer found or appended them. */
   readonly n: number;
   readonly voids: () => Ranges;
+  /** Of the writer. */
+  readonly right: Right;
 }
 
 /** The END register of one lane as its writer proposes it: flows 7 and 8, and flow 10's way from a lane to its heir. */
@@ -98,7 +101,7 @@ export class LaneEnd {
   }
 
   /** What END is to say next, if its time has come. Fields are only added. */
-  next({ awaited, unchosen, left, n, voids }: Standing): EndValue | undefined {
+  next({ awaited, unchosen, left, n, voids, right }: Standing): EndValue | undefined {
     if (awaited > 0) return undefined;
     const value = this.#value;
     // A stealer of an heir ends nothing that it did not import [M18].
@@ -109,7 +112,8 @@ export class LaneEnd {
     if (value.heir !== undefined) return this.#isMoved ? { ...value, closed: true } : undefined;
     if (left === 0 && !this.#isOrdered) return { ...value, closed: true };
     if (this.#planned === undefined || unchosen > 0) return undefined;
-    return { ...value, n: this.#isOrdered ? n : value.n, heir: this.#planned };
+    const frozen = { ...value, heir: this.#planned };
+    return this.#isOrdered ? { ...frozen, n, frozenBy: right } : frozen;
   }
 
   propose(value: EndValue): void {

@@ -771,6 +771,7 @@ export class LaneWriter implements LaneSender {
       left: this.registers.size,
       voids: () => absentBelow(this.#nextSeq, (seq) => this.registers.has(seq) || this.finished.has(seq)),
       n: this.#nextSeq,
+      right: this.right,
     });
     if (next !== undefined) this.#proposeEnd(next);
   }

@@ -148,19 +148,21 @@ export class Origin {
     this.#host.onEnqueued(waiting.requestId, result);
   }
 
-  /** The queue was deleted: nobody waits for it any more, wherever that is. */
-  forget(queue: QueueId, lanes: readonly LaneWriter[]): void {
+  /** The queues were deleted: nobody waits for them any more, wherever that is. */
+  forget(queues: ReadonlySet<QueueId>, lanes: readonly LaneWriter[]): void {
     const tell = (waiting: Waiting): void => this.#answer(waiting, { code: "QUEUE_DELETED" });
-    for (const waiting of this.#sides.get(queue)?.waiting ?? []) tell(waiting);
-    this.#sides.delete(queue);
-    this.entry.forget(queue, tell);
+    for (const queue of queues) {
+      for (const waiting of this.#sides.get(queue)?.waiting ?? []) tell(waiting);
+      this.#sides.delete(queue);
+      this.entry.forget(queue, tell);
+    }
     for (const lane of lanes) {
       if (lane.order !== undefined) continue;
       for (const { enqueue } of lane.registers.awake()) if (enqueue !== undefined) tell(enqueue as Waiting);
     }
     for (const [lane, left] of this.#orphans) {
       for (const waiting of left) {
-        if (waiting.queue !== queue) continue;
+        if (!queues.has(waiting.queue)) continue;
         tell(waiting);
         this.#orphans.delete(lane);
       }

@@ -396,9 +396,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       case "declaredDead":
         return this.#consumers.doubtAll();
       case "declare":
-        if (this.isDeleted(input.definition.queue)) return;
-        if (this.definitions.add(input.definition)) this.#openShards(input.definition);
-        return this.#tellOthers({ type: "declare", definition: input.definition });
+        return this.#declare(input.definition);
       case "enqueue": {
         const { requestId } = input;
         const definition = this.definitions.get(input.queue);
@@ -407,7 +405,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         return;
       }
       case "consume":
-        if (this.isDeleted(input.queue) || this.isDeleted(deadViewOf(input.queue))) return;
+        if (this.#isDeletedView(input.queue)) return;
         return this.#consumers.add(input.session, input.queue, input.prefetch);
       case "endConsumer":
         return this.#consumers.end(input.session);
@@ -521,25 +519,38 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#emit({ type: "defined", definition });
   }
 
+  #declare(definition: Definition): void {
+    const deletedWallMs = this.definitions.deletedAt(definition.queue);
+    // Its name was given to it before this node heard of that.
+    if (deletedWallMs !== undefined) {
+      return this.#emit({ type: "deleted", atWallMs: deletedWallMs, definition });
+    }
+    if (this.definitions.add(definition)) this.#openShards(definition);
+    this.#tellOthers({ type: "declare", definition });
+  }
+
+  /** Of the queue, or of the one whose dead messages this is the view of. */
+  #isDeletedView(queue: QueueId): boolean {
+    return this.definitions.deletedCount > 0 && (this.isDeleted(queue) || this.isDeleted(deadViewOf(queue)));
+  }
+
   /** Of a deleted queue nothing is kept but that it was; whoever may not have heard of it is told. */
   #delete(queues: readonly Deleted[]): void {
-    const news: Deleted[] = [];
-    for (const one of queues) {
-      const [queue] = one;
-      const definition = this.definitions.get(queue);
-      if (!this.definitions.delete(one)) continue;
-      news.push(one);
-      this.#emit({ type: "deleted", queue, atWallMs: one[1], definition });
-      this.#origin.forget(
-        queue,
-        [...this.lanes.all()].filter(({ descriptor }) => descriptor.queue === queue),
-      );
-      this.#consumers.forget(queue);
-      this.lanes.dispatch.forget(queue); // First: no lane that is left is to hand out what others gave back.
-    }
+    const known = new Map(queues.map(([queue]) => [queue, this.definitions.get(queue)]));
+    const news = this.definitions.delete(queues);
     if (news.length === 0) return;
+    const gone = new Set(news.map(([queue]) => queue));
+    for (const [queue, atWallMs] of news) {
+      const definition = known.get(queue);
+      if (definition !== undefined) this.#emit({ type: "deleted", atWallMs, definition });
+    }
+    const lanes = [...this.lanes.all()].filter(({ descriptor }) => gone.has(descriptor.queue));
+    this.#origin.forget(gone, lanes);
+    this.#consumers.forget(gone);
+    // First: no lane that is left is to hand out what others gave back.
+    for (const queue of gone) this.lanes.dispatch.forget(queue);
     this.acceptor.dropDeleted();
-    for (const [queue] of news) {
+    for (const queue of gone) {
       this.lanes.dispatch.forget(queue);
       this.#quota.forget(queue);
     }
@@ -615,7 +626,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         if (from !== this.peer) return;
         lanes.get(lane)?.onSynced();
         this.#moves.onSynced(lane);
-        acceptor.onSynced(lane);
+        acceptor.dropping.onSynced(lane);
       },
       ops: (from, message) => {
         for (const [store, batchNo] of message.echoes) members.raiseEcho(store, batchNo);
@@ -641,9 +652,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       askGone: (from, message) => steals.askGone(from, message),
       gone: (from, message) => steals.gone(from, message),
       askLane: (from, message) => steals.askLane(from, message),
-      confirm: (from, { lane, token, ...right }) => {
-        this.send(from, { type: "confirmed", lane, token, yes: acceptor.follows(lane, right) });
-      },
+      confirm: (from, message) => this.#onConfirm(from, message),
       confirmed: (from, message) => lanes.confirmed(from, message),
       floor: (from, { floor }) => {
         const store = members.storeOf(from);
@@ -658,7 +667,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       resolved: (from, message) => this.#resolves.resolved(from, message),
       credit: (from, { items, stampMs }) => {
         lanes.stamp(from, stampMs);
-        for (const item of items) lanes.dispatch.credit(from, item);
+        for (const item of items) if (!this.#isDeletedView(item.queue)) lanes.dispatch.credit(from, item);
       },
       returned: (from, message) => consumers.returned(from, message),
       offer: (from, { queue }) => consumers.offer(from, queue),
@@ -670,6 +679,11 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       },
       settled: (from, { items }) => consumers.settled(from, items),
     };
+  }
+
+  #onConfirm(from: PeerId, { lane, token, ...right }: Message & { type: "confirm" }): void {
+    if (from !== this.peer && !this.#restored.mayAnswer(lane)) return; // It is asked again.
+    this.send(from, { type: "confirmed", lane, token, yes: this.acceptor.follows(lane, right) });
   }
 
   #makeOperatorHandlers(): Pick<Handlers, "manage" | "managed" | "inspect" | "inspected"> {

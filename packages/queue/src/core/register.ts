@@ -229,6 +229,8 @@ export function sameEnd(a: EndValue, b: EndValue): boolean {
   return (
     a.n === b.n &&
     a.base === b.base &&
+    a.frozenBy?.round === b.frozenBy?.round &&
+    a.frozenBy?.pid === b.frozenBy?.pid &&
     a.closed === b.closed &&
     sameHeir(a.heir, b.heir) &&
     a.voids.length === b.voids.length &&

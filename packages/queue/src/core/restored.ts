@@ -31,6 +31,11 @@ export class RestoredLanes {
     return ready;
   }
 
+  /** Whether this store may say whom it follows in the lane: what it promised may be lost. */
+  mayAnswer(lane: LaneId): boolean {
+    return this.#waiting.size === 0 || this.#isReady(lane);
+  }
+
   /** `true`: the message waits for another replica's hello. */
   holds(from: PeerId, message: Asking): boolean {
     if (this.#waiting.size === 0) return false;

@@ -89,7 +89,7 @@ interface Newest {
  * The highest ballot of one register. `cut`: whoever made it had proposed again each lease that could have been chosen
  * before, so one of a lower right that is still there never was.
  */
-function newestOf(answers: readonly IndexedAnswer[], seq: number, cut?: Ballot): Newest {
+function newestOf(answers: readonly IndexedAnswer[], seq: number, cut?: Right): Newest {
   let ballot: Ballot | undefined;
   let registers: RegisterTable | undefined;
   let same = 0;
@@ -140,7 +140,7 @@ export function recover(right: Right, answers: readonly IndexedAnswer[], lane: A
   nextSeq = Math.max(nextSeq, (seqs.at(-1) ?? -1) + 1);
   if (!isOrdered && end !== undefined && isRefuted(end, finished.ranges(), seqs, answers)) end = undefined;
   const isFrozen = end?.value.heir !== undefined;
-  const lastCut = isOrdered && end !== undefined && isCut(end) ? end.ballot : undefined;
+  const lastCut = isOrdered && end !== undefined ? cutterOf(end) : undefined;
   const found: RecoveredRegister[] = [];
   const known = new Map(answers.flatMap(([, answer]) => [...answer.keys]));
   for (const seq of seqs) {
@@ -170,9 +170,9 @@ export function recover(right: Right, answers: readonly IndexedAnswer[], lane: A
   return { right, found, whole, finished: finished.ranges(), nextSeq, end: end?.value, keys: kept };
 }
 
-/** Whether this END is of a writer that cut the lane: whoever takes over a frozen one adopts its END before anything else, at step 0. */
-function isCut({ ballot, value }: NonNullable<Snapshot["end"]>): boolean {
-  return value.heir === undefined || (ballot.step > 0 && !value.closed);
+/** Whose cut this END is: whoever takes over a frozen lane adopts it. */
+function cutterOf({ ballot, value }: NonNullable<Snapshot["end"]>): Right | undefined {
+  return value.heir === undefined ? ballot : value.frozenBy;
 }
 
 /**

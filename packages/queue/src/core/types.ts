@@ -1,4 +1,4 @@
-import type { Pid } from "./ballot.ts";
+import type { Pid, Right } from "./ballot.ts";
 
 /** libp2p peer id, as text. */
 export type PeerId = string;
@@ -181,6 +181,8 @@ export interface EndValue {
   /** Flow 10: the lane that takes these messages over. Nothing is proposed here any more; closed then means moved. */
   readonly heir?: Descriptor | undefined;
   readonly closed: boolean;
+  /** By which right an ordered lane was frozen: all leases in it were chosen anew by that before. */
+  readonly frozenBy?: Right | undefined;
   /** Of the cut of an ordered lane that is an heir: below it, what is absent and not void was finished before. */
   readonly base?: number | undefined;
 }

@@ -19,7 +19,7 @@ interface ConsumerEvents {
 
 /** Runs a handler for each delivery: returning acknowledges, throwing fails. */
 export class HandlerConsumer implements Consumer {
-  readonly session: string;
+  readonly #session: () => string;
   readonly #handler: Handler;
   readonly #pace: Pace;
   readonly #events: ConsumerEvents;
@@ -39,13 +39,17 @@ export class HandlerConsumer implements Consumer {
   #timer: NodeJS.Timeout | undefined;
   readonly #idle: (() => void)[] = [];
 
-  constructor(session: string, handler: Handler, pace: Pace, events: ConsumerEvents) {
-    this.session = session;
+  constructor(session: () => string, handler: Handler, pace: Pace, events: ConsumerEvents) {
+    this.#session = session;
     this.#handler = handler;
     this.#pace = pace;
     this.#events = events;
     this.#tokens = 1;
     this.#filledMs = performance.now();
+  }
+
+  get session(): string {
+    return this.#session();
   }
 
   get stats(): ConsumerStats {
@@ -118,12 +122,17 @@ export class HandlerConsumer implements Consumer {
     if (this.#running === 0) for (const then of this.#idle.splice(0)) then();
   }
 
+  /** What is in hand and not begun. */
+  giveBack(): void {
+    for (const message of this.#waiting.splice(0)) message.settle({ kind: "release" }, () => undefined);
+  }
+
   async stop(): Promise<void> {
     if (!this.#ended) {
       this.#ended = true;
       clearTimeout(this.#timer);
       this.#events.onEnd();
-      for (const message of this.#waiting.splice(0)) message.settle({ kind: "release" }, () => undefined);
+      this.giveBack();
     }
     if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }

@@ -49,6 +49,11 @@ export class MessageStream implements Messages {
   #close(): void {
     this.#ended = true;
     this.#end();
+    this.giveBack();
+  }
+
+  /** What is in hand and not asked for. */
+  giveBack(): void {
     for (const message of this.#waiting.splice(0)) message.settle({ kind: "release" }, () => undefined);
   }
 

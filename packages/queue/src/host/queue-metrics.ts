@@ -1,6 +1,7 @@
 import { counter, gauge } from "@klatsch/kit";
 import type { MetricFamily } from "@klatsch/kit";
 
+import { deadViewOf } from "../core/dead-queue.ts";
 import type { Census } from "../core/manage.ts";
 import type { QueueId } from "../core/types.ts";
 import type { QueuesStats } from "../types.ts";
@@ -69,9 +70,12 @@ export class QueueMetrics {
 
   /** The queue was deleted: one that is declared later counts anew. */
   forget(queue: QueueId): void {
-    const label = this.#queues.get(queue)?.label;
-    this.#queues.delete(queue);
-    if (label !== undefined && label !== ELECTIONS) this.#byLabel.delete(label);
+    for (const view of [queue, deadViewOf(queue)]) {
+      const label = this.#queues.get(view)?.label;
+      this.#queues.delete(view);
+      const isShared = [...this.#queues.values()].some((other) => other.label === label);
+      if (label !== undefined && !isShared) this.#byLabel.delete(label);
+    }
   }
 
   #labelOf(queue: QueueId): string {

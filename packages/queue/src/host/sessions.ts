@@ -27,28 +27,33 @@ const CONSUMERS_MAX = 65_536;
 /** How long an active consumer whose node vanished is waited for, in milliseconds. */
 const ELECT_MS = 10_000;
 
+type Enter = (input: QueueInput) => void;
+
 /** What those who are handed messages need of the node's queues. */
 interface SessionsPort {
   /** The way to the core, while the queues may be used; throws once they may not. */
-  assertRunning(): (input: QueueInput) => void;
+  assertRunning(): Enter;
   elect(name: string, leaseMs: number, signal: AbortSignal): Promise<Leadership>;
   /** A handler ran for so long, and returned or threw. */
   onHandled(queue: QueueId, tookMs: number, failed: boolean): void;
 }
 
+/** Somebody who is handed messages. Session and queue are others once the queue was deleted and declared again. */
 interface Session {
-  /** Another one once the queue was declared again. */
+  id: string;
   queue: QueueId;
   readonly prefetch: number;
   readonly sink: (message: HeldMessage) => void;
+  /** There is nothing to wait for any more. */
+  readonly end: (error: QueueError) => void;
+  /** Returns what nobody has looked at yet. */
+  readonly giveBack: () => void;
 }
 
 /** Who in this process is handed messages: handlers, streams, and those who wait in `take`. */
 export class Sessions {
   readonly #port: SessionsPort;
   readonly #sessions = new Map<string, Session>();
-  /** Those who wait in `take`, and streams. */
-  readonly #takers = new Map<string, (error: QueueError) => void>();
   readonly #consumers = new Set<HandlerConsumer>();
   readonly #exclusive = new Map<ExclusiveConsumer, { queue: QueueId }>();
 
@@ -74,30 +79,44 @@ export class Sessions {
     else known.sink(message);
   }
 
-  #begin(queue: QueueId, prefetch: number, sink: Session["sink"]): string {
+  #begin(rest: Omit<Session, "id">): Session {
     if (this.#sessions.size >= CONSUMERS_MAX) {
       throw new QueueError("LIMIT_REACHED", `this node has ${CONSUMERS_MAX} consumers already`);
     }
-    const session = randomHex(systemRandom, SESSION_DIGITS);
-    this.#sessions.set(session, { queue, prefetch, sink });
+    const session = { id: randomHex(systemRandom, SESSION_DIGITS), ...rest };
+    this.#sessions.set(session.id, session);
     return session;
+  }
+
+  #enter(enter: Enter, { id, queue, prefetch }: Session): void {
+    enter({ type: "consume", session: id, queue, prefetch });
+  }
+
+  #end(enter: Enter, { id }: Session): void {
+    this.#sessions.delete(id);
+    enter({ type: "endConsumer", session: id });
   }
 
   consume(queue: QueueId, handler: Handler, options: ConsumeOptions | undefined): Consumer {
     const enter = this.#port.assertRunning();
     const { prefetch, ...pace } = parseConsume(options);
     assertHandler(handler);
-    const session = this.#begin(queue, prefetch, (message) => consumer.deliver(message));
-    const consumer: HandlerConsumer = new HandlerConsumer(session, handler, pace, {
-      onHandled: (tookMs, failed) => this.#port.onHandled(this.queueOf(session) ?? queue, tookMs, failed),
+    const session = this.#begin({
+      queue,
+      prefetch,
+      sink: (message) => consumer.deliver(message),
+      end: () => void consumer.stop(),
+      giveBack: () => consumer.giveBack(),
+    });
+    const consumer: HandlerConsumer = new HandlerConsumer(() => session.id, handler, pace, {
+      onHandled: (tookMs, failed) => this.#port.onHandled(session.queue, tookMs, failed),
       onEnd: () => {
-        enter({ type: "endConsumer", session });
+        this.#end(enter, session);
         this.#consumers.delete(consumer);
-        this.#sessions.delete(session);
       },
     });
     this.#consumers.add(consumer);
-    enter({ type: "consume", session, queue, prefetch });
+    this.#enter(enter, session);
     return consumer;
   }
 
@@ -121,16 +140,19 @@ export class Sessions {
     const { prefetch, signal } = parseMessages(options);
     signal?.throwIfAborted();
     const onAbort = (): void => stream.fail(reasonOf(signal));
-    const session = this.#begin(queue, prefetch, (message) => stream.deliver(message));
-    const stream: MessageStream = new MessageStream(() => {
-      this.#sessions.delete(session);
-      this.#takers.delete(session);
-      signal?.removeEventListener("abort", onAbort);
-      enter({ type: "endConsumer", session });
+    const session = this.#begin({
+      queue,
+      prefetch,
+      sink: (message) => stream.deliver(message),
+      end: (error) => stream.fail(error),
+      giveBack: () => stream.giveBack(),
     });
-    this.#takers.set(session, (error) => stream.fail(error));
+    const stream: MessageStream = new MessageStream(() => {
+      signal?.removeEventListener("abort", onAbort);
+      this.#end(enter, session);
+    });
     signal?.addEventListener("abort", onAbort, { once: true });
-    enter({ type: "consume", session, queue, prefetch });
+    this.#enter(enter, session);
     return stream;
   }
 
@@ -140,43 +162,50 @@ export class Sessions {
     signal?.throwIfAborted();
     return await new Promise<Message>((resolve, reject) => {
       const end = (): void => {
-        this.#sessions.delete(session);
-        this.#takers.delete(session);
         signal?.removeEventListener("abort", onAbort);
-        enter({ type: "endConsumer", session });
+        this.#end(enter, session);
       };
       const onAbort = (): void => {
         end();
         reject(reasonOf(signal));
       };
-      const session = this.#begin(queue, 1, (message) => {
-        end();
-        resolve(message);
-      });
-      this.#takers.set(session, (error) => {
-        end();
-        reject(error);
+      const session = this.#begin({
+        queue,
+        prefetch: 1,
+        sink: (message) => {
+          end();
+          resolve(message);
+        },
+        end: (error) => {
+          end();
+          reject(error);
+        },
+        giveBack: () => undefined,
       });
       signal?.addEventListener("abort", onAbort, { once: true });
-      enter({ type: "consume", session, queue, prefetch: 1 });
+      this.#enter(enter, session);
     });
   }
 
   /** The queue was deleted: who waits learns why, and its consumers end. */
   endQueue(queue: QueueId, error: QueueError): void {
     for (const [consumer, of] of this.#exclusive) if (of.queue === queue) void consumer.stop();
-    for (const [session] of this.#of(queue)) {
-      for (const consumer of this.#consumers) if (consumer.session === session) void consumer.stop();
-      this.#takers.get(session)?.(error);
-    }
+    for (const session of this.#of(queue)) session.end(error);
   }
 
-  /** The queue was deleted, and another one has its place: its consumers are that one's from now on. */
+  /**
+   * The queue was deleted, and another one has its place: its consumers are that one's from now on. Under other names, for what
+   * was sent to them before may still come.
+   */
   move(queue: QueueId, next: QueueId): void {
     const enter = this.#port.assertRunning();
-    for (const [session, one] of this.#of(queue)) {
-      one.queue = one.queue === queue ? next : deadViewOf(next);
-      enter({ type: "consume", session, queue: one.queue, prefetch: one.prefetch });
+    for (const session of this.#of(queue)) {
+      session.giveBack();
+      this.#end(enter, session);
+      session.id = randomHex(systemRandom, SESSION_DIGITS);
+      session.queue = session.queue === queue ? next : deadViewOf(next);
+      this.#sessions.set(session.id, session);
+      this.#enter(enter, session);
     }
     for (const [consumer, of] of this.#exclusive) {
       if (of.queue !== queue) continue;
@@ -186,9 +215,9 @@ export class Sessions {
   }
 
   /** Those that consume the queue or what is dead in it. */
-  #of(queue: QueueId): readonly (readonly [string, Session])[] {
+  #of(queue: QueueId): readonly Session[] {
     const views = [queue, deadViewOf(queue)];
-    return [...this.#sessions].filter(([, one]) => views.includes(one.queue));
+    return [...this.#sessions.values()].filter((one) => views.includes(one.queue));
   }
 
   /** Ends the consumers, once their handlers are done. */
@@ -200,7 +229,7 @@ export class Sessions {
   /** The queues have ended: who waits learns why, and nobody asks to be elected any more. */
   fail(error: QueueError): void {
     for (const consumer of this.#exclusive.keys()) void consumer.stop();
-    for (const fail of [...this.#takers.values()]) fail(error);
+    for (const session of [...this.#sessions.values()]) session.end(error);
   }
 }
 

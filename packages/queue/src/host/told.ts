@@ -52,6 +52,10 @@ function differenceOf(known: Definition, options: QueueOptions): string | undefi
   return undefined;
 }
 
+export function isSame(known: Definition, options: QueueOptions): boolean {
+  return differenceOf(known, options) === undefined;
+}
+
 /** Throws `QUEUE_CONFLICT` if the queue is not what somebody wants of it. */
 export function assertSame(known: Definition, options: QueueOptions): void {
   const difference = differenceOf(known, options);

@@ -270,17 +270,19 @@ describe("whoever takes an ordered lane over", () => {
 
   // Found by seed 31894 of harder runs: the message before it in its group was held at the same time.
   it.each([
-    ["cut the lane without it", 0, false, ready],
-    ["cut the lane without it, and named its heir then", 1, true, ready],
-    ["found the lane frozen, whose cut may be older", 0, true, held],
-  ])("believes in no lease of a writer who was overtaken by one that %s", (_, step, isFrozen, value) => {
+    ["cut the lane without it", 2, undefined, ready],
+    ["cut the lane without it, and named its heir then", 2, 2, ready],
+    ["found the lane frozen by such a one", 3, 2, ready],
+    ["found the lane frozen before", 3, 1, held],
+  ])("judges leases of a writer who was overtaken by one that %s", (_, round, frozenRound, value) => {
     const first = { round: 1, pid: pid(THIRD), step: 0 };
     const overtaken = { round: 2, pid: pid(OTHER), step: 0 };
     const { descriptor } = makeLane({}, OTHER);
-    const heir = isFrozen ? { heir: { ...descriptor, laneNo: 1 } } : {};
+    const frozenBy = frozenRound === undefined ? undefined : { round: frozenRound, pid: pid(THIRD) };
+    const frozen = frozenBy === undefined ? {} : { heir: { ...descriptor, laneNo: 1 }, frozenBy };
     const end = {
-      ballot: { round: 2, pid: pid(THIRD), step },
-      value: { n: 9, voids: [[2, 9] as const], closed: false, ...heir },
+      ballot: { round, pid: pid(THIRD), step: 1 },
+      value: { n: 9, voids: [[2, 9] as const], closed: false, ...frozen },
     };
     const { found } = takenOver(
       { registers: [{ seq: 1, ballot: overtaken, value: held }] },

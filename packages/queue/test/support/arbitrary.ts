@@ -130,7 +130,7 @@ export const descriptor: fc.Arbitrary<Descriptor> = fc
     ...(relaxed ? { relaxed } : {}),
   }));
 const ended = fc.record(
-  { n: seq, voids: ranges, closed: fc.boolean(), base: seq },
+  { n: seq, voids: ranges, closed: fc.boolean(), base: seq, frozenBy: right },
   { requiredKeys: ["n", "voids", "closed"] },
 );
 export const end = fc
