@@ -383,6 +383,9 @@ export class Checker {
     }
     for (const message of this.truth.messages()) {
       if (message.done !== undefined || this.truth.latest(message)?.state === "DEAD") continue;
+      const { lane, seq } = message;
+      const isAcknowledged = this.#known.get(`${lane.lane}-${seq}`)?.acknowledged === true;
+      if (!isAcknowledged && lane.line.every(({ descriptor }) => this.isHopeless(descriptor))) continue;
       const fate = isOut(message.lane, message.seq) ? "void" : "alive";
       if (fate === "alive" && this.truth.exists(message)) {
         this.#world.violate("DRAINED", `${nameOf(message)} still lives`);
