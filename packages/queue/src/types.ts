@@ -375,7 +375,7 @@ export interface ConsumerStats {
 /** What a handler gets and does: returning acknowledges, throwing fails the delivery. */
 export type Handler = (message: Message) => Promise<void> | void;
 
-/** One queue, on this node. It goes by its name: deleted and declared again, it is the new one. */
+/** One queue, on this node. Once it is deleted, this is whatever queue has the name. */
 export interface Queue {
   readonly name: string;
   readonly replicas: number;

@@ -187,7 +187,7 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
   entered: (m) => [m.lane, m.items.map((i) => [i.token, ENTERED.indexOf(i.code), i.seq]), m.hint ?? null],
   usage: (m) => [m.items.map((i) => [i.queue, i.count, i.bytes])],
   askHeir: (m) => [m.lane],
-  askMoved: (m) => [m.lane, shapes.descriptor.write(m.descriptor), m.kept],
+  askMoved: (m) => [m.lane, shapes.descriptor.write(m.descriptor), m.kept, ...(m.ended ? [true] : [])],
   moved: (m) => [m.lane],
   heirs: (m) => [m.descriptors.map(shapes.descriptor.write)],
   inspect: (m) => [m.token, m.lane, m.seq],
@@ -365,6 +365,7 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     lane: lane(f),
     descriptor: shapes.descriptor.read(f),
     kept: f.bool(),
+    ended: f.optional((at) => at.bool()) ?? false,
   }),
   moved: (f) => ({ type: "moved", lane: lane(f) }),
   heirs: (f) => ({

@@ -304,6 +304,8 @@ export type Message =
       readonly lane: LaneId;
       readonly descriptor: Descriptor;
       readonly kept: boolean;
+      /** The lane has an END there: whatever it had to import is in it. */
+      readonly ended: boolean;
     }
   | { readonly type: "moved"; readonly lane: LaneId }
   /** Lanes of ordered queues that took over from those the definitions name: who enqueues has to know. */

@@ -49,6 +49,8 @@ export interface MovesHost {
   openHeir(make: (laneNo: number) => Descriptor): Descriptor;
   /** Takes over an heir that nobody else has. */
   take(heir: LaneId): void;
+  /** Another replica has an END of it, and can do nothing about it. */
+  hearEnded(lane: LaneId): void;
   /** Somebody else is to write the lane. */
   giveUp(lane: LaneWriter): void;
   /** An ordered lane's messages go there, for good. */
@@ -275,7 +277,7 @@ export class Moves {
     if (this.#acceptor.lane(heir) === undefined) this.#acceptor.open(heir, descriptor);
     const writer = this.#host.writer(heir);
     if (writer !== undefined) return this.onStolen(writer, false);
-    this.#askMoved(heir, descriptor, false);
+    this.#askMoved(heir, descriptor);
     this.#host.take(heir);
   }
 
@@ -292,20 +294,21 @@ export class Moves {
   }
 
   /** Whoever knows that the lane closed, or has everything, says so. */
-  onSilent({ lane, descriptor }: AcceptorLane): void {
-    this.#askMoved(lane, descriptor, true);
+  onSilent({ lane, descriptor, end }: AcceptorLane): void {
+    this.#askMoved(lane, descriptor, true, end !== undefined);
   }
 
-  #askMoved(lane: LaneId, descriptor: Descriptor, kept: boolean): void {
+  #askMoved(lane: LaneId, descriptor: Descriptor, kept = false, ended = false): void {
     for (const { peer, store } of descriptor.replicas) {
       if (store === this.#context.store || !this.#context.reachable(store)) continue;
-      this.#context.send(peer, { type: "askMoved", lane, descriptor, kept });
+      this.#context.send(peer, { type: "askMoved", lane, descriptor, kept, ended });
     }
   }
 
-  askMoved(from: PeerId, { lane, descriptor, kept }: Message & { type: "askMoved" }): void {
+  askMoved(from: PeerId, { lane, descriptor, kept, ended }: Message & { type: "askMoved" }): void {
     if (!this.#isThere(lane, descriptor)) {
       if (kept) this.#acceptor.hear(from, lane, descriptor);
+      if (kept && ended) this.#host.hearEnded(lane);
       return;
     }
     this.#context.sendAfter(from, { type: "moved", lane });
@@ -327,7 +330,7 @@ export class Moves {
     const heir = this.#context.laneIdOf(descriptor);
     if (this.#isThere(heir, descriptor)) return this.#close(lane);
     this.#wanted.set(heir, lane);
-    this.#askMoved(heir, descriptor, false);
+    this.#askMoved(heir, descriptor);
   }
 
   #close(lane: LaneId): void {

@@ -218,6 +218,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       storeOf: (peer) => this.members.storeOf(peer),
       openHeir: (make) => this.#origin.openHeir(make),
       take: (heir) => this.#steals.take(heir),
+      hearEnded: (lane) => this.#steals.hearEnded(lane),
       giveUp: (lane) => this.lanes.giveUp(lane),
       onHeir: (heir) => this.#hearOf([heir]),
       onMoved: ({ root, descriptor }, heir) => {

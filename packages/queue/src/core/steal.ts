@@ -63,6 +63,8 @@ interface Watch {
   timer: Timer | undefined;
   delayMs: number;
   readonly answers: Map<StoreId, Answer>;
+  /** Another replica says that it has an END. */
+  ended: boolean;
   right: Right | undefined;
   /** Of an heir: its parent was over when the prepare of `right` began. */
   parentOver: boolean;
@@ -130,6 +132,7 @@ export class Steals {
       timer: undefined,
       delayMs: 0,
       answers: new Map(),
+      ended: false,
       right: undefined,
       parentOver: false,
       steals: 0,
@@ -193,18 +196,18 @@ export class Steals {
   }
 
   #isGone(watch: Watch): boolean {
-    if (!this.#mayTake(watch.lane)) return false;
+    if (!this.#mayTake(watch)) return false;
     const { pid } = watch.target;
     if (pid === this.#context.pid) return !this.#isActive(watch.lane.lane);
     return this.#context.isGone(pid) || watch.denied === pid;
   }
 
   /** Flow 10: an heir that may lack messages is for whoever can import them; a lane with an heir, for whoever is on that. */
-  #mayTake({ lane, descriptor, end }: AcceptorLane): boolean {
+  #mayTake({ lane: { lane, descriptor, end }, ended }: Watch): boolean {
     const heir = end?.value.heir;
     if (heir !== undefined && !heir.replicas.some(({ store }) => store === this.#context.store)) return false;
     const { heirOf } = descriptor;
-    if (heirOf === undefined || end !== undefined) return true;
+    if (heirOf === undefined || end !== undefined || ended) return true;
     return this.#host.isParent(lane, heirOf) || this.#host.isOver(heirOf);
   }
 
@@ -217,6 +220,14 @@ export class Steals {
     if (watch.phase === "waiting" || (watch.phase === "idle" && watch.timer === undefined)) {
       this.#prepare(watch);
     }
+  }
+
+  /** Whoever has the lane's END may not take it, for its heir is elsewhere; this store may, though it has no END yet. */
+  hearEnded(lane: LaneId): void {
+    const watch = this.#watches.get(lane);
+    if (watch === undefined) return;
+    watch.ended = true;
+    this.#consider(watch);
   }
 
   #isActive(lane: LaneId): boolean {
@@ -345,7 +356,7 @@ export class Steals {
     const silent = monoMs - watch.lane.heardMs >= patience;
     if (silent && watch.phase === "idle" && this.#isOwed(watch.lane)) {
       this.#probe(watch);
-      if (!this.#mayTake(watch.lane)) this.#host.onSilent(watch.lane);
+      if (!this.#mayTake(watch)) this.#host.onSilent(watch.lane);
     }
     this.#consider(watch);
   }

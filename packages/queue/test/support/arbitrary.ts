@@ -358,7 +358,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     hint: maybe(peer),
   }),
   of("askHeir", { lane }),
-  of("askMoved", { lane, descriptor, kept: fc.boolean() }),
+  of("askMoved", { lane, descriptor, kept: fc.boolean(), ended: fc.boolean() }),
   of("moved", { lane }),
   of("heirs", { descriptors: list(descriptor) }),
   of("usage", { items: list(fc.record({ queue: lane, count, bytes: count })) }),
