@@ -26,6 +26,8 @@ export interface Held {
   stopMs: number;
   timer: Timer | undefined;
   renewSentMs: number | undefined;
+  /** How often that renewal followed a hint. */
+  renewRedirects: number;
   lost: boolean;
   /** The outcome that waits to be confirmed. */
   settling:
@@ -288,6 +290,7 @@ export class Consumers {
       stopMs,
       timer: undefined,
       renewSentMs: undefined,
+      renewRedirects: 0,
       lost: false,
       settling: undefined,
     };
@@ -339,6 +342,7 @@ export class Consumers {
     if (held.settling !== undefined || held.lost) return;
     if (this.#context.now.monoMs >= held.stopMs) return this.#lose(held);
     held.renewSentMs = this.#context.now.monoMs;
+    held.renewRedirects = 0;
     this.#push(this.#target(held), { ...refOf(held), verdict: { kind: "renew" } });
     this.#armLease(held, Math.max(250, held.leaseMs / 10));
   }
@@ -431,9 +435,17 @@ export class Consumers {
     const { settling } = held;
     if (item.hint === undefined || !this.#host.isReachable(item.hint)) return;
     held.writer = item.hint;
-    if (settling === undefined || settling.redirects >= REDIRECTS_MAX) return;
+    if (settling === undefined) return this.#renewThere(held);
+    if (settling.redirects >= REDIRECTS_MAX) return;
     settling.redirects += 1;
     this.#ask(held);
+  }
+
+  /** Asked of who did not write the lane any more: what is left of the lease may be short. */
+  #renewThere(held: Held): void {
+    if (held.renewSentMs === undefined || held.lost || held.renewRedirects >= REDIRECTS_MAX) return;
+    held.renewRedirects += 1;
+    this.#push(held.writer, { ...refOf(held), verdict: { kind: "renew" } });
   }
 
   #renewed(from: PeerId, held: Held, item: SettledItem): void {
