@@ -386,17 +386,6 @@ export const REGRESSIONS: readonly Mutant[] = [
     seeds: 2_000,
   },
   {
-    id: "B28",
-    what: "who is called dead for long is given up although its link stands, until one is left of a lane's replicas",
-    file: "members.ts",
-    find: '(peer?.status === undefined || peer.status === "dead") && !this.isReachable(store);',
-    replace: 'peer?.status === undefined || peer.status === "dead";',
-    stuck: true,
-    patch: { ...HARD_MOVES, shards: 1 },
-    from: 1_350,
-    seeds: 3_000,
-  },
-  {
     id: "B29",
     what: "a frozen lane that lost its quorum waits for ever, although its heir has ended",
     file: "moves.ts",

@@ -62,10 +62,7 @@ export interface QueueHooks {
    */
   beforeEnqueue?(
     message: OutgoingMessage,
-  ):
-    | Partial<Omit<OutgoingMessage, "queue">>
-    | undefined
-    | Promise<Partial<Omit<OutgoingMessage, "queue">> | undefined>;
+  ): Partial<OutgoingMessage> | undefined | Promise<Partial<OutgoingMessage> | undefined>;
   /**
    * Who of those with credit is proposed for the next message of a lane that this node writes; the first is the one whose
    * turn it is. Returns one of them, or `undefined` for that one.

@@ -1,3 +1,4 @@
+import { types } from "node:util";
 import { z } from "zod";
 
 import { SHARDS_MAX } from "./codec/shapes.ts";
@@ -21,6 +22,8 @@ import type {
   MessageHeaders,
   MessagesOptions,
   NackOptions,
+  Published,
+  PublishOutcome,
   QueueInit,
   QueuesInit,
   RetryOptions,
@@ -155,9 +158,18 @@ function isNoProto(headers: unknown): boolean {
   return typeof headers !== "object" || headers === null || !Object.hasOwn(headers, "__proto__");
 }
 
+/** What is half of a character would be another text where it arrives. */
+const isText = (text: string): boolean => text.isWellFormed();
+const NO_TEXT = "has half of a surrogate pair";
+
 const headersSchema: z.ZodType<MessageHeaders> = z
   .custom<MessageHeaders>(isNoProto, "a header cannot be called __proto__: it would be lost")
-  .pipe(z.record(z.string().min(1).max(HEADER_NAME_MAX), z.string().max(HEADER_BYTES_MAX)))
+  .pipe(
+    z.record(
+      z.string().min(1).max(HEADER_NAME_MAX).refine(isText, NO_TEXT),
+      z.string().max(HEADER_BYTES_MAX).refine(isText, NO_TEXT),
+    ),
+  )
   .refine((headers) => Object.keys(headers).length <= HEADERS_MAX, `at most ${HEADERS_MAX} headers`);
 
 const messageFields = {
@@ -165,8 +177,8 @@ const messageFields = {
   priority: z.int().min(0).max(PRIORITY_MAX).default(0),
   delayMs: z.number().min(0).max(WAIT_MS_MAX).default(0),
   ttlMs: z.number().min(1).max(WAIT_MS_MAX).optional(),
-  group: z.string().min(1).max(KEY_MAX).optional(),
-  dedupKey: z.string().min(1).max(KEY_MAX).optional(),
+  group: z.string().min(1).max(KEY_MAX).refine(isText, NO_TEXT).optional(),
+  dedupKey: z.string().min(1).max(KEY_MAX).refine(isText, NO_TEXT).optional(),
 };
 const timeoutSchema = z.strictObject({ timeoutMs: durationMs.min(1).default(TIMEOUT_MS) });
 const enqueueSchema = z.strictObject({ ...messageFields, ...timeoutSchema.shape });
@@ -180,7 +192,11 @@ const changeSchema = z.strictObject({
   limit: z.int().min(1).default(Number.MAX_SAFE_INTEGER),
   timeoutMs: durationMs.min(1).default(60_000),
 });
+/** Queues that one publish had gone to at most. */
+const RETRIED_MAX = 10_000;
 const HEADER_BINDINGS_MAX = 16;
+/** Characters of a header's value in a binding: all members keep it. */
+export const BOUND_VALUE_MAX = 1_024;
 const KEY_LENGTH_MAX = 255;
 const keySchema = z.string().max(KEY_LENGTH_MAX);
 const exchangeNameSchema = z
@@ -194,9 +210,25 @@ const bindSchema = z.strictObject({
   key: keySchema.default(""),
   headers: headersSchema
     .refine((headers) => Object.keys(headers).length <= HEADER_BINDINGS_MAX, `at most ${HEADER_BINDINGS_MAX}`)
+    .refine(
+      (headers) => Object.values(headers).every(({ length }) => length <= BOUND_VALUE_MAX),
+      `a value has at most ${BOUND_VALUE_MAX} characters`,
+    )
     .default({}),
   match: z.enum(["all", "any"]).default("all"),
 });
+const publishedSchema: z.ZodType<Published> = z.object({
+  publishId: z.string().regex(/^[0-9a-f]{32}$/, "is not one of a publish"),
+  outcomes: z.array(z.custom<PublishOutcome>(isOutcome, "is no outcome of a publish")).max(RETRIED_MAX),
+});
+
+function isOutcome(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  const { queue, id, error }: Partial<Record<keyof PublishOutcome, unknown>> = value;
+  const isNamed = typeof queue === "string" && (id === undefined || typeof id === "string");
+  return isNamed && (error === undefined || error instanceof QueueError);
+}
+
 const itemSchema = z.strictObject({ ...messageFields, body: z.custom<Uint8Array>() });
 const PLAIN: MessageOptions = {
   headers: undefined,
@@ -225,7 +257,8 @@ const scheduleSchema: z.ZodType<ScheduleInit> = z
   .refine(
     ({ cron, everyMs }) => (cron === undefined) !== (everyMs === undefined),
     "cron or everyMs, one of them",
-  );
+  )
+  .refine(({ cron, timezone }) => cron !== undefined || timezone === undefined, "timezone goes with cron");
 const PREFETCH_MAX = 4_096;
 const RATE_MAX = 1_000_000;
 const prefetchSchema = z.int().min(1).max(PREFETCH_MAX);
@@ -325,9 +358,17 @@ export function parseSchedule(init: ScheduleInit): ScheduleInit {
   return parse(scheduleSchema, init, "options");
 }
 
+/** What an earlier `publish` is told of itself. */
+export function parseRetry(retry: Published | undefined): Published | undefined {
+  return retry === undefined ? undefined : parse(publishedSchema, retry, "options.retry");
+}
+
 /** A checked time-out, in milliseconds. */
-export function parseTimeout(options: { readonly timeoutMs?: number | undefined } | undefined): number {
-  return options === undefined ? TIMEOUT_MS : parse(timeoutSchema, options, "options").timeoutMs;
+export function parseTimeout(
+  options: { readonly timeoutMs?: number | undefined } | undefined,
+  defaultMs: number = TIMEOUT_MS,
+): number {
+  return parse(timeoutSchema, { timeoutMs: defaultMs, ...options }, "options").timeoutMs;
 }
 
 export function parseEnqueue(options: EnqueueOptions | undefined): MessageOptions & { timeoutMs: number } {
@@ -343,7 +384,7 @@ export function parseItems(
   if (!Array.isArray(items) || items.length > MANY_MAX) {
     throw new QueueError("INVALID_OPTIONS", `items: must be a list of up to ${MANY_MAX}`);
   }
-  return items.map((item: EnqueueItem, at) => parseItem(item, `items.${at}`));
+  return Array.from(items, (item: EnqueueItem, at) => parseItem(item, `items.${at}`));
 }
 
 export function parseItem(
@@ -384,10 +425,21 @@ export function parseElect(options: ElectOptions | undefined): {
   return { leaseMs, signal };
 }
 
+/** What lies in no memory any more has no length either, but cannot be copied. */
+function isThere(body: Uint8Array): boolean {
+  try {
+    body.fill(0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 /** Throws `INVALID_OPTIONS`, or `MESSAGE_TOO_LARGE` for what no queue, or this one, takes. */
 export function checkBody(body: unknown, bytesMax: number = BODY_BYTES_LIMIT): asserts body is Uint8Array {
-  if (!(body instanceof Uint8Array)) {
-    throw new QueueError("INVALID_OPTIONS", "body: must be a Uint8Array");
+  if (!types.isUint8Array(body)) throw new QueueError("INVALID_OPTIONS", "body: must be a Uint8Array");
+  if (body.length === 0 && !isThere(body)) {
+    throw new QueueError("INVALID_OPTIONS", "body: its buffer was transferred, or is shorter than it was");
   }
   if (body.length > bytesMax) {
     const text = `body of ${body.length} bytes exceeds the limit of ${bytesMax} bytes`;

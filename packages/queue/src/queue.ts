@@ -12,7 +12,7 @@ import type { QueueHooks } from "./hooks.ts";
 import { Emitter } from "./host/emitter.ts";
 import { Engine } from "./host/engine.ts";
 import { HookRunner } from "./host/hook-runner.ts";
-import type { HostEffect } from "./host/engine.ts";
+import type { EngineInit, HostEffect } from "./host/engine.ts";
 import { elect, electionKey, isElection, isElectionOf } from "./host/elect.ts";
 import { ExchangeCalls } from "./host/exchange-calls.ts";
 import { makeContent } from "./host/content.ts";
@@ -25,21 +25,20 @@ import type { Agreed } from "./host/names.ts";
 import { Operations } from "./host/operate.ts";
 import { countOne, QueueMetrics } from "./host/queue-metrics.ts";
 import { exclusiveElection, Sessions } from "./host/sessions.ts";
-import { Schedules } from "./host/schedules.ts";
-import { declareOrdered } from "./host/declare.ts";
+import { checkScheduled, Schedules } from "./host/schedules.ts";
+import { awaitSame, declareOrdered } from "./host/declare.ts";
 import {
   agreedOf,
   assertSame,
   checkFit,
-  checkSchedule,
   describeQueue,
   enqueueError,
   fitTo,
-  isSame,
   orderOf,
   shardsOf,
   statsOf,
 } from "./host/told.ts";
+import { within } from "./host/within.ts";
 import {
   checkBody,
   parseElect,
@@ -54,7 +53,7 @@ import {
   parseTimeout,
   TIMEOUT_MS,
 } from "./options.ts";
-import type { MessageOptions, QueueOptions } from "./options.ts";
+import type { MessageOptions } from "./options.ts";
 import type {
   Changed,
   ConsumeOptions,
@@ -84,15 +83,20 @@ import type {
 
 /**
  * The queues of one mesh member. Bad options throw before anything starts.
- * @throws {@link QueueError} `INVALID_OPTIONS`, `STORE_LOCKED`; `StoreError` for a disk that cannot be used.
+ * @throws {@link QueueError} `INVALID_OPTIONS`, `STORE_LOCKED`; `StoreError` for a disk that cannot be used; `MeshError` for a mesh that
+ * has ended, or has its queues already.
  */
 export async function createQueues(init: QueuesInit): Promise<Queues> {
   return await QueuesService.start(parseInit(init));
 }
 
-/** How long after the start a conflict may come from not having heard of others yet, and how often that is looked at, in milliseconds. */
+/** How long after the start a conflict may come from not having heard of others yet, in milliseconds. */
 const HEAR_MS = 2_000;
-const LOOK_MS = 50;
+
+/** How long handlers may go on once the queues stop, in milliseconds. */
+const STOP_MS = 30_000;
+
+type Content = ReturnType<typeof makeContent>;
 
 interface PendingEnqueue {
   readonly resolve: (result: Enqueued) => void;
@@ -103,7 +107,7 @@ interface Entered {
   readonly queue: string;
   readonly beganMs: number;
   readonly deadlineMs: number;
-  readonly message: ReturnType<typeof makeContent>;
+  readonly message: Content;
 }
 
 class QueuesService implements Queues {
@@ -183,21 +187,30 @@ class QueuesService implements Queues {
 
   static async start({ hooks = {}, logger = silentLogger, ...init }: QueuesInit): Promise<QueuesService> {
     const service = new QueuesService(init.mesh, logger, hooks);
-    const engine = { ...init, logger, hooks: service.#hooks.core };
-    service.#engine = await Engine.start(engine, {
-      onEffect: (effect) => service.#onEffect(effect),
-      onQuarantined: (path, reason) => service.#onQuarantined(path, reason),
-      onBadFrame: (peer, reason) => {
-        service.#counts.badFrames += 1;
-        logger.warn("a malformed queue frame", { peer, reason });
-      },
-      onSynced: (tookMs) => service.#metrics.synced(tookMs),
-      onFailed: (error) => service.#onFailed(error),
-    });
-    for (const definition of service.#engine.core.definitions.all()) service.#names.define(definition);
-    if (service.#state === "starting") service.#state = "running";
-    service.#watchPauses();
+    try {
+      await service.#start({ ...init, logger, hooks: service.#hooks.core });
+    } catch (error) {
+      service.#exchanges.stop();
+      service.#schedules.stop();
+      throw error;
+    }
     return service;
+  }
+
+  async #start(init: EngineInit): Promise<void> {
+    this.#engine = await Engine.start(init, {
+      onEffect: (effect) => this.#onEffect(effect),
+      onQuarantined: (path, reason) => this.#onQuarantined(path, reason),
+      onBadFrame: (peer, reason) => {
+        this.#counts.badFrames += 1;
+        this.#logger.warn("a malformed queue frame", { peer, reason });
+      },
+      onSynced: (tookMs) => this.#metrics.synced(tookMs),
+      onFailed: (error) => this.#onFailed(error),
+    });
+    for (const definition of this.#engine.core.definitions.all()) this.#names.define(definition);
+    if (this.#state === "starting") this.#state = "running";
+    this.#watchPauses();
   }
 
   #watchPauses(): void {
@@ -250,8 +263,14 @@ class QueuesService implements Queues {
   async declare(name: string, init?: QueueInit): Promise<Queue> {
     const options = parseQueue(init);
     this.#assertRunning();
-    const known = await this.#known(parseName(name), options);
-    if (known !== undefined) return this.#handle(known);
+    const known = await awaitSame(() => this.#names.find(parseName(name)), options, {
+      endMs: this.#startedMs + HEAR_MS,
+      check: () => this.#assertRunning(),
+    });
+    if (known !== undefined) {
+      this.#names.noteDeclared(name);
+      return this.#handle(known);
+    }
     const shards = shardsOf(options);
     const agreed = agreedOf(name, options);
     if (shards === 0) return this.#handle(this.#agree(agreed));
@@ -270,23 +289,6 @@ class QueuesService implements Queues {
     // Somebody else may have declared it meanwhile, and otherwise.
     assertSame(made, options);
     return this.#handle(made);
-  }
-
-  /** What is known under the name, once it is what is wanted: right after the start a deleted one may still be known here. */
-  async #known(name: string, options: QueueOptions): Promise<Definition | undefined> {
-    const endMs = this.#startedMs + HEAR_MS;
-    for (;;) {
-      const known = this.#names.find(name);
-      const isLate = systemClock.now().monoMs >= endMs;
-      if (known === undefined) return undefined;
-      if (isLate || isSame(known, options)) {
-        assertSame(known, options);
-        this.#names.noteDeclared(name);
-        return known;
-      }
-      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-      this.#assertRunning();
-    }
   }
 
   #agree(agreed: Agreed): Definition {
@@ -403,8 +405,8 @@ class QueuesService implements Queues {
   async schedule(name: string, options: ScheduleInit): Promise<void> {
     const parsed = parseSchedule(options);
     const definition = this.#names.get(parsed.queue);
-    checkSchedule(definition, parsed.group);
-    await this.#schedules.set(parseExchangeName(name), parsed);
+    checkScheduled(definition, parseExchangeName(name), parsed);
+    await this.#schedules.set(name, parsed);
   }
 
   async unschedule(name: string): Promise<boolean> {
@@ -460,11 +462,13 @@ class QueuesService implements Queues {
     timeoutMs: number,
     pending: PendingEnqueue,
   ): void {
-    const engine = this.#running;
-    const { queue } = definition;
     checkFit(definition, body, options);
+    this.#enterContent(definition, makeContent(body, options, systemClock.now().wallMs), timeoutMs, pending);
+  }
+
+  #enterContent({ queue }: Definition, message: Content, timeoutMs: number, pending: PendingEnqueue): void {
+    const engine = this.#running;
     const now = systemClock.now();
-    const message = makeContent(body, options, now.wallMs);
     const requestId = this.#request();
     const { resolve, reject } = pending;
     const deadlineMs = now.monoMs + timeoutMs;
@@ -479,14 +483,21 @@ class QueuesService implements Queues {
   ): Promise<readonly EnqueueOutcome[]> {
     const timeoutMs = parseTimeout(options);
     const messages = parseItems(items);
-    for (const message of messages) checkFit(definition, message.body, message);
+    const { wallMs } = systemClock.now();
+    this.#assertRunning();
+    // All of them, before any enters.
+    const contents = messages.map(({ body, ...options }) => {
+      checkFit(definition, body, options);
+      return makeContent(body, options, wallMs);
+    });
     const outcomes = messages.map(
-      ({ body, ...message }) =>
+      ({ body, ...message }, at) =>
         new Promise<EnqueueOutcome>((resolve) => {
           const reject = (error: QueueError): void => resolve({ id: error.id, error });
-          if (this.#hooks.looksAt(definition.name)) {
+          const content = contents[at];
+          if (content === undefined || this.#hooks.looksAt(definition.name)) {
             this.#enterHooked(definition, body, message, timeoutMs).then(resolve, reject);
-          } else this.#enter(definition, body, message, timeoutMs, { resolve, reject });
+          } else this.#enterContent(definition, content, timeoutMs, { resolve, reject });
         }),
     );
     return await Promise.all(outcomes);
@@ -613,8 +624,10 @@ class QueuesService implements Queues {
         this.#verdicts.delete(effect.requestId);
         return done?.(effect.code);
       }
-      case "leaseLost":
-        return this.#onLeaseLost(messageId(effect.lane, effect.seq), effect.epoch);
+      case "leaseLost": {
+        const message = this.#held.get(messageId(effect.lane, effect.seq));
+        return message?.epoch === effect.epoch ? message.lose() : undefined;
+      }
       case "resolved": {
         const done = this.#resolves.get(effect.requestId);
         this.#resolves.delete(effect.requestId);
@@ -654,11 +667,6 @@ class QueuesService implements Queues {
     const { epoch, deliveries, reason = "", attributes } = value;
     const failures = attributes?.failures ?? [];
     this.#hooks.onDead(queue, { id: messageId(lane, seq), epoch, reason, deliveries, failures });
-  }
-
-  #onLeaseLost(id: string, epoch: number): void {
-    const message = this.#held.get(id);
-    if (message?.epoch === epoch) message.lose();
   }
 
   stats(): QueuesStats {
@@ -706,15 +714,17 @@ class QueuesService implements Queues {
     this.#held.clear();
   }
 
-  stop(): Promise<void> {
-    this.#stopping ??= this.#stop();
-    return this.#stopping;
+  async stop(options?: { readonly timeoutMs?: number | undefined }): Promise<void> {
+    const timeoutMs = parseTimeout(options, STOP_MS);
+    this.#stopping ??= this.#stop(timeoutMs);
+    await this.#stopping;
   }
 
-  async #stop(): Promise<void> {
+  async #stop(timeoutMs: number): Promise<void> {
     if (this.#state === "failed") return;
     this.#state = "stopping";
-    await this.#sessions.stop();
+    await within(this.#sessions.stop(), timeoutMs);
+    for (const message of this.#held.values()) if (!message.isSettled) message.lose();
     const left = [...this.#held.values()].filter((message) => !message.isSettled);
     await Promise.all(
       left.map((message) => new Promise<void>((done) => message.settle({ kind: "release" }, () => done()))),

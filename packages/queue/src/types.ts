@@ -655,6 +655,10 @@ export interface Queues extends AsyncDisposable, MetricSource {
   schedules(): readonly ScheduleInfo[];
   stats(): QueuesStats;
   on<Name extends keyof QueuesEvents>(event: Name, listener: (event: QueuesEvents[Name]) => void): () => void;
-  /** Releases what is held, closes the store; others take the lanes over. May be called twice. */
-  stop(): Promise<void>;
+  /**
+   * Takes no more messages, waits up to `timeoutMs` (default 30,000) for the handlers that run, then aborts their signals, releases what
+   * is held, and closes the store; others take the lanes over. May be called twice.
+   * @throws {@link QueueError} `INVALID_OPTIONS`.
+   */
+  stop(options?: { readonly timeoutMs?: number | undefined }): Promise<void>;
 }

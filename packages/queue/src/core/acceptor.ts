@@ -108,7 +108,7 @@ export class Acceptor {
   readonly #snapshots = new Map<number, Snapshot>();
   readonly #dirty = new Set<AcceptorLane>();
   /** Lanes of deleted queues whose records are still on disk. */
-  readonly dropping: Dropping;
+  readonly dropping: Dropping<AcceptorLane>;
   #nextSlot = 0;
   #sweeping = false;
   #nextSnapshot = 1;
@@ -118,7 +118,11 @@ export class Acceptor {
     this.#events = events;
     this.dropping = new Dropping(context, {
       empty: (lane) => this.#empty(lane),
-      keep: (lane) => this.#persistLane(lane),
+      close: (lane) => {
+        lane.closed = true;
+        lane.end = undefined;
+        this.#persistLane(lane);
+      },
     });
   }
 

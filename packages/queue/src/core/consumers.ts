@@ -107,11 +107,15 @@ export class Consumers {
   readonly #seen = new Map<LaneId, Seen>();
   readonly #outbox = new Map<PeerId, VerdictItem[]>();
   readonly #dirty = new Set<Consumer>();
+  /** Who delivered or offered messages of a queue last, and when, whichever consumer it was for. */
+  readonly #used = new Map<QueueId, Map<PeerId, number>>();
   /** Peers whose link came up since the last flush: HELD is due. */
   readonly #greeted = new Set<PeerId>();
   /** When this node's hello went out on the present link, monotonic: whatever comes over it was sent later. */
   readonly #helloMs = new Map<PeerId, number>();
   #sweeping = false;
+  /** With which writer the next consumer begins. */
+  #nextTurn = 0;
 
   constructor(context: Context, host: ConsumersHost) {
     this.#context = context;
@@ -142,9 +146,10 @@ export class Consumers {
       prefetch,
       held: 0,
       grants: new Map(),
-      turn: 0,
+      turn: this.#nextTurn,
       ending: false,
     };
+    this.#nextTurn = (this.#nextTurn + 1) % 0x1_0000;
     this.#consumers.set(session, consumer);
     this.#dirty.add(consumer);
     this.#host.onRosterChanged();
@@ -190,6 +195,7 @@ export class Consumers {
   /** Credit lives as long as the link session: what was granted there is free again. */
   linkDown(peer: PeerId): void {
     this.#helloMs.delete(peer);
+    for (const used of this.#used.values()) used.delete(peer);
     for (const consumer of this.#consumers.values()) {
       if (consumer.grants.delete(peer)) this.#dirty.add(consumer);
     }
@@ -226,8 +232,18 @@ export class Consumers {
     const grant = consumer?.grants.get(from);
     if (consumer === undefined || grant === undefined || grant.outstanding === 0) return;
     grant.outstanding -= 1;
-    use(grant, this.#context.now.monoMs);
+    this.#use(consumer, from, grant);
     this.#dirty.add(consumer);
+  }
+
+  #use({ queue }: Consumer, peer: PeerId, grant: Grant): void {
+    const { monoMs } = this.#context.now;
+    grant.active = true;
+    grant.usedMs = monoMs;
+    const used = this.#used.get(queue);
+    if (used !== undefined) return void used.set(peer, monoMs);
+    this.#used.set(queue, new Map([[peer, monoMs]]));
+    this.#sweepLater();
   }
 
   #seenOf(lane: LaneId): Seen {
@@ -489,7 +505,7 @@ export class Consumers {
   offer(from: PeerId, queue: QueueId): void {
     for (const consumer of this.#consumers.values()) {
       if (consumer.queue !== queue || consumer.ending) continue;
-      use(this.#grantOf(consumer, from), this.#context.now.monoMs);
+      this.#use(consumer, from, this.#grantOf(consumer, from));
       this.#dirty.add(consumer);
     }
   }
@@ -507,7 +523,10 @@ export class Consumers {
   #grantOf(consumer: Consumer, peer: PeerId): Grant {
     let grant = consumer.grants.get(peer);
     if (grant === undefined) {
-      grant = { total: 0, outstanding: 0, active: false, usedMs: 0, sentTotal: 0, recall: false };
+      // Who had messages for the one before has more of them, and one who takes them singly has one credit to give.
+      const usedMs = this.#used.get(consumer.queue)?.get(peer) ?? Number.NEGATIVE_INFINITY;
+      const active = this.#context.now.monoMs - usedMs < this.#context.tuning.creditIdleMs;
+      grant = { total: 0, outstanding: 0, active, usedMs, sentTotal: 0, recall: false };
       consumer.grants.set(peer, grant);
     }
     return grant;
@@ -591,7 +610,11 @@ export class Consumers {
         if (over && seen.keepUntilMs <= this.#context.now.monoMs) this.#seen.delete(lane);
         else turn(seen, this.#context.now.monoMs);
       }
-      if (this.#seen.size > 0) this.#sweepLater();
+      const idleMs = this.#context.now.monoMs - this.#context.tuning.creditIdleMs;
+      for (const [queue, used] of this.#used) {
+        if ([...used.values()].every((usedMs) => usedMs < idleMs)) this.#used.delete(queue);
+      }
+      if (this.#seen.size + this.#used.size > 0) this.#sweepLater();
     });
   }
 }
@@ -615,11 +638,6 @@ function remember(unsettled: Map<number, string>, { seq, session }: Held): void 
   unsettled.set(seq, session);
   if (unsettled.size <= UNSETTLED_MAX) return;
   for (const oldest of unsettled.keys()) return void unsettled.delete(oldest);
-}
-
-function use(grant: Grant, monoMs: number): void {
-  grant.active = true;
-  grant.usedMs = monoMs;
 }
 
 function give(grant: Grant, count: number): void {

@@ -26,9 +26,10 @@ interface QueueSide {
   /** Length at which it is looked through for what waits no more. */
   compactAt: number;
   readonly credits: Map<string, Credit>;
-  /** Sessions in turn; rebuilt when one comes or goes. */
+  /** Sessions in turn, and those that have ended among them until there are too many. */
   turns: Credit[];
   turn: number;
+  ended: number;
   offeredMs: number;
   offering: Timer | undefined;
   /** When that one is due. */
@@ -85,6 +86,7 @@ export class Dispatch {
         credits: new Map(),
         turns: [],
         turn: 0,
+        ended: 0,
         offeredMs: Number.NEGATIVE_INFINITY,
         offering: undefined,
         offeringMs: 0,
@@ -229,7 +231,7 @@ export class Dispatch {
       const holder = { peer, session: item.session };
       credit = { holder, total: 0, spent: 0, usedMs: this.#context.now.monoMs };
       side.credits.set(item.session, credit);
-      side.turns = [...side.credits.values()];
+      side.turns.push(credit);
     }
     if (item.total > credit.total) credit.usedMs = this.#context.now.monoMs;
     credit.total = Math.max(credit.total, item.total);
@@ -240,9 +242,17 @@ export class Dispatch {
 
   #endCredit(peer: PeerId, { queue, session }: CreditItem): void {
     const side = this.#queues.get(queue);
-    if (side?.credits.get(session)?.holder.peer !== peer) return;
+    const credit = side?.credits.get(session);
+    if (side === undefined || credit === undefined || credit.holder.peer !== peer) return;
     side.credits.delete(session);
+    credit.spent = credit.total; // It is passed over; to look for it each time would be quadratic.
+    side.ended += 1;
+    if (side.ended * 2 > side.turns.length) this.#rebuild(side);
+  }
+
+  #rebuild(side: QueueSide): void {
     side.turns = [...side.credits.values()];
+    side.ended = 0;
   }
 
   /** The peer's link session ended: its consumers grant anew. */
@@ -251,7 +261,7 @@ export class Dispatch {
       for (const [session, { holder }] of side.credits) {
         if (holder.peer === peer) side.credits.delete(session);
       }
-      side.turns = [...side.credits.values()];
+      this.#rebuild(side);
     }
   }
 

@@ -1,29 +1,39 @@
-import type { AcceptorLane } from "./acceptor.ts";
 import type { Context } from "./context.ts";
+import type { FinishedSet } from "./finished.ts";
 import { keyOf } from "./records.ts";
+import type { RegisterTable } from "./register-table.ts";
 import type { LaneId } from "./types.ts";
 
-interface DroppingHost {
+/** What a store has of a lane, as far as it is to go. */
+interface DroppedLane {
+  readonly slot: number;
+  readonly lane: LaneId;
+  readonly registers: RegisterTable;
+  readonly keys: Map<number, unknown>;
+  readonly finished: FinishedSet;
+}
+
+interface DroppingHost<Lane> {
   /** Deletes what is left of a lane but for its own record. */
-  empty(lane: AcceptorLane): void;
-  /** Writes its own record anew. */
-  keep(lane: AcceptorLane): void;
+  empty(lane: Lane): void;
+  /** Its own record is to say that it is not whole, whoever remembers why. */
+  close(lane: Lane): void;
 }
 
 /** Lanes that nobody knows any more: their records go in parts, each on disk before the next. */
-export class Dropping {
+export class Dropping<Lane extends DroppedLane> {
   readonly #context: Context;
-  readonly #host: DroppingHost;
-  readonly #lanes = new Set<AcceptorLane>();
+  readonly #host: DroppingHost<Lane>;
+  readonly #lanes = new Set<Lane>();
   /** The one whose last part is on its way to disk. */
   #next: LaneId | undefined;
 
-  constructor(context: Context, host: DroppingHost) {
+  constructor(context: Context, host: DroppingHost<Lane>) {
     this.#context = context;
     this.#host = host;
   }
 
-  add(lanes: readonly AcceptorLane[]): void {
+  add(lanes: readonly Lane[]): void {
     for (const lane of lanes) this.#lanes.add(lane);
     if (this.#next === undefined) this.#drop();
   }
@@ -43,12 +53,7 @@ export class Dropping {
         this.#host.empty(lane);
         this.#context.persist(keyOf.lane(lane.slot), undefined);
         this.#lanes.delete(lane);
-      } else {
-        // Says for itself that it is not whole, whoever remembers why.
-        lane.closed = true;
-        lane.end = undefined;
-        this.#host.keep(lane);
-      }
+      } else this.#host.close(lane);
     }
     const [next] = this.#lanes;
     this.#next = next?.lane;
@@ -57,7 +62,7 @@ export class Dropping {
   }
 
   /** How many records it took. */
-  #dropSome({ slot, registers, keys }: AcceptorLane, limit: number): number {
+  #dropSome({ slot, registers, keys }: Lane, limit: number): number {
     let count = 0;
     for (const seq of take(registers.keys(), limit)) {
       const stored = registers.get(seq);

@@ -1,6 +1,10 @@
 import { FAILURE_REASON_MAX } from "../core/register.ts";
 import type { Consumer, ConsumerStats, Handler } from "../types.ts";
 import type { HeldMessage } from "./message.ts";
+import { textOf } from "./text-of.ts";
+
+/** A consumer that may begin next in days looks at the clock once in an hour, in milliseconds. */
+const LOOK_MS = 3_600_000;
 
 /** How much of a consumer's work goes on at a time. */
 export interface Pace {
@@ -89,7 +93,7 @@ export class HandlerConsumer implements Consumer {
         this.#timer = undefined;
         this.#next();
       },
-      Math.ceil(((1 - this.#tokens) * 1_000) / rate),
+      Math.min(LOOK_MS, Math.ceil(((1 - this.#tokens) * 1_000) / rate)),
     );
     return false;
   }
@@ -139,14 +143,5 @@ export class HandlerConsumer implements Consumer {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
-  }
-}
-
-/** Anything can be thrown, even what has no text. */
-function textOf(error: unknown): string {
-  try {
-    return String(error);
-  } catch {
-    return "something without a text was thrown";
   }
 }

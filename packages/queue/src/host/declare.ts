@@ -5,6 +5,8 @@ import { REPLICAS_MAX } from "../codec/shapes.ts";
 import type { Candidate } from "../core/placement.ts";
 import type { Definition, Ordered } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
+import type { QueueOptions } from "../options.ts";
+import { assertSame, isSame } from "./told.ts";
 
 /** How long the stores of a new ordered queue may take to be reached, in milliseconds. */
 const STORES_MS = 10_000;
@@ -46,6 +48,25 @@ export async function declareOrdered(
   const known = port.known();
   if (known === undefined) throw new QueueError("FAILED", `queue ${name} was not kept`);
   return known;
+}
+
+/**
+ * What is known under a name, once it is what is wanted of it. Right after the start that may still be a queue that was
+ * deleted meanwhile, and of the one after it this node will hear.
+ * @throws QueueError `QUEUE_CONFLICT`
+ */
+export async function awaitSame(
+  find: () => Definition | undefined,
+  options: QueueOptions,
+  { endMs, check }: { readonly endMs: number; readonly check: () => void },
+): Promise<Definition | undefined> {
+  for (let known = find(); known !== undefined; known = find()) {
+    if (systemClock.now().monoMs >= endMs) assertSame(known, options);
+    if (isSame(known, options)) return known;
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    check();
+  }
+  return undefined;
 }
 
 async function reachable(

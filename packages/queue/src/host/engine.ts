@@ -44,7 +44,7 @@ export interface EngineEvents {
   onFailed(error: Error): void;
 }
 
-interface EngineInit {
+export interface EngineInit {
   readonly mesh: Mesh;
   readonly dataDir: string;
   readonly logger: Logger;
@@ -130,7 +130,12 @@ export class Engine {
     if (opened.quarantined !== undefined) {
       events.onQuarantined(opened.quarantined.path, opened.quarantined.reason);
     }
-    engine.#join();
+    try {
+      engine.#join();
+    } catch (error) {
+      await engine.#end(); // Or its directory stays locked.
+      throw error;
+    }
     return engine;
   }
 

@@ -9,10 +9,12 @@ import {
   parseExchange,
   parseExchangeName,
   parseKey,
+  parseRetry,
 } from "../options.ts";
 import { PublishError } from "../publish-error.ts";
 import type { Exchange, ExchangeInit, Published, PublishOptions, Resolution } from "../types.ts";
 import { Exchanges } from "./exchanges.ts";
+import type { ExchangeDefinition } from "./exchanges.ts";
 import { publishTo } from "./publish.ts";
 
 /** What publishing needs of the node's queues. */
@@ -69,12 +71,18 @@ export class ExchangeCalls {
     await this.#exchanges.unbindAll(queue);
   }
 
-  open(name: string): Exchange {
+  #assertKnown(name: string): ExchangeDefinition {
     const known = this.#exchanges.get(name);
     if (known === undefined) throw new QueueError("EXCHANGE_NOT_FOUND", `no exchange ${name} is known here`);
+    return known;
+  }
+
+  open(name: string): Exchange {
+    const known = this.#assertKnown(name);
     const exchanges = this.#exchanges;
     const usable = (): Exchanges => {
       this.#port.check();
+      this.#assertKnown(name);
       return exchanges;
     };
     return {
@@ -89,7 +97,8 @@ export class ExchangeCalls {
 
   async #publish(name: string, body: Uint8Array, options: PublishOptions | undefined): Promise<Published> {
     this.#port.check();
-    const { key, retry, ...rest } = options ?? {};
+    const { key, retry: given, ...rest } = options ?? {};
+    const retry = parseRetry(given);
     checkBody(body);
     const { timeoutMs, ...message } = parseEnqueue(rest);
     const queues = this.#exchanges.route(name, { key: parseKey(key), headers: message.headers ?? {} });

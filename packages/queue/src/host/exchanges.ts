@@ -5,6 +5,7 @@ import { z } from "zod";
 import { pack } from "../codec/packr.ts";
 import type { Binding, ExchangeKind, Routed } from "../core/exchange.ts";
 import { route } from "../core/exchange.ts";
+import { BOUND_VALUE_MAX } from "../options.ts";
 
 /** Exchanges that pass a message on to their alternates, one after another, at most. */
 const ALTERNATES_MAX = 8;
@@ -26,7 +27,7 @@ const exchangeSchema = z.object({
 const bindingSchema: z.ZodType<Binding> = z.object({
   queue: z.string().max(128),
   key: z.string().max(255),
-  headers: z.record(z.string().max(128), z.string().max(1_024)),
+  headers: z.record(z.string().max(128), z.string().max(BOUND_VALUE_MAX)),
   match: z.enum(["all", "any"]),
 });
 

@@ -51,8 +51,7 @@ export function makeHandle(definition: Definition, port: HandlePort): Queue {
     },
     pause: async () => await port.shared().set(PAUSED + id(), true),
     resume: async () => void (await port.shared().delete(PAUSED + id())),
-    drain: async (options) =>
-      await operations.drain(id(), name, parseTimeout(options ?? { timeoutMs: DRAIN_MS })),
+    drain: async (options) => await operations.drain(id(), name, parseTimeout(options, DRAIN_MS)),
     dead: makeDead(name, port),
     groups: async (options) =>
       await operations.groups(id(), orderOf(port.now()).shards, parseTimeout(options)),

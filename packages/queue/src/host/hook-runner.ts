@@ -8,6 +8,7 @@ import type { AckedMessage, DeadMessage, OutgoingMessage, QueueHooks } from "../
 import { parseItem } from "../options.ts";
 import type { MessageOptions } from "../options.ts";
 import { isElection } from "./elect.ts";
+import { textOf } from "./text-of.ts";
 
 /** How long a hook may take, in milliseconds; one that the core waits for, before it is reported. */
 const HOOK_MS = 5_000;
@@ -109,10 +110,14 @@ export class HookRunner {
         "beforeEnqueue",
         async () => await this.#hooks.beforeEnqueue?.(message),
       );
-      return changed === undefined ? { body, ...options } : parseItem({ body, ...options, ...changed });
+      if (changed === undefined) return { body, ...options };
+      // `{ ...message, priority: 9 }` is what one writes.
+      const { queue: named = queue, ...rest }: Partial<OutgoingMessage> = changed;
+      if (named !== queue) throw new QueueError("INVALID_OPTIONS", "queue: a message cannot go elsewhere");
+      return parseItem({ body, ...options, ...rest });
     } catch (error) {
       if (error instanceof QueueError) this.#fault("beforeEnqueue", "invalid", error);
-      const why = error instanceof Error ? error.message : String(error);
+      const why = error instanceof Error ? error.message : textOf(error);
       throw new QueueError("REFUSED", `beforeEnqueue refused the message: ${why}`, { cause: error });
     }
   }

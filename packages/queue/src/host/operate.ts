@@ -8,6 +8,7 @@ import { MANAGE_ITEMS_MAX } from "../core/manage.ts";
 import { messageId } from "../core/message-id.ts";
 import { QueueError } from "../errors.ts";
 import type { HostEffect } from "./engine.ts";
+import { Gate } from "./gate.ts";
 import type { QueueInput } from "../core/inputs.ts";
 import type { LaneId, ManageAct, ManageScope, Value } from "../core/types.ts";
 import type {
@@ -22,6 +23,9 @@ import type {
   ReplicaInfo,
 } from "../types.ts";
 
+/** Questions that are open at a time, and changes of single messages: the others of this node wait for them. */
+const QUESTIONS_MAX = 512;
+const CHANGES_MAX = 64;
 /** How often `drain` looks, in milliseconds. */
 const LOOK_MS = 200;
 
@@ -38,6 +42,7 @@ interface Way {
 /** Operators' calls: each asks the nodes that write lanes, and says who did not answer. */
 export class Operations {
   readonly #way: Way;
+  readonly #questions = new Gate(QUESTIONS_MAX);
   readonly #open = new Map<number, (answer: Answer | undefined) => void>();
 
   constructor(way: Way) {
@@ -57,12 +62,16 @@ export class Operations {
     for (const done of waiting) done(undefined);
   }
 
+  /** `make`: the question, and until when it waits. */
   async #ask(make: (requestId: number) => QueueInput): Promise<Answer | undefined> {
-    return await new Promise((resolve) => {
-      const requestId = this.#way.request();
-      this.#way.enter(make(requestId));
-      this.#open.set(requestId, resolve);
-    });
+    return await this.#questions.pass(
+      async () =>
+        await new Promise((resolve) => {
+          const requestId = this.#way.request();
+          this.#way.enter(make(requestId));
+          this.#open.set(requestId, resolve);
+        }),
+    );
   }
 
   async #manage(
@@ -185,8 +194,11 @@ export class Operations {
     messages: readonly Only[],
     timeoutMs: number,
   ): Promise<Changed> {
+    const changes = new Gate(CHANGES_MAX);
     const results = await Promise.all(
-      messages.map((only) => this.#manage(queue, act, scope, timeoutMs, { only, limit: 1 })),
+      messages.map((only) =>
+        changes.pass(() => this.#manage(queue, act, scope, timeoutMs, { only, limit: 1 })),
+      ),
     );
     const missing = new Set(results.flatMap((result) => result.missing));
     return { count: results.reduce((sum, { count }) => sum + count, 0), missing: [...missing] };

@@ -4,6 +4,7 @@ import { randomHex } from "@klatsch/kit/core";
 import { systemRandom } from "@klatsch/kit";
 
 import { QueueError } from "../errors.ts";
+import { isUnknown } from "../publish-error.ts";
 import type { Published, PublishOutcome, Resolution } from "../types.ts";
 
 /** What publishing needs of the node. */
@@ -46,7 +47,8 @@ async function publishOne(
 ): Promise<PublishOutcome> {
   if (before !== undefined && before.error === undefined) return before;
   try {
-    if (before?.id !== undefined && !port.deduplicates(queue)) {
+    if (before !== undefined && isUnknown(before) && !port.deduplicates(queue)) {
+      if (before.id === undefined) return before;
       const found = await port.resolve(before.id);
       if (found === "ACKED") return { queue, id: before.id };
       // Sent again only if it is certain that there is nothing: better asked once more than doubled.

@@ -6,9 +6,12 @@ import type { Mesh, SharedChange } from "@klatsch/mesh";
 import type { Cron } from "croner";
 import { z } from "zod";
 
+import type { Definition } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
-import { SCHEDULE_BYTES_MAX } from "../options.ts";
-import type { EnqueueOptions, ScheduleInfo, ScheduleInit } from "../types.ts";
+import { parseEnqueue, SCHEDULE_BYTES_MAX } from "../options.ts";
+import type { EnqueueOptions, MessageHeaders, ScheduleInfo, ScheduleInit } from "../types.ts";
+import { makeContent } from "./content.ts";
+import { checkFit, orderOf } from "./told.ts";
 
 const SCHEDULE = "queue/schedule/";
 /** Schedules one node follows at most. */
@@ -16,7 +19,7 @@ const SCHEDULES_MAX = 10_000;
 /** A due time that nobody could enqueue for within this long is missed, in milliseconds. */
 const LATE_MS = 60_000;
 /** Keys of the queue have to count this long: due times are enqueued late, by clocks that differ by up to a minute. */
-export const SCHEDULE_DEDUP_MS: number = 3 * LATE_MS;
+const SCHEDULE_DEDUP_MS: number = 3 * LATE_MS;
 /** Nodes that see to one due time, each so long after the one before. */
 const NODES_MAX = 8;
 const RANK_MS = 1_000;
@@ -174,7 +177,7 @@ export class Schedules {
 
   async #enqueue(name: string, entry: Entry, dueMs: number): Promise<void> {
     const { queue, body, options } = entry;
-    const headers = { ...options.headers, schedule: name, due: new Date(dueMs).toISOString() };
+    const headers = scheduledHeaders(name, dueMs, options.headers);
     const dedupKey = `~${hash("sha256", `${name}\0${dueMs}`, "hex")}`;
     try {
       await this.#port.enqueue(queue, Buffer.from(body, "base64"), { ...options, headers, dedupKey });
@@ -185,6 +188,30 @@ export class Schedules {
       this.#at(wallMs + RETRY_MS, () => void this.#enqueue(name, entry, dueMs));
     }
   }
+}
+
+/** Those of what is enqueued for one due time. */
+function scheduledHeaders(name: string, dueMs: number, headers: MessageHeaders = {}): MessageHeaders {
+  return { ...headers, schedule: name, due: new Date(dueMs).toISOString() };
+}
+
+/** Throws `INVALID_OPTIONS` or `MESSAGE_TOO_LARGE` for what could never be enqueued there. */
+export function checkScheduled(definition: Definition, name: string, init: ScheduleInit): void {
+  const { body, priority, ttlMs, group } = init;
+  // The queue has to tell the enqueues of one due time from those of another.
+  if ((orderOf(definition).dedupMs ?? 0) < SCHEDULE_DEDUP_MS) {
+    const text = `options.queue: ${definition.name} needs a dedupMs of ${SCHEDULE_DEDUP_MS} or more`;
+    throw new QueueError("INVALID_OPTIONS", text);
+  }
+  const { wallMs } = systemClock.now();
+  const message = parseEnqueue({
+    headers: scheduledHeaders(name, wallMs, init.headers),
+    priority,
+    ttlMs,
+    group,
+  });
+  checkFit(definition, body, message);
+  makeContent(body, message, wallMs);
 }
 
 /** Without what was left out: shared values hold no `undefined`. */

@@ -244,5 +244,5 @@ function assertHandler(handler: unknown): asserts handler is Handler {
 }
 
 function reasonOf(signal: AbortSignal | undefined): Error {
-  return signal?.reason instanceof Error ? signal.reason : new Error("aborted");
+  return signal?.reason as Error; // Whatever it is: what `throwIfAborted` throws.
 }

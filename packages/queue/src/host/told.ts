@@ -5,7 +5,6 @@ import type { Durability, QueueDescription, QueuesStats } from "../types.ts";
 import { QueueError } from "../errors.ts";
 import type { QueueGauges } from "../core/queue-core.ts";
 import type { Engine } from "./engine.ts";
-import { SCHEDULE_DEDUP_MS } from "./schedules.ts";
 import { BODY_BYTES_DEFAULT, checkBody, SHARDS } from "../options.ts";
 import type { MessageOptions, QueueOptions } from "../options.ts";
 
@@ -110,15 +109,6 @@ function checkOrder(definition: Definition, group: string | undefined, dedupKey:
   if (dedupKey !== undefined && dedupMs === undefined) {
     throw new QueueError("INVALID_OPTIONS", `options.dedupKey: queue ${name} is declared without dedupMs`);
   }
-}
-
-/** Throws `INVALID_OPTIONS` unless the queue tells the enqueues of one due time from those of another. */
-export function checkSchedule(definition: Definition, group: string | undefined): void {
-  checkOrder(definition, group, undefined);
-  const { dedupMs = 0 } = orderOf(definition);
-  if (dedupMs >= SCHEDULE_DEDUP_MS) return;
-  const text = `options.queue: ${definition.name} needs a dedupMs of ${SCHEDULE_DEDUP_MS} or more`;
-  throw new QueueError("INVALID_OPTIONS", text);
 }
 
 /** What is published goes to queues of all kinds: each gets what it knows of. */

@@ -1,0 +1,9 @@
+/** Ends with `doing`, or after `timeoutMs`. */
+export async function within(doing: Promise<void>, timeoutMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, timeoutMs);
+  });
+  await Promise.race([doing, late]);
+  clearTimeout(timer);
+}

@@ -1,0 +1,142 @@
+import { createMesh } from "@klatsch/mesh";
+import { createQueues } from "@klatsch/queue";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+
+import { Nodes, until } from "./support/nodes.ts";
+
+const body = new Uint8Array(4);
+const INVALID = { code: "INVALID_OPTIONS" };
+
+describe("a queue that is given", () => {
+  it("a body without memory refuses that one message", async () => {
+    await using nodes = await Nodes.start("a");
+    const [jobs] = await nodes.declare("jobs", { replicas: 1 });
+    const gone = new Uint8Array(8);
+    structuredClone(gone.buffer, { transfer: [gone.buffer] });
+    const memory = new ArrayBuffer(16, { maxByteLength: 32 });
+    const shrunk = new Uint8Array(memory, 8, 8);
+    memory.resize(4);
+    const odd = [gone, shrunk, new Proxy(body, {}), Object.create(Uint8Array.prototype) as Uint8Array];
+    for (const one of odd) await expect(jobs?.enqueue(one)).rejects.toMatchObject(INVALID);
+    await expect(jobs?.enqueue(new Uint8Array())).resolves.toMatchObject({ duplicate: false });
+  });
+
+  it("texts that no other node could read as they are refuses them", async () => {
+    await using nodes = await Nodes.start("a");
+    const [jobs] = await nodes.declare("jobs", { replicas: 1, groups: true, dedupMs: 60_000 });
+    for (const options of [{ group: "\ud800" }, { dedupKey: "\udc00" }, { headers: { "\ud800": "" } }]) {
+      await expect(jobs?.enqueue(body, options)).rejects.toMatchObject(INVALID);
+    }
+    await jobs?.enqueue(body, { group: "\u{1f600}", dedupKey: "é" });
+  });
+
+  it("several messages, one of which it cannot take, takes none", async () => {
+    await using nodes = await Nodes.start("a");
+    const [jobs] = await nodes.declare("jobs", { replicas: 1 });
+    const long = { body, headers: { a: "x".repeat(9_000), b: "x".repeat(9_000) } };
+    await expect(jobs?.enqueueMany([{ body }, long])).rejects.toMatchObject({ code: "MESSAGE_TOO_LARGE" });
+    await expect(jobs?.enqueueMany(Array.from({ length: 2 }))).rejects.toMatchObject(INVALID);
+    expect(await jobs?.counts()).toMatchObject({ ready: 0 });
+  });
+
+  it("a thousand ids, or a thousand questions at once, answers all of them", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b] = await nodes.declare("jobs");
+    const entered = await a?.enqueueMany(Array.from({ length: 1_000 }, () => ({ body })));
+    const ids = entered?.flatMap(({ id }) => id ?? []) ?? [];
+    const peeked = await Promise.all([1, 2, 3].map(async () => await b?.peek({ limit: 1_000 })));
+    expect(peeked.map((found) => found?.length)).toEqual([1_000, 1_000, 1_000]);
+    const counted = await Promise.all(Array.from({ length: 1_100 }, async () => await b?.counts()));
+    expect(new Set(counted.map((counts) => counts?.ready))).toEqual(new Set([1_000]));
+    expect(await b?.purge({ ids })).toEqual({ count: 1_000, missing: [] });
+  });
+
+  it("a binding or a schedule that could never be followed refuses it", async () => {
+    await using nodes = await Nodes.start("a");
+    await nodes.declare("jobs", { replicas: 1, dedupMs: 600_000, bodyBytesMax: 100 });
+    const { queues } = nodes.get("a");
+    const news = await queues.declareExchange("news", { kind: "headers" });
+    await expect(news.bind("jobs", { headers: { a: "x".repeat(2_000) } })).rejects.toMatchObject(INVALID);
+    await queues.deleteExchange("news");
+    await expect(news.bind("jobs")).rejects.toMatchObject({ code: "EXCHANGE_NOT_FOUND" });
+    const every = { queue: "jobs", everyMs: 60_000 };
+    const headers = Object.fromEntries(Array.from({ length: 64 }, (_, no) => [`h${no}`, ""]));
+    await expect(queues.schedule("s", { ...every, body: new Uint8Array(101) })).rejects.toMatchObject({
+      code: "MESSAGE_TOO_LARGE",
+    });
+    await expect(queues.schedule("s", { ...every, body, headers })).rejects.toMatchObject(INVALID);
+    await expect(queues.schedule("s", { ...every, body, timezone: "UTC" })).rejects.toMatchObject(INVALID);
+  });
+
+  it("what a publish never said refuses to go on with it, and doubles nothing that may exist", async () => {
+    await using nodes = await Nodes.start("a");
+    await nodes.declare("jobs", { replicas: 1 });
+    const news = await nodes.get("a").queues.declareExchange("news", { kind: "fanout" });
+    await news.bind("jobs");
+    for (const retry of [{}, { publishId: "0".repeat(32), outcomes: [null] }]) {
+      await expect(news.publish(body, { retry: retry as never })).rejects.toMatchObject(INVALID);
+    }
+    await nodes.end("a");
+    await nodes.add("a");
+    const again = nodes.get("a").queues;
+    const publishing = again.exchange("news").publish(body);
+    const stopped = again.stop();
+    const error = await publishing.then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    await stopped;
+    if (error !== undefined) expect(error).toMatchObject({ outcome: "unknown" });
+  });
+
+  it("its own message back by beforeEnqueue takes it as changed, and hears of what was thrown", async () => {
+    await using nodes = await Nodes.start("a", {
+      hooks: {
+        beforeEnqueue: (message) => {
+          // eslint-disable-next-line typescript/only-throw-error -- what an application may do.
+          if (message.priority === 1) throw Object.create(null);
+          return { ...message, priority: 9 };
+        },
+      },
+    });
+    const [jobs] = await nodes.declare("jobs", { replicas: 1 });
+    await jobs?.enqueue(body);
+    expect((await jobs?.take())?.priority).toBe(9);
+    await expect(jobs?.enqueue(body, { priority: 1 })).rejects.toMatchObject({ code: "REFUSED" });
+  });
+});
+
+describe("the queues of a node", () => {
+  it("leave their directory free if they could not begin", async () => {
+    const dataDir = await mkdtemp(join(tmpdir(), "klatsch-queue-odd-"));
+    const mesh = await createMesh({ name: "a", listen: ["/memory/odd"], dataDir });
+    const first = await createQueues({ mesh, dataDir: join(dataDir, "one") });
+    const two = { mesh, dataDir: join(dataDir, "two") };
+    await expect(createQueues(two)).rejects.toMatchObject({ code: "CHANNEL_EXISTS" });
+    await first.stop();
+    await using second = await createQueues(two);
+    expect(second.list()).toEqual([]);
+    await second.stop();
+    await mesh.stop();
+    await rm(dataDir, { recursive: true });
+  });
+
+  it("stop although a handler never returns: its signal tells", async () => {
+    await using nodes = await Nodes.start("a");
+    const [jobs] = await nodes.declare("jobs", { replicas: 1 });
+    let signal: AbortSignal | undefined;
+    jobs?.consume(async (message) => {
+      signal = message.signal;
+      await new Promise(() => undefined);
+    });
+    await jobs?.enqueue(body);
+    await until("it runs", () => signal !== undefined);
+    const { queues } = nodes.get("a");
+    await expect(queues.stop({ timeoutMs: -1 })).rejects.toMatchObject(INVALID);
+    await queues.stop({ timeoutMs: 50 });
+    expect(signal?.aborted).toBe(true);
+  });
+});
