@@ -156,8 +156,12 @@ describe("klatsch", () => {
         isTold: true,
       });
     }
-    const empty = await run(["queue", "take", "files", "--timeout-ms", "50", "--data", a.dataDir]);
+    const take = ["queue", "take", "files", "--timeout-ms", "50", "--out", to, "--data"];
+    const empty = await run([...take, a.dataDir]);
     expect(empty).toMatchObject({ code: 1, stderr: expect.stringContaining("TIMED_OUT") });
+    const nobody = await run([...take, nodes.directory]);
+    expect(nobody).toMatchObject({ code: 1, stderr: expect.stringContaining("NOT_RUNNING") });
+    expect((await readFile(to)).equals(await readFile(from))).toBe(true);
   });
 
   it("puts on one node and takes on another", async () => {

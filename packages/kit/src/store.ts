@@ -46,15 +46,15 @@ export interface Store extends AsyncDisposable {
    * when the previous sync returns; those that wait meanwhile share the next one, and its number.
    * At most 32 MiB. Later operations on the same key win.
    *
-   * Rejects with `STORE_LIMIT` or `STORE_KEY` (bad arguments), `STORE_BUSY` (64 MiB wait already),
+   * Rejects with `STORE_LIMIT`, `STORE_KEY` or `STORE_VALUE` (bad arguments), `STORE_BUSY` (64 MiB wait already),
    * `STORE_CLOSED`, or `STORE_FAILED`, whose `outcome` is `unknown` if the write had begun.
    */
   commit(operations: readonly StoreOperation[]): Promise<number>;
 
   /**
-   * `commit` without a promise: calls `done` once, never before returning. Throws `STORE_LIMIT` and
-   * `STORE_KEY` at once; everything else goes to `done`. An exception of `done` is rethrown in a
-   * microtask of its own.
+   * `commit` without a promise: calls `done` once, never before returning. Throws `STORE_LIMIT`, `STORE_KEY` and
+   * `STORE_VALUE` at once: nothing has changed then, `done` is not called, and the store goes on. Everything else goes
+   * to `done`. An exception of `done` is rethrown in a microtask of its own.
    *
    * `relaxed` (default false): does not wait for a sync. The operations outlive this process from then on, and a
    * power cut once a second has passed; one that comes sooner may take this commit and what follows it, up to the next

@@ -22,6 +22,7 @@ import { MeshError } from "./errors.ts";
 import { Channels } from "./host/channels.ts";
 import type { LinkCounters } from "./host/channels.ts";
 import { Emitter } from "./host/emitter.ts";
+import { checkObject } from "./host/given.ts";
 import { awaitInvitation } from "./host/invitation.ts";
 import { HearingCore } from "./host/hearing-core.ts";
 import { loadIdentity } from "./host/identity.ts";
@@ -339,9 +340,10 @@ class MeshService implements Mesh {
     return this.#emitter.on(event, listener);
   }
 
-  channel(name: string, handlers: ChannelHandlers, options?: ChannelOptions): Channel {
+  channel(name: string, handlers: ChannelHandlers, options: ChannelOptions = {}): Channel {
+    checkObject("options", options);
     if (this.#stopping !== undefined) throw new MeshError("STOPPED", "the mesh has stopped");
-    return this.#channels.register(name, handlers, options?.class ?? "normal");
+    return this.#channels.register(name, handlers, options.class ?? "normal");
   }
 
   attend(peerId: string): () => void {

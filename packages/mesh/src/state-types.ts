@@ -1,4 +1,4 @@
-/** Plain data: what MessagePack has a form for. */
+/** Plain data: what MessagePack has a form for. No key is `__proto__`: it is refused (`STATE_INVALID`). */
 export type StateValue =
   | null
   | boolean
@@ -63,7 +63,7 @@ export interface SharedState {
   /**
    * Writes an entry; resolves once it is on this node's disk, and on its way to the others. With `override` it wins
    * over all that are written without.
-   * @throws MeshError `STATE_INVALID`, `STATE_TOO_LARGE`, `FORBIDDEN`, `CLOCK_SKEW` (this machine's clock is more
+   * @throws MeshError `INVALID_OPTIONS`, `STATE_INVALID`, `STATE_TOO_LARGE`, `FORBIDDEN`, `CLOCK_SKEW` (this machine's clock is more
    * than 60 s off), `LIMIT_REACHED` (1,024 writes wait for the disk), `STOPPED`.
    */
   set(key: string, value: StateValue, options?: { readonly override?: boolean | undefined }): Promise<void>;
@@ -73,7 +73,7 @@ export interface SharedState {
   get(key: string): StateValue | undefined;
   /** What this node knows, ordered by key. */
   entries(filter?: KeyFilter): readonly SharedEntry[];
-  /** Calls `listener` at each change from now on until the returned function is called. A listener that throws is logged. */
+  /** Calls `listener` at each change from now on until the returned function is called. A listener that throws or rejects is logged. */
   watch(filter: KeyFilter, listener: (change: SharedChange) => void): () => void;
 }
 
@@ -91,18 +91,18 @@ export interface MeshState {
   readonly shared: SharedState;
   /**
    * Says something of this node. Reading here shows it at once.
-   * @throws MeshError `STATE_INVALID`, `STATE_TOO_LARGE`, `FORBIDDEN`, `STOPPED`.
+   * @throws MeshError `INVALID_OPTIONS`, `STATE_INVALID`, `STATE_TOO_LARGE`, `FORBIDDEN`, `STOPPED`.
    */
   set(key: string, value: StateValue): void;
   /**
    * Takes back what was said under `key`. `false`: nothing was.
-   * @throws MeshError `STATE_INVALID`, `FORBIDDEN`, `STOPPED`.
+   * @throws MeshError `INVALID_OPTIONS`, `STATE_INVALID`, `FORBIDDEN`, `STOPPED`.
    */
   delete(key: string): boolean;
   /** What a member says of itself under `key`. Each call gives a value of its own. */
   get(peerId: string, key: string): StateValue | undefined;
   /** All that members say of themselves, ordered by peer id and key. What the dead said last stays till they are forgotten. */
   entries(filter?: StateFilter): readonly StateEntry[];
-  /** Calls `listener` at each change from now on until the returned function is called. A listener that throws is logged. */
+  /** Calls `listener` at each change from now on until the returned function is called. A listener that throws or rejects is logged. */
   watch(filter: StateFilter, listener: (change: StateChange) => void): () => void;
 }

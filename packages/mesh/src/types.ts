@@ -203,7 +203,8 @@ export interface TopicPublishOptions {
  */
 export interface MeshTopics {
   /**
-   * Calls `listener` for each message on the topic until the returned function is called.
+   * Calls `listener` for each message on the topic until the returned function is called. A listener that throws or
+   * rejects is logged.
    * @throws MeshError `INVALID_OPTIONS`, `LIMIT_REACHED`, `STOPPED`, `TOPICS_REFUSED`.
    */
   subscribe(topic: string, listener: TopicListener): () => void;
@@ -272,7 +273,10 @@ export interface Mesh extends AsyncDisposable, MetricSource {
    * @throws MeshError `UNKNOWN_NAME` or `AMBIGUOUS_NAME`.
    */
   resolve(name: string): string;
-  /** Calls `listener` at each such event until the returned function is called. A listener that throws is logged. */
+  /**
+   * Calls `listener` at each such event until the returned function is called. A listener that throws or rejects is logged.
+   * @throws MeshError `INVALID_OPTIONS`.
+   */
   on<Name extends keyof MeshEvents>(event: Name, listener: (event: MeshEvents[Name]) => void): () => void;
   /**
    * Registers a channel; peers that have it too come up at once or later.
@@ -284,7 +288,8 @@ export interface Mesh extends AsyncDisposable, MetricSource {
    * by a tunnel over other members, encrypted from end to end. Resolves once there is a connection; channels come up
    * on it as on any other. It is made again if it is lost, over another way if need be, and given up once no channel
    * has used it for 60 s. A member that is linked already is kept reachable likewise.
-   * @throws MeshError `NO_ROUTE`, `FORBIDDEN`, `RELAY_FULL`, `LIMIT_REACHED`, `STOPPED`, or the signal's reason.
+   * @throws MeshError `INVALID_OPTIONS`, `NO_ROUTE`, `FORBIDDEN`, `RELAY_FULL`, `LIMIT_REACHED`, `STOPPED`, or the
+   * signal's reason.
    */
   connect(peerId: string, options?: ConnectOptions): Promise<void>;
   /** Members that a member has a direct link with, as both say; this node's as they are now. None of who is unknown. */

@@ -1,8 +1,8 @@
 /** Commands about queues. */
 import { createReadStream } from "node:fs";
-import { open } from "node:fs/promises";
 import { NodeError } from "../errors.ts";
 import { table } from "../format.ts";
+import { outFile } from "../out-file.ts";
 import type { QueueArgs, QueueStatus } from "../protocol.ts";
 import { connectTo, printJson } from "./node.ts";
 import type { NodeFlags } from "./node.ts";
@@ -106,29 +106,16 @@ export async function take(
   flags: QueueFlags & { readonly timeoutMs?: number; readonly out?: string; readonly ack: boolean },
 ): Promise<void> {
   // First of all: what cannot be written must not be taken.
-  await using file = flags.out === undefined ? undefined : await openNew(flags.out);
+  const write = flags.out === undefined ? writeOut : await outFile(flags.out);
   await using client = await connectTo(flags);
   const { timeoutMs } = flags;
   const { hold, body } = await client.call("queue.take", { ...argsOf(queue, flags), timeoutMs });
-  const bytes = Buffer.from(body, "base64");
-  if (file === undefined) await writeOut(bytes);
-  else {
-    await file.writeFile(bytes);
-    await file.sync();
-  }
+  await write(Buffer.from(body, "base64"));
   // Only now: a message that reached nobody must come again.
   await client.call("queue.settle", { hold, verdict: flags.ack ? "ack" : "release" });
 }
 
-async function openNew(path: string): ReturnType<typeof open> {
-  try {
-    return await open(path, "w");
-  } catch (error) {
-    throw new NodeError("USAGE", `out: ${messageOf(error)}`);
-  }
-}
-
-async function writeOut(bytes: Buffer): Promise<void> {
+async function writeOut(bytes: Uint8Array): Promise<void> {
   // A terminal gets its line end; a pipe gets the body and nothing else.
   const all = process.stdout.isTTY ? Buffer.concat([bytes, Buffer.from("\n")]) : bytes;
   await new Promise<void>((resolve, reject) => {

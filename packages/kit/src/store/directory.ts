@@ -46,8 +46,8 @@ export function claimDirectory(directory: string): () => void {
 
 /**
  * The storeId of an existing store, or `undefined` for a directory that is new, empty or was never
- * finished. Creates the directory. Throws `STORE_CORRUPT` where something else lives in it and
- * `STORE_FORMAT` for another format version, and touches neither.
+ * finished. Creates the directory. Throws `STORE_CORRUPT` where something else lives in it,
+ * `STORE_FORMAT` for another format version, and `STORE_DAMAGED` where the identity file is no such file; touches none.
  */
 export async function readIdentity(directory: string): Promise<string | undefined> {
   const created = await mkdir(directory, { recursive: true, mode: 0o700 });
@@ -108,7 +108,7 @@ function parseIdentity(directory: string, text: string): string {
   const identity = parseJson(text);
   if (typeof identity !== "object" || identity === null || !("format" in identity)) {
     throw new StoreError(
-      "STORE_CORRUPT",
+      "STORE_DAMAGED",
       `${join(directory, IDENTITY_FILE)} is unreadable; restore it or quarantine`,
     );
   }
@@ -118,7 +118,7 @@ function parseIdentity(directory: string, text: string): string {
   }
   const storeId = "storeId" in identity ? identity.storeId : undefined;
   if (typeof storeId !== "string" || !/^[0-9a-f]{32}$/.test(storeId)) {
-    throw new StoreError("STORE_CORRUPT", `${join(directory, IDENTITY_FILE)} holds no storeId`);
+    throw new StoreError("STORE_DAMAGED", `${join(directory, IDENTITY_FILE)} holds no storeId`);
   }
   return storeId;
 }

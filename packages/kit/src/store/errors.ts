@@ -14,6 +14,7 @@ import type { Outcome } from "../core/errors.ts";
  * - `STORE_BUSY`: more bytes wait for the disk than the limit allows; try again later.
  * - `STORE_LIMIT`: one commit, key or value is larger than allowed.
  * - `STORE_KEY`: a key is empty or not printable ASCII.
+ * - `STORE_VALUE`: a value is no bytes, or its buffer was detached or shrunk.
  */
 export type StoreErrorCode =
   | "STORE_OPTIONS"
@@ -26,7 +27,8 @@ export type StoreErrorCode =
   | "STORE_CLOSED"
   | "STORE_BUSY"
   | "STORE_LIMIT"
-  | "STORE_KEY";
+  | "STORE_KEY"
+  | "STORE_VALUE";
 
 /** What a {@link StoreError} carries beside code and message. */
 export interface StoreErrorInit {

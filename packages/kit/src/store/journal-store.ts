@@ -110,7 +110,7 @@ export class JournalStore {
     this.#pump();
   }
 
-  /** Throws for a bad key: nothing has changed then, and the memory of a new batch serves the next. */
+  /** Throws for a bad key or value: nothing has changed then, and the memory of a new batch serves the next. */
   #append(
     batch: JournalBatch,
     isNew: boolean,
@@ -121,7 +121,10 @@ export class JournalStore {
       return batch.append(operations, byteCount);
     } catch (error) {
       if (isNew) batch.release();
-      throw error;
+      if (error instanceof StoreError) throw error;
+      // A value without memory has length 0; only copying it tells, which costs nothing where all is well.
+      const message = "a value cannot be copied: it is no bytes, or its buffer was detached or shrunk";
+      throw new StoreError("STORE_VALUE", message, { storeId: this.storeId, cause: error });
     }
   }
 

@@ -44,10 +44,12 @@ async function open(
   internals: OpenJournalStore,
   release: () => void,
 ): Promise<JournalStore> {
-  const known = await readIdentity(directory);
   const openDisk = internals.openDisk ?? openJournalledDisk;
   const limits = { ...DEFAULT_LIMITS, ...internals.limits };
   const { journalFileBytes } = limits;
+  const known = await readIdentity(directory).catch(async (error: unknown) => {
+    throw await unlessInUse(error, () => openDisk(levelLocation(directory), false, journalFileBytes));
+  });
   const disk = await openDisk(levelLocation(directory), known === undefined, journalFileBytes).catch(
     (error: unknown) => {
       throw withStoreId(error, known);
@@ -107,6 +109,28 @@ async function assertNeverUsed(disk: Disk): Promise<void> {
       throw new StoreError("STORE_DAMAGED", message, { storeId });
     }
   }
+}
+
+/**
+ * A damaged identity file, with the id that the database has. What keeps the database from being opened comes first
+ * unless it is damage as well: only the lock tells, and a store in use must never be quarantined.
+ */
+async function unlessInUse(error: unknown, openDisk: () => Promise<Disk>): Promise<unknown> {
+  if (!isDamage(error)) return error;
+  try {
+    const disk = await openDisk();
+    try {
+      return new StoreError(error.code, error.message, { storeId: await readStoreId(disk) });
+    } finally {
+      await disk.close();
+    }
+  } catch (cause) {
+    return isDamage(cause) ? error : cause;
+  }
+}
+
+function isDamage(error: unknown): error is StoreError {
+  return error instanceof StoreError && error.code === "STORE_DAMAGED";
 }
 
 /** Names the store in an error raised before its database could be asked. */

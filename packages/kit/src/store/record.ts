@@ -175,7 +175,7 @@ export class JournalBatch {
 
   /**
    * Encodes `operations`, whose {@link encodedBytes} is `byteCount`; all or none. Returns the offset
-   * of the first. Throws {@link StoreError} `STORE_KEY`.
+   * of the first. Throws {@link StoreError} `STORE_KEY`, and a `TypeError` for a value whose buffer is gone.
    */
   append(operations: readonly StoreOperation[], byteCount: number): number {
     this.#reserve(byteCount);
@@ -294,7 +294,7 @@ export function textValueOffset(operationAt: number, key: string): number {
   return operationAt + OPERATION_HEADER_BYTES + key.length;
 }
 
-/** Size of `operations` in a record, in bytes. Throws {@link StoreError} `STORE_LIMIT` or `STORE_KEY`. */
+/** Size of `operations` in a record, in bytes. Throws {@link StoreError} `STORE_LIMIT`, `STORE_KEY` or `STORE_VALUE`. */
 export function encodedBytes(operations: readonly StoreOperation[]): number {
   let byteCount = 0;
   for (const operation of operations) {
@@ -314,6 +314,8 @@ export function encodedBytes(operations: readonly StoreOperation[]): number {
     }
     byteCount += OPERATION_HEADER_BYTES + text.length;
   }
+  // Plain JavaScript may pass what has no length.
+  if (!Number.isSafeInteger(byteCount)) throw new StoreError("STORE_VALUE", "a value is no Uint8Array");
   if (byteCount > COMMIT_BYTES_MAX) {
     throw new StoreError(
       "STORE_LIMIT",

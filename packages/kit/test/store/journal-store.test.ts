@@ -2,6 +2,7 @@ import { rename } from "node:fs/promises";
 import { describe, expect, it, vi } from "vitest";
 import type { JournalStore } from "../../src/store/journal-store.ts";
 import type { StoreLimits } from "../../src/store/limits.ts";
+import type { StoreOperation } from "../../src/store.ts";
 import { openJournalStore } from "../../src/store/open.ts";
 import { MemoryLevel } from "../support/memory-level.ts";
 import { codeOf, contentOf, del, put, TINY_LIMITS, withDirectory } from "../support/store-kit.ts";
@@ -128,7 +129,63 @@ describe("commit", () => {
       expect(store.peek("ok")).toBeUndefined();
       expect(level.writes).toEqual([]);
     }));
+
+  it.each<[string, (value: Uint8Array) => StoreOperation]>([
+    ["value", (value) => ({ key: "gone", value })],
+    ["prefix", (prefix) => ({ key: "gone", prefix, value: Buffer.from("1") })],
+    ["row", (value) => ({ key: { family: 0x72, slot: 1, seq: 1 }, value })],
+  ])("refuses a batch whose %s lost its memory, as a whole, and goes on", (_, operationWith) =>
+    withDirectory(async (directory) => {
+      const level = new MemoryLevel();
+      const options = { limits: TINY_LIMITS, openDisk: level.open };
+      const store = await openJournalStore(directory, options);
+      level.writes.length = 0;
+      const done = vi.fn<() => void>();
+      for (const lost of [detached(), shrunk()]) {
+        const batch = [put("half", "1"), operationWith(lost), put("more", "x".repeat(300))];
+        // Alone, and where it would have joined one that waits.
+        expect(() => store.commitWith(batch, done)).toThrow(expect.objectContaining({ code: "STORE_VALUE" }));
+        expect(level.writes).toEqual([]);
+        const commits = [store.commit([put("a", "1")]), store.commit([put("b", "2")])];
+        expect(() => store.commitWith(batch, done)).toThrow(expect.objectContaining({ code: "STORE_VALUE" }));
+        await Promise.all([...commits, store.commit([put("c", "3")])]);
+        level.writes.length = 0;
+      }
+      expect(done).not.toHaveBeenCalled();
+      const expected = [
+        ["a", "1"],
+        ["b", "2"],
+        ["c", "3"],
+      ];
+      expect(await contentOf(store)).toEqual(expected);
+      await store.close();
+      await using again = await openJournalStore(directory, options);
+      expect(await contentOf(again)).toEqual(expected);
+    }),
+  );
+
+  it("refuses a value that is no bytes at all", () =>
+    withStore(async ({ store }) => {
+      const value = {} as Uint8Array;
+      expect(await codeOf(store.commit([{ key: "a", value }]))).toBe("STORE_VALUE");
+      await store.commit([put("a", "1")]);
+    }));
 });
+
+/** Bytes whose buffer went elsewhere. */
+function detached(): Uint8Array {
+  const value = new Uint8Array(8);
+  structuredClone(value.buffer, { transfer: [value.buffer] });
+  return value;
+}
+
+/** Bytes beyond the end of their buffer. */
+function shrunk(): Uint8Array {
+  const buffer = new ArrayBuffer(16, { maxByteLength: 16 });
+  const value = new Uint8Array(buffer, 8, 8);
+  buffer.resize(4);
+  return value;
+}
 
 describe("reading", () => {
   it("sees a commit at once, before its sync", () =>

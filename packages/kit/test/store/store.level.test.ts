@@ -94,8 +94,10 @@ describe("openStore", () => {
   it.each([
     ['{"format":1,"storeId":"00000000000000000000000000000000"}', "STORE_FORMAT"],
     ['{"format":2,"storeId":"00000000000000000000000000000000"}', "STORE_FORMAT"],
-    ['{"format":3}', "STORE_CORRUPT"],
-    ["\0\0\0", "STORE_CORRUPT"],
+    ['{"format":3}', "STORE_DAMAGED"],
+    ['{"format":3,"storeId":"0000000000000000000000000000000g"}', "STORE_DAMAGED"],
+    ["\0\0\0", "STORE_DAMAGED"],
+    ["", "STORE_DAMAGED"],
   ])("refuses identity file %j", (text, code) =>
     withDirectory(async (directory) => {
       await (await openStore({ directory })).close();
@@ -103,6 +105,35 @@ describe("openStore", () => {
       expect(await codeOf(openStore({ directory }))).toBe(code);
     }),
   );
+
+  it("names the store whose identity file is damaged, and changes nothing", () =>
+    withDirectory(async (directory) => {
+      const store = await openStore({ directory });
+      await store.commit([put("a", "1")]);
+      await store.close();
+      const intact = await readFile(join(directory, IDENTITY));
+      await writeFile(join(directory, IDENTITY), intact.subarray(0, 20));
+      await expect(openStore({ directory })).rejects.toMatchObject({
+        code: "STORE_DAMAGED",
+        message: expect.stringContaining(IDENTITY),
+        storeId: store.storeId,
+      });
+      await writeFile(join(directory, IDENTITY), intact);
+      await using again = await openStore({ directory });
+      expect(await contentOf(again)).toEqual([["a", "1"]]);
+    }));
+
+  it("does not call a store damaged that another process has open, whatever its identity file says", () =>
+    withDirectory(async (directory) => {
+      const child = startChild(directory);
+      if (child.stdout === null) throw new Error("the child has no output");
+      await once(child.stdout, "data"); // It is open.
+      await writeFile(join(directory, IDENTITY), "garbage");
+      expect(await codeOf(openStore({ directory }))).toBe("STORE_LOCKED");
+      child.kill("SIGKILL");
+      if (child.exitCode === null && child.signalCode === null) await once(child, "exit");
+      expect(await codeOf(openStore({ directory }))).toBe("STORE_DAMAGED");
+    }));
 
   it("finishes a creation that was cut short, with a new id", () =>
     withDirectory(async (directory) => {

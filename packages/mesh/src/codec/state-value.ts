@@ -23,6 +23,7 @@ function isPlain(value: unknown, depth: number): boolean {
   if (typeof value !== "object") return ["boolean", "number", "string"].includes(typeof value);
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) return false;
+  if (Object.hasOwn(value, "__proto__")) return false; // Readers get it under another name, lest it be a prototype.
   return Object.values(value).every((item) => isPlain(item, depth + 1));
 }
 

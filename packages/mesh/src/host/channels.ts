@@ -8,6 +8,7 @@ import { MeshError } from "../errors.ts";
 import type { Channel, ChannelClass, ChannelHandlers, ClassLimits } from "../types.ts";
 import { FrameStream } from "./frame-stream.ts";
 import type { FrameStreamEnd } from "./frame-stream.ts";
+import { checkFunction, checkObject, checkOneOf, checkText } from "./given.ts";
 import { countReceived, countSent } from "./traffic.ts";
 import type { Waiting } from "./traffic.ts";
 import type { Traffic, TrafficRow } from "./traffic.ts";
@@ -72,6 +73,9 @@ export class Channels {
 
   /** @throws MeshError `CHANNEL_EXISTS`, `INVALID_OPTIONS`, `LIMIT_REACHED`. */
   register(name: string, handlers: ChannelHandlers, trafficClass: ChannelClass): Channel {
+    checkText("name", name);
+    checkHandlers(handlers);
+    checkOneOf("options.class", trafficClass, CHANNEL_CLASSES);
     if (name.length === 0 || name.length > CHANNEL_NAME_LENGTH_MAX) {
       throw new MeshError(
         "INVALID_OPTIONS",
@@ -134,6 +138,13 @@ export class Channels {
     // The streams first: they call `onDown`, which has to find the channel.
     for (const stream of this.#streams[channel.class]) stream.unregister(channel.name);
     this.#channels.delete(channel.name);
+  }
+}
+
+function checkHandlers(handlers: ChannelHandlers): void {
+  checkObject("handlers", handlers);
+  for (const name of ["onUp", "onDown", "onFrame"] as const) {
+    checkFunction(`handlers.${name}`, handlers[name]);
   }
 }
 

@@ -1,18 +1,24 @@
 import type { Logger } from "@klatsch/kit";
+import { checkFunction } from "./given.ts";
+import { callListener } from "./listening.ts";
 
-/** Typed events. A listener that throws is logged and harms neither the others nor us. */
+/** Typed events. A listener that throws or rejects is logged and harms neither the others nor us. */
 export class Emitter<Events> {
   readonly #logger: Logger;
-  readonly #listeners = new Map<keyof Events, Set<(event: never) => void>>();
+  readonly #listeners = new Map<keyof Events, Set<(event: never) => unknown>>();
 
   constructor(logger: Logger) {
     this.#logger = logger;
   }
 
-  /** Calls `listener` at each such event until the returned function is called. */
+  /**
+   * Calls `listener` at each such event until the returned function is called.
+   * @throws MeshError `INVALID_OPTIONS`.
+   */
   on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): () => void {
+    checkFunction("listener", listener);
     // Its own function each time, so that one listener registered twice is removed once at a time.
-    const own = (event: Events[Name]): void => listener(event);
+    const own = (event: Events[Name]): unknown => listener(event);
     const listeners = this.#listeners.get(name) ?? new Set();
     this.#listeners.set(name, listeners);
     listeners.add(own);
@@ -21,11 +27,10 @@ export class Emitter<Events> {
 
   emit<Name extends keyof Events>(name: Name, event: Events[Name]): void {
     for (const listener of [...(this.#listeners.get(name) ?? [])]) {
-      try {
-        (listener as (event: Events[Name]) => void)(event);
-      } catch (error) {
-        this.#logger.error("a mesh event listener threw", { err: error, event: String(name) });
-      }
+      callListener(
+        () => (listener as (event: Events[Name]) => unknown)(event),
+        (error) => this.#logger.error("a mesh event listener threw", { err: error, event: String(name) }),
+      );
     }
   }
 }

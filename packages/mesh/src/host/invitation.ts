@@ -11,6 +11,7 @@ import { MeshError } from "../errors.ts";
 import type { JoinAny } from "../types.ts";
 import { conduits, removeStaleSocket } from "./conduits.ts";
 import { readIfPresent, writeDurably } from "./files.ts";
+import { callListener } from "./listening.ts";
 
 /** Name of the mesh that this node was asked to join: it stays there. */
 const MESH_FILE = "mesh-name";
@@ -47,7 +48,10 @@ export async function awaitInvitation(init: InvitationInit): Promise<Invitation>
   try {
     const addresses = node.getMultiaddrs().map(String);
     logger.info("waiting for a mesh to join", { addresses });
-    joinAny.onWaiting?.(addresses);
+    callListener(
+      () => joinAny.onWaiting?.(addresses),
+      (error) => logger.error("joinAny.onWaiting threw", { err: error }),
+    );
     const mesh = await Promise.race([invited.promise, aborted(joinAny.signal)]);
     await writeDurably(dataDir, MESH_FILE, new TextEncoder().encode(`${mesh}\n`));
     return { mesh, listen: listen.map((address) => withPortOf(address, addresses)) };

@@ -12,6 +12,8 @@ import type { NodeLinks, Route, RouteClass, RouteProbe } from "../core/routing/t
 import { MeshError } from "../errors.ts";
 import type { StateValue } from "../state-types.ts";
 import type { ConnectOptions, RouteTrace } from "../types.ts";
+import { CHANNEL_CLASSES } from "./channels.ts";
+import { checkObject, checkOneOf, checkText, refuse } from "./given.ts";
 import { LinkPublisher } from "./link-publisher.ts";
 import type { LinkedMember } from "./link-publisher.ts";
 import type { Links, TunnelUp } from "./links.ts";
@@ -170,6 +172,7 @@ export class Routing {
 
   /** See `Mesh.connect`. */
   async connect(peer: string, options: ConnectOptions = {}): Promise<void> {
+    checkConnect(peer, options);
     const { signal } = options;
     const trafficClass = options.class ?? "normal";
     signal?.throwIfAborted();
@@ -439,6 +442,17 @@ export class Routing {
 
   #named(route: Route): string {
     return route.map((peer) => peer.slice(-6)).join(" ");
+  }
+}
+
+function checkConnect(peer: string, options: ConnectOptions): void {
+  checkText("peerId", peer);
+  checkObject("options", options);
+  const { class: trafficClass = "normal", waitMs = 0, signal } = options;
+  checkOneOf("options.class", trafficClass, CHANNEL_CLASSES);
+  if (typeof waitMs !== "number" || !(waitMs >= 0)) refuse("options.waitMs", "must be 0 or more");
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    refuse("options.signal", "must be an AbortSignal");
   }
 }
 

@@ -8,7 +8,14 @@ import type { StateCore } from "../core/state/state-core.ts";
 import type { ShareOutcome, StateInput } from "../core/state/state-types.ts";
 import { MeshError } from "../errors.ts";
 import type { KeyFilter, SharedChange, SharedEntry, SharedState, StateValue } from "../state-types.ts";
-import { assertKey, assertNotReserved, encodeOrThrow, isKeyMeant, Watchers } from "./state-api.ts";
+import {
+  assertKey,
+  assertNotReserved,
+  checkFilter,
+  encodeOrThrow,
+  isKeyMeant,
+  Watchers,
+} from "./state-api.ts";
 
 /** Writes that may wait for the disk at once. */
 const WRITES_MAX = 1_024;
@@ -39,6 +46,7 @@ export class SharedHost implements SharedState {
     value: StateValue,
     options?: { readonly override?: boolean | undefined },
   ): Promise<void> {
+    assertKey(key);
     await this.#write(key, encodeOrThrow(key, value), options?.override === true);
   }
 
@@ -52,6 +60,7 @@ export class SharedHost implements SharedState {
   }
 
   entries(filter: KeyFilter = {}): readonly SharedEntry[] {
+    checkFilter(filter);
     const meant = [...this.#core.sharedEntries()].filter(({ key }) => isKeyMeant(filter, key));
     return meant
       .sort((a, b) => (a.key < b.key ? -1 : 1))

@@ -3,10 +3,13 @@ import { STATE_KEY_PATTERN } from "../codec/state-codec.ts";
 import { encodeStateValue } from "../codec/state-value.ts";
 import { RESERVED_PREFIX } from "../core/state/own-writer.ts";
 import { MeshError } from "../errors.ts";
-import type { KeyFilter, StateValue } from "../state-types.ts";
+import type { KeyFilter, StateFilter, StateValue } from "../state-types.ts";
+import { checkFunction, checkObject, checkText } from "./given.ts";
+import { callListener } from "./listening.ts";
 
-/** @throws MeshError `STATE_INVALID`. */
+/** @throws MeshError `STATE_INVALID`; `INVALID_OPTIONS` for what is no text. */
 export function assertKey(key: string): void {
+  checkText("key", key); // A pattern would take a number for its digits.
   if (STATE_KEY_PATTERN.test(key)) return;
   throw new MeshError(
     "STATE_INVALID",
@@ -24,7 +27,15 @@ export function assertNotReserved(key: string): void {
 export function encodeOrThrow(key: string, value: StateValue): Uint8Array {
   const bytes = encodeStateValue(value);
   if (bytes !== undefined) return bytes;
-  throw new MeshError("STATE_INVALID", `the value of ${key} is no plain data, or nested deeper than 16`);
+  const why = "is no plain data, nested deeper than 16, or has a key __proto__";
+  throw new MeshError("STATE_INVALID", `the value of ${key} ${why}`);
+}
+
+/** @throws MeshError `INVALID_OPTIONS`. */
+export function checkFilter(filter: StateFilter): void {
+  checkObject("filter", filter);
+  const { peerId = "", key = "", prefix = "" } = filter;
+  for (const [field, value] of Object.entries({ peerId, key, prefix })) checkText(`filter.${field}`, value);
 }
 
 export function isKeyMeant(filter: KeyFilter, key: string): boolean {
@@ -35,18 +46,21 @@ export function isKeyMeant(filter: KeyFilter, key: string): boolean {
   return filter.prefix === undefined || key.startsWith(filter.prefix);
 }
 
-/** Listeners with what they asked for. One that throws is logged and harms neither the others nor us. */
-export class Watchers<Filter, Change> {
+/** Listeners with what they asked for. One that throws or rejects is logged and harms neither the others nor us. */
+export class Watchers<Filter extends StateFilter, Change> {
   readonly #logger: Logger;
   readonly #isMeant: (filter: Filter, change: Change) => boolean;
-  readonly #watchers = new Set<{ readonly filter: Filter; readonly listener: (change: Change) => void }>();
+  readonly #watchers = new Set<{ readonly filter: Filter; readonly listener: (change: Change) => unknown }>();
 
   constructor(logger: Logger, isMeant: (filter: Filter, change: Change) => boolean) {
     this.#logger = logger;
     this.#isMeant = isMeant;
   }
 
+  /** @throws MeshError `INVALID_OPTIONS`. */
   add(filter: Filter, listener: (change: Change) => void): () => void {
+    checkFilter(filter);
+    checkFunction("listener", listener);
     const watcher = { filter: { ...filter }, listener };
     this.#watchers.add(watcher);
     return () => void this.#watchers.delete(watcher);
@@ -58,11 +72,10 @@ export class Watchers<Filter, Change> {
     const change = copy();
     for (const { filter, listener } of [...this.#watchers]) {
       if (!this.#isMeant(filter, change)) continue;
-      try {
-        listener(copy());
-      } catch (error) {
-        this.#logger.error("a state listener threw", { err: error });
-      }
+      callListener(
+        () => listener(copy()),
+        (error) => this.#logger.error("a state listener threw", { err: error }),
+      );
     }
   }
 

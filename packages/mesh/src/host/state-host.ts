@@ -22,7 +22,14 @@ import type {
 import { SharedHost } from "./shared-state.ts";
 import type { SharedStore, StateRecord } from "./shared-store.ts";
 import { Signing } from "./signing.ts";
-import { assertKey, assertNotReserved, encodeOrThrow, isKeyMeant, Watchers } from "./state-api.ts";
+import {
+  assertKey,
+  assertNotReserved,
+  checkFilter,
+  encodeOrThrow,
+  isKeyMeant,
+  Watchers,
+} from "./state-api.ts";
 
 /** Messages of a peer that wait until membership has told of its link; the rest is found by comparing. */
 const EARLY_MAX = 64;
@@ -165,6 +172,7 @@ export class StateHost implements MeshState {
   }
 
   entries(filter: StateFilter = {}): readonly StateEntry[] {
+    checkFilter(filter);
     const peers = filter.peerId === undefined ? this.#core.owners() : [filter.peerId];
     return peers.toSorted().flatMap((peerId) => {
       const own = this.#core.ownOf(peerId);

@@ -14,6 +14,8 @@ import { TopicBudgets } from "../core/topic-rules.ts";
 import { MeshError } from "../errors.ts";
 import type { Member, Mesh, MeshTopics, TopicListener, TopicPublishOptions, TopicTarget } from "../types.ts";
 import type { LinkCounters } from "./channels.ts";
+import { checkFunction, checkObject, checkText, refuse } from "./given.ts";
+import { callListener } from "./listening.ts";
 import type { StateHost } from "./state-host.ts";
 import { countReceived, countSent } from "./traffic.ts";
 import type { Traffic } from "./traffic.ts";
@@ -74,6 +76,7 @@ export class Topics implements MeshTopics {
 
   subscribe(topic: string, listener: TopicListener): () => void {
     this.#check(topic);
+    checkFunction("listener", listener);
     if (this.#subscriptions >= SUBSCRIPTIONS_MAX) {
       throw new MeshError("LIMIT_REACHED", `no more than ${SUBSCRIPTIONS_MAX} subscriptions at once`);
     }
@@ -92,8 +95,9 @@ export class Topics implements MeshTopics {
 
   async publish(topic: string, body: Uint8Array, options: TopicPublishOptions = {}): Promise<void> {
     this.#check(topic);
-    const target = options.to ?? "all";
-    checkTarget(target);
+    checkObject("options", options);
+    const target = options.to === undefined ? "all" : checkedTarget(options.to);
+    if (!(body instanceof Uint8Array)) refuse("body", "must be a Uint8Array");
     if (body.length > TOPIC_BODY_BYTES_MAX) {
       throw new MeshError("INVALID_OPTIONS", `body: is longer than ${TOPIC_BODY_BYTES_MAX} bytes`);
     }
@@ -153,6 +157,7 @@ export class Topics implements MeshTopics {
         `topics are not to be had inside the application's libp2p node: ${why}`,
       );
     }
+    checkText("topic", topic);
     if (topic.length === 0 || topic.length > TOPIC_LENGTH_MAX) {
       throw new MeshError("INVALID_OPTIONS", `topic: has 1 to ${TOPIC_LENGTH_MAX} characters`);
     }
@@ -235,12 +240,13 @@ export class Topics implements MeshTopics {
     const self = this.#init.mesh.member(this.#init.mesh.peerId);
     if (listeners === undefined || self === undefined || !isMeant(target, self)) return;
     for (const listener of [...listeners]) {
-      try {
-        listener({ topic, from, body, to: target });
-      } catch (error) {
-        this.#init.counters.handlerErrors += 1;
-        this.#init.logger.error("a topic listener threw", { err: error, topic });
-      }
+      callListener(
+        () => listener({ topic, from, body, to: target }),
+        (error) => {
+          this.#init.counters.handlerErrors += 1;
+          this.#init.logger.error("a topic listener threw", { err: error, topic });
+        },
+      );
     }
   }
 
@@ -296,16 +302,22 @@ function isMeant(target: TopicTarget, self: Member): boolean {
   return own !== undefined && (value === undefined || own === value);
 }
 
-function checkTarget(target: TopicTarget): void {
-  const refuse = (why: string): never => {
-    throw new MeshError("INVALID_OPTIONS", why);
-  };
-  if (target === "all") return;
+/** @throws MeshError `INVALID_OPTIONS`. */
+function checkedTarget(target: TopicTarget): TopicTarget {
+  if (target === "all") return target;
+  checkObject("to", target);
   if ("cloud" in target) {
-    if (!NAME_PATTERN.test(target.cloud)) refuse("to.cloud: is no name of a cloud");
-    return;
+    const { cloud } = target;
+    checkText("to.cloud", cloud);
+    if (!NAME_PATTERN.test(cloud)) refuse("to.cloud", "is no name of a cloud");
+    return { cloud };
   }
-  const { key, value = "" } = target.tag;
-  if (key.length === 0 || key.length > TAG_KEY_LENGTH_MAX) refuse("to.tag.key: is too short or too long");
-  if (value.length > TAG_VALUE_LENGTH_MAX) refuse("to.tag.value: is too long");
+  checkObject("to.tag", target.tag);
+  const { key, value } = target.tag;
+  checkText("to.tag.key", key);
+  if (key.length === 0 || key.length > TAG_KEY_LENGTH_MAX) refuse("to.tag.key", "is too short or too long");
+  if (value === undefined) return { tag: { key } };
+  checkText("to.tag.value", value);
+  if (value.length > TAG_VALUE_LENGTH_MAX) refuse("to.tag.value", "is too long");
+  return { tag: { key, value } };
 }

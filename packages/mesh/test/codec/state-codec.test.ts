@@ -10,7 +10,7 @@ import {
   signedBytes,
   STATE_BYTES_MAX,
 } from "../../src/codec/state-codec.ts";
-import { decodeStateValue, encodeStateValue } from "../../src/codec/state-value.ts";
+import { decodeStateValue, encodeStateValue, isStateValue } from "../../src/codec/state-value.ts";
 import type { OwnDelta, SharedEntry, StateMessage } from "../../src/core/state/messages.ts";
 
 const PEER = `12D3KooW${"A".repeat(44)}`;
@@ -236,8 +236,19 @@ describe("a value of the state", () => {
     ["a map", new Map([[1, 2]])],
     ["a set", new Set([1])],
     ["an error", new Error("x")],
+    ["a key __proto__", JSON.parse('{"a":[{"__proto__":{"x":1}}]}')],
   ])("is not %s", (_what, value) => {
     expect(encodeStateValue(value as never)).toBeUndefined();
+  });
+
+  it("never gives its reader a prototype, whatever a peer says", () => {
+    const key = [...Buffer.from("__proto__")];
+    // {"__proto__": {"x": 1}}
+    const bytes = Uint8Array.of(0x81, 0xa9, ...key, 0x81, 0xa1, 0x78, 1);
+    expect(isStateValue(bytes)).toBe(true);
+    const value = decodeStateValue(bytes) as object;
+    expect(Object.getPrototypeOf(value)).toBe(Object.prototype);
+    expect("x" in value).toBe(false);
   });
 
   it("is neither circular nor endlessly deep", () => {

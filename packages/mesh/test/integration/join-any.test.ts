@@ -1,6 +1,8 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { silentLogger } from "@klatsch/kit";
+import type { Logger } from "@klatsch/kit";
+import { describe, expect, it, vi } from "vitest";
 import type { Mesh } from "@klatsch/mesh";
 import { Bed, full } from "./helpers.ts";
 
@@ -27,6 +29,26 @@ describe("a node that joins any mesh", () => {
     // Now it knows where it belongs, and waits for nobody.
     const again = await bed.mesh("new", { joinAny: {}, bootstrap: a.addresses() });
     await full(a, again);
+  });
+
+  it("is logged, and waits on, where its listener throws", async () => {
+    await using bed = new Bed();
+    for (const [name, fault] of Object.entries({
+      throws: () => {
+        throw new Error("ow");
+      },
+      rejects: () => Promise.reject(new Error("ow")),
+    })) {
+      const abort = new AbortController();
+      const logged = vi.fn<Logger["error"]>(() => abort.abort());
+      const options = { joinAny: { onWaiting: fault, signal: abort.signal } };
+      await expect(
+        bed.mesh(name, { ...options, logger: { ...silentLogger, error: logged } }),
+      ).rejects.toMatchObject({
+        code: "STOPPED",
+      });
+      expect(logged).toHaveBeenCalledExactlyOnceWith("joinAny.onWaiting threw", { err: new Error("ow") });
+    }
   });
 
   it("can be told to wait no longer, and asks for a mesh or any, not both", async () => {

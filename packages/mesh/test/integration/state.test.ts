@@ -180,12 +180,15 @@ describe("shared state of other kinds", () => {
     expect(moved.state.shared.entries()).toEqual([]);
   });
 
-  it("comes back from the others where a disk was damaged", async () => {
+  it.each([
+    ["its log", damageLog],
+    ["its description", damageDescription],
+  ])("comes back from the others where a disk was damaged, in %s", async (_where, damage) => {
     await three();
     await at(0).state.shared.set("k", "v");
     await agree({ k: "v" });
     await at(2).stop();
-    damageStore(bed.dataDir("c"));
+    damage(join(bed.dataDir("c"), "mesh"));
     const again = await bed.mesh("c", { bootstrap: at(0).addresses() });
     const { path } = await next(again, "state:quarantined");
     expect(path).toContain("mesh.quarantined-1");
@@ -237,6 +240,8 @@ describe("what cannot be said", () => {
     ["a date", "k", new Date() as never, "STATE_INVALID"],
     ["a function in a list", "k", [() => 1] as never, "STATE_INVALID"],
     ["nothing", "k", undefined as never, "STATE_INVALID"],
+    ["a number for a key", 5 as never, 1, "INVALID_OPTIONS"],
+    ["a key that would be a prototype", "k", JSON.parse('{"__proto__":{}}') as never, "STATE_INVALID"],
   ])("refuses %s and changes nothing", (_what, key, value, code) => {
     expect(() => solo.state.set(key, value)).toThrow(expect.objectContaining({ code }));
     expect(solo.state.entries({ peerId: solo.peerId })).toEqual([]);
@@ -262,6 +267,8 @@ describe("what cannot be said", () => {
       ["a key of the mesh's own", "klatsch/x", 1, "FORBIDDEN"],
       ["a value too long", "k", "x".repeat(33_000), "STATE_TOO_LARGE"],
       ["a set", "k", new Set() as never, "STATE_INVALID"],
+      ["a symbol for a key", Symbol("k") as never, 1, "INVALID_OPTIONS"],
+      ["a key that would be a prototype", "k", JSON.parse('{"__proto__":{}}') as never, "STATE_INVALID"],
     ])("refuses %s and changes nothing", async (_what, key, value, code) => {
       await expect(solo.state.shared.set(key, value)).rejects.toMatchObject({ code });
       expect(solo.state.shared.entries()).toEqual([]);
@@ -270,11 +277,15 @@ describe("what cannot be said", () => {
 });
 
 /** Flips bits in the older half of the log: the loss of its newest end alone would show nowhere. */
-function damageStore(dataDir: string): void {
-  const level = join(dataDir, "mesh", "level");
+function damageLog(store: string): void {
+  const level = join(store, "level");
   const log = readdirSync(level).find((name) => name.endsWith(".log"));
   if (log === undefined) throw new Error(`no log in ${level}`);
   const bytes = readFileSync(join(level, log));
   for (let at = 0; at < bytes.length / 2; at += 7) bytes[at] = (bytes[at] ?? 0) ^ 0xff;
   writeFileSync(join(level, log), bytes);
+}
+
+function damageDescription(store: string): void {
+  writeFileSync(join(store, "klatsch-store.json"), Buffer.alloc(58));
 }
