@@ -504,7 +504,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "const base = end?.base ?? 0;",
     replace: "const base = 0;",
     patch: ORDER_MOVING,
-    from: 80,
+    from: 500,
     seeds: 300,
   },
   {

@@ -157,6 +157,7 @@ const STREAMS: readonly Streaming[] = ["none", "output", "input", "both"];
 export function method<In extends Schema, Out extends Schema, S extends Streaming = "none">(
   init: MethodInit<In, Out, S>,
 ): Method<In, Out, NoInfer<S>> {
+  check("method", isObject(init), "takes an object");
   const { input, output, access, concurrencyMax = 4_096, idempotent = false } = init;
   const stream = init.stream ?? ("none" as S);
   const trafficClass = init.class ?? "normal";
@@ -194,7 +195,9 @@ export function contract<M extends Methods>(init: {
   readonly methods: M;
 }): Contract<M> {
   const named = /^[A-Za-z][A-Za-z0-9_.-]*$/;
+  check("contract", isObject(init), "takes an object");
   const { name, methods } = init;
+  check("methods", isObject(methods), "must be methods by name");
   check(
     "name",
     name === undefined || (named.test(name) && name.length <= NAME_LENGTH_MAX / 2),
@@ -202,13 +205,21 @@ export function contract<M extends Methods>(init: {
   );
   for (const [key, one] of Object.entries(methods)) {
     check(`methods.${key}`, named.test(key) && key.length < NAME_LENGTH_MAX / 2, "is no valid name");
-    check(`methods.${key}.access`, isAccess(one.access), "is missing: make it with method()");
+    check(
+      `methods.${key}.access`,
+      isAccess((one as Method | null)?.access),
+      "is missing: make it with method()",
+    );
   }
   return Object.freeze({ name, methods });
 }
 
 function check(field: string, isRight: boolean, rule: string): void {
   if (!isRight) throw rpcError("INVALID_OPTIONS", `${field}: ${rule}`);
+}
+
+function isObject(value: unknown): boolean {
+  return typeof value === "object" && value !== null;
 }
 
 function checkGuard({ breaker, bulkhead, hedge }: CallGuard, idempotent: boolean): void {
@@ -230,7 +241,8 @@ function checkGuard({ breaker, bulkhead, hedge }: CallGuard, idempotent: boolean
   check("guard.hedge", idempotent, "may run a method twice, so it has to be idempotent");
 }
 
-function isSchema(value: unknown): boolean {
+/** Whether it is a Standard Schema. */
+export function isSchema(value: unknown): boolean {
   const schema = value as Partial<Schema> | null | undefined;
   return typeof schema?.["~standard"]?.validate === "function";
 }

@@ -1,6 +1,7 @@
 import { KlatschError } from "@klatsch/kit";
 
-import { fault } from "./core/messages.ts";
+import { NAME_LENGTH_MAX } from "./core/limits.ts";
+import { fault, RPC_ERROR_CODES } from "./core/messages.ts";
 import type { Fault, RpcErrorCode } from "./core/messages.ts";
 
 /** Thrown by the public calls of this package. Branch on `code`; `message` is for people. */
@@ -21,22 +22,43 @@ export function rpcError(code: RpcErrorCode, message: string, cause?: unknown): 
   return new RpcError(fault(code, message), cause);
 }
 
-/** What a peer is told of an error here: a handler may throw an {@link RpcError} of its own choosing. */
+/**
+ * What a peer is told of an error here: a handler may throw an {@link RpcError} of its own choosing. Total: whatever was
+ * thrown, the result can travel.
+ */
 export function faultOf(error: unknown): Fault {
-  if (error instanceof RpcError) {
-    const { code, message, outcome, retryable, remoteCode } = error;
-    return { code, message, outcome, retryable, remoteCode };
+  const failed = fault("HANDLER_FAILED", textOf(error), "unknown");
+  try {
+    return error instanceof Error ? { ...failed, ...detailsOf(error) } : failed;
+  } catch {
+    return failed; // One of its fields throws when it is read, or it is a proxy of nothing.
   }
-  const message = error instanceof Error ? error.message : String(error);
-  const failed = fault("HANDLER_FAILED", message, "unknown");
-  if (error instanceof KlatschError) {
-    return {
-      ...failed,
-      outcome: error.outcome,
-      retryable: error.retryable,
-      remoteCode: error.code.slice(0, 200),
-    };
+}
+
+/** What an error says beside its text, as far as it can travel: anybody may write into its fields. */
+function detailsOf(error: Error): Partial<Fault> {
+  const code: unknown = "code" in error ? error.code : undefined;
+  if (!(error instanceof KlatschError)) return { remoteCode: codeOf(code) };
+  const outcome = error.outcome === "none" ? "none" : "unknown";
+  const retryable = (error.retryable as unknown) === true;
+  if (!(error instanceof RpcError)) return { outcome, retryable, remoteCode: codeOf(code) };
+  const known = RPC_ERROR_CODES.find((one) => one === code);
+  if (known === undefined) return { outcome, retryable, remoteCode: codeOf(code) };
+  return { code: known, outcome, retryable, remoteCode: codeOf(error.remoteCode) };
+}
+
+function codeOf(code: unknown): string | undefined {
+  return typeof code === "string" ? code.slice(0, NAME_LENGTH_MAX) : undefined;
+}
+
+/** The text of whatever was thrown; never empty, and never throws. */
+export function textOf(error: unknown): string {
+  try {
+    const message: unknown = error instanceof Error ? error.message : undefined;
+    const text = typeof message === "string" && message !== "" ? message : String(error);
+    if (text !== "") return text;
+  } catch {
+    // Something without a prototype, or whose own code throws.
   }
-  const code: unknown = error instanceof Error && "code" in error ? error.code : undefined;
-  return typeof code === "string" ? { ...failed, remoteCode: code.slice(0, 200) } : failed;
+  return "something without a text was thrown";
 }

@@ -1,6 +1,7 @@
 import { context, SpanKind, SpanStatusCode, trace, TraceFlags } from "@opentelemetry/api";
 import type { Attributes, Context, Span, SpanContext } from "@opentelemetry/api";
 
+import { faultOf } from "./errors.ts";
 import type { OutgoingSpan, Tracing } from "./types.ts";
 
 const TRACEPARENT = /^[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-|$)/;
@@ -32,7 +33,8 @@ export function openTelemetry(): Tracing {
           end(span, undefined);
           return value;
         } catch (error) {
-          end(span, error instanceof Error ? error : new Error(String(error)));
+          const { code, remoteCode, message } = faultOf(error);
+          end(span, { message, code: code === "HANDLER_FAILED" ? remoteCode : code });
           throw error;
         }
       });
@@ -44,10 +46,10 @@ function attributesOf(method: string, peer: string): Attributes {
   return { "rpc.system.name": "klatsch", "rpc.method": method, "network.peer.address": peer };
 }
 
-function end(span: Span, error: Error | undefined): void {
+function end(span: Span, error: { readonly message: string; readonly code?: unknown } | undefined): void {
   if (error !== undefined) {
     span.setStatus({ code: SpanStatusCode.ERROR, message: error.message });
-    if ("code" in error && typeof error.code === "string") span.setAttribute("error.type", error.code);
+    if (typeof error.code === "string") span.setAttribute("error.type", error.code);
   }
   span.end();
 }

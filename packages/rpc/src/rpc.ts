@@ -17,6 +17,7 @@ import { rpcError } from "./errors.ts";
 import { Guard } from "./host/access.ts";
 import { callAny } from "./host/any.ts";
 import { Caller } from "./host/caller.ts";
+import { checkContract } from "./host/checks.ts";
 import { Engine } from "./host/engine.ts";
 import { Groups } from "./host/groups.ts";
 import { Handlers } from "./host/handlers.ts";
@@ -193,8 +194,10 @@ class RpcService implements Rpc {
 
   serve<M extends Methods>(contract: Contract<M>, implementation: Implementation<M>): () => void {
     void this.#running;
+    checkContract(contract);
+    const given: Partial<Record<string, unknown>> | null | undefined = implementation;
     const served = Object.entries(contract.methods).map(([key, method]) => {
-      const handler: unknown = implementation[key];
+      const handler = given?.[key];
       if (typeof handler !== "function")
         throw rpcError("INVALID_OPTIONS", `implementation.${key}: must be a function`);
       const bound = (input: never, context: CallContext): unknown =>
@@ -205,6 +208,7 @@ class RpcService implements Rpc {
   }
 
   peer<M extends Methods>(peerId: string, contract: Contract<M>): Client<M> {
+    checkContract(contract);
     const known = this.#clients.get(contract) ?? new Map<string, unknown>();
     this.#clients.set(contract, known);
     let client = known.get(peerId);
@@ -221,6 +225,7 @@ class RpcService implements Rpc {
   }
 
   any<M extends Methods>(target: TargetInit, contract: Contract<M>): AnyClient<M> {
+    checkContract(contract);
     const singles = Object.entries(contract.methods).filter(([, { stream }]) => stream === "none");
     const methods = singles.map(([key, method]) => [
       key,
@@ -254,12 +259,8 @@ class RpcService implements Rpc {
     input: InputOf<M[Name]["input"]>,
   ): Promise<CastResult> {
     void this.#running;
-    return await this.#groups.cast(
-      target,
-      wireName(contract.name, method),
-      methodOf(contract, method),
-      input,
-    );
+    const found = methodOf(contract, method);
+    return await this.#groups.cast(target, wireName(contract.name, method), found, input);
   }
 
   async gather<M extends Methods, Name extends SingleMethod<M>>(
@@ -270,8 +271,8 @@ class RpcService implements Rpc {
     options: GatherOptions = {},
   ): Promise<GatherResult> {
     void this.#running;
-    const name = wireName(contract.name, method);
-    return await this.#groups.gather(target, name, methodOf(contract, method), input, options);
+    const found = methodOf(contract, method);
+    return await this.#groups.gather(target, wireName(contract.name, method), found, input, options);
   }
 
   reducer(name: string, reducer: Reducer): void {
@@ -291,24 +292,18 @@ class RpcService implements Rpc {
     return await this.#topics.emit(topic, value);
   }
 
-  async once<M extends Methods, Name extends SingleMethod<M>>({
-    scope,
-    task,
-    at,
-  }: {
+  async once<M extends Methods, Name extends SingleMethod<M>>(init: {
     readonly scope: OnceScope;
     readonly task: OnceRun<M, Name>;
     readonly at?: Date | undefined;
   }): Promise<readonly OnceTask[]> {
     void this.#running;
+    const { scope, task, at }: Partial<typeof init> = init ?? {};
+    if (typeof task !== "object" || (task as unknown) === null)
+      throw rpcError("INVALID_OPTIONS", "task: must be { contract, method, input }");
     const { contract, method, input } = task;
-    return await this.#once.enter(
-      scope,
-      wireName(contract.name, method),
-      methodOf(contract, method),
-      input,
-      at,
-    );
+    const found = methodOf(contract, method);
+    return await this.#once.enter(scope, wireName(contract.name, method), found, input, at);
   }
 
   async onceStatus(id: string): Promise<OnceStatus> {
@@ -347,6 +342,7 @@ class RpcService implements Rpc {
 
   async #stop(): Promise<void> {
     this.#spreading.stop();
+    this.#groups.stop();
     this.#engine.stop();
     await this.#once.stop();
     await new Promise((resolve) => setImmediate(resolve));
@@ -358,6 +354,7 @@ class RpcService implements Rpc {
 }
 
 function methodOf(contract: Contract, name: string): Method {
+  checkContract(contract);
   const method = contract.methods[name];
   if (method?.stream === "none") return method;
   throw rpcError(

@@ -1,4 +1,5 @@
-import { rpcError } from "./errors.ts";
+import { fault } from "./core/messages.ts";
+import { RpcError, rpcError, textOf } from "./errors.ts";
 
 /** Standard Schema 1: what zod, valibot, arktype and others have in common. See https://standardschema.dev. */
 export interface Schema<Input = unknown, Output = Input> {
@@ -28,11 +29,30 @@ export type OutputOf<S extends Schema> = NonNullable<S["~standard"]["types"]>["o
 
 type ParseCode = "INVALID_INPUT" | "INVALID_OUTPUT" | "INVALID_OPTIONS";
 
-/** The parsed value, at once where the schema is synchronous. Throws or rejects with `code`, naming the field. */
+/**
+ * The parsed value, at once where the schema is synchronous. Throws or rejects with `code`, naming the field; so too where
+ * the schema itself throws.
+ */
 export function parse(schema: Schema, value: unknown, code: ParseCode, what: string): unknown {
-  const result = schema["~standard"].validate(value);
-  if (result instanceof Promise) return result.then((late) => unwrap(late, code, what));
-  return unwrap(result, code, what);
+  let result: SchemaResult<unknown> | Promise<SchemaResult<unknown>>;
+  try {
+    result = schema["~standard"].validate(value);
+  } catch (error) {
+    throw thrown(error, code, what);
+  }
+  if (!(result instanceof Promise)) return unwrap(result, code, what);
+  return result.then(
+    (late) => unwrap(late, code, what),
+    (error: unknown) => {
+      throw thrown(error, code, what);
+    },
+  );
+}
+
+/** Where an output is checked, something has run. */
+function thrown(error: unknown, code: ParseCode, what: string): RpcError {
+  const outcome = code === "INVALID_OUTPUT" ? "unknown" : "none";
+  return new RpcError(fault(code, `${what}: ${textOf(error)}`, outcome), error);
 }
 
 function unwrap(result: SchemaResult<unknown>, code: ParseCode, what: string): unknown {

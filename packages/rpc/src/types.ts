@@ -272,7 +272,7 @@ export interface Rpc extends AsyncDisposable, MetricSource {
   any<M extends Methods>(target: TargetInit, contract: Contract<M>): AnyClient<M>;
   /**
    * Has all members meant run a method; nothing comes back. They check again that they are meant.
-   * @throws RpcError `INVALID_TARGET`, `INVALID_INPUT`.
+   * @throws RpcError `INVALID_TARGET`, `INVALID_INPUT`, `INVALID_OPTIONS`, `STOPPED`.
    */
   cast<M extends Methods, Name extends SingleMethod<M>>(
     target: TargetInit,
@@ -282,7 +282,8 @@ export interface Rpc extends AsyncDisposable, MetricSource {
   ): Promise<CastResult>;
   /**
    * Asks all members meant, through each other as a tree, and folds what they answer.
-   * @throws RpcError `INVALID_TARGET`, `INVALID_INPUT`, `INVALID_OPTIONS`.
+   * @throws RpcError `INVALID_TARGET`, `INVALID_INPUT`, `INVALID_OPTIONS`, `STOPPED`, `INVALID_OUTPUT` where a reducer's `done`
+   * throws.
    */
   gather<M extends Methods, Name extends SingleMethod<M>>(
     target: TargetInit,
@@ -291,9 +292,12 @@ export interface Rpc extends AsyncDisposable, MetricSource {
     input: InputOf<M[Name]["input"]>,
     options?: GatherOptions,
   ): Promise<GatherResult>;
-  /** Registers a reducer for `{ by: "own", name }`; every node of a gather needs it. @throws RpcError `CONFLICT`. */
+  /** Registers a reducer for `{ by: "own", name }`; every node of a gather needs it. @throws RpcError `CONFLICT`, `INVALID_OPTIONS`. */
   reducer(name: string, reducer: Reducer): void;
-  /** Hears a topic until the returned function is called. A value that does not fit, or a handler that throws, is logged. */
+  /**
+   * Hears a topic until the returned function is called. A value that does not fit, or a handler that throws, is logged.
+   * @throws RpcError `INVALID_OPTIONS`.
+   */
   subscribe<S extends Schema>(
     topic: string,
     schema: S,
@@ -303,13 +307,13 @@ export interface Rpc extends AsyncDisposable, MetricSource {
   /**
    * Tells all members that are subscribed, this node included. Resolves once it is on its way, with the peers that
    * could not be sent to. Members that are no neighbours are told over gossip: up to 64 KiB, 100 values a second.
-   * @throws RpcError `INVALID_OPTIONS`, `STOPPED`.
+   * @throws RpcError `INVALID_OPTIONS`, `INVALID_INPUT` for what cannot be encoded, `STOPPED`.
    */
   emit(topic: string, value: unknown): Promise<readonly string[]>;
   /**
    * Has a method run once in each scope, wherever in it, from `at` on (default: now). Resolves once queues have the
    * tasks. A run whose node dies is repeated elsewhere; handlers see the task's id as `idempotencyKey`.
-   * @throws RpcError `NO_QUEUE`, `DENIED`, `INVALID_INPUT`, `INVALID_TARGET`, and what the queues throw.
+   * @throws RpcError `NO_QUEUE`, `DENIED`, `INVALID_INPUT`, `INVALID_TARGET`, `INVALID_OPTIONS`, and what the queues throw.
    */
   once<M extends Methods, Name extends SingleMethod<M>>(init: {
     readonly scope: OnceScope;

@@ -4,7 +4,7 @@ import type { Encoded } from "./frames.ts";
 
 /** A frame of a few small items takes no more, in bytes. */
 const SHORT_BYTES = 512;
-/** Buffers that wait for the next frames; what leaves is copied by the mesh. */
+/** Buffers that wait for the next frames; what leaves was copied. */
 const spare: Buffer[] = [];
 const SPARES_MAX = 8;
 
@@ -50,8 +50,21 @@ export class FrameWriter {
     return this.#buffer.subarray(0, this.#at);
   }
 
+  /** The same for good: a copy if its memory can serve another frame, and released then. */
+  keep(): Uint8Array {
+    const frame = this.finish();
+    if (!this.#isCommon) return frame;
+    const copy = Buffer.from(frame);
+    this.release();
+    return copy;
+  }
+
   /** Its memory serves another frame. */
   release(): void {
-    if (this.#buffer.length === FRAME_BYTES && spare.length < SPARES_MAX) spare.push(this.#buffer);
+    if (this.#isCommon && spare.length < SPARES_MAX) spare.push(this.#buffer);
+  }
+
+  get #isCommon(): boolean {
+    return this.#buffer.length === FRAME_BYTES;
   }
 }

@@ -2,12 +2,49 @@ import { Packr } from "msgpackr";
 
 import { CodecError } from "./read.ts";
 
-// Records off: every frame stands alone, and every other MessagePack implementation reads it.
-const packr = new Packr({ useRecords: false, mapsAsObjects: true, variableMapSize: true });
+/**
+ * The packer asks for `moreTypes` at each typed array that is no Buffer, at sets, errors and the like, and nowhere else:
+ * only what has such a value is looked through after it was packed.
+ */
+class NoticingPackr extends Packr {
+  hasNoticed = false;
 
-/** MessagePack of a positional array. The result is the caller's. */
+  get moreTypes(): boolean {
+    this.hasNoticed = true;
+    return false;
+  }
+}
+
+// Records off: every frame stands alone, and every other MessagePack implementation reads it.
+const packr = new NoticingPackr({ useRecords: false, mapsAsObjects: true, variableMapSize: true });
+
+type Values = Readonly<Record<string, unknown>>;
+
+/** MessagePack of a positional array. The result is the caller's. Throws what the packer throws, and at {@link refuseViews}. */
 export function pack(wire: readonly unknown[]): Uint8Array {
-  return packr.pack(wire);
+  const bytes = packr.pack(wire);
+  if (packr.hasNoticed) {
+    packr.hasNoticed = false;
+    refuseViews(wire);
+  }
+  return bytes;
+}
+
+/**
+ * Throws TypeError at a typed array that is no Uint8Array, or a DataView: the packer cuts each element to a byte, and what its
+ * memory held before goes after them. Goes where the packer went; that came to an end, so this does.
+ */
+function refuseViews(value: unknown): void {
+  if (typeof value !== "object" || value === null || value instanceof Uint8Array) return;
+  if (ArrayBuffer.isView(value))
+    throw new TypeError(`${value.constructor.name}: of typed arrays only a Uint8Array can travel`);
+  if (Array.isArray(value)) for (const one of value as readonly unknown[]) refuseViews(one);
+  else if (value instanceof Map) for (const entry of value) refuseViews(entry);
+  else if (value.constructor !== Object && "toJSON" in value && typeof value.toJSON === "function")
+    refuseViews(value.toJSON());
+  else if (value instanceof Set) for (const one of value) refuseViews(one);
+  else if (value instanceof Error) refuseViews(value.cause);
+  else for (const key in value) if (Object.hasOwn(value, key)) refuseViews((value as Values)[key]);
 }
 
 /** Byte strings in the result are views into `bytes`. Throws {@link CodecError}. */

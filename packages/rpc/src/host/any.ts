@@ -1,6 +1,7 @@
 import type { CallOptions, Method } from "../contract.ts";
 import { HEDGED_MAX } from "../core/limits.ts";
 import { RpcError, rpcError } from "../errors.ts";
+import { checkCall } from "./checks.ts";
 
 /** One method of one peer. */
 type One = (input: unknown, options?: CallOptions) => Promise<unknown>;
@@ -22,6 +23,7 @@ export async function callAny(
   input: unknown,
   options: CallOptions | undefined,
 ): Promise<unknown> {
+  checkCall(options);
   const { hedge } = method.guard;
   const attempts = new Set<Attempt>();
   const waiting = peers.slice(0, HEDGED_MAX).values();

@@ -2,13 +2,14 @@ import { systemClock } from "@klatsch/kit";
 
 import type { CallOptions, Method } from "../contract.ts";
 import type { CallEffect } from "../core/calls.ts";
-import { DEADLINE_MS, DEADLINE_MS_MAX, NAME_LENGTH_MAX, STREAM_ITEMS_MAX } from "../core/limits.ts";
+import { DEADLINE_MS, NAME_LENGTH_MAX, STREAM_ITEMS_MAX } from "../core/limits.ts";
 import { fault } from "../core/messages.ts";
 import type { Fault } from "../core/messages.ts";
 import { RpcError, rpcError } from "../errors.ts";
 import { parse } from "../schema.ts";
 import type { ClientMiddleware, OutgoingSpan, Tracing } from "../types.ts";
 import { ambient } from "./ambient.ts";
+import { checkDeadline, checkSignal, checkSource } from "./checks.ts";
 import type { Engine } from "./engine.ts";
 import { routeOf } from "./route.ts";
 import type { Profile } from "./profile.ts";
@@ -136,6 +137,7 @@ export class Caller {
   }
 
   async #upload(remote: Remote, source: Source, options: CallOptions | undefined): Promise<unknown> {
+    checkSource(source);
     const outlet = new Outlet();
     const ended = Promise.withResolvers<unknown>();
     const id = this.#begin(remote, undefined, options, { ...ended, outlet });
@@ -150,7 +152,8 @@ export class Caller {
   async *open(remote: Remote, input: unknown, options: CallOptions | undefined): AsyncGenerator {
     const { method } = remote;
     const isTwoWay = method.stream === "both";
-    if (!isTwoWay) await parse(method.input, input, "INVALID_INPUT", "input");
+    if (isTwoWay) checkSource(input);
+    else await parse(method.input, input, "INVALID_INPUT", "input");
     const outlet = isTwoWay ? new Outlet() : undefined;
     const engine = this.#engine();
     const grant = (count: number): void =>
@@ -227,6 +230,7 @@ export class Caller {
     const id = this.#lastId;
     const signal = options?.signal;
     const key = options?.idempotencyKey;
+    checkSignal(signal);
     if (signal?.aborted === true)
       throw new RpcError(fault("CANCELLED", `the call of ${name} was cancelled`), signal.reason);
     if (key !== undefined && (typeof key !== "string" || key.length === 0 || key.length > NAME_LENGTH_MAX)) {
@@ -280,8 +284,8 @@ export class Caller {
       // A promise of an asynchronous schema is followed.
       waiter.resolve(parse(waiter.remote.method.output, value, "INVALID_OUTPUT", "output"));
     } catch (error) {
-      const { code, message } = error as RpcError;
-      waiter.reject(new RpcError(fault(code, message, "unknown")));
+      const { code, message, cause } = error as RpcError;
+      waiter.reject(new RpcError(fault(code, message, "unknown"), cause));
     }
   }
 
@@ -303,9 +307,7 @@ export class Caller {
 
 /** Never later than what the calling handler has left. */
 function deadlineOf(deadlineMs: number | undefined, stream: boolean, nowMs: number): number | undefined {
-  if (deadlineMs !== undefined && !(deadlineMs > 0 && deadlineMs <= DEADLINE_MS_MAX)) {
-    throw rpcError("INVALID_OPTIONS", `deadlineMs: must be a number above 0 and up to ${DEADLINE_MS_MAX}`);
-  }
+  checkDeadline(deadlineMs);
   const inherited = ambient.getStore()?.deadlineAt;
   const wanted = deadlineMs ?? (stream || inherited !== undefined ? undefined : DEADLINE_MS);
   if (wanted === undefined) return inherited;

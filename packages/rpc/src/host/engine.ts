@@ -14,7 +14,9 @@ import { fault } from "../core/messages.ts";
 import type { AskMessage, CastMessage, EmitMessage, Fault, Message, Route } from "../core/messages.ts";
 import { Serving } from "../core/serving.ts";
 import type { ServeEffect, ServeInput, Verdict } from "../core/serving.ts";
+import { textOf } from "../errors.ts";
 import { Outbox } from "./outbox.ts";
+import type { OutboxInit } from "./outbox.ts";
 import { Reaching } from "./reaching.ts";
 import { peerOf, routeOf } from "./route.ts";
 
@@ -80,14 +82,16 @@ export class Engine {
     const ended = ["died", "stopped", "left"] as const;
     this.#unsubscribe = ended.map((name) => this.#mesh.on(`member:${name}`, (member) => this.#gone(member)));
     for (const trafficClass of CLASSES) {
-      this.#up(this.#mesh.peerId, trafficClass, (frame) => {
+      const loopBack = (frame: Uint8Array): boolean => {
         queueMicrotask(() => this.#received(this.#mesh.peerId, trafficClass, frame));
         return true;
-      });
+      };
+      this.#up(this.#mesh.peerId, trafficClass, { send: loopBack, keeps: true });
       const channel: Channel = this.#mesh.channel(
         `${CHANNEL}/${trafficClass}`,
         {
-          onUp: (peer) => this.#up(peer, trafficClass, (frame) => channel.send(peer, frame)),
+          onUp: (peer) =>
+            this.#up(peer, trafficClass, { send: (frame) => channel.send(peer, frame), keeps: false }),
           onDown: (peer) => this.#down(routeOf(peer, trafficClass)),
           onFrame: (peer, frame) => this.#received(peer, trafficClass, frame),
         },
@@ -174,11 +178,11 @@ export class Engine {
     });
   }
 
-  #up(peer: string, trafficClass: CallClass, send: (frame: Uint8Array) => boolean): void {
+  #up(peer: string, trafficClass: CallClass, way: Pick<OutboxInit, "send" | "keeps">): void {
     const route = routeOf(peer, trafficClass);
-    const outbox = new Outbox(send, () =>
-      this.#channels.get(trafficClass)?.reset(peer, "rpc frames exceed the link's limit"),
-    );
+    const onRefused = (): void =>
+      this.#channels.get(trafficClass)?.reset(peer, "rpc frames exceed the link's limit");
+    const outbox = new Outbox({ ...way, onRefused });
     this.#links.set(route, { peer, class: trafficClass, route, outbox, assembly: new Assembly() });
     this.enterServe({ type: "up", route });
     this.enterCall({ type: "up", route, boot: this.#mesh.member(peer)?.boot ?? 0 });
@@ -347,8 +351,7 @@ function encoded(message: Message): Encoded | Fault {
   try {
     item = encodeParts(message);
   } catch (error) {
-    const why = error instanceof Error ? error.message : "";
-    return fault("INVALID_INPUT", `the value cannot be encoded: ${why}`);
+    return fault("INVALID_INPUT", `the value cannot be encoded: ${textOf(error)}`);
   }
   if (item.bytes <= ITEM_BYTES_MAX) return item;
   return fault("TOO_LARGE", `${item.bytes} bytes exceed the limit of ${ITEM_BYTES_MAX}: use a stream`);

@@ -45,11 +45,17 @@ const sizes: z.ZodType<readonly number[], readonly number[]> = z.custom((value) 
 const failures: z.ZodType<Part["failed"], Part["failed"]> = z.custom((value) => isList(value, isFailure));
 const of = z.string().max(NAME_LENGTH_MAX).optional();
 
+const bounds = z
+  .array(z.number())
+  .min(1)
+  .max(1_000)
+  .refine((all) => all.every((bound, at) => at === 0 || bound >= (all[at - 1] ?? bound)), "must ascend");
+
 const reduceSchema: z.ZodType<Reduce, Reduce> = z.discriminatedUnion("by", [
   z.object({ by: z.literal("count") }),
   z.object({ by: z.literal(["sum", "min", "max", "avg", "set", "concat"]), of }),
   z.object({ by: z.literal("top"), k: z.int().min(1).max(1_000), of }),
-  z.object({ by: z.literal("histogram"), bounds: z.array(z.number()).min(1).max(1_000), of }),
+  z.object({ by: z.literal("histogram"), bounds, of }),
   z.object({ by: z.literal("own"), name: z.string().min(1).max(NAME_LENGTH_MAX) }),
 ]);
 

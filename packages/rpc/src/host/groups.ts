@@ -4,11 +4,12 @@ import type { Mesh } from "@klatsch/mesh";
 
 import type { Method } from "../contract.ts";
 import type { Part } from "../core/gather.ts";
-import { CASTS_MAX, DEADLINE_MS, DEADLINE_MS_MAX, FANOUT, GATHER_TARGETS_MAX } from "../core/limits.ts";
+import { CASTS_MAX, DEADLINE_MS, FANOUT, GATHER_TARGETS_MAX, NAME_LENGTH_MAX } from "../core/limits.ts";
+import { fault } from "../core/messages.ts";
 import type { CastMessage } from "../core/messages.ts";
 import { reducerOf } from "../core/reducers.ts";
 import type { Reduce, Reducer } from "../core/reducers.ts";
-import { rpcError } from "../errors.ts";
+import { RpcError, rpcError, textOf } from "../errors.ts";
 import { parse } from "../schema.ts";
 import type {
   CastResult,
@@ -22,6 +23,7 @@ import type {
 import type { Guard } from "./access.ts";
 import { ambient } from "./ambient.ts";
 import type { Caller } from "./caller.ts";
+import { checkDeadline, checkFunction, checkSignal, isDuration } from "./checks.ts";
 import type { Engine } from "./engine.ts";
 import { routeOf } from "./route.ts";
 import { COLLECT, collectSchema, Gathering, servedMethod } from "./gathering.ts";
@@ -51,6 +53,9 @@ export class Groups {
   readonly #members: Members;
   readonly #reducers = new Map<string, Reducer>();
   readonly #gathering: Gathering;
+  /** What ends each gather that began here. */
+  readonly #pending = new Set<() => void>();
+  #stopped = false;
   #casting = 0;
   /** Casts that were not run here. */
   dropped = 0;
@@ -77,14 +82,19 @@ export class Groups {
     ]);
   }
 
-  /** @throws RpcError `CONFLICT`. */
+  /** @throws RpcError `CONFLICT`, `INVALID_OPTIONS`. */
   addReducer(name: string, reducer: Reducer): void {
+    if (typeof name !== "string" || name.length === 0 || name.length > NAME_LENGTH_MAX)
+      throw rpcError("INVALID_OPTIONS", `name: must have 1 to ${NAME_LENGTH_MAX} characters`);
+    const parts: Partial<Reducer> | null | undefined = reducer;
+    for (const part of ["map", "merge", "done"] as const) checkFunction(parts?.[part], `reducer.${part}`);
     if (this.#reducers.has(name)) throw rpcError("CONFLICT", `reducer ${name} is registered already`);
     this.#reducers.set(name, reducer);
   }
 
   async cast(target: TargetInit, name: string, method: Method, input: unknown): Promise<CastResult> {
     await parse(method.input, input, "INVALID_INPUT", "input");
+    this.#checkRuns();
     const { spreading, tracing } = this.#init;
     const addressed: string[] = [];
     const unreachable: string[] = [];
@@ -145,10 +155,10 @@ export class Groups {
     input: unknown,
     options: GatherOptions,
   ): Promise<GatherResult> {
+    checkOptions(options);
     await parse(method.input, input, "INVALID_INPUT", "input");
+    this.#checkRuns();
     const { deadlineMs = DEADLINE_MS, until = "all", signal, reduce = { by: "concat" } } = options;
-    if (!(deadlineMs > 0 && deadlineMs <= DEADLINE_MS_MAX))
-      throw rpcError("INVALID_OPTIONS", "deadlineMs: must be above 0");
     const targets = this.#members.select(target);
     if (targets.length > GATHER_TARGETS_MAX) {
       throw rpcError(
@@ -172,6 +182,10 @@ export class Groups {
     const inherited = ambient.getStore()?.deadlineAt ?? Infinity;
     const ended = Promise.withResolvers<void>();
     const stop = (): void => run.enter({ type: "stop" });
+    const endAtStop = (): void => {
+      ended.reject(new RpcError(fault("STOPPED", STOPPED, "unknown")));
+      stop();
+    };
     const run: GatherRun = this.#gathering.begin(asked, {
       asked: below.length < targets.length,
       parent: self,
@@ -187,9 +201,25 @@ export class Groups {
     tally.restartStall(stop);
     if (signal?.aborted === true) stop();
     signal?.addEventListener("abort", stop, { once: true });
-    await ended.promise;
-    signal?.removeEventListener("abort", stop);
+    this.#pending.add(endAtStop);
+    try {
+      await ended.promise;
+    } finally {
+      this.#pending.delete(endAtStop);
+      signal?.removeEventListener("abort", stop);
+      tally.end();
+    }
     return tally.result((peerId) => ({ peerId, name: this.#members.nameOf(peerId) }));
+  }
+
+  /** Ends all gathers that began here; call it before the engine stops, which ends those of others. */
+  stop(): void {
+    this.#stopped = true;
+    for (const end of this.#pending) end();
+  }
+
+  #checkRuns(): void {
+    if (this.#stopped) throw rpcError("STOPPED", STOPPED);
   }
 
   /** What the application throws when it is told ends no gather. */
@@ -207,10 +237,12 @@ export class Groups {
     try {
       return reducerOf(reduce, this.#reducers);
     } catch (error) {
-      throw rpcError("INVALID_OPTIONS", `reduce: ${error instanceof Error ? error.message : ""}`, error);
+      throw rpcError("INVALID_OPTIONS", `reduce: ${textOf(error)}`, error);
     }
   }
 }
+
+const STOPPED = "this node's rpc has stopped";
 
 /** The root's account. */
 class Tally {
@@ -265,16 +297,50 @@ class Tally {
     this.#stall = setTimeout(stop, this.#stallMs);
   }
 
-  result(covered: (peerId: string) => Covered): GatherResult {
+  /** Nothing is waited for any more. */
+  end(): void {
     clearTimeout(this.#stall);
+  }
+
+  /** @throws RpcError `INVALID_OUTPUT` if the reducer cannot tell. */
+  result(covered: (peerId: string) => Covered): GatherResult {
     const known = new Set([...this.#answered, ...this.#failed.map(([peer]) => peer)]);
     return {
-      value: this.#reducer.done(this.#state),
+      value: this.#value(),
       answered: this.#answered.map(covered),
       failed: this.#failed.map(([peer, code]) => ({ ...covered(peer), code })),
       missing: this.#targets.filter((peer) => !known.has(peer)).map(covered),
     };
   }
+
+  #value(): unknown {
+    try {
+      return this.#reducer.done(this.#state);
+    } catch (error) {
+      throw new RpcError(fault("INVALID_OUTPUT", `reduce: ${textOf(error)}`, "unknown"), error);
+    }
+  }
+}
+
+/** @throws RpcError `INVALID_OPTIONS` naming the field. The rest is checked with what children are asked. */
+function checkOptions(options: GatherOptions | null): void {
+  if (typeof options !== "object" || options === null)
+    throw rpcError("INVALID_OPTIONS", "options: must be an object");
+  const { until, deadlineMs, signal, onProgress } = options;
+  checkDeadline(deadlineMs);
+  checkSignal(signal);
+  if (onProgress !== undefined) checkFunction(onProgress, "onProgress");
+  if (until !== undefined && !isUntil(until))
+    throw rpcError(
+      "INVALID_OPTIONS",
+      "until: must be all, first, quorum, a whole number from 1, or { stallMs } above 0",
+    );
+}
+
+function isUntil(until: unknown): boolean {
+  if (typeof until === "number") return Number.isSafeInteger(until) && until > 0;
+  if (typeof until === "object" && until !== null) return "stallMs" in until && isDuration(until.stallMs);
+  return until === "all" || until === "first" || until === "quorum";
 }
 
 function wantedOf(until: Until, targets: number): number {

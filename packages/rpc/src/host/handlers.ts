@@ -209,7 +209,9 @@ export class Handlers {
     await outlet.pump(value as AsyncIterable<unknown>, (item) => {
       const send = (): void => {
         const reason = engine.sendFromRun(run, (id) => ({ type: "item", id, up: false, value: item }));
-        if (reason !== undefined) throw new RpcError({ ...reason, outcome: "unknown" });
+        if (reason === undefined) return;
+        const code = reason.code === "INVALID_INPUT" ? "INVALID_OUTPUT" : reason.code;
+        throw new RpcError({ ...reason, code, outcome: "unknown" });
       };
       const checked = parse(method.output, item, "INVALID_OUTPUT", "output item");
       if (checked instanceof Promise) return checked.then(send);

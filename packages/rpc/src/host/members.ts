@@ -21,7 +21,9 @@ export class Members {
    * has them. @throws RpcError `INVALID_TARGET`.
    */
   select(target: string | readonly string[], members?: readonly Member[]): readonly string[] {
-    if (typeof target !== "string") return [...new Set(target.map((name) => this.#peerOf(name)))];
+    if (Array.isArray(target)) return [...new Set(target.map((name: string) => this.#peerOf(name)))];
+    if (typeof target !== "string")
+      throw rpcError("INVALID_TARGET", "target: must be an expression, or a list of peer ids or names");
     const parsed = this.#parse(target);
     const there = (members ?? this.#mesh.members()).filter(
       ({ status }) => status === "alive" || status === "suspect",

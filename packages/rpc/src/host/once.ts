@@ -8,7 +8,7 @@ import { CodecError, textAt } from "../codec/read.ts";
 import type { Values } from "../codec/read.ts";
 import type { Method } from "../contract.ts";
 import { NAME_LENGTH_MAX, TAG_SCOPES_MAX } from "../core/limits.ts";
-import { faultOf, RpcError, rpcError } from "../errors.ts";
+import { faultOf, RpcError, rpcError, textOf } from "../errors.ts";
 import { parse } from "../schema.ts";
 import type {
   OnceConsumer,
@@ -119,7 +119,7 @@ export class Once {
 
   /** @throws RpcError `NO_QUEUE`, `DENIED`, `INVALID_INPUT`, `INVALID_TARGET`, and what the queue throws. */
   async enter(
-    scope: OnceScope,
+    scope: OnceScope | undefined,
     name: string,
     method: Method,
     input: unknown,
@@ -130,9 +130,8 @@ export class Once {
     await parse(method.input, input, "INVALID_INPUT", "input");
     const scopes = this.#scopes(scope);
     if (scopes.length === 0) throw rpcError("INVALID_TARGET", "scope: no live member has this tag");
-    const delayMs = at === undefined ? 0 : Math.max(0, at.getTime() - systemClock.now().wallMs);
-    if (Number.isNaN(delayMs)) throw rpcError("INVALID_OPTIONS", "at: is no date");
-    const body = pack([TASK_VERSION, name, input]);
+    const delayMs = delayUntil(at);
+    const body = packTask(name, input);
     return await Promise.all(
       scopes.map(async (one): Promise<OnceTask> => {
         const { id } = await (await this.#queue(one)).enqueue(body, { delayMs });
@@ -160,14 +159,16 @@ export class Once {
   }
 
   /** The scopes that there are now; of tags, one for each value that a live member has. */
-  #scopes(scope: OnceScope): readonly string[] {
+  #scopes(scope: OnceScope | undefined): readonly string[] {
     if (scope === "mesh") return ["mesh"];
     const there = this.#init.mesh
       .members()
       .filter(({ status }) => status === "alive" || status === "suspect");
     if (scope === "node") return there.map(({ peerId }) => `node=${peerId}`);
     if (scope === "cloud") return [...new Set(there.map(({ cloud }) => `cloud=${cloud}`))];
-    const { tag } = scope;
+    const tag: unknown = (scope as { readonly tag?: unknown } | null | undefined)?.tag;
+    if (typeof tag !== "string")
+      throw rpcError("INVALID_TARGET", "scope: must be mesh, cloud, node or { tag }");
     return [
       ...new Set(
         there.flatMap(({ tags }) => (Object.hasOwn(tags, tag) ? [tagScope(tag, tags[tag] ?? "")] : [])),
@@ -231,6 +232,23 @@ function checkAccess(name: string, { access, stream }: Method): void {
   if (stream !== "none") throw rpcError("INVALID_OPTIONS", `${name}: a task has one input and one output`);
   if (access === "members") return;
   throw rpcError("DENIED", `${name}: only a method whose access is "members" can be a task`);
+}
+
+/** Milliseconds. @throws RpcError `INVALID_OPTIONS`. */
+function delayUntil(at: unknown): number {
+  if (at === undefined) return 0;
+  const atWallMs = at instanceof Date ? at.getTime() : Number.NaN;
+  if (Number.isNaN(atWallMs)) throw rpcError("INVALID_OPTIONS", "at: is no date");
+  return Math.max(0, atWallMs - systemClock.now().wallMs);
+}
+
+/** @throws RpcError `INVALID_INPUT`. */
+function packTask(name: string, input: unknown): Uint8Array {
+  try {
+    return pack([TASK_VERSION, name, input]);
+  } catch (error) {
+    throw rpcError("INVALID_INPUT", `input: cannot be encoded: ${textOf(error)}`, error);
+  }
 }
 
 function readTask(body: Uint8Array): { readonly name: string; readonly input: unknown } | undefined {

@@ -11,6 +11,15 @@ import {
   WINDOW_BYTES,
 } from "../core/limits.ts";
 
+/** Where frames go. */
+export interface OutboxInit {
+  /** `false`: it was not taken. */
+  readonly send: (frame: Uint8Array) => boolean;
+  /** Whether `send` keeps what it is given. Otherwise it copies frames of up to `FRAME_COPIED_BYTES_MAX`, as a channel does. */
+  readonly keeps: boolean;
+  readonly onRefused: () => void;
+}
+
 /** A frame that is filled, or waits for the window. */
 interface Draft {
   readonly writer: FrameWriter;
@@ -40,8 +49,7 @@ interface Flow {
  * below stay short and a small item never waits behind a large one.
  */
 export class Outbox {
-  readonly #send: (frame: Uint8Array) => boolean;
-  readonly #onRefused: () => void;
+  readonly #init: OutboxInit;
   /** Small items; the last one is being filled. */
   #drafts: Draft[] = [];
   /** By call; the first `FLOWS_MAX` are being cut. */
@@ -53,9 +61,8 @@ export class Outbox {
   #scheduled = false;
   #open = true;
 
-  constructor(send: (frame: Uint8Array) => boolean, onRefused: () => void) {
-    this.#send = send;
-    this.#onRefused = onRefused;
+  constructor(init: OutboxInit) {
+    this.#init = init;
   }
 
   /** No more is taken of what may as well be refused. */
@@ -147,10 +154,11 @@ export class Outbox {
   }
 
   #put(writer: FrameWriter): void {
-    const frame = writer.finish();
+    const { send, keeps, onRefused } = this.#init;
+    const frame = keeps ? writer.keep() : writer.finish();
     this.#underWayBytes += frame.length;
-    if (!this.#send(frame)) this.#onRefused();
-    if (frame.length <= FRAME_COPIED_BYTES_MAX) writer.release();
+    if (!send(frame)) onRefused();
+    if (!keeps && frame.length <= FRAME_COPIED_BYTES_MAX) writer.release();
   }
 
   /** One chunk, or one small item, of each large flow in turn. */

@@ -6,6 +6,7 @@ import type { Told } from "../core/breaker.ts";
 import { Bulkhead } from "../core/bulkhead.ts";
 import { DEADLINE_MS } from "../core/limits.ts";
 import { RpcError, rpcError } from "../errors.ts";
+import { checkCall } from "./checks.ts";
 
 type One = (input: unknown, options?: CallOptions) => Promise<unknown>;
 
@@ -46,6 +47,7 @@ function toldBy(error: unknown): Told {
 function bounded(name: string, init: NonNullable<CallGuard["bulkhead"]>, one: One): One {
   const bulkhead = new Bulkhead<() => void>(init);
   return async (input, options) => {
+    checkCall(options);
     const turn = Promise.withResolvers<void>();
     const begin = (): void => turn.resolve();
     const place = bulkhead.enter(begin);

@@ -1,7 +1,7 @@
 import type { Logger } from "@klatsch/kit";
 import { z } from "zod";
 
-import { isAccess, method } from "../contract.ts";
+import { isAccess, isSchema, method } from "../contract.ts";
 import type { Access, Method } from "../contract.ts";
 import { HISTORY_MAX, NAME_LENGTH_MAX, TOPICS_MAX } from "../core/limits.ts";
 import type { EmitMessage } from "../core/messages.ts";
@@ -11,6 +11,7 @@ import { parse } from "../schema.ts";
 import type { Schema } from "../schema.ts";
 import type { SubscribeOptions } from "../types.ts";
 import type { Guard } from "./access.ts";
+import { checkFunction } from "./checks.ts";
 import type { Engine } from "./engine.ts";
 import { routeOf } from "./route.ts";
 import type { Spreading } from "./spreading.ts";
@@ -69,7 +70,7 @@ export class Topics {
     this.#init = init;
   }
 
-  /** Peers that could not be sent to are returned. @throws RpcError `INVALID_OPTIONS`. */
+  /** Peers that could not be sent to are returned. @throws RpcError `INVALID_OPTIONS`, `INVALID_INPUT`. */
   async emit(topic: string, value: unknown): Promise<readonly string[]> {
     checkTopic(topic);
     const { engine, self, spreading } = this.#init;
@@ -83,18 +84,22 @@ export class Topics {
       replayed: false,
       spread,
     };
-    this.#keep(message);
     // Hearing oneself takes the same way as for others.
     const peers = [self, ...engine().peers()];
     const routes = peers.map((peer) => routeOf(peer, "normal"));
     const refused = engine().sendToAll(routes, message);
+    const unfit = refused.find((reason) => reason?.code === "INVALID_INPUT");
+    if (unfit !== undefined) throw rpcError("INVALID_INPUT", unfit.message);
+    this.#keep(message);
     const unreachable = peers.filter((_, at) => refused[at] !== undefined);
     return !spread || (await spreading.tell(message)) ? unreachable : [...unreachable, ...far];
   }
 
   subscribe(topic: string, schema: Schema, handler: Handler, options: SubscribeOptions): () => void {
-    const { last = 0, access = "members" } = options;
     checkTopic(topic);
+    if (!isSchema(schema)) throw rpcError("INVALID_OPTIONS", "schema: must be a Standard Schema");
+    checkFunction(handler, "handler");
+    const { last = 0, access = "members" } = (options as SubscribeOptions | null) ?? {};
     if (!Number.isSafeInteger(last) || last < 0 || last > HISTORY_MAX) {
       throw rpcError("INVALID_OPTIONS", `last: must be a whole number up to ${HISTORY_MAX}`);
     }

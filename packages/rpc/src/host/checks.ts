@@ -1,0 +1,46 @@
+import type { CallOptions, Contract } from "../contract.ts";
+import { DEADLINE_MS_MAX } from "../core/limits.ts";
+import { rpcError } from "../errors.ts";
+
+/** @throws RpcError `INVALID_OPTIONS` unless it is `undefined` or a number above 0, up to `DEADLINE_MS_MAX`. */
+export function checkDeadline(deadlineMs: unknown): void {
+  if (deadlineMs === undefined || isDuration(deadlineMs)) return;
+  throw rpcError("INVALID_OPTIONS", `deadlineMs: must be a number above 0 and up to ${DEADLINE_MS_MAX}`);
+}
+
+/** Of milliseconds, that a timer can wait. */
+export function isDuration(value: unknown): boolean {
+  return typeof value === "number" && value > 0 && value <= DEADLINE_MS_MAX;
+}
+
+/** @throws RpcError `INVALID_OPTIONS`. */
+export function checkSignal(signal: unknown): void {
+  if (signal !== undefined && !(signal instanceof AbortSignal))
+    throw rpcError("INVALID_OPTIONS", "signal: must be an AbortSignal");
+}
+
+/** What has to hold before a call waits for its turn, or begins. @throws RpcError `INVALID_OPTIONS`. */
+export function checkCall(options: CallOptions | undefined): void {
+  checkDeadline(options?.deadlineMs);
+  checkSignal(options?.signal);
+}
+
+/** @throws RpcError `INVALID_OPTIONS`. */
+export function checkFunction(value: unknown, field: string): void {
+  if (typeof value !== "function") throw rpcError("INVALID_OPTIONS", `${field}: must be a function`);
+}
+
+/** @throws RpcError `INVALID_OPTIONS`. */
+export function checkContract(contract: Contract | null | undefined): void {
+  const methods: unknown = contract?.methods;
+  if (typeof methods !== "object" || methods === null)
+    throw rpcError("INVALID_OPTIONS", "contract: make it with contract()");
+}
+
+/** @throws RpcError `INVALID_OPTIONS` unless it can be the input of a stream. */
+export function checkSource(source: unknown): void {
+  const iterable = source as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined;
+  if (typeof iterable?.[Symbol.asyncIterator] === "function") return;
+  if (typeof iterable?.[Symbol.iterator] === "function") return;
+  throw rpcError("INVALID_OPTIONS", "input: must be an iterable, since it is a stream");
+}
