@@ -16,9 +16,8 @@ const DRAIN_MS = 60_000;
 
 /** What an open queue needs of the node. */
 export interface HandlePort extends Pick<Queue, "enqueue" | "enqueueMany" | "consume"> {
-  /** What the name means now. @throws QueueError `QUEUE_NOT_FOUND` */
+  /** The queue that is meant: once it is deleted, whatever has its name. @throws QueueError `QUEUE_NOT_FOUND` */
   now(): Definition;
-  /** Of the queue that is meant now. */
   depth(): number;
   isPaused(): boolean;
   /** @throws QueueError `FAILED`, `STOPPED` */
@@ -27,7 +26,7 @@ export interface HandlePort extends Pick<Queue, "enqueue" | "enqueueMany" | "con
   readonly sessions: Sessions;
 }
 
-/** A queue by its name: deleted and declared again, it is the new one. */
+/** One queue, as applications see it. */
 export function makeHandle(definition: Definition, port: HandlePort): Queue {
   const { name, replicas, leaseMs, maxDeliveries } = definition;
   const { operations, sessions } = port;
