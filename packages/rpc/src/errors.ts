@@ -1,4 +1,4 @@
-import { KlatschError } from "@klatsch/kit";
+import { KlatschError, textOf } from "@klatsch/kit";
 
 import { NAME_LENGTH_MAX } from "./core/limits.ts";
 import { fault, RPC_ERROR_CODES } from "./core/messages.ts";
@@ -49,16 +49,4 @@ function detailsOf(error: Error): Partial<Fault> {
 
 function codeOf(code: unknown): string | undefined {
   return typeof code === "string" ? code.slice(0, NAME_LENGTH_MAX) : undefined;
-}
-
-/** The text of whatever was thrown; never empty, and never throws. */
-export function textOf(error: unknown): string {
-  try {
-    const message: unknown = error instanceof Error ? error.message : undefined;
-    const text = typeof message === "string" && message !== "" ? message : String(error);
-    if (text !== "") return text;
-  } catch {
-    // Something without a prototype, or whose own code throws.
-  }
-  return "something without a text was thrown";
 }

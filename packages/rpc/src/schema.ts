@@ -1,5 +1,7 @@
+import { textOf } from "@klatsch/kit";
+
 import { fault } from "./core/messages.ts";
-import { RpcError, rpcError, textOf } from "./errors.ts";
+import { RpcError, rpcError } from "./errors.ts";
 
 /** Standard Schema 1: what zod, valibot, arktype and others have in common. See https://standardschema.dev. */
 export interface Schema<Input = unknown, Output = Input> {

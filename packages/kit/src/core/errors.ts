@@ -39,3 +39,15 @@ export class InvariantError extends KlatschError {
 export function assert(condition: boolean, message: string): asserts condition {
   if (!condition) throw new InvariantError(message);
 }
+
+/** The text of whatever was thrown; never empty, and never throws. */
+export function textOf(error: unknown): string {
+  try {
+    const message: unknown = error instanceof Error ? error.message : undefined;
+    const text = typeof message === "string" && message !== "" ? message : String(error);
+    if (text !== "") return text;
+  } catch {
+    // Something without a prototype, or whose own code throws.
+  }
+  return "something without a text was thrown";
+}

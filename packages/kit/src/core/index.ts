@@ -1,7 +1,7 @@
 export type { Clock, Instant } from "./clock.ts";
 export { EffectRunner } from "./effect-runner.ts";
 export type { Core, EffectPhase, EffectRunnerPorts } from "./effect-runner.ts";
-export { assert, InvariantError, KlatschError } from "./errors.ts";
+export { assert, InvariantError, KlatschError, textOf } from "./errors.ts";
 export type { KlatschErrorInit, Outcome } from "./errors.ts";
 export { IntervalSet } from "./interval-set.ts";
 export type { Interval } from "./interval-set.ts";

@@ -1,7 +1,8 @@
+import { textOf } from "@klatsch/kit/core";
+
 import { FAILURE_REASON_MAX } from "../core/register.ts";
 import type { Consumer, ConsumerStats, Handler } from "../types.ts";
 import type { HeldMessage } from "./message.ts";
-import { textOf } from "./text-of.ts";
 
 /** A consumer that may begin next in days looks at the clock once in an hour, in milliseconds. */
 const LOOK_MS = 3_600_000;
@@ -104,7 +105,7 @@ export class HandlerConsumer implements Consumer {
     try {
       await this.#handler(message);
     } catch (error) {
-      reason = textOf(error).slice(0, FAILURE_REASON_MAX);
+      reason = nameAndText(error).slice(0, FAILURE_REASON_MAX);
     }
     this.#events.onHandled(performance.now() - beganMs, reason !== undefined);
     if (message.isSettled) return this.#done();
@@ -143,5 +144,14 @@ export class HandlerConsumer implements Consumer {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
+  }
+}
+
+/** Of an error its name as well. Anything can be thrown, even what has no text. */
+function nameAndText(error: unknown): string {
+  try {
+    return String(error);
+  } catch {
+    return textOf(error);
   }
 }

@@ -1,3 +1,4 @@
+import { textOf } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 
 import type { CoreHooks, ProposedLease } from "../core/hooks.ts";
@@ -8,7 +9,6 @@ import type { AckedMessage, DeadMessage, OutgoingMessage, QueueHooks } from "../
 import { parseItem } from "../options.ts";
 import type { MessageOptions } from "../options.ts";
 import { isElection } from "./elect.ts";
-import { textOf } from "./text-of.ts";
 
 /** How long a hook may take, in milliseconds; one that the core waits for, before it is reported. */
 const HOOK_MS = 5_000;
@@ -117,7 +117,7 @@ export class HookRunner {
       return parseItem({ body, ...options, ...rest });
     } catch (error) {
       if (error instanceof QueueError) this.#fault("beforeEnqueue", "invalid", error);
-      const why = error instanceof Error ? error.message : textOf(error);
+      const why = textOf(error);
       throw new QueueError("REFUSED", `beforeEnqueue refused the message: ${why}`, { cause: error });
     }
   }

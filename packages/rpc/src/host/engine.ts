@@ -1,4 +1,4 @@
-import { systemClock } from "@klatsch/kit";
+import { systemClock, textOf } from "@klatsch/kit";
 import type { Instant, Logger } from "@klatsch/kit";
 import type { Channel, Member, Mesh } from "@klatsch/mesh";
 
@@ -14,7 +14,6 @@ import { fault } from "../core/messages.ts";
 import type { AskMessage, CastMessage, EmitMessage, Fault, Message, Route } from "../core/messages.ts";
 import { Serving } from "../core/serving.ts";
 import type { ServeEffect, ServeInput, Verdict } from "../core/serving.ts";
-import { textOf } from "../errors.ts";
 import { Outbox } from "./outbox.ts";
 import type { OutboxInit } from "./outbox.ts";
 import { Reaching } from "./reaching.ts";

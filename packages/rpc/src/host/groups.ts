@@ -1,4 +1,4 @@
-import { systemClock } from "@klatsch/kit";
+import { systemClock, textOf } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 
@@ -9,7 +9,7 @@ import { fault } from "../core/messages.ts";
 import type { CastMessage } from "../core/messages.ts";
 import { reducerOf } from "../core/reducers.ts";
 import type { Reduce, Reducer } from "../core/reducers.ts";
-import { RpcError, rpcError, textOf } from "../errors.ts";
+import { RpcError, rpcError } from "../errors.ts";
 import { parse } from "../schema.ts";
 import type {
   CastResult,

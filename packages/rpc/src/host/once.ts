@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { systemClock } from "@klatsch/kit";
+import { systemClock, textOf } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 
@@ -8,7 +8,7 @@ import { CodecError, textAt } from "../codec/read.ts";
 import type { Values } from "../codec/read.ts";
 import type { Method } from "../contract.ts";
 import { NAME_LENGTH_MAX, TAG_SCOPES_MAX } from "../core/limits.ts";
-import { faultOf, RpcError, rpcError, textOf } from "../errors.ts";
+import { faultOf, RpcError, rpcError } from "../errors.ts";
 import { parse } from "../schema.ts";
 import type {
   OnceConsumer,
