@@ -180,8 +180,11 @@ const messageFields = {
   group: z.string().min(1).max(KEY_MAX).refine(isText, NO_TEXT).optional(),
   dedupKey: z.string().min(1).max(KEY_MAX).refine(isText, NO_TEXT).optional(),
 };
-const timeoutSchema = z.strictObject({ timeoutMs: durationMs.min(1).default(TIMEOUT_MS) });
-const enqueueSchema = z.strictObject({ ...messageFields, ...timeoutSchema.shape });
+const timeoutSchema = z.strictObject({ timeoutMs: durationMs.min(1).optional() });
+const enqueueSchema = z.strictObject({
+  ...messageFields,
+  timeoutMs: durationMs.min(1).default(TIMEOUT_MS),
+});
 const browseSchema = z.strictObject({
   state: z.enum(["any", "alive", "ready", "dead"]).default("alive"),
   limit: z.int().min(1).max(MANAGE_ITEMS_MAX).default(100),
@@ -368,7 +371,8 @@ export function parseTimeout(
   options: { readonly timeoutMs?: number | undefined } | undefined,
   defaultMs: number = TIMEOUT_MS,
 ): number {
-  return parse(timeoutSchema, { timeoutMs: defaultMs, ...options }, "options").timeoutMs;
+  const { timeoutMs } = parse(timeoutSchema, options ?? {}, "options");
+  return timeoutMs ?? defaultMs;
 }
 
 export function parseEnqueue(options: EnqueueOptions | undefined): MessageOptions & { timeoutMs: number } {

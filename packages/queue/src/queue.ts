@@ -723,7 +723,8 @@ class QueuesService implements Queues {
   async #stop(timeoutMs: number): Promise<void> {
     if (this.#state === "failed") return;
     this.#state = "stopping";
-    await within(this.#sessions.stop(), timeoutMs);
+    const stopped = new QueueError("STOPPED", "the queues of this node have stopped");
+    await within(this.#sessions.stop(stopped), timeoutMs);
     for (const message of this.#held.values()) if (!message.isSettled) message.lose();
     const left = [...this.#held.values()].filter((message) => !message.isSettled);
     await Promise.all(

@@ -124,6 +124,40 @@ describe("the queues of a node", () => {
     await rm(dataDir, { recursive: true });
   });
 
+  it("begin nothing any more once they stop, however long that takes", async () => {
+    await using nodes = await Nodes.start("a");
+    const [jobs] = await nodes.declare("jobs", { replicas: 1 });
+    const [alone] = await nodes.declare("alone", { replicas: 1, exclusive: true });
+    const gate = Promise.withResolvers<void>();
+    const begun: string[] = [];
+    alone?.consume(async () => {
+      begun.push("alone");
+      await gate.promise;
+    });
+    jobs?.consume(
+      async () => {
+        begun.push("job");
+        await gate.promise;
+      },
+      { concurrency: 1, prefetch: 8 },
+    );
+    await alone?.enqueue(body);
+    await jobs?.enqueueMany([{ body }, { body }, { body }]);
+    await until("both run", () => begun.length === 2);
+    const { queues } = nodes.get("a");
+    const taking = jobs?.take();
+    const streaming = jobs?.messages().next();
+    const ended = Promise.all([
+      expect(taking).rejects.toMatchObject({ code: "STOPPED" }),
+      expect(streaming).rejects.toMatchObject({ code: "STOPPED" }),
+    ]);
+    const stopping = queues.stop({ timeoutMs: 20_000 });
+    await ended;
+    gate.resolve();
+    await stopping;
+    expect(begun.toSorted()).toEqual(["alone", "job"]);
+  });
+
   it("stop although a handler never returns: its signal tells", async () => {
     await using nodes = await Nodes.start("a");
     const [jobs] = await nodes.declare("jobs", { replicas: 1 });

@@ -526,7 +526,8 @@ export class Consumers {
       // Who had messages for the one before has more of them, and one who takes them singly has one credit to give.
       const usedMs = this.#used.get(consumer.queue)?.get(peer) ?? Number.NEGATIVE_INFINITY;
       const active = this.#context.now.monoMs - usedMs < this.#context.tuning.creditIdleMs;
-      grant = { total: 0, outstanding: 0, active, usedMs, sentTotal: 0, recall: false };
+      // Not used by this consumer: who offers something is given it first.
+      grant = { total: 0, outstanding: 0, active, usedMs: 0, sentTotal: 0, recall: false };
       consumer.grants.set(peer, grant);
     }
     return grant;

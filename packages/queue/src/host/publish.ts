@@ -58,6 +58,8 @@ async function publishOne(
     return { queue, id };
   } catch (error) {
     if (!(error instanceof QueueError)) throw error;
-    return { queue, id: error.id, error };
+    const failed = { queue, id: error.id, error };
+    // That nothing was enqueued now does not say what became of the first attempt.
+    return before !== undefined && isUnknown(before) && !isUnknown(failed) ? before : failed;
   }
 }

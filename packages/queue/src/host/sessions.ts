@@ -220,13 +220,14 @@ export class Sessions {
     return [...this.#sessions.values()].filter((one) => views.includes(one.queue));
   }
 
-  /** Ends the consumers, once their handlers are done. */
-  async stop(): Promise<void> {
-    await Promise.all([...this.#exclusive.keys()].map((consumer) => consumer.stop()));
-    await Promise.all([...this.#consumers].map((consumer) => consumer.stop()));
+  /** Hands out nothing any more, and ends once the handlers that run are done. */
+  async stop(error: QueueError): Promise<void> {
+    const consumers = [...this.#exclusive.keys(), ...this.#consumers];
+    this.fail(error);
+    await Promise.all(consumers.map((consumer) => consumer.stop()));
   }
 
-  /** The queues have ended: who waits learns why, and nobody asks to be elected any more. */
+  /** Who waits learns why, consumers end, and nobody asks to be elected any more. */
   fail(error: QueueError): void {
     for (const consumer of this.#exclusive.keys()) void consumer.stop();
     for (const session of [...this.#sessions.values()]) session.end(error);
