@@ -61,7 +61,7 @@ export class Definitions {
   }
 
   isDeleted(queue: QueueId): boolean {
-    return this.#deleted.size > 0 && this.deletedAt(queue) !== undefined;
+    return this.deletedAt(queue) !== undefined;
   }
 
   deleted(): readonly Deleted[] {

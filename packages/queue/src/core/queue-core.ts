@@ -549,12 +549,11 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#origin.forget(gone, lanes);
     this.#consumers.forget(gone);
     // First: no lane that is left is to hand out what others gave back.
-    for (const queue of gone) this.lanes.dispatch.forget(queue);
-    this.acceptor.dropDeleted();
     for (const queue of gone) {
       this.lanes.dispatch.forget(queue);
       this.#quota.forget(queue);
     }
+    this.acceptor.dropDeleted();
     this.#tellOthers({ type: "deleted", queues: news });
   }
 
@@ -683,7 +682,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   }
 
   #onConfirm(from: PeerId, { lane, token, ...right }: Message & { type: "confirm" }): void {
-    if (from !== this.peer && !this.#restored.mayAnswer(lane)) return; // It is asked again.
+    if (from !== this.peer && !this.#restored.isReady(lane)) return; // It is asked again.
     this.send(from, { type: "confirmed", lane, token, yes: this.acceptor.follows(lane, right) });
   }
 

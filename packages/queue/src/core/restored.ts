@@ -21,7 +21,8 @@ export class RestoredLanes {
     for (const { lane, closed } of acceptor.lanes()) if (!closed) this.#waiting.add(lane);
   }
 
-  #isReady(lane: LaneId): boolean {
+  /** Whether this store may say what it promised in the lane: some of that may be lost. */
+  isReady(lane: LaneId): boolean {
     if (!this.#waiting.has(lane)) return true;
     const known: AcceptorLane | undefined = this.#acceptor.lane(lane);
     const replicas = known?.descriptor.replicas ?? [];
@@ -31,17 +32,12 @@ export class RestoredLanes {
     return ready;
   }
 
-  /** Whether this store may say whom it follows in the lane: what it promised may be lost. */
-  mayAnswer(lane: LaneId): boolean {
-    return this.#waiting.size === 0 || this.#isReady(lane);
-  }
-
   /** `true`: the message waits for another replica's hello. */
   holds(from: PeerId, message: Asking): boolean {
     if (this.#waiting.size === 0) return false;
     const early = this.#early.get(from);
     const lanes = message.type === "prepare" ? [message.lane] : message.sections.map(({ lane }) => lane);
-    if (early === undefined && lanes.every((lane) => this.#isReady(lane))) return false;
+    if (early === undefined && lanes.every((lane) => this.isReady(lane))) return false;
     if (early === undefined) this.#early.set(from, [message]);
     else early.push(message);
     return true;

@@ -64,7 +64,7 @@ export class HandlerConsumer implements Consumer {
   deliver(message: HeldMessage): void {
     this.#stats.delivered += 1;
     if (message.attempt > 1) this.#stats.redelivered += 1;
-    if (this.#ended) return message.settle({ kind: "release" }, () => undefined);
+    if (this.#ended) return message.giveBack();
     this.#waiting.push(message);
     this.#next();
   }
@@ -129,7 +129,7 @@ export class HandlerConsumer implements Consumer {
 
   /** What is in hand and not begun. */
   giveBack(): void {
-    for (const message of this.#waiting.splice(0)) message.settle({ kind: "release" }, () => undefined);
+    for (const message of this.#waiting.splice(0)) message.giveBack();
   }
 
   async stop(): Promise<void> {

@@ -60,13 +60,14 @@ export async function awaitSame(
   options: QueueOptions,
   { endMs, check }: { readonly endMs: number; readonly check: () => void },
 ): Promise<Definition | undefined> {
-  for (let known = find(); known !== undefined; known = find()) {
-    if (systemClock.now().monoMs >= endMs) assertSame(known, options);
-    if (isSame(known, options)) return known;
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-    check();
-  }
-  return undefined;
+  const isSettled = (): boolean => {
+    const known = find();
+    return known === undefined || isSame(known, options);
+  };
+  await until({ check }, isSettled, endMs);
+  const known = find();
+  if (known !== undefined) assertSame(known, options);
+  return known;
 }
 
 async function reachable(
@@ -91,7 +92,11 @@ async function reachable(
   return stores.slice(0, REPLICAS_MAX);
 }
 
-async function until(port: DeclarePort, condition: () => boolean, endMs: number): Promise<void> {
+async function until(
+  port: Pick<DeclarePort, "check">,
+  condition: () => boolean,
+  endMs: number,
+): Promise<void> {
   while (!condition() && systemClock.now().monoMs < endMs) {
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
     port.check();

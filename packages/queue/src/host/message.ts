@@ -110,6 +110,11 @@ export class HeldMessage implements Message {
     return this.#ask({ kind: "release" });
   }
 
+  /** Released, and nobody waits to hear that it is. */
+  giveBack(): void {
+    this.settle({ kind: "release" }, () => undefined);
+  }
+
   reject(reason: string): Promise<void> {
     if (typeof reason !== "string" || reason.length > REASON_MAX) {
       const text = `reason: must be text of up to ${REASON_MAX} characters`;

@@ -18,7 +18,7 @@ export class MessageStream implements Messages {
   }
 
   deliver(message: HeldMessage): void {
-    if (this.#ended) return message.settle({ kind: "release" }, () => undefined);
+    if (this.#ended) return message.giveBack();
     const asking = this.#asking.shift();
     if (asking === undefined) this.#waiting.push(message);
     else asking.resolve({ done: false, value: message });
@@ -54,7 +54,7 @@ export class MessageStream implements Messages {
 
   /** What is in hand and not asked for. */
   giveBack(): void {
-    for (const message of this.#waiting.splice(0)) message.settle({ kind: "release" }, () => undefined);
+    for (const message of this.#waiting.splice(0)) message.giveBack();
   }
 
   [Symbol.asyncIterator](): this {

@@ -75,7 +75,7 @@ export class Sessions {
 
   deliver(session: string, message: HeldMessage): void {
     const known = this.#sessions.get(session);
-    if (known === undefined) message.settle({ kind: "release" }, () => undefined);
+    if (known === undefined) message.giveBack();
     else known.sink(message);
   }
 
