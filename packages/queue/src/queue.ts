@@ -15,7 +15,7 @@ import { HookRunner } from "./host/hook-runner.ts";
 import type { EngineInit, HostEffect } from "./host/engine.ts";
 import { elect, electionKey, isElection, isElectionOf } from "./host/elect.ts";
 import { ExchangeCalls } from "./host/exchange-calls.ts";
-import { makeContent } from "./host/content.ts";
+import { copyOf, makeContent } from "./host/content.ts";
 import { makeHandle, PAUSED } from "./host/handle.ts";
 import { HeldMessage } from "./host/message.ts";
 import type { SettleDone } from "./host/message.ts";
@@ -447,7 +447,7 @@ class QueuesService implements Queues {
   ): Promise<Enqueued> {
     this.#assertRunning();
     const shown = this.#hooks.looksAt(definition.name)
-      ? await this.#hooks.beforeEnqueue(definition.name, body, options)
+      ? await this.#hooks.beforeEnqueue(definition.name, copyOf(body), options)
       : { body, ...options };
     const { body: whole, ...message } = shown;
     return await new Promise((resolve, reject) => {
@@ -564,7 +564,7 @@ class QueuesService implements Queues {
     if (item.body === undefined) return; // The core hands out whole messages only.
     const { wallMs } = systemClock.now();
     const queue = this.#sessions.queueOf(item.session) ?? "";
-    const message = new HeldMessage(item, queue, item.body, wallMs, (held, verdict, done) => {
+    const message = new HeldMessage(item, queue, copyOf(item.body), wallMs, (held, verdict, done) => {
       this.#settle(held, verdict, done);
     });
     this.#counts.delivered += 1;

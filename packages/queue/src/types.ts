@@ -320,6 +320,7 @@ export interface Message {
   readonly reason: string | undefined;
   /** The newest failed deliveries, oldest first. */
   readonly failures: readonly Failure[];
+  /** The holder's own: changing it changes nothing. A view of a larger buffer if short, which cannot be transferred. */
   readonly body: Uint8Array;
   /** Aborts when the lease is lost: whatever follows may happen twice. */
   readonly signal: AbortSignal;
@@ -383,8 +384,8 @@ export interface Queue {
   readonly maxDeliveries: number;
   readonly durability: Durability;
   /**
-   * Resolves once a majority of the message's replicas, f+1, have it on disk. `body` is not copied: do not
-   * change it before that.
+   * Resolves once a majority of the message's replicas, f+1, have it on disk. `body` is copied: it is the
+   * caller's again at once.
    * @throws {@link QueueError} `MESSAGE_TOO_LARGE`, `QUEUE_FULL`, `QUORUM_UNAVAILABLE`, `INDETERMINATE` (with `id`),
    * `OVERLOADED`, `INVALID_OPTIONS`, `QUEUE_NOT_FOUND`, `QUEUE_DELETED`, `FAILED`, `STOPPED`.
    */

@@ -24,6 +24,33 @@ describe("a queue that is given", () => {
     await expect(jobs?.enqueue(new Uint8Array())).resolves.toMatchObject({ duplicate: false });
   });
 
+  it("a body that its owner goes on using has it as it was, as often as it comes", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b] = await nodes.declare("jobs", { retry: { kind: "fixed", delayMs: 10 } });
+    for (const length of [8, 5_000, 100_000]) {
+      const one = new Uint8Array(length).fill(1);
+      const other = new Uint8Array(length).fill(1);
+      const alone = async (): Promise<unknown> => await a?.enqueue(one);
+      const among = async (): Promise<unknown> => await a?.enqueueMany([{ body: other }]);
+      const entered = Promise.all([alone(), among()]);
+      one.fill(2);
+      structuredClone(other.buffer, { transfer: [other.buffer] });
+      await entered;
+    }
+    for (const queue of [a, b]) {
+      const first = (await Promise.all([1, 2, 3, 4, 5, 6].map(async () => await queue?.take()))).filter(
+        (message) => message !== undefined,
+      );
+      const seen = first.map(({ body: its }) => its.slice());
+      expect(new Set(seen.flatMap((its) => [...new Set(its)]))).toEqual(new Set([1]));
+      expect(seen.map((its) => its.length).toSorted((x, y) => x - y)).toEqual(
+        [8, 5_000, 100_000].flatMap((length) => [length, length]),
+      );
+      for (const { body: its } of first) its.fill(3);
+      await Promise.all(first.map(async (message) => await message.nack()));
+    }
+  });
+
   it("texts that no other node could read as they are refuses them", async () => {
     await using nodes = await Nodes.start("a");
     const [jobs] = await nodes.declare("jobs", { replicas: 1, groups: true, dedupMs: 60_000 });

@@ -7,6 +7,15 @@ import type { Attributes } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
 import type { MessageOptions } from "../options.ts";
 
+/**
+ * Bytes that nobody else has: what the application does to its own, to change or transfer them, changes nothing here, and
+ * the other way round. Short ones lie in Node's pool, which cannot be transferred. Not a Buffer, for its `slice` is another one.
+ */
+export function copyOf(...bytes: readonly Uint8Array[]): Uint8Array {
+  const copy = Buffer.concat(bytes);
+  return new Uint8Array(copy.buffer, copy.byteOffset, copy.length);
+}
+
 /** What the core is told of a message: headers in front of the body, and attributes only if it has any. */
 export function makeContent(
   body: Uint8Array,
@@ -20,11 +29,7 @@ export function makeContent(
     const text = `headers of ${headerBytes} bytes exceed the limit of ${HEADER_BYTES_MAX} bytes`;
     throw new QueueError("MESSAGE_TOO_LARGE", text);
   }
-  const content = headers === undefined ? body : new Uint8Array(headerBytes + body.length);
-  if (headers !== undefined) {
-    content.set(headers);
-    content.set(body, headerBytes);
-  }
+  const content = headers === undefined ? copyOf(body) : copyOf(headers, body);
   const expiresAtWallMs = ttlMs === undefined ? 0 : Math.ceil(wallMs + ttlMs);
   const keys = group === undefined && dedupKey === undefined ? undefined : { group, dedupKey };
   const attributes: Attributes | undefined =

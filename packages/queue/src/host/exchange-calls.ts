@@ -13,6 +13,7 @@ import {
 } from "../options.ts";
 import { PublishError } from "../publish-error.ts";
 import type { Exchange, ExchangeInit, Published, PublishOptions, Resolution } from "../types.ts";
+import { copyOf } from "./content.ts";
 import { Exchanges } from "./exchanges.ts";
 import type { ExchangeDefinition } from "./exchanges.ts";
 import { publishTo } from "./publish.ts";
@@ -100,6 +101,7 @@ export class ExchangeCalls {
     const { key, retry: given, ...rest } = options ?? {};
     const retry = parseRetry(given);
     checkBody(body);
+    const own = copyOf(body);
     const { timeoutMs, ...message } = parseEnqueue(rest);
     const queues = this.#exchanges.route(name, { key: parseKey(key), headers: message.headers ?? {} });
     if (queues.length === 0 && retry === undefined) {
@@ -107,7 +109,7 @@ export class ExchangeCalls {
     }
     const port = {
       enqueue: (queue: string, publishId: string) =>
-        this.#port.enqueue(queue, body, message, publishId, timeoutMs),
+        this.#port.enqueue(queue, own, message, publishId, timeoutMs),
       deduplicates: (queue: string) => this.#port.deduplicates(queue),
       resolve: (id: string) => this.#port.resolve(id, timeoutMs),
     };
