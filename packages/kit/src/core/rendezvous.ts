@@ -46,8 +46,8 @@ function rotate(value: number, bits: number): number {
 }
 
 function word(bytes: readonly number[], at: number): number {
-  const [a = 0, b = 0, c = 0, d = 0] = bytes.slice(at, at + 4);
-  return a | (b << 8) | (c << 16) | (d << 24);
+  const low = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8);
+  return low | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24);
 }
 
 function mixBlock(lanes: Lanes, bytes: readonly number[], at: number): void {

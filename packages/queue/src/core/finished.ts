@@ -120,9 +120,13 @@ export class FinishedSet {
 
   ranges(): Ranges {
     const ranges: [number, number][] = this.#base === 0 ? [] : [[0, this.#base]];
-    for (const index of [...this.#chunks.keys()].sort((a, b) => a - b)) {
-      for (let seq = index * CHUNK_SEQS; seq < (index + 1) * CHUNK_SEQS; seq += 1) {
-        if (!this.has(seq)) continue;
+    for (const [index, { bits }] of [...this.#chunks].sort(([a], [b]) => a - b)) {
+      for (let at = 0; at < CHUNK_SEQS; at += 1) {
+        const eight = bits[at >> 3] ?? 0;
+        // Long lanes have long stretches of either.
+        if (eight === 0) at |= 7;
+        if ((eight & (1 << (at & 7))) === 0) continue;
+        const seq = index * CHUNK_SEQS + at;
         const last = ranges.at(-1);
         if (last?.[1] === seq) last[1] = seq + 1;
         else ranges.push([seq, seq + 1]);

@@ -77,10 +77,15 @@ export function chooseHeir(
   const onR = new Set(old.replicas.map(({ store }) => store));
   const candidates = new Map([origin, ...others].map((candidate) => [candidate.store, candidate]));
   const isWeak = kept.length === old.replicas.length;
-  const fresh = rendezvousOrder(key, [...candidates.keys()])
+  const eligible = [...candidates.values()].filter(
+    ({ store, reachable, steady }) => !onR.has(store) && reachable && (steady || !isWeak),
+  );
+  const fresh = rendezvousOrder(
+    key,
+    eligible.map(({ store }) => store),
+  )
     .map((store) => candidates.get(store))
     .filter((one) => one !== undefined)
-    .filter(({ store, reachable, steady }) => !onR.has(store) && reachable && (steady || !isWeak))
     .toSorted((a, b) => Number(b.consumes) - Number(a.consumes))
     .slice(0, Math.max(0, old.wanted - kept.length));
   const better = fresh.length > 0 && (!isWeak || kept.length + fresh.length === old.wanted);
