@@ -591,7 +591,7 @@ export class LaneWriter implements LaneSender {
     const index = this.#links.indexOf(link);
     const seqs = this.#debts.pay(link, this.#end);
     for (const seq of seqs) {
-      if (!link.hasRoom) return false;
+      if (!link.hasTurn) return false;
       seqs.delete(seq);
       const register = this.registers.get(seq);
       if (register !== undefined) this.#add(link, index, register);

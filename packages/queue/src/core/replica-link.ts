@@ -11,7 +11,7 @@ export interface LaneSender {
   readonly lane: LaneId;
   readonly descriptor: Descriptor;
   readonly right: Right;
-  /** Adds what this replica is owed, as far as the window goes. `true`: nothing is left. */
+  /** Adds what this replica is owed, as far as its turn goes. `true`: nothing is left. */
   pump(link: ReplicaLink): boolean;
   /** The replica has the section on disk, but for the exceptions. */
   onOk(link: ReplicaLink, section: Section, exceptions: readonly Exception[]): void;
@@ -54,7 +54,9 @@ export class ReplicaLink {
   #drafts = new Map<LaneSender, Draft>();
   readonly #inFlight = new Map<number, Sent>();
   readonly #known = new Set<LaneId>();
+  /** In the order of their turns. */
   readonly #owing = new Set<LaneSender>();
+  #turnBytes = 0;
   #frames: (Message & { type: "ops" })[] = [];
 
   constructor(context: Context, peer: PeerId, store: StoreId) {
@@ -70,6 +72,11 @@ export class ReplicaLink {
   get hasRoom(): boolean {
     const { windowOps, windowBytes } = this.#context.tuning;
     return this.#up && this.#ops < windowOps && this.#bytes < windowBytes;
+  }
+
+  /** In its turn, a sender adds no more than a frame holds. */
+  get hasTurn(): boolean {
+    return this.hasRoom && this.#turnBytes < this.#context.tuning.frameBytes;
   }
 
   up(): void {
@@ -147,6 +154,7 @@ export class ReplicaLink {
   #count(bytes: number): void {
     this.#ops += 1;
     this.#bytes += bytes;
+    this.#turnBytes += bytes;
     this.#draftOps += 1;
     this.#draftBytes += bytes;
     if (this.#draftBytes >= this.#context.tuning.frameBytes) this.#cut();
@@ -177,9 +185,12 @@ export class ReplicaLink {
 
   /** The frames that leave now. */
   flush(): readonly (Message & { type: "ops" })[] {
+    // Who still owes comes last: a lane that owes thousands keeps none waiting that owes one.
     for (const sender of this.#owing) {
       if (!this.hasRoom) break;
-      if (sender.pump(this)) this.#owing.delete(sender);
+      this.#turnBytes = 0;
+      this.#owing.delete(sender);
+      if (!sender.pump(this)) this.#owing.add(sender);
     }
     this.#cut();
     const frames = this.#frames;
