@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { StoreError } from "./store/errors.ts";
+import { checked, directorySchema } from "./store/given.ts";
 import type { StoreVisitor } from "./store/load.ts";
 import { openJournalStore } from "./store/open.ts";
 import type { CommitDone, StoreOperation } from "./store/record.ts";
@@ -46,15 +46,15 @@ export interface Store extends AsyncDisposable {
    * when the previous sync returns; those that wait meanwhile share the next one, and its number.
    * At most 32 MiB. Later operations on the same key win.
    *
-   * Rejects with `STORE_LIMIT`, `STORE_KEY` or `STORE_VALUE` (bad arguments), `STORE_BUSY` (64 MiB wait already),
-   * `STORE_CLOSED`, or `STORE_FAILED`, whose `outcome` is `unknown` if the write had begun.
+   * Rejects with `STORE_LIMIT`, `STORE_KEY`, `STORE_VALUE` or `STORE_OPTIONS` (bad arguments), `STORE_BUSY` (64 MiB
+   * wait already), `STORE_CLOSED`, or `STORE_FAILED`, whose `outcome` is `unknown` if the write had begun.
    */
   commit(operations: readonly StoreOperation[]): Promise<number>;
 
   /**
-   * `commit` without a promise: calls `done` once, never before returning. Throws `STORE_LIMIT`, `STORE_KEY` and
-   * `STORE_VALUE` at once: nothing has changed then, `done` is not called, and the store goes on. Everything else goes
-   * to `done`. An exception of `done` is rethrown in a microtask of its own.
+   * `commit` without a promise: calls `done` once, never before returning. Throws `STORE_LIMIT`, `STORE_KEY`,
+   * `STORE_VALUE` and `STORE_OPTIONS` at once: nothing has changed then, `done` is not called, and the store goes on.
+   * Everything else goes to `done`. An exception of `done` is rethrown in a microtask of its own.
    *
    * `relaxed` (default false): does not wait for a sync. The operations outlive this process from then on, and a
    * power cut once a second has passed; one that comes sooner may take this commit and what follows it, up to the next
@@ -65,18 +65,21 @@ export interface Store extends AsyncDisposable {
   /**
    * The newest value of `key` if it is still in memory. `undefined` says nothing: the key may be
    * deleted, absent, or older than the last few thousand batches. Do not change the bytes.
-   * Throws `STORE_CLOSED` or `STORE_FAILED`.
+   * Throws `STORE_KEY` (no string), `STORE_CLOSED` or `STORE_FAILED`.
    */
   peek(key: string): Uint8Array | undefined;
 
   /**
    * The newest value of `key`, or `undefined` if there is none. Do not change the bytes.
-   * Rejects with `STORE_DAMAGED` where the stored CRC does not fit, `STORE_IO`, `STORE_CLOSED` or
-   * `STORE_FAILED`.
+   * Rejects with `STORE_DAMAGED` where the stored CRC does not fit, `STORE_IO`, `STORE_KEY` (no string),
+   * `STORE_CLOSED` or `STORE_FAILED`.
    */
   get(key: string): Promise<Uint8Array | undefined>;
 
-  /** The newest value of each of `keys`, in their order: as {@link Store.get}, and much cheaper than one by one. */
+  /**
+   * The newest value of each of `keys`, in their order: as {@link Store.get}, and much cheaper than one by one.
+   * Rejects with `STORE_OPTIONS` for what is no array.
+   */
   getMany(keys: readonly string[]): Promise<readonly (Uint8Array | undefined)[]>;
 
   /**
@@ -91,8 +94,8 @@ export interface Store extends AsyncDisposable {
 }
 
 const schema: z.ZodType<StoreOptions> = z.strictObject({
-  directory: z.string().min(1),
-  visitor: z.custom<StoreVisitor>((value) => typeof value === "object" && value !== null).optional(),
+  directory: directorySchema,
+  visitor: z.custom<StoreVisitor>(isVisitor, "must have row() and text()").optional(),
 });
 
 /**
@@ -103,14 +106,11 @@ const schema: z.ZodType<StoreOptions> = z.strictObject({
  * `STORE_DAMAGED`, `STORE_IO`, `STORE_FAILED`.
  */
 export async function openStore(options: StoreOptions): Promise<Store> {
-  const parsed = schema.safeParse(options);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    const field = issue?.path.join(".") || "options";
-    throw new StoreError("STORE_OPTIONS", `${field}: ${issue?.message ?? "invalid"}`, {
-      cause: parsed.error,
-    });
-  }
-  const { directory, visitor } = parsed.data;
+  const { directory, visitor } = checked(schema, "options", options);
   return await openJournalStore(directory, { visitor });
+}
+
+function isVisitor(value: unknown): boolean {
+  const { row, text } = (value ?? {}) as Partial<StoreVisitor>;
+  return typeof row === "function" && typeof text === "function";
 }

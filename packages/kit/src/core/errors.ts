@@ -40,6 +40,14 @@ export function assert(condition: boolean, message: string): asserts condition {
   if (!condition) throw new InvariantError(message);
 }
 
+/** How much of a caller's own text a message repeats, in characters. */
+const EXCERPT_CHARS = 100;
+
+/** What a message quotes of a text: its beginning says which it is, and all of it may be megabytes. */
+export function excerpt(text: string): string {
+  return text.length > EXCERPT_CHARS ? `${text.slice(0, EXCERPT_CHARS)}…` : text;
+}
+
 /** The text of whatever was thrown; never empty, and never throws. */
 export function textOf(error: unknown): string {
   try {

@@ -1,12 +1,12 @@
 export type { Clock, Instant } from "./clock.ts";
 export { EffectRunner } from "./effect-runner.ts";
 export type { Core, EffectPhase, EffectRunnerPorts } from "./effect-runner.ts";
-export { assert, InvariantError, KlatschError, textOf } from "./errors.ts";
+export { assert, excerpt, InvariantError, KlatschError, textOf } from "./errors.ts";
 export type { KlatschErrorInit, Outcome } from "./errors.ts";
 export { IntervalSet } from "./interval-set.ts";
 export type { Interval } from "./interval-set.ts";
 export { counter, gauge, renderMetrics } from "./metrics.ts";
-export type { MetricFamily, MetricSource } from "./metrics.ts";
+export type { MetricFamily, MetricSample, MetricSource } from "./metrics.ts";
 export { randomBelow, randomHex, SeededRandom } from "./random.ts";
 export type { Random } from "./random.ts";
 export { hash64, rendezvousOrder } from "./rendezvous.ts";

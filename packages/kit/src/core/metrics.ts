@@ -8,7 +8,8 @@ export interface MetricFamily {
   readonly samples: readonly MetricSample[];
 }
 
-interface MetricSample {
+/** One number of a family. */
+export interface MetricSample {
   /** Of a histogram: cumulated counts with label `le`, their sum, and how many there are. */
   readonly suffix?: "_bucket" | "_sum" | "_count";
   readonly labels: Readonly<Record<string, string>>;

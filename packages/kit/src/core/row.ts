@@ -37,9 +37,14 @@ export function keyText(key: string | RowKey): string {
   return typeof key === "string" ? key : rowText(key.family, key.slot, key.seq);
 }
 
-/** Whether the numbers are in range: nothing else has a text of its own. */
-export function isRow({ family, slot, seq }: RowKey): boolean {
-  return family >= CODE_A && family <= CODE_Z && slot >>> 0 === slot && seq >>> 0 === seq;
+/** Whether it has the numbers of a row, in range: nothing else has a text of its own. Anything may be passed. */
+export function isRow(key: Partial<RowKey> | null | undefined): boolean {
+  const { family, slot, seq } = key ?? {};
+  return isUint32(family) && family >= CODE_A && family <= CODE_Z && isUint32(slot) && isUint32(seq);
+}
+
+function isUint32(value: unknown): value is number {
+  return typeof value === "number" && value >>> 0 === value;
 }
 
 /** The row that a key is, in either form; `undefined` for every other key. */

@@ -1,6 +1,7 @@
 import { mkdir, open, readdir, readFile, rename } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { StoreError } from "./errors.ts";
+import { checked, directorySchema } from "./given.ts";
 
 /** Raised when older versions cannot read what this one writes. */
 const FORMAT = 3;
@@ -80,9 +81,10 @@ export async function writeIdentity(directory: string, storeId: string): Promise
  * Moves a damaged store aside as `<directory>.quarantined-<n>` and resolves with that path, so that
  * a new store with a new id can be opened in its place. Nothing in it is changed: it is evidence.
  * Rejects with {@link StoreError} `STORE_LOCKED` while this process has it open; that no other
- * process does is up to the caller.
+ * process does is up to the caller. Also with `STORE_OPTIONS` and `STORE_IO`.
  */
 export async function quarantineStore(directory: string): Promise<string> {
+  checked(directorySchema, "directory", directory);
   const release = claimDirectory(directory);
   try {
     for (let number = 1; number <= QUARANTINE_MAX; number += 1) {

@@ -3,7 +3,7 @@ import type { Outcome } from "../core/errors.ts";
 
 /**
  * What went wrong with a store.
- * - `STORE_OPTIONS`: an option is missing or has the wrong type; the message names the field.
+ * - `STORE_OPTIONS`: an option or argument is missing or has the wrong type; the message names it.
  * - `STORE_LOCKED`: another process, or this one, has the directory open.
  * - `STORE_CORRUPT`: the directory is not a Klatsch store; it was left untouched.
  * - `STORE_FORMAT`: written by a version whose format this one does not read.
@@ -13,8 +13,8 @@ import type { Outcome } from "../core/errors.ts";
  * - `STORE_CLOSED`: used after `close`.
  * - `STORE_BUSY`: more bytes wait for the disk than the limit allows; try again later.
  * - `STORE_LIMIT`: one commit, key or value is larger than allowed.
- * - `STORE_KEY`: a key is empty or not printable ASCII.
- * - `STORE_VALUE`: a value is no bytes, or its buffer was detached or shrunk.
+ * - `STORE_KEY`: a key is empty, not printable ASCII, or no text at all.
+ * - `STORE_VALUE`: a value or its prefix is no `Uint8Array`, or its buffer was detached or shrunk.
  */
 export type StoreErrorCode =
   | "STORE_OPTIONS"

@@ -2,6 +2,7 @@ import { Arena } from "./arena.ts";
 import type { Disk, DiskOperation } from "./disk.ts";
 import { prefixRange } from "./disk.ts";
 import { diskError, StoreError } from "./errors.ts";
+import { checkArgument, checkText } from "./given.ts";
 import type { StoreLimits } from "./limits.ts";
 import { BASE_RECORDS_KEPT } from "./limits.ts";
 import type { StoreVisitor } from "./load.ts";
@@ -93,6 +94,7 @@ export class JournalStore {
   }
 
   commitWith(operations: readonly StoreOperation[], done: CommitDone, relaxed = false): void {
+    checkArgument(typeof done === "function", "done", "a function");
     const byteCount = encodedBytes(operations);
     const refusal = this.#refusal(byteCount);
     if (refusal !== undefined) {
@@ -123,17 +125,19 @@ export class JournalStore {
       if (isNew) batch.release();
       if (error instanceof StoreError) throw error;
       // A value without memory has length 0; only copying it tells, which costs nothing where all is well.
-      const message = "a value cannot be copied: it is no bytes, or its buffer was detached or shrunk";
+      const message = "a value cannot be copied: its buffer was detached or shrunk";
       throw new StoreError("STORE_VALUE", message, { storeId: this.storeId, cause: error });
     }
   }
 
   peek(key: string): Uint8Array | undefined {
+    checkText("key", key);
     this.#assertReadable();
     return this.#overlay.recent(key)?.value;
   }
 
   async get(key: string): Promise<Uint8Array | undefined> {
+    checkText("key", key);
     this.#assertReadable();
     const recent = this.#overlay.recent(key);
     if (recent !== undefined) return recent.value;
@@ -143,6 +147,8 @@ export class JournalStore {
   }
 
   async getMany(keys: readonly string[]): Promise<readonly (Uint8Array | undefined)[]> {
+    checkArgument(Array.isArray(keys), "keys", "an array");
+    for (const key of keys) checkText("keys", key);
     this.#assertReadable();
     const values = keys.map((key) => this.#overlay.recent(key));
     const wanted = keys.filter((_, at) => values[at] === undefined).map((key) => DATA_PREFIX + key);
@@ -153,6 +159,7 @@ export class JournalStore {
   }
 
   async *scan(prefix: string): AsyncGenerator<readonly [key: string, value: Uint8Array]> {
+    checkText("prefix", prefix);
     this.#assertReadable();
     // Both in the same turn: together they are the state at this moment, whatever a slice moves.
     const recent = this.#overlay.snapshot(prefix);

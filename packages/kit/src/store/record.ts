@@ -1,10 +1,12 @@
 import { Buffer } from "node:buffer";
 import { hash } from "node:crypto";
 import { crc32 } from "node:zlib";
+import { excerpt } from "../core/errors.ts";
 import type { RowKey } from "../core/row.ts";
 import { isRow, rowOf } from "../core/row.ts";
 import type { Arena, Piece } from "./arena.ts";
 import { StoreError } from "./errors.ts";
+import { checkArgument } from "./given.ts";
 import { COMMIT_BYTES_MAX, KEY_CHARS_MAX, OPERATION_OVERHEAD_BYTES, ROW_OVERHEAD_BYTES } from "./limits.ts";
 
 /** One change of one key. */
@@ -175,7 +177,7 @@ export class JournalBatch {
 
   /**
    * Encodes `operations`, whose {@link encodedBytes} is `byteCount`; all or none. Returns the offset
-   * of the first. Throws {@link StoreError} `STORE_KEY`, and a `TypeError` for a value whose buffer is gone.
+   * of the first. Throws {@link StoreError} `STORE_KEY` for a text that is not printable, and a `TypeError` for a value whose buffer is gone.
    */
   append(operations: readonly StoreOperation[], byteCount: number): number {
     this.#reserve(byteCount);
@@ -188,7 +190,6 @@ export class JournalBatch {
       const row = rowOf(key);
       const length = value === undefined ? DELETED : valueBytes(operation);
       if (row !== undefined) {
-        if (!isRow(row)) throw badKey(JSON.stringify(row));
         at = writeHeader(bytes, at, ROW, length);
         bytes[at] = row.family;
         writeUint32(bytes, at + 1, row.slot);
@@ -294,11 +295,20 @@ export function textValueOffset(operationAt: number, key: string): number {
   return operationAt + OPERATION_HEADER_BYTES + key.length;
 }
 
-/** Size of `operations` in a record, in bytes. Throws {@link StoreError} `STORE_LIMIT`, `STORE_KEY` or `STORE_VALUE`. */
+/**
+ * Size of `operations` in a record, in bytes. What is no bytes must not get past here: the record would have zeros in
+ * its place, and be confirmed. Throws {@link StoreError} `STORE_LIMIT`, `STORE_KEY`, `STORE_VALUE` or `STORE_OPTIONS`.
+ */
 export function encodedBytes(operations: readonly StoreOperation[]): number {
+  checkArgument(Array.isArray(operations), "operations", "an array");
   let byteCount = 0;
   for (const operation of operations) {
-    const { key } = operation;
+    checkArgument(typeof operation === "object" && operation !== null, "operations", "an array of objects");
+    const { key, value, prefix } = operation;
+    if (typeof key !== "string" && !isRow(key)) throw badKey(key);
+    if (!isBytes(value) || !isBytes(prefix)) {
+      throw new StoreError("STORE_VALUE", "a value, or what stands before it, is no Uint8Array");
+    }
     byteCount += valueBytes(operation);
     if (rowOf(key) !== undefined) {
       byteCount += ROW_BYTES;
@@ -314,8 +324,6 @@ export function encodedBytes(operations: readonly StoreOperation[]): number {
     }
     byteCount += OPERATION_HEADER_BYTES + text.length;
   }
-  // Plain JavaScript may pass what has no length.
-  if (!Number.isSafeInteger(byteCount)) throw new StoreError("STORE_VALUE", "a value is no Uint8Array");
   if (byteCount > COMMIT_BYTES_MAX) {
     throw new StoreError(
       "STORE_LIMIT",
@@ -323,6 +331,10 @@ export function encodedBytes(operations: readonly StoreOperation[]): number {
     );
   }
   return byteCount;
+}
+
+function isBytes(value: unknown): boolean {
+  return value === undefined || value instanceof Uint8Array;
 }
 
 /** SHA-256 of `bytes`. */
@@ -369,10 +381,10 @@ function writeUint32(bytes: Buffer, at: number, value: number): void {
   bytes[at + 3] = value >>> 24;
 }
 
-function badKey(key: string): StoreError {
-  const shown = JSON.stringify(key.slice(0, 80));
+function badKey(key: unknown): StoreError {
+  const shown = typeof key === "string" ? ` ${JSON.stringify(excerpt(key))}` : "";
   return new StoreError(
     "STORE_KEY",
-    `key ${shown} must be 1 to ${KEY_CHARS_MAX} printable ASCII characters, or a row of a letter and two 32-bit numbers`,
+    `key${shown}: must be 1 to ${KEY_CHARS_MAX} printable ASCII characters, or a row of a letter and two 32-bit numbers`,
   );
 }

@@ -163,13 +163,6 @@ describe("commit", () => {
       expect(await contentOf(again)).toEqual(expected);
     }),
   );
-
-  it("refuses a value that is no bytes at all", () =>
-    withStore(async ({ store }) => {
-      const value = {} as Uint8Array;
-      expect(await codeOf(store.commit([{ key: "a", value }]))).toBe("STORE_VALUE");
-      await store.commit([put("a", "1")]);
-    }));
 });
 
 /** Bytes whose buffer went elsewhere. */
