@@ -1,6 +1,6 @@
 /**
  * Packs every package, has publint judge the tarballs, installs them in an empty project under the oldest supported
- * Node, and imports every door. Needs the npm registry; run by `npm run test:pack`, not by `npm test`.
+ * Node, imports every door, and runs the programs of the READMEs there. Needs the npm registry; run by `npm run test:pack`, not by `npm test`.
  */
 import { execFile } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
+import { readmePrograms } from "./support/readme-programs.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const run = promisify(execFile);
@@ -79,9 +80,16 @@ async function main(): Promise<void> {
       `for (const door of ${JSON.stringify(doors)}) console.log(door, Object.keys(await import(door)).length);`,
     ].join("\n");
     await writeFile(join(folder, "main.js"), script);
-    const { stdout } = await run(join(folder, "node_modules", ".bin", "node"), ["main.js"], { cwd: folder });
+    const node = join(folder, "node_modules", ".bin", "node");
+    const { stdout } = await run(node, ["main.js"], { cwd: folder });
     console.log(stdout.trim());
     if (!stdout.startsWith("v22.")) throw new Error("that was not Node 22");
+    if (wanted.length > 0) return; // The programs want all packages.
+    for (const { name, text } of await readmePrograms()) {
+      await writeFile(join(folder, `${name}.ts`), text);
+      const said = await run(node, [`${name}.ts`], { cwd: folder });
+      console.log(name, said.stdout.length);
+    }
   } finally {
     await rm(folder, { recursive: true, force: true });
   }

@@ -1,42 +1,32 @@
 import { execFile } from "node:child_process";
-import { readdir, readFile } from "node:fs/promises";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
+import { readmePrograms } from "./support/readme-programs.ts";
 
-const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const FLAGS = [
   "--conditions=klatsch-source",
   "--disable-warning=ExperimentalWarning",
   "--input-type=module-typescript",
 ];
-
-/** The first TypeScript program of a folder's README, or `undefined`. */
-async function programOf(folder: string): Promise<string | undefined> {
-  const text = await readFile(join(ROOT, folder, "README.md"), "utf8").catch(() => "");
-  return /^```ts\n(.*?)^```/ms.exec(text)?.[1];
-}
-
-const packages = await readdir(join(ROOT, "packages"));
-const names = [".", ...packages.map((name) => join("packages", name))];
-const programs = await Promise.all(names.map(async (name) => ({ name, program: await programOf(name) })));
+const programs = await readmePrograms();
 
 describe("README", () => {
-  it.each(programs.filter(({ program }) => program !== undefined))(
-    "program of $name runs as pasted",
-    async (each) => {
-      const cwd = join(ROOT, each.name);
-      const { stdout } = await promisify(execFile)(
-        process.execPath,
-        [...FLAGS, "--eval", each.program ?? ""],
-        { cwd },
-      );
-      expect(stdout).not.toBe("");
-    },
-  );
+  it.each(programs)("program $name runs as pasted", async ({ folder, text }) => {
+    const { stdout } = await promisify(execFile)(process.execPath, [...FLAGS, "--eval", text], {
+      cwd: folder,
+    });
+    expect(stdout).not.toBe("");
+  });
 
-  it("of the project has a program", () => {
-    expect(programs.find(({ name }) => name === ".")?.program).toContain("createQueues");
+  it.each(programs)("program $name is for Node 22 as well", ({ text }) => {
+    expect(text).not.toMatch(/^\s*(await )?using /m); // `npm run test:pack` has it run there.
+  });
+
+  it("of the project and of each package has a program", () => {
+    const names = ["readme", "packages-kit", "packages-mesh", "packages-queue", "packages-rpc"];
+    expect(programs.map(({ name }) => name)).toEqual(
+      expect.arrayContaining(names.map((name) => `${name}-1`)),
+    );
+    expect(programs.find(({ name }) => name === "readme-1")?.text).toContain("createQueues");
   });
 });
