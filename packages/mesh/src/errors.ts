@@ -1,4 +1,4 @@
-import { KlatschError } from "@klatsch/kit/core";
+import { excerpt, KlatschError } from "@klatsch/kit/core";
 import type { KlatschErrorInit } from "@klatsch/kit/core";
 import { z } from "zod";
 
@@ -15,7 +15,7 @@ import { z } from "zod";
  * limit. `FORBIDDEN`: the key is not this writer's, or a cloud policy is against reaching the peer. `CLOCK_SKEW`:
  * this machine's clock is too far off its neighbours'. `STORE_LOCKED`: another process uses the same `dataDir`.
  * `STORE_FAILED`: the disk did not take or give what it should; the cause says more. `NO_ROUTE`: no way to the peer
- * is known, or none works. `RELAY_FULL`: the relays on the way carry as many tunnels as they may. `STOPPED`: the mesh
+ * is known, or none works. `TOPICS_REFUSED`: topics are not to be had inside the application's libp2p node. `RELAY_FULL`: the relays on the way carry as many tunnels as they may. `STOPPED`: the mesh
  * has stopped.
  */
 export type MeshErrorCode =
@@ -53,11 +53,14 @@ export class MeshError extends KlatschError {
   }
 }
 
-/** What is wrong with options, each with the path of its field, in one line. */
-export function invalidOptions(error: z.ZodError): MeshError {
-  const wrong = error.issues.map(({ path, message }) =>
-    path.length === 0 ? message : `${z.core.toDotPath(path)}: ${message}`,
-  );
+/** Faults that a message tells of. */
+const FAULTS_MAX = 8;
+
+/** What is wrong with options, each with the path of its field, or `whole` if it is none of its fields, in one line. */
+export function invalidOptions(error: z.ZodError, whole = "options"): MeshError {
+  const wrong = error.issues.slice(0, FAULTS_MAX).map(({ path, message }) => {
+    return `${excerpt(z.core.toDotPath(path)) || whole}: ${excerpt(message)}`;
+  });
   return new MeshError("INVALID_OPTIONS", wrong.join("; "), { cause: error });
 }
 

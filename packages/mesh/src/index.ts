@@ -1,6 +1,6 @@
 export { createMeshRoot, openAuthority } from "./admission/authority.ts";
-export type { AdoptInit, AuthorityInit, MeshAuthority } from "./admission/authority.ts";
-export type { CertificateDescription, CertificateInit } from "./admission/certificate-options.ts";
+export type { AuthorityInit, MeshAuthority } from "./admission/authority.ts";
+export type { AdoptInit, CertificateDescription, CertificateInit } from "./admission/certificate-options.ts";
 export type { MemberCertificate, MeshAdmission } from "./admission/control.ts";
 export { readCertificate, readPeerId } from "./admission/certificate-text.ts";
 export type { CertificateDetails } from "./admission/certificate-text.ts";
@@ -11,6 +11,7 @@ export { MeshError } from "./errors.ts";
 export type { MeshErrorCode } from "./errors.ts";
 export { meshGate } from "./admission/gate.ts";
 export type { MeshGate } from "./admission/gate.ts";
+export type { EncrypterFactory } from "./admission/encrypter.ts";
 export { openMeshEncrypter } from "./admission/open-encrypter.ts";
 export { FRAME_COPIED_BYTES_MAX } from "./host/frame-stream.ts";
 export { createMesh } from "./mesh.ts";

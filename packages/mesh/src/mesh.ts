@@ -22,13 +22,14 @@ import { MeshError } from "./errors.ts";
 import { Channels } from "./host/channels.ts";
 import type { LinkCounters } from "./host/channels.ts";
 import { Emitter } from "./host/emitter.ts";
-import { checkObject } from "./host/given.ts";
+import { checkCount, checkObject, checkText } from "./host/given.ts";
 import { awaitInvitation } from "./host/invitation.ts";
 import { HearingCore } from "./host/hearing-core.ts";
 import { loadIdentity } from "./host/identity.ts";
 import type { Identity } from "./host/identity.ts";
 import { Links } from "./host/links.ts";
 import { memberOf, peerCalled } from "./host/member-list.ts";
+import { MESH_EVENTS } from "./host/mesh-events.ts";
 import { MeshMetrics } from "./host/mesh-metrics.ts";
 import { openNode } from "./host/node.ts";
 import type { LinkNode } from "./host/node.ts";
@@ -146,7 +147,7 @@ class MeshService implements Mesh {
     this.#options = options;
     this.#admission = admission;
     this.#identity = identity;
-    this.#emitter = new Emitter(options.logger);
+    this.#emitter = new Emitter(MESH_EVENTS, options.logger);
     this.#refusals = new RefusalLog(options.logger);
     this.#channels = new Channels({
       frameBytesMax: options.frameBytesMax,
@@ -333,6 +334,7 @@ class MeshService implements Mesh {
   }
 
   resolve(name: string): string {
+    checkText("name", name);
     return peerCalled(name, this.members());
   }
 
@@ -347,6 +349,7 @@ class MeshService implements Mesh {
   }
 
   attend(peerId: string): () => void {
+    checkText("peerId", peerId);
     this.#enter({ type: "attend", peer: peerId, on: true });
     let isOn = true;
     return () => {
@@ -355,8 +358,10 @@ class MeshService implements Mesh {
     };
   }
 
-  isGone(peerId: string, boot: number): Promise<boolean> {
-    if (this.#stopping !== undefined) return Promise.reject(new MeshError("STOPPED", "the mesh has stopped"));
+  async isGone(peerId: string, boot: number): Promise<boolean> {
+    checkText("peerId", peerId);
+    checkCount("boot", boot);
+    if (this.#stopping !== undefined) throw new MeshError("STOPPED", "the mesh has stopped");
     const id = (this.#lastInquiry += 1);
     return new Promise((resolve) => {
       this.#inquiries.set(id, resolve);

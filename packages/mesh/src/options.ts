@@ -6,28 +6,32 @@ import { CODE_P2P, multiaddr } from "@multiformats/multiaddr";
 import { z } from "zod";
 import type { AdmissionOptions } from "./admission/admission.ts";
 import { Gate } from "./admission/gate.ts";
-import {
-  ADDRESS_LENGTH_MAX,
-  CLOUDS_MAX,
-  NAME_PATTERN,
-  PEER_PATTERN,
-  TAG_KEY_LENGTH_MAX,
-  TAG_VALUE_LENGTH_MAX,
-  TAGS_MAX,
-} from "./codec/record-codec.ts";
+import { CLOUDS_MAX, PEER_PATTERN } from "./codec/record-codec.ts";
 import { STATE_KEY_LENGTH_MAX } from "./codec/state-codec.ts";
 import { HASH_PATTERN } from "./codec/statement-codec.ts";
-import { invalidOptions, MeshError } from "./errors.ts";
+import { MeshError } from "./errors.ts";
 import { givenNode } from "./given-node.ts";
 import type { GivenNode } from "./given-node.ts";
+import {
+  addressSchema,
+  clockSchema,
+  directorySchema,
+  functionSchema,
+  isMultiaddr,
+  LISTEN_MAX,
+  loggerSchema,
+  nameSchema,
+  parseWith,
+  portSchema,
+  tagsSchema,
+} from "./schemas.ts";
 import type { ChannelClass, ClassLimits, LinkPeer, JoinAny, MeshInit } from "./types.ts";
 
 const KIB = 1_024;
 const MIB = 1_024 * KIB;
 const DAY_MS = 24 * 60 * 60 * 1_000;
-/** Addresses to listen on, and to join by. */
-const LISTEN_MAX = 8;
 const DEFAULT_LISTEN: readonly string[] = ["/ip4/127.0.0.1/tcp/0"];
+/** Addresses to join by. */
 const BOOTSTRAP_MAX = 256;
 /** Prefixes of shared keys, and the longest name of a capability. */
 const PREFIXES_MAX = 256;
@@ -82,44 +86,27 @@ const QUEUES: Readonly<Record<ChannelClass, ClassLimits>> = {
   bulk: { queueFramesMax: 65_536, queueBytesMax: 64 * MIB },
 };
 
-const name = z.string().regex(NAME_PATTERN, "must be 1 to 64 characters of A-Z a-z 0-9 . _ -");
 const count = (min: number, max: number): z.ZodNumber => z.number().int().min(min).max(max);
-const address = z
-  .string()
-  .max(ADDRESS_LENGTH_MAX)
-  .refine(isMultiaddr, "is no multiaddr such as /ip4/127.0.0.1/tcp/4001");
 const limits = z.strictObject({ queueFramesMax: count(1, 2 ** 24), queueBytesMax: count(KIB, 2 ** 31) });
-const port = <Port>(method: string): z.ZodType<Port> =>
-  z.custom<Port>(
-    (value) => typeof (value as Record<string, unknown> | null)?.[method] === "function",
-    `needs ${method}()`,
-  );
-
-const tags = z
-  .record(z.string().min(1).max(TAG_KEY_LENGTH_MAX), z.string().max(TAG_VALUE_LENGTH_MAX))
-  .refine((given) => Object.keys(given).length <= TAGS_MAX, `has more than ${TAGS_MAX} entries`);
-
 const schema = z.strictObject({
-  name: name.optional(),
-  listen: z.array(address).max(LISTEN_MAX).optional(),
-  announce: z.array(address).max(LISTEN_MAX).default([]),
-  libp2p: port<Libp2p>("getConnections").optional(),
+  name: nameSchema.optional(),
+  listen: z.array(addressSchema).max(LISTEN_MAX).optional(),
+  announce: z.array(addressSchema).max(LISTEN_MAX).default([]),
+  libp2p: portSchema<Libp2p>("getConnections").optional(),
   bootstrap: z
-    .array(address.refine((value) => peerOf(value) !== undefined, "must end in /p2p/ and a peer id"))
+    .array(addressSchema.refine((value) => peerOf(value) !== undefined, "must end in /p2p/ and a peer id"))
     .max(BOOTSTRAP_MAX)
     .default([]),
-  dataDir: z.string().min(1),
-  mesh: name.optional(),
+  dataDir: directorySchema,
+  mesh: nameSchema.optional(),
   joinAny: z
     .strictObject({
-      onWaiting: z
-        .custom<NonNullable<JoinAny["onWaiting"]>>((value) => typeof value === "function")
-        .optional(),
+      onWaiting: functionSchema<NonNullable<JoinAny["onWaiting"]>>().optional(),
       signal: z.instanceof(AbortSignal).optional(),
     })
     .optional(),
-  cloud: name.optional(),
-  tags: tags.optional(),
+  cloud: nameSchema.optional(),
+  tags: tagsSchema.optional(),
   admission: z
     .union([
       z.enum(["open", "certificate"]),
@@ -138,7 +125,7 @@ const schema = z.strictObject({
     )
     .optional(),
   router: z.boolean().default(true),
-  mayLink: z.custom<(peer: LinkPeer) => boolean>((value) => typeof value === "function").optional(),
+  mayLink: functionSchema<(peer: LinkPeer) => boolean>().optional(),
   forgetAfterMs: count(1_000, 365 * DAY_MS).default(DAY_MS),
   frameBytesMax: count(KIB, FRAME_BYTES_MAX).default(16 * MIB),
   membersMax: count(2, 4_096).default(4_096),
@@ -146,31 +133,29 @@ const schema = z.strictObject({
   degree: count(4, 256).optional(),
   gateway: z.boolean().default(false),
   dialOnly: z.boolean().default(false),
-  reach: z.array(name).max(CLOUDS_MAX).optional(),
+  reach: z.array(nameSchema).max(CLOUDS_MAX).optional(),
   inboundPerSecondMax: count(1, 100_000).default(200),
   queues: z
     .strictObject({ control: limits, high: limits, normal: limits, bulk: limits })
     .partial()
     .default({}),
-  logger: port<Logger>("warn").default(silentLogger),
-  clock: port<Clock>("now").default(systemClock),
-  random: port<Random>("uint32").default(systemRandom),
-  losesFrame: z.custom<(peerId: string) => boolean>((value) => typeof value === "function").optional(),
+  logger: loggerSchema.default(silentLogger),
+  clock: clockSchema.default(systemClock),
+  random: portSchema<Random>("uint32").default(systemRandom),
+  losesFrame: functionSchema<(peerId: string) => boolean>().optional(),
 });
 
 /** Tags as they may be. @throws MeshError `INVALID_OPTIONS` naming the tag. */
 export function resolveTags(given: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
-  const parsed = z.strictObject({ tags }).safeParse({ tags: given });
-  if (parsed.success) return parsed.data.tags;
-  throw invalidOptions(parsed.error);
+  return parseWith(z.strictObject({ tags: tagsSchema }), { tags: given }).tags;
 }
 
 /** Checks and completes the options. @throws MeshError `INVALID_OPTIONS` naming the field. */
 export function resolveOptions(init: MeshInit): MeshOptions {
-  // Compiling a parser that runs once costs more than running it.
-  const parsed = schema.safeParse(init, { jitless: true });
-  if (!parsed.success) throw invalidOptions(parsed.error);
-  const { admission, bootstrap, queues, name, mesh, cloud, libp2p, joinAny, ...options } = parsed.data;
+  const { admission, bootstrap, queues, name, mesh, cloud, libp2p, joinAny, ...options } = parseWith(
+    schema,
+    init,
+  );
   if (joinAny !== undefined && (mesh ?? libp2p) !== undefined)
     throw new MeshError("INVALID_OPTIONS", "joinAny: is in place of mesh, and for a node of its own");
   if (joinAny !== undefined && admissionOf(admission).mode === "certificate")
@@ -240,15 +225,6 @@ function seedsOf(bootstrap: readonly string[]): ReadonlyMap<string, readonly str
     if (peer !== undefined) seeds.set(peer, [...(seeds.get(peer) ?? []), value]);
   }
   return seeds;
-}
-
-function isMultiaddr(value: string): boolean {
-  try {
-    multiaddr(value);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /** The peer id an address ends in. */

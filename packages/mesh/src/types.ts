@@ -180,6 +180,7 @@ export type TopicTarget =
   /** Who has the tag, with that value if one is given. */
   | { readonly tag: { readonly key: string; readonly value?: string | undefined } };
 
+/** A message on a topic, as a subscriber gets it. */
 export interface TopicMessage {
   readonly topic: string;
   /** Peer id of the author, whose signature was checked. */
@@ -188,6 +189,7 @@ export interface TopicMessage {
   readonly to: TopicTarget;
 }
 
+/** Called once for each message on a topic, synchronously; messages come in any order. */
 export type TopicListener = (message: TopicMessage) => void;
 
 /** Options of {@link MeshTopics.publish}. */
@@ -270,12 +272,12 @@ export interface Mesh extends AsyncDisposable, MetricSource {
   member(peerId: string): Member | undefined;
   /**
    * The peer id of the only member called `name` that is neither `dead` nor `left`.
-   * @throws MeshError `UNKNOWN_NAME` or `AMBIGUOUS_NAME`.
+   * @throws MeshError `INVALID_OPTIONS`, `UNKNOWN_NAME` or `AMBIGUOUS_NAME`.
    */
   resolve(name: string): string;
   /**
    * Calls `listener` at each such event until the returned function is called. A listener that throws or rejects is logged.
-   * @throws MeshError `INVALID_OPTIONS`.
+   * @throws MeshError `INVALID_OPTIONS`, for an event that is none of {@link MeshEvents}, too.
    */
   on<Name extends keyof MeshEvents>(event: Name, listener: (event: MeshEvents[Name]) => void): () => void;
   /**
@@ -292,19 +294,28 @@ export interface Mesh extends AsyncDisposable, MetricSource {
    * signal's reason.
    */
   connect(peerId: string, options?: ConnectOptions): Promise<void>;
-  /** Members that a member has a direct link with, as both say; this node's as they are now. None of who is unknown. */
+  /**
+   * Members that a member has a direct link with, as both say; this node's as they are now. None of who is unknown.
+   * @throws MeshError `INVALID_OPTIONS`.
+   */
   neighbours(peerId: string): readonly string[];
-  /** The way that each class (high, normal, bulk) takes to a member, and the round trip to each hop of it. */
+  /**
+   * The way that each class (high, normal, bulk) takes to a member, and the round trip to each hop of it.
+   * @throws MeshError `INVALID_OPTIONS`, `STOPPED`.
+   */
   trace(peerId: string): Promise<readonly RouteTrace[]>;
+  /** This node's counters as they are now. */
   stats(): MeshStats;
   /**
    * Keeps a direct link with a peer, opens it if there is none, and watches it closely (every 500 ms) until the
    * returned function is called. For whoever shares work with it; in a full mesh the link is there anyway.
+   * Without effect once the mesh has stopped. @throws MeshError `INVALID_OPTIONS`.
    */
   attend(peerId: string): () => void;
   /**
    * Whether this boot of a peer is gone: it said so, a higher boot is known, its address refuses, or it did not
    * answer a ping sent now. Takes about a second at most, and is never concluded from silence so far.
+   * @throws MeshError `INVALID_OPTIONS`, `STOPPED`.
    */
   isGone(peerId: string, boot: number): Promise<boolean>;
   /** All of this node's numbers in the text format of Prometheus. */
@@ -332,7 +343,7 @@ export interface ClassLimits {
 
 /** Admission by certificate, as an option of `createMesh`. */
 export interface CertificateAdmissionInit {
-  /** Text of `MeshAuthority.issueCertificate`. Default: the file `certificate` in `dataDir`. A renewed one there wins. */
+  /** Text of `MeshAuthority.issueCertificate`. Default: the file `certificate` in `dataDir`, else the one in `adoption` there. A renewed one there wins. */
   readonly certificate?: string | undefined;
   /** Refuses to start with a certificate of another mesh. Default: the mesh that the certificate is of. */
   readonly meshId?: string | undefined;
@@ -374,7 +385,10 @@ export interface MeshInit {
   readonly libp2p?: Libp2p | undefined;
   /** Full multiaddrs, `/p2p/…` included, of nodes to join by. Its own address may be among them. */
   readonly bootstrap?: readonly string[] | undefined;
-  /** Directory for `identity.key`, `boot` and the store of shared state; made if missing. Two processes must not share it. */
+  /**
+   * Directory for `identity.key`, `boot`, the store of shared state and, where there are certificates, `adoption`,
+   * `certificate` and `trust`; made if missing. Two processes must not share it.
+   */
   readonly dataDir: string;
   /** Only nodes of the same mesh name link. Default `default`. */
   readonly mesh?: string | undefined;
@@ -390,7 +404,7 @@ export interface MeshInit {
   /**
    * `open` lets anyone in who knows the mesh name. Implied when every listen address is loopback, a
    * unix socket or in-process; otherwise it must be asked for, and start-up warns. `certificate` lets in who has a certificate of this
-   * node's mesh; this node's own is in `dataDir`, where enrolment put it, or given here.
+   * node's mesh; this node's own is in `dataDir`, where enrolment put it (file `adoption`) or a person or renewal (`certificate`), or given here.
    */
   readonly admission?: "open" | "certificate" | CertificateAdmissionInit | undefined;
   /**

@@ -180,11 +180,19 @@ function codeOf(typed: string): string {
 }
 
 function configurationOf(value: unknown): string {
-  const text = JSON.stringify(value ?? {});
-  if (typeof text !== "string" || text.length > CONFIGURATION_LENGTH_MAX)
+  const text = jsonOf(value ?? {});
+  if (text === undefined || text.length > CONFIGURATION_LENGTH_MAX)
     throw new MeshError(
       "INVALID_OPTIONS",
-      `configuration: exceeds ${CONFIGURATION_LENGTH_MAX} characters of JSON`,
+      `configuration: is no JSON, or more than ${CONFIGURATION_LENGTH_MAX} characters of it`,
     );
   return text;
+}
+
+function jsonOf(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return undefined; // It refers to itself, or has a bigint.
+  }
 }

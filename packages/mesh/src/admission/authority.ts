@@ -1,5 +1,4 @@
 import { randomBytes } from "node:crypto";
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { systemClock } from "@klatsch/kit";
 import type { Clock } from "@klatsch/kit";
@@ -17,12 +16,14 @@ import type {
   Validity,
 } from "../core/trust/statements.ts";
 import { MeshError } from "../errors.ts";
+import { makeDirectory } from "../host/files.ts";
 import { makeKey, readKey } from "../host/key-file.ts";
+import { clockSchema, directorySchema, parseWith } from "../schemas.ts";
 import { adoptNode } from "./adopt.ts";
 import { isMissing, readAuthorityFile, writeAuthorityFile } from "./authority-file.ts";
 import type { AuthorityFile } from "./authority-file.ts";
-import { certificateSchema, descriptionSchema, parseWith } from "./certificate-options.ts";
-import type { CertificateDescription, CertificateInit } from "./certificate-options.ts";
+import { adoptSchema, certificateSchema } from "./certificate-options.ts";
+import type { AdoptInit, CertificateInit } from "./certificate-options.ts";
 import { credentialsText } from "./credentials.ts";
 import { sealStatement, signingKey } from "./envelope.ts";
 import type { SigningKey } from "./envelope.ts";
@@ -62,13 +63,13 @@ export interface MeshAuthority {
   revoke(subject: string): Promise<string>;
   /**
    * Makes an admin key in `directory`, or prolongs the one in it: it may issue and revoke for `lifeMs` (default 365 days).
-   * @throws MeshError `AUTHORITY_INVALID` without the root key.
+   * @throws MeshError `INVALID_OPTIONS`; `AUTHORITY_INVALID` without the root key.
    */
   delegate(init: { readonly directory: string; readonly lifeMs?: number | undefined }): Promise<void>;
   /**
    * The next root takes over; the old one counts for `overlapMs` more (default 30 days, 0 if it was stolen). The text is to be
    * published like a revocation; after the overlap only what the new root or its admins signed is valid.
-   * @throws MeshError `AUTHORITY_INVALID` if the next root's key file is not there.
+   * @throws MeshError `INVALID_OPTIONS`; `AUTHORITY_INVALID` if the next root's key file is not there.
    */
   rotate(init?: { readonly overlapMs?: number | undefined }): Promise<string>;
   /**
@@ -79,25 +80,14 @@ export interface MeshAuthority {
   adopt(init: AdoptInit): Promise<{ readonly peerId: string; readonly certificate: string }>;
 }
 
-/** A node to adopt, and what it shall be. */
-export interface AdoptInit extends CertificateDescription {
-  /** Full address, `/p2p/…` included, as the node shows it. */
-  readonly address: string;
-  /** The code that the node shows. */
-  readonly code: string;
-  /** Passed on to the node as JSON: what it is to know, such as addresses to join by. At most 32 KiB. */
-  readonly configuration?: unknown;
-  readonly signal?: AbortSignal | undefined;
-}
-
 /**
  * Makes a new mesh: its root key and the key that will replace it, mode 0600. Move `root-1.key` somewhere safe: it is
  * needed for `rotate` only, and whoever steals `root-0.key` alone can be shut out with it.
- * @throws MeshError `AUTHORITY_INVALID` if the directory holds a mesh already.
+ * @throws MeshError `INVALID_OPTIONS`, `STORE_FAILED`; `AUTHORITY_INVALID` if the directory holds a mesh already.
  */
 export async function createMeshRoot(init: AuthorityInit): Promise<MeshAuthority> {
-  const { directory } = init;
-  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const { directory } = parseWith(authoritySchema, init);
+  await makeDirectory(directory);
   if (!(await isMissing(directory))) {
     throw new MeshError("AUTHORITY_INVALID", `${directory} holds the keys of a mesh already`);
   }
@@ -109,8 +99,12 @@ export async function createMeshRoot(init: AuthorityInit): Promise<MeshAuthority
   return await openAuthority(init);
 }
 
-/** Opens the directory of a root or admin key. @throws MeshError `AUTHORITY_INVALID`, `IDENTITY_DAMAGED`. */
-export async function openAuthority({ directory, clock }: AuthorityInit): Promise<MeshAuthority> {
+/**
+ * Opens the directory of a root or admin key.
+ * @throws MeshError `INVALID_OPTIONS`, `AUTHORITY_INVALID`, `IDENTITY_DAMAGED`, `STORE_FAILED`.
+ */
+export async function openAuthority(init: AuthorityInit): Promise<MeshAuthority> {
+  const { directory, clock } = parseWith(authoritySchema, init);
   const file = await readAuthorityFile(directory);
   const key =
     file.delegation === undefined
@@ -168,12 +162,7 @@ class KeyAuthority implements MeshAuthority {
   }
 
   async revoke(subject: string): Promise<string> {
-    if (!PEER_PATTERN.test(subject) && !SERIAL_PATTERN.test(subject)) {
-      throw new MeshError(
-        "INVALID_OPTIONS",
-        "subject: must be a peer id (12D3KooW…) or a certificate's serial",
-      );
-    }
+    parseWith(subjectSchema, subject, "subject");
     if (this.#file.revocations.length >= REVOCATIONS_MAX) {
       throw new MeshError("AUTHORITY_INVALID", `${REVOCATIONS_MAX} revocations are the most a mesh keeps`);
     }
@@ -184,9 +173,8 @@ class KeyAuthority implements MeshAuthority {
 
   async delegate(init: { readonly directory: string; readonly lifeMs?: number | undefined }): Promise<void> {
     this.#requireRoot("only the root can delegate");
-    const { directory } = init;
-    const lifeMs = parseWith(lifeSchema, init.lifeMs) ?? DELEGATION_LIFE_MS;
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    const { directory, lifeMs = DELEGATION_LIFE_MS } = parseWith(delegateSchema, init);
+    await makeDirectory(directory);
     if (!(await isMissing(directory))) {
       const there = await readAuthorityFile(directory);
       if (there.delegation === undefined || meshIdOf(there.genesis) !== this.meshId)
@@ -206,7 +194,7 @@ class KeyAuthority implements MeshAuthority {
 
   async rotate(init: { readonly overlapMs?: number | undefined } = {}): Promise<string> {
     this.#requireRoot("only the root can be replaced");
-    const overlapMs = parseWith(overlapSchema, init.overlapMs) ?? ROTATION_OVERLAP_MS_MAX;
+    const { overlapMs = ROTATION_OVERLAP_MS_MAX } = parseWith(rotateSchema, init);
     const { rotations } = this.#file;
     const seq = rotations.length + 1;
     if (seq > ROTATIONS_MAX)
@@ -228,8 +216,8 @@ class KeyAuthority implements MeshAuthority {
   }
 
   async adopt(init: AdoptInit): Promise<{ readonly peerId: string; readonly certificate: string }> {
-    const { address, code, configuration, signal, ...description } = init;
-    parseWith(descriptionSchema, description); // Before anybody is disturbed.
+    // The description, too, before anybody is disturbed.
+    const { address, code, configuration, signal, ...description } = parseWith(adoptSchema, init);
     return await adoptNode({
       ...{ address, code, configuration, signal, meshId: this.meshId, key: this.#key },
       issue: (peer) => this.issueCertificate({ ...description, peer }),
@@ -271,8 +259,20 @@ class KeyAuthority implements MeshAuthority {
   }
 }
 
-const lifeSchema = z.number().int().min(60_000).max(CERTIFICATE_LIFE_MS_MAX).optional();
-const overlapSchema = z.number().int().min(0).max(ROTATION_OVERLAP_MS_MAX).optional();
+const authoritySchema = z.strictObject({ directory: directorySchema, clock: clockSchema.optional() });
+const delegateSchema = z.strictObject({
+  directory: directorySchema,
+  lifeMs: z.number().int().min(60_000).max(CERTIFICATE_LIFE_MS_MAX).optional(),
+});
+const rotateSchema = z.strictObject({
+  overlapMs: z.number().int().min(0).max(ROTATION_OVERLAP_MS_MAX).optional(),
+});
+const subjectSchema = z
+  .string()
+  .refine(
+    (subject) => PEER_PATTERN.test(subject) || SERIAL_PATTERN.test(subject),
+    "must be a peer id (12D3KooW…) or a certificate's serial",
+  );
 
 async function rootKey(directory: string, seq: number, makes: boolean): Promise<SigningKey> {
   const name = rootKeyFile(seq);

@@ -1,14 +1,8 @@
 import { z } from "zod";
-import {
-  NAME_PATTERN,
-  PEER_PATTERN,
-  TAG_KEY_LENGTH_MAX,
-  TAG_VALUE_LENGTH_MAX,
-  TAGS_MAX,
-} from "../codec/record-codec.ts";
+import { PEER_PATTERN } from "../codec/record-codec.ts";
 import { CAPABILITY_PATTERN } from "../codec/statement-codec.ts";
 import { ANY_CAPABILITY, CAPABILITIES_MAX, CERTIFICATE_LIFE_MS_MAX } from "../core/trust/statements.ts";
-import { invalidOptions } from "../errors.ts";
+import { addressSchema, nameSchema, tagsSchema } from "../schemas.ts";
 
 const MINUTE_MS = 60_000;
 
@@ -31,15 +25,21 @@ export interface CertificateInit extends CertificateDescription {
   readonly peer: string;
 }
 
-const name = z.string().regex(NAME_PATTERN, "must be 1 to 64 characters of A-Z a-z 0-9 . _ -");
+/** A node to adopt, and what it shall be. */
+export interface AdoptInit extends CertificateDescription {
+  /** Full address, `/p2p/…` included, as the node shows it. */
+  readonly address: string;
+  /** The code that the node shows. */
+  readonly code: string;
+  /** Passed on to the node as JSON: what it is to know, such as addresses to join by. At most 32 KiB. */
+  readonly configuration?: unknown;
+  readonly signal?: AbortSignal | undefined;
+}
 
 const fields = {
-  name,
-  cloud: name.default("default"),
-  tags: z
-    .record(z.string().min(1).max(TAG_KEY_LENGTH_MAX), z.string().max(TAG_VALUE_LENGTH_MAX))
-    .refine((tags) => Object.keys(tags).length <= TAGS_MAX, `has more than ${TAGS_MAX} entries`)
-    .default({}),
+  name: nameSchema,
+  cloud: nameSchema.default("default"),
+  tags: tagsSchema.default({}),
   capabilities: z
     .array(z.string().regex(CAPABILITY_PATTERN, "must be * or a-z 0-9 : . _ -"))
     .max(CAPABILITIES_MAX)
@@ -57,19 +57,15 @@ interface CertificateOptions {
   readonly lifeMs?: number | undefined;
 }
 
-export const descriptionSchema: z.ZodType<
-  Omit<CertificateOptions, "peer">,
-  CertificateDescription
-> = z.strictObject(fields);
-
 export const certificateSchema: z.ZodType<CertificateOptions, CertificateInit> = z.strictObject({
   peer: z.string().regex(PEER_PATTERN, "must be the peer id of an Ed25519 key: 12D3KooW…"),
   ...fields,
 });
 
-/** @throws MeshError `INVALID_OPTIONS` naming the field. */
-export function parseWith<Value>(schema: z.ZodType<Value>, value: unknown): Value {
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data;
-  throw invalidOptions(parsed.error);
-}
+export const adoptSchema: z.ZodType<AdoptInit> = z.strictObject({
+  address: addressSchema,
+  code: z.string(),
+  configuration: z.unknown().optional(),
+  signal: z.instanceof(AbortSignal).optional(),
+  ...fields,
+});

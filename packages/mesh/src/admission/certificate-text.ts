@@ -1,5 +1,6 @@
 import { loadIdentity } from "../host/identity.ts";
 import { MeshError } from "../errors.ts";
+import { directorySchema, parseWith } from "../schemas.ts";
 import type { MemberCertificate } from "./control.ts";
 import { openCredentials } from "./credentials.ts";
 
@@ -15,7 +16,7 @@ export interface CertificateDetails extends MemberCertificate {
 
 /** Reads the text of a certificate, for people to look at. @throws MeshError `CERTIFICATE_INVALID`. */
 export function readCertificate(text: string): CertificateDetails {
-  const found = openCredentials(Buffer.from(text.trim(), "base64url"));
+  const found = typeof text === "string" ? openCredentials(Buffer.from(text.trim(), "base64url")) : undefined;
   if (found === undefined || found === "foreign")
     throw new MeshError(
       "CERTIFICATE_INVALID",
@@ -34,7 +35,11 @@ export function readCertificate(text: string): CertificateDetails {
   };
 }
 
-/** The peer id of the node in `dataDir`, whose key is made if there is none. @throws MeshError `IDENTITY_DAMAGED`. */
+/**
+ * The peer id of the node in `dataDir`, whose key is made if there is none.
+ * @throws MeshError `INVALID_OPTIONS`, `IDENTITY_DAMAGED`, `STORE_FAILED`.
+ */
 export async function readPeerId(dataDir: string): Promise<string> {
+  parseWith(directorySchema, dataDir, "dataDir");
   return (await loadIdentity(dataDir)).peerId;
 }

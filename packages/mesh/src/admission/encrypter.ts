@@ -53,6 +53,7 @@ export interface AdmissionRules {
   onRefused(peer: string | undefined, refusal: Refusal): void;
 }
 
+/** What libp2p's `connectionEncrypters` is a list of. */
 export type EncrypterFactory = (components: NoiseComponents) => ConnectionEncrypter;
 
 /** What a node puts into libp2p: ours, and under the names of the others such as refuse and count. */

@@ -4,6 +4,7 @@ import { silentLogger, systemClock } from "@klatsch/kit";
 import type { Clock, Logger } from "@klatsch/kit";
 import type { Libp2p } from "@libp2p/interface";
 import { createLibp2p } from "libp2p";
+import { z } from "zod";
 import { decodeAdoption, encodeAdoption } from "../codec/enrol-codec.ts";
 import type { AdoptionRecord, EnrolMessage, EnrolRefusal } from "../codec/enrol-codec.ts";
 import { EnrolWindow } from "../core/trust/enrol-window.ts";
@@ -12,6 +13,15 @@ import { MeshError } from "../errors.ts";
 import { conduits, removeStaleSocket } from "../host/conduits.ts";
 import { readIfPresent, writeDurably } from "../host/files.ts";
 import { loadIdentity } from "../host/identity.ts";
+import {
+  addressSchema,
+  clockSchema,
+  directorySchema,
+  functionSchema,
+  LISTEN_MAX,
+  loggerSchema,
+  parseWith,
+} from "../schemas.ts";
 import { openCredentials } from "./credentials.ts";
 import { isSameProof, newCode, newNonce, proofOf } from "./enrol-code.ts";
 import { enrolEncrypter } from "./enrol-dialog.ts";
@@ -31,7 +41,7 @@ const LINGER_MS = 10_000;
 
 /** Options of `startEnrolment`. */
 export interface EnrolmentInit {
-  /** Directory of the node that will be: its key is made there, and its certificate put there. */
+  /** Directory of the node that will be: its key is made there, and its certificate put there, in the file `adoption`. */
   readonly dataDir: string;
   /** Multiaddrs to listen on. */
   readonly listen: readonly string[];
@@ -64,14 +74,17 @@ export interface Enrolment extends AsyncDisposable {
    * `dataDir` may follow. Never rejects; stays pending if `stop` comes first.
    */
   readonly adopted: Promise<Adoption>;
+  /** Ends the waiting and frees the addresses. May be called twice. */
   stop(): Promise<void>;
 }
 
 /**
  * Starts a fresh node that can only be adopted. One that was adopted before answers its adopter for ten seconds more.
- * @throws MeshError `ALREADY_ADOPTED` if it has a certificate from elsewhere, `IDENTITY_DAMAGED`, `LISTEN_FAILED`.
+ * @throws MeshError `INVALID_OPTIONS`, `IDENTITY_DAMAGED`, `LISTEN_FAILED`, `STORE_FAILED`; `ALREADY_ADOPTED` if it has a
+ * certificate from elsewhere, and `CERTIFICATE_INVALID` if its file `adoption` is damaged.
  */
 export async function startEnrolment(init: EnrolmentInit): Promise<Enrolment> {
+  parseWith(enrolmentSchema, init);
   const { privateKey, peerId } = await loadIdentity(init.dataDir);
   const adoption = await readRecord(init.dataDir);
   if (adoption === undefined && (await readIfPresent(join(init.dataDir, CERTIFICATE_FILE))) !== undefined)
@@ -104,6 +117,15 @@ export async function startEnrolment(init: EnrolmentInit): Promise<Enrolment> {
   server.start(node);
   return server;
 }
+
+const enrolmentSchema = z.strictObject({
+  dataDir: directorySchema,
+  listen: z.array(addressSchema).min(1).max(LISTEN_MAX),
+  onCode: functionSchema<EnrolmentInit["onCode"]>(),
+  logger: loggerSchema.optional(),
+  clock: clockSchema.optional(),
+  wrongPauseMs: z.number().min(0).optional(),
+});
 
 class EnrolmentServer implements Enrolment {
   readonly peerId: string;
@@ -279,9 +301,10 @@ class EnrolmentServer implements Enrolment {
 
 /**
  * What the node in `dataDir` was given when it was adopted; `undefined` if it never was.
- * @throws MeshError `CERTIFICATE_INVALID`.
+ * @throws MeshError `INVALID_OPTIONS`, `CERTIFICATE_INVALID`, `STORE_FAILED`.
  */
 export async function readAdoption(dataDir: string): Promise<Adoption | undefined> {
+  parseWith(directorySchema, dataDir, "dataDir");
   const record = await readRecord(dataDir);
   return record === undefined ? undefined : adoptionOf(record);
 }

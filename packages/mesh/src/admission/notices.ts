@@ -30,6 +30,7 @@ export function noticesText(
 
 /** `undefined`: the text is none. */
 export function parseNoticesText(text: string): Notices | undefined {
+  if (typeof text !== "string") return undefined; // Plain JavaScript may pass anything.
   const rotations: string[] = [];
   const revocations: EndorsedText[] = [];
   for (const line of text.trim().split(/\s+/u)) {

@@ -1,13 +1,16 @@
 import type { Logger } from "@klatsch/kit";
-import { checkFunction } from "./given.ts";
+import { checkFunction, checkOneOf } from "./given.ts";
 import { callListener } from "./listening.ts";
 
 /** Typed events. A listener that throws or rejects is logged and harms neither the others nor us. */
 export class Emitter<Events> {
+  readonly #names: readonly string[];
   readonly #logger: Logger;
   readonly #listeners = new Map<keyof Events, Set<(event: never) => unknown>>();
 
-  constructor(logger: Logger) {
+  /** Others than the `names` are refused: their listeners would wait for ever. */
+  constructor(names: Readonly<Record<keyof Events, true>>, logger: Logger) {
+    this.#names = Object.keys(names);
     this.#logger = logger;
   }
 
@@ -16,6 +19,7 @@ export class Emitter<Events> {
    * @throws MeshError `INVALID_OPTIONS`.
    */
   on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): () => void {
+    checkOneOf("event", name, this.#names);
     checkFunction("listener", listener);
     // Its own function each time, so that one listener registered twice is removed once at a time.
     const own = (event: Events[Name]): unknown => listener(event);

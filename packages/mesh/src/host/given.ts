@@ -14,6 +14,10 @@ export function checkObject(field: string, value: unknown): asserts value is obj
   if (typeof value !== "object" || value === null) refuse(field, "must be an object");
 }
 
+export function checkCount(field: string, value: unknown): void {
+  if (!Number.isSafeInteger(value) || Number(value) < 0) refuse(field, "must be a whole number, 0 or more");
+}
+
 export function checkFunction(field: string, value: unknown): void {
   if (typeof value !== "function") refuse(field, "must be a function");
 }

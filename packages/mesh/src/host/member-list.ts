@@ -1,3 +1,4 @@
+import { excerpt } from "@klatsch/kit";
 import type { MemberSnapshot } from "../core/membership-types.ts";
 import { MeshError } from "../errors.ts";
 import type { Member } from "../types.ts";
@@ -31,7 +32,7 @@ export function peerCalled(name: string, members: readonly Member[]): string {
   );
   const [holder] = holders;
   if (holder === undefined)
-    throw new MeshError("UNKNOWN_NAME", `no member is called ${name}`, { retryable: true });
+    throw new MeshError("UNKNOWN_NAME", `no member is called ${excerpt(name)}`, { retryable: true });
   if (holders.length === 1) return holder.peerId;
   const peers = holders.map((member) => member.peerId).join(", ");
   throw new MeshError("AMBIGUOUS_NAME", `several members are called ${name}: ${peers}; use a peer id`);

@@ -163,10 +163,12 @@ async function serveLinks(node: Libp2p, ports: LinkNodePorts): Promise<void> {
 
 /**
  * Works inside a libp2p node of the application: serves our protocols there, dials connections of its own, and
- * leaves what others use. The node itself is neither started nor stopped.
+ * leaves what others use. The node itself is neither started nor stopped. @throws MeshError `INVALID_OPTIONS`.
  */
 async function joinNode(node: Libp2p, ports: LinkNodePorts & Guarded): Promise<LinkNode> {
   const { gate, rules } = ports;
+  if (node.getProtocols().includes(LINK_PROTOCOL))
+    throw new MeshError("INVALID_OPTIONS", "libp2p: another mesh works in this node; stop that one first");
   gate?.open(rules);
   const isLetIn = ({ encryption, remotePeer }: Connection): boolean =>
     gate === undefined || gate.admits(encryption, remotePeer.toString());

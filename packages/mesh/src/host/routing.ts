@@ -1,5 +1,6 @@
 import { performance } from "node:perf_hooks";
 import type { EventLoopUtilization } from "node:perf_hooks";
+import { excerpt } from "@klatsch/kit";
 import type { Clock, Logger } from "@klatsch/kit";
 import { decodeLinks, encodeLinks } from "../codec/links-entry.ts";
 import type { LinksSaid } from "../codec/links-entry.ts";
@@ -208,11 +209,14 @@ export class Routing {
 
   /** See `Mesh.neighbours`. */
   neighbours(peer: string): readonly string[] {
+    checkText("peerId", peer);
     return this.#mapped().neighbours(peer);
   }
 
   /** See `Mesh.trace`. */
   async trace(peer: string): Promise<readonly RouteTrace[]> {
+    checkText("peerId", peer);
+    this.#stopping.signal.throwIfAborted();
     const self = this.#init.ports.self().peer;
     const isDirect = this.#init.ports.links()?.direct(peer) !== undefined;
     return Promise.all(
@@ -295,7 +299,10 @@ export class Routing {
   async #tunnel(peer: string, trafficClass: RouteClass): Promise<void> {
     const { clock, ports, router } = this.#init;
     if (!router) {
-      throw new MeshError("NO_ROUTE", `no direct link to ${peer}, and this node runs without a router`);
+      throw new MeshError(
+        "NO_ROUTE",
+        `no direct link to ${excerpt(peer)}, and this node runs without a router`,
+      );
     }
     const tried = new Map<string, string>();
     let code: "NO_ROUTE" | "FORBIDDEN" | "RELAY_FULL" = "NO_ROUTE";
@@ -478,7 +485,7 @@ function noRoute(
 ): MeshError {
   const attempts = [...tried];
   const what = attempts.length === 0 ? "the map has none" : attempts.join("; ");
-  return new MeshError(code, `no way to ${peer}: ${what}`, { retryable: code !== "FORBIDDEN" });
+  return new MeshError(code, `no way to ${excerpt(peer)}: ${what}`, { retryable: code !== "FORBIDDEN" });
 }
 
 function delay(durationMs: number): Promise<void> {

@@ -1,3 +1,4 @@
+import { excerpt } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 import { STATE_KEY_PATTERN } from "../codec/state-codec.ts";
 import { encodeStateValue } from "../codec/state-value.ts";
@@ -13,7 +14,7 @@ export function assertKey(key: string): void {
   if (STATE_KEY_PATTERN.test(key)) return;
   throw new MeshError(
     "STATE_INVALID",
-    `a key has 1 to 128 characters of A-Z a-z 0-9 . _ : @ / -, not ${key}`,
+    `a key has 1 to 128 characters of A-Z a-z 0-9 . _ : @ / -, not ${excerpt(key)}`,
   );
 }
 

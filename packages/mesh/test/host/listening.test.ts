@@ -27,7 +27,7 @@ function logger(): { readonly logger: Logger; readonly errors: unknown[] } {
 describe("Emitter", () => {
   it("logs what listeners throw and reject with, and tells the others", async () => {
     const log = logger();
-    const emitter = new Emitter<{ news: number }>(log.logger);
+    const emitter = new Emitter<{ news: number }>({ news: true }, log.logger);
     const { all, heard } = listeners();
     for (const listener of all) emitter.on("news", listener);
     emitter.emit("news", 1);
@@ -36,7 +36,7 @@ describe("Emitter", () => {
   });
 
   it("refuses what cannot be called", () => {
-    const emitter = new Emitter<{ news: number }>(silentLogger);
+    const emitter = new Emitter<{ news: number }>({ news: true }, silentLogger);
     expect(() => emitter.on("news", undefined as never)).toThrow(
       expect.objectContaining({ code: "INVALID_OPTIONS", message: expect.stringContaining("listener") }),
     );

@@ -48,6 +48,18 @@ describe("a libp2p node", () => {
 });
 
 describe("a mesh inside a libp2p node of the application", () => {
+  it("has the node for itself until it stops", async () => {
+    await using bed = new Bed();
+    const libp2p = await application(bed);
+    const first = await bed.mesh("a", { libp2p });
+    await expect(bed.mesh("b", { libp2p })).rejects.toMatchObject({
+      code: "INVALID_OPTIONS",
+      message: expect.stringMatching(/^libp2p: another mesh/),
+    });
+    await first.stop();
+    await bed.mesh("b", { libp2p });
+  });
+
   it("links and carries frames beside other protocols, and leaves them and the node alone when it stops", async () => {
     await using bed = new Bed();
     const [nodeA, nodeB] = [await application(bed), await application(bed)];

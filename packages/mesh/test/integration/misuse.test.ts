@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { createMesh, MeshError } from "@klatsch/mesh";
 import type { Mesh } from "@klatsch/mesh";
 import { Bed } from "./helpers.ts";
 
@@ -58,6 +59,49 @@ describe("what plain JavaScript passes by mistake is refused with the field's na
   ])("%s of a message on a topic", async (field, ...given) => {
     const publish = mesh.topics.publish(...(given as unknown as Parameters<Mesh["topics"]["publish"]>));
     await expect(publish).rejects.toEqual(wrong(field));
+  });
+
+  it("names of members and events", async () => {
+    const unknown = (): unknown => mesh.on("member:join" as never, () => undefined);
+    expect(unknown).toThrow(wrong("event"));
+    expect(() => mesh.on("toString" as never, () => undefined)).toThrow(wrong("event"));
+    for (const given of [null, undefined, 5, Symbol("a"), {}] as unknown as string[]) {
+      expect(() => mesh.resolve(given)).toThrow(wrong("name"));
+      expect(() => mesh.attend(given)).toThrow(wrong("peerId"));
+      expect(() => mesh.neighbours(given)).toThrow(wrong("peerId"));
+      await expect(mesh.trace(given)).rejects.toEqual(wrong("peerId"));
+      await expect(mesh.isGone(given, 1)).rejects.toEqual(wrong("peerId"));
+    }
+    for (const boot of ["x", null, 1.5, -1, Number.NaN] as number[])
+      await expect(mesh.isGone("peer", boot)).rejects.toEqual(wrong("boot"));
+  });
+
+  it("calls after the end, but for attend, which others make from timers", async () => {
+    const ended = await bed.mesh("ended");
+    await ended.stop();
+    const stopped = expect.objectContaining({ code: "STOPPED" });
+    await expect(ended.trace("peer")).rejects.toEqual(stopped);
+    await expect(ended.isGone("peer", 1)).rejects.toEqual(stopped);
+    await expect(ended.connect("peer")).rejects.toEqual(stopped);
+    ended.attend("peer")();
+  });
+
+  it("what is long, and the beginning is enough to know it by", async () => {
+    const long = "x".repeat(100_000);
+    const thrown = [
+      () => mesh.resolve(long),
+      () => mesh.connect(long),
+      () => mesh.state.shared.set(long, 1),
+      () => createMesh({ dataDir: long }),
+      () => createMesh({ dataDir: "d", [long]: 1 }),
+      () => createMesh({ dataDir: "d", tags: { [long]: long } }),
+      () => createMesh({ dataDir: "d", bootstrap: Array.from({ length: 256 }, () => long) }),
+    ].map(async (call) => {
+      await expect((async () => await call())()).rejects.toSatisfy(
+        (error) => error instanceof MeshError && error.message.length < 1_000,
+      );
+    });
+    await Promise.all(thrown);
   });
 
   it("listeners and filters", () => {
