@@ -11,6 +11,12 @@ const api = contract({
     sum: method({ input: number, output: number, access: "members", stream: "input" }),
     double: method({ input: number, output: number, access: "members", stream: "both" }),
     blocks: method({ input: number, output: z.instanceof(Uint8Array), access: "members", stream: "output" }),
+    mebibytes: method({
+      input: z.instanceof(Uint8Array),
+      output: z.instanceof(Uint8Array),
+      access: "members",
+      stream: "both",
+    }),
   },
 });
 
@@ -48,7 +54,15 @@ class Server {
   *blocks(count: number): Generator<Uint8Array<ArrayBuffer>> {
     for (let no = 0; no < count; no += 1) yield new Uint8Array(100_000).fill(no);
   }
+  async *mebibytes(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const block of source) {
+      this.given += 1;
+      yield block;
+    }
+  }
 }
+
+const MEBIBYTE = new Uint8Array(1_048_576);
 
 async function pair() {
   const nodes = await Nodes.start("a", "b");
@@ -89,6 +103,31 @@ describe("a stream", () => {
     }
     await until("the writer has ended", () => server.ended === 1);
     expect(server.given).toBeLessThan(700);
+    await idle();
+  });
+
+  it("of large items has few of them under way and unread, each way", async () => {
+    const { nodes, client, server, idle } = await pair();
+    await using _ = nodes;
+    let read = 0;
+    function* source(): Generator<Uint8Array> {
+      for (let no = 0; no < 12; no += 1) {
+        read += 1;
+        yield MEBIBYTE;
+      }
+    }
+    let seen = 0;
+    for await (const block of client.mebibytes(source())) {
+      seen += 1;
+      expect(block.length).toBe(MEBIBYTE.length);
+      if (seen % 4 !== 1) continue;
+      // Whatever may leave has left by the time that a call was answered.
+      await client.sum([1]);
+      // Two of them, and the one that the generator waits with.
+      expect(server.given - seen).toBeLessThanOrEqual(3);
+      expect(read - server.given).toBeLessThanOrEqual(3);
+    }
+    expect(seen).toBe(12);
     await idle();
   });
 

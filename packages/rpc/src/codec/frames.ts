@@ -170,7 +170,7 @@ export interface Spread {
 export function decodeItem(bytes: Uint8Array): Message {
   const message = readItem(unpack(bytes));
   if (message.type === "chunk") throw new CodecError("a chunk within chunks");
-  return message;
+  return message.type === "item" ? { ...message, large: true } : message;
 }
 
 function readItem(values: unknown): Message {

@@ -47,7 +47,7 @@ export type CallEffect =
   | { readonly type: "reach"; readonly route: Route }
   | { readonly type: "resolve"; readonly id: number; readonly value: unknown }
   | { readonly type: "reject"; readonly id: number; readonly fault: Fault }
-  | { readonly type: "item"; readonly id: number; readonly value: unknown }
+  | { readonly type: "item"; readonly id: number; readonly value: unknown; readonly large: boolean }
   | { readonly type: "credit"; readonly id: number; readonly count: number };
 
 interface Pending {
@@ -155,7 +155,8 @@ export class Calls {
       case "fail":
         return [this.#reject(pending, message.fault)];
       case "item":
-        return message.up || !pending.call.stream ? NOTHING : [{ type: "item", id, value: message.value }];
+        if (message.up || !pending.call.stream) return NOTHING;
+        return [{ type: "item", id, value: message.value, large: message.large === true }];
       case "credit":
         return message.up && pending.call.stream ? [{ type: "credit", id, count: message.count }] : NOTHING;
     }

@@ -14,10 +14,14 @@ export const WINDOW_BYTES: number = 2 * 1_024 * 1_024;
 export const CHUNK_WINDOW_BYTES: number = 1_024 * 1_024;
 /** Received bytes are confirmed in steps of this size. */
 export const CONFIRM_BYTES: number = 128 * 1_024;
-/** Bytes that may wait for one peer in one class; then new asks are refused with `OVERLOADED`. */
+/** Bytes that may wait for one peer in one class; then new asks are refused with `OVERLOADED`, and answers and streams wait. */
 export const OUTBOX_BYTES_MAX: number = 32 * 1_024 * 1_024;
+/** Answers and streams that wait for one peer in one class; then its asks are refused with `OVERLOADED`. */
+export const WAITING_MAX = 4_096;
 /** Items of a stream that may be under way and unread, each way. */
 export const STREAM_ITEMS_MAX = 64;
+/** No more of them leave once those among them that travel in chunks have so many bytes. */
+export const STREAM_BYTES_MAX: number = 2 * 1_024 * 1_024;
 /** Times one call is sent again by itself. */
 export const ATTEMPTS_MAX = 4;
 /** Results kept for calls with an idempotency key, oldest given up first. */

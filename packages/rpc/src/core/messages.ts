@@ -89,13 +89,22 @@ export interface EmitMessage {
   readonly spread: boolean;
 }
 
+export interface ItemMessage {
+  readonly type: "item";
+  readonly id: number;
+  readonly up: boolean;
+  readonly value: unknown;
+  /** It came in chunks. */
+  readonly large?: true;
+}
+
 /** What travels. `up`: from the caller to the handler. */
 export type Message =
   | AskMessage
   | { readonly type: "reply"; readonly id: number; readonly value: unknown }
   | { readonly type: "fail"; readonly id: number; readonly fault: Fault }
   | { readonly type: "cancel"; readonly id: number }
-  | { readonly type: "item"; readonly id: number; readonly up: boolean; readonly value: unknown }
+  | ItemMessage
   | { readonly type: "end"; readonly id: number }
   | { readonly type: "credit"; readonly id: number; readonly up: boolean; readonly count: number }
   | CastMessage

@@ -44,7 +44,7 @@ export type ServeEffect =
       readonly deadlineAt: number | undefined;
     }
   | { readonly type: "abort"; readonly run: number; readonly fault: Fault }
-  | { readonly type: "item"; readonly run: number; readonly value: unknown }
+  | { readonly type: "item"; readonly run: number; readonly value: unknown; readonly large: boolean }
   | { readonly type: "end"; readonly run: number }
   | { readonly type: "credit"; readonly run: number; readonly count: number };
 
@@ -219,7 +219,8 @@ export class Serving {
       case "cancel":
         return this.#leave(run, from, fault("CANCELLED", "the caller cancelled", "unknown"));
       case "item":
-        return message.up && run.stream ? [{ type: "item", run: run.no, value: message.value }] : NOTHING;
+        if (!message.up || !run.stream) return NOTHING;
+        return [{ type: "item", run: run.no, value: message.value, large: message.large === true }];
       case "end":
         return run.stream ? [{ type: "end", run: run.no }] : NOTHING;
       case "credit":

@@ -177,8 +177,8 @@ export class Caller {
   }
 
   /**
-   * An output stream whose items are told as they come, unchecked, and its end, once. No credit is given back: it is for
-   * streams of a few items. The result cancels it.
+   * An output stream whose items are told as they come, unchecked, and its end, once. Credit is given back for large items
+   * alone: it is for streams of a few items. The result cancels it.
    */
   follow(
     remote: Remote,
@@ -187,15 +187,19 @@ export class Caller {
     told: { readonly onItem: (item: unknown) => void; readonly onEnd: (error: unknown) => void },
   ): () => void {
     const engine = this.#engine();
-    let credit = STREAM_ITEMS_MAX;
-    const push = (item: unknown): boolean => {
-      if (credit === 0) return false;
-      credit -= 1;
+    let untold = 0;
+    const push = (item: unknown, large: boolean): boolean => {
+      if (untold === STREAM_ITEMS_MAX) return false;
+      untold += 1;
+      if (large) {
+        engine.send(remote.route, { type: "credit", id, up: false, count: untold });
+        untold = 0;
+      }
       told.onItem(item);
       return true;
     };
     const resolve = (): void => told.onEnd(undefined);
-    const id = this.#begin(remote, input, options, { resolve, reject: told.onEnd, inlet: { push } });
+    const id: number = this.#begin(remote, input, options, { resolve, reject: told.onEnd, inlet: { push } });
     return () => engine.enterCall({ type: "cancel", id });
   }
 
@@ -203,8 +207,10 @@ export class Caller {
     const engine = this.#engine();
     const send = async (value: unknown): Promise<void> => {
       await parse(remote.method.input, value, "INVALID_INPUT", "input item");
-      const reason = engine.send(remote.route, { type: "item", id, up: true, value });
-      if (reason !== undefined) throw new RpcError({ ...reason, outcome: "unknown" });
+      await engine.room(remote.route);
+      const queued = engine.queue(remote.route, { type: "item", id, up: true, value });
+      if (typeof queued !== "number") throw new RpcError({ ...queued, outcome: "unknown" });
+      outlet.sent(queued);
     };
     outlet.pump(source, send).then(
       (whole) => {
@@ -266,7 +272,7 @@ export class Caller {
         return;
       case "item":
         // A peer that sends more than it may is cut, which ends this call too.
-        if (waiter.inlet?.push(effect.value) !== true)
+        if (waiter.inlet?.push(effect.value, effect.large) !== true)
           this.#engine().cut(waiter.remote.route, "items without credit");
         return;
       case "credit":

@@ -9,7 +9,7 @@ import { CodecError } from "../codec/read.ts";
 import type { CallClass } from "../contract.ts";
 import { Calls } from "../core/calls.ts";
 import type { CallEffect, CallInput } from "../core/calls.ts";
-import { ITEM_BYTES_MAX } from "../core/limits.ts";
+import { ITEM_BYTES_MAX, WAITING_MAX } from "../core/limits.ts";
 import { fault } from "../core/messages.ts";
 import type { AskMessage, CastMessage, EmitMessage, Fault, Message, Route } from "../core/messages.ts";
 import { Serving } from "../core/serving.ts";
@@ -146,24 +146,45 @@ export class Engine {
     this.#arm(now);
   }
 
-  /** Sends what belongs to a run's caller; the reason if that cannot be, `undefined` also if nobody listens. */
-  sendFromRun(run: number, make: (id: number) => Message): Fault | undefined {
+  /** An item of a run's output stream for its caller: its bytes, 0 if nobody listens, or the reason if it cannot travel. */
+  queueFromRun(run: number, value: unknown): number | Fault {
     const asker = this.#serving.askerOf(run);
-    return asker === undefined ? undefined : this.send(asker.route, make(asker.id));
+    return asker === undefined
+      ? 0
+      : this.queue(asker.route, { type: "item", id: asker.id, up: false, value });
+  }
+
+  /** Resolves when there is room for more for a run's caller; `undefined` if there is now, or nobody listens. */
+  roomFromRun(run: number): Promise<void> | undefined {
+    const asker = this.#serving.askerOf(run);
+    return asker === undefined ? undefined : this.room(asker.route);
+  }
+
+  /** Resolves when there is room for more on this route, or the session has ended; `undefined` if that is so now. */
+  room(route: Route): Promise<void> | undefined {
+    const outbox = this.#links.get(route)?.outbox;
+    if (outbox?.full !== true) return undefined;
+    return new Promise((resolve) => outbox.whenRoom(() => resolve()));
   }
 
   /** Queues one message. The reason if it cannot travel; nothing was queued then. */
   send(route: Route, message: Message): Fault | undefined {
+    const queued = this.queue(route, message);
+    return typeof queued === "number" ? undefined : queued;
+  }
+
+  /** The same, with its bytes. */
+  queue(route: Route, message: Message): number | Fault {
     const link = this.#links.get(route);
     if (link === undefined) return NO_LINK;
     if (isNew(message) && link.outbox.full) return FULL;
     const item = encoded(message);
     if ("code" in item) return item;
     link.outbox.push(orderKey(message), item, message.type === "ask" ? message.id : undefined);
-    return undefined;
+    return item.bytes;
   }
 
-  /** The same for several peers, encoded once. */
+  /** One for several peers, encoded once. */
   sendToAll(routes: readonly Route[], message: CastMessage | EmitMessage): readonly (Fault | undefined)[] {
     let item: Encoded | Fault | undefined;
     return routes.map((route) => {
@@ -230,7 +251,8 @@ export class Engine {
     const from = link.route;
     switch (message.type) {
       case "ask": {
-        const verdict = this.#events.judge(link.peer, message);
+        const isOver = link.outbox.waiting >= WAITING_MAX;
+        const verdict: Verdict = isOver ? { ok: false, fault: FULL } : this.#events.judge(link.peer, message);
         this.#performServe(
           this.#serving.step({ type: "ask", from, owner: link.peer, ask: message, verdict }, now),
         );
@@ -296,12 +318,24 @@ export class Engine {
         this.#events.onServeEffect(effect, effect.type === "run" ? peerOf(effect.from) : "");
         continue;
       }
-      const reason = this.send(effect.route, effect.message);
-      if (reason === undefined || effect.message.type !== "reply") continue;
-      const { code, message } = reason;
-      const output = fault(code === "INVALID_INPUT" ? "INVALID_OUTPUT" : code, message, "unknown");
-      this.send(effect.route, { type: "fail", id: effect.message.id, fault: output });
+      if (effect.message.type === "reply") this.#reply(effect.route, effect.message);
+      else this.send(effect.route, effect.message);
     }
+  }
+
+  /** An answer that finds no room is not even copied before there is. */
+  #reply(route: Route, reply: Message & { readonly type: "reply" }): void {
+    const outbox = this.#links.get(route)?.outbox;
+    if (outbox?.full === true) {
+      return outbox.whenRoom((open) => {
+        if (open) this.#reply(route, reply);
+      });
+    }
+    const reason = this.send(route, reply);
+    if (reason === undefined) return;
+    const { code, message } = reason;
+    const output = fault(code === "INVALID_INPUT" ? "INVALID_OUTPUT" : code, message, "unknown");
+    this.send(route, { type: "fail", id: reply.id, fault: output });
   }
 
   /** One timer for all deadlines. It is only ever moved forward: one that fires early just looks again. */

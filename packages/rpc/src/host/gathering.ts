@@ -150,7 +150,7 @@ export class Gathering {
       // A little less than the parent gave: the last report has to be there in time.
       deadlineAt: systemClock.now().monoMs + Math.max(0, leftMs * 0.95 - 2),
       onReport: (part, last) => {
-        parts.push(part);
+        parts.push(part, false);
         if (last) parts.end();
       },
     });

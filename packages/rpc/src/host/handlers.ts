@@ -92,7 +92,7 @@ export class Handlers {
         this.#abort(running, effect.fault);
         return;
       case "item":
-        if (running.inlet?.push(effect.value) !== false) return;
+        if (running.inlet?.push(effect.value, effect.large) !== false) return;
         this.#abort(running, { ...faultOf(new Error("items without credit")), outcome: "unknown" });
         return;
       case "end":
@@ -208,13 +208,14 @@ export class Handlers {
     const engine = this.#init.engine();
     await outlet.pump(value as AsyncIterable<unknown>, (item) => {
       const send = (): void => {
-        const reason = engine.sendFromRun(run, (id) => ({ type: "item", id, up: false, value: item }));
-        if (reason === undefined) return;
-        const code = reason.code === "INVALID_INPUT" ? "INVALID_OUTPUT" : reason.code;
-        throw new RpcError({ ...reason, code, outcome: "unknown" });
+        const queued = engine.queueFromRun(run, item);
+        if (typeof queued === "number") return outlet.sent(queued);
+        const code = queued.code === "INVALID_INPUT" ? "INVALID_OUTPUT" : queued.code;
+        throw new RpcError({ ...queued, code, outcome: "unknown" });
       };
       const checked = parse(method.output, item, "INVALID_OUTPUT", "output item");
-      if (checked instanceof Promise) return checked.then(send);
+      const room = engine.roomFromRun(run);
+      if (checked instanceof Promise || room !== undefined) return Promise.all([checked, room]).then(send);
       return send();
     });
     return undefined;

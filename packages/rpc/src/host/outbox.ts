@@ -58,6 +58,8 @@ export class Outbox {
   #waitingBytes = 0;
   #underWayBytes = 0;
   #owedBytes = 0;
+  /** Who waits for room, in order. */
+  #waiting: ((open: boolean) => void)[] = [];
   #scheduled = false;
   #open = true;
 
@@ -68,6 +70,17 @@ export class Outbox {
   /** No more is taken of what may as well be refused. */
   get full(): boolean {
     return this.#waitingBytes >= OUTBOX_BYTES_MAX;
+  }
+
+  /** How many wait for room. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  /** Calls `then` when there is room again, or with `false` when nothing leaves any more. Once, and never before it returns. */
+  whenRoom(then: (open: boolean) => void): void {
+    this.#waiting.push(then);
+    this.#schedule();
   }
 
   /** Queues an item, and copies it. `key`: items of the same call leave in order. */
@@ -111,6 +124,7 @@ export class Outbox {
     const asks = [...this.#drafts.flatMap((draft) => draft.asks), ...flowing];
     this.#drafts = [];
     this.#flows.clear();
+    for (const then of this.#waiting.splice(0)) then(false);
     return new Set(asks.filter((ask) => ask !== undefined));
   }
 
@@ -135,6 +149,7 @@ export class Outbox {
       this.#put(writer);
     }
     this.#cut();
+    while (this.#open && this.#waiting.length > 0 && !this.full) this.#waiting.shift()?.(true);
   };
 
   /** Confirmations need no window: two full ends would wait for each other. */

@@ -1,12 +1,21 @@
-import { STREAM_ITEMS_MAX } from "../core/limits.ts";
+import { CHUNK_BYTES, STREAM_BYTES_MAX, STREAM_ITEMS_MAX } from "../core/limits.ts";
 
-/** Credit is given back in steps of this many items. */
+/** Credit is given back in steps of this many items, and with each that came in chunks. */
 const GRANT_STEP = STREAM_ITEMS_MAX / 2;
 
 /** Takes the items of a stream. */
 export interface Sink {
-  /** `false`: the writer had no credit for it. */
-  push(value: unknown): boolean;
+  /** `large`: it came in chunks. `false`: the writer had no credit for it. */
+  push(value: unknown, large: boolean): boolean;
+}
+
+/** An item that came in chunks. */
+class Large {
+  readonly value: unknown;
+
+  constructor(value: unknown) {
+    this.value = value;
+  }
 }
 
 /** The reading end of a stream: holds at most the items it gave credit for. One reader, once. */
@@ -26,16 +35,15 @@ export class Inlet implements Sink, AsyncIterableIterator<unknown> {
     this.#onReturn = onReturn;
   }
 
-  /** `false`: the writer had no credit for it. */
-  push(value: unknown): boolean {
+  push(value: unknown, large: boolean): boolean {
     if (this.#state !== "open") return true;
     if (this.#credit === 0) return false;
     this.#credit -= 1;
     const waiting = this.#waiting;
-    if (waiting === undefined) this.#items.push(value);
+    if (waiting === undefined) this.#items.push(large ? new Large(value) : value);
     else {
       this.#waiting = undefined;
-      this.#took();
+      this.#took(large);
       waiting.resolve({ done: false, value });
     }
     return true;
@@ -76,20 +84,21 @@ export class Inlet implements Sink, AsyncIterableIterator<unknown> {
   }
 
   #shift(): unknown {
-    const value = this.#items[this.#head];
+    const item = this.#items[this.#head];
     this.#items[this.#head] = undefined;
     this.#head += 1;
     if (this.#head === this.#items.length) {
       this.#items = [];
       this.#head = 0;
     }
-    this.#took();
-    return value;
+    const isLarge = item instanceof Large;
+    this.#took(isLarge);
+    return isLarge ? item.value : item;
   }
 
-  #took(): void {
+  #took(large: boolean): void {
     this.#taken += 1;
-    if (this.#taken < GRANT_STEP || this.#state !== "open") return;
+    if ((this.#taken < GRANT_STEP && !large) || this.#state !== "open") return;
     this.#credit += this.#taken;
     this.#grant(this.#taken);
     this.#taken = 0;
@@ -98,13 +107,26 @@ export class Inlet implements Sink, AsyncIterableIterator<unknown> {
 
 /** The writing end of a stream: sends while the reader gives credit. */
 export class Outlet {
-  #credit = STREAM_ITEMS_MAX;
+  /** Bytes of each item that the reader gave no credit back for, 0 of those that travel whole. */
+  readonly #unread: number[] = [];
+  #unreadBytes = 0;
   #closed = false;
   #wake: (() => void) | undefined;
 
   credit(count: number): void {
-    this.#credit = Math.min(this.#credit + count, STREAM_ITEMS_MAX);
+    for (const bytes of this.#unread.splice(0, count)) this.#unreadBytes -= bytes;
     this.#wake?.();
+  }
+
+  /** An item of so many bytes left. */
+  sent(itemBytes: number): void {
+    const bytes = itemBytes > CHUNK_BYTES ? itemBytes : 0;
+    this.#unread.push(bytes);
+    this.#unreadBytes += bytes;
+  }
+
+  get #isFull(): boolean {
+    return this.#unread.length >= STREAM_ITEMS_MAX || this.#unreadBytes >= STREAM_BYTES_MAX;
   }
 
   /** The reader is gone: `pump` ends at its next item, and the source is told. */
@@ -113,15 +135,14 @@ export class Outlet {
     this.#wake?.();
   }
 
-  /** Sends all of `source`; `false` if it was closed before. Rejects with what the source or `send` throws. */
+  /** Sends all of `source`, each of which calls {@link sent}; `false` if it was closed before. Rejects with what the source or `send` throws. */
   async pump(
     source: Iterable<unknown> | AsyncIterable<unknown>,
     send: (value: unknown) => void | Promise<void>,
   ): Promise<boolean> {
     for await (const value of source) {
-      while (this.#credit === 0 && !this.#closed) await this.#credited();
+      while (this.#isFull && !this.#closed) await this.#credited();
       if (this.#closed) return false;
-      this.#credit -= 1;
       await send(value);
     }
     return !this.#closed;
