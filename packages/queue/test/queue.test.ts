@@ -20,6 +20,19 @@ describe("a queue on three nodes", () => {
     expect(seen.toSorted()).toEqual(names.toSorted());
   });
 
+  it("puts messages on a third store as soon as there is one, although it had only just got a second", async () => {
+    await using nodes = await Nodes.start("a");
+    const [jobs] = await nodes.declare("jobs");
+    const replicas: (number | undefined)[] = [];
+    for (const name of ["b", "c", undefined]) {
+      const entered = await jobs?.enqueue(new Uint8Array(8));
+      const seen = await nodes.get("a").queues.inspect(entered?.id ?? "");
+      replicas.push(seen.replicas.length);
+      if (name !== undefined) await nodes.add(name);
+    }
+    expect(replicas).toEqual([1, 2, 3]);
+  });
+
   it("delivers what was enqueued before any consumer came", async () => {
     await using nodes = await Nodes.start("a", "b", "c");
     const [a, b] = await nodes.declare("jobs");

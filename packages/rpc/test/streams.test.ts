@@ -54,7 +54,7 @@ class Server {
   *blocks(count: number): Generator<Uint8Array<ArrayBuffer>> {
     for (let no = 0; no < count; no += 1) yield new Uint8Array(100_000).fill(no);
   }
-  async *mebibytes(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  async *mebibytes(source: AsyncIterable<Uint8Array<ArrayBuffer>>): AsyncGenerator<Uint8Array<ArrayBuffer>> {
     for await (const block of source) {
       this.given += 1;
       yield block;
@@ -110,7 +110,7 @@ describe("a stream", () => {
     const { nodes, client, server, idle } = await pair();
     await using _ = nodes;
     let read = 0;
-    function* source(): Generator<Uint8Array> {
+    function* source(): Generator<Uint8Array<ArrayBuffer>> {
       for (let no = 0; no < 12; no += 1) {
         read += 1;
         yield MEBIBYTE;

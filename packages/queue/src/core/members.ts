@@ -264,6 +264,13 @@ export class Members {
     return true;
   }
 
+  /** Stores that a lane could be on, whether or not they can be reached. */
+  storeCount(): number {
+    let count = 0;
+    for (const { retired } of this.#stores.values()) if (!retired) count += 1;
+    return count;
+  }
+
   candidates(queue: QueueId): { self: Candidate; others: readonly Candidate[] } {
     const others: Candidate[] = [];
     for (const [store, { peer, retired }] of this.#stores) {

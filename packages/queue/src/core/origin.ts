@@ -190,8 +190,9 @@ export class Origin {
 
   /** Members or consumers changed: lanes may have the wrong shape, and what waited may go on. */
   review(): void {
+    const stores = this.#members.storeCount();
     for (const side of this.#sides.values()) {
-      this.#reshape(side);
+      this.#reshape(side, stores);
       this.#admit(side);
     }
   }
@@ -202,13 +203,14 @@ export class Origin {
     return choosePlacement(self, others, replicas, `${queue}${this.#context.store}${this.#nextLaneNo}`);
   }
 
-  /** Seals a lane whose |R| or |R ∩ C| breaks the placement rule, at most once per hysteresis. */
-  #reshape(side: QueueSide): void {
+  /** Seals a lane whose |R| or |R ∩ C| breaks the placement rule: the first at once, for that gets better only so often. */
+  #reshape(side: QueueSide, stores: number): void {
     const { open } = side;
     if (open?.isAppending !== true) return;
     const { monoMs } = this.#context.now;
-    if (monoMs - side.reshapedMs < this.#context.tuning.sealHysteresisMs) return;
     const { replicas } = open.descriptor;
+    const grows = replicas.length < Math.min(side.definition.replicas, stores);
+    if (!grows && monoMs - side.reshapedMs < this.#context.tuning.sealHysteresisMs) return;
     const placement = this.#place(side.definition);
     const { self, others } = this.#members.candidates(side.definition.queue);
     const consumers = new Set([self, ...others].filter((c) => c.consumes).map((c) => c.store));
