@@ -122,6 +122,7 @@ async function readConfigFile(file: string): Promise<Readonly<Record<string, unk
   const paths: Record<string, string> = {};
   for (const name of ["data", "socket", "certificate"]) {
     const path = fields.text(name);
+    if (path === "") throw new NodeError("USAGE", `${name}: is required`);
     if (path !== undefined) paths[name] = resolve(dirname(file), path);
   }
   return { ...(value as Readonly<Record<string, unknown>>), ...paths };

@@ -63,7 +63,8 @@ export function createOperations({ mesh, queues, rpc, stop }: OperationsInit): O
       return tagsNow();
     },
     trace: async (args) => {
-      const traces = await mesh.trace(mesh.resolve(args.only("member").requiredText("member")));
+      const peer = mesh.resolve(args.only("member").requiredText("member"));
+      const traces = peer === mesh.peerId ? [] : await mesh.trace(peer); // There is no way to oneself.
       return traces.map(({ class: name, hops, code }) => ({
         class: name,
         hops: hops.map((hop) => ({ name: mesh.member(hop.peerId)?.name ?? "?", ...hop })),

@@ -36,6 +36,7 @@ describe("readConfig", () => {
     ['{ "name": "a", "data": "x", "listen": "y" }', "listen: must be a list of texts"],
     ['{ "name": "a", "data": "x", "tags": { "k": 1 } }', "tags: must be an object of texts"],
     ['{ "name": 7, "data": "x" }', "name: must be text"],
+    ['{ "name": "a", "data": "" }', "data: is required"],
   ])("names the field that is wrong in the file %s", async (text, message) => {
     await expect(readConfig({ config: await fileWith(text) })).rejects.toThrow(message);
   });

@@ -86,6 +86,16 @@ describe("keys", { timeout: TIMEOUT_MS }, () => {
     expect(admin).toMatch(/^12D3KooW\w+ may issue/);
     const again = await run(["mesh", "create", "--authority", at("root")]);
     expect(again).toMatchObject({ code: 1, stdout: "" });
+    for (const wrong of [
+      ["mesh", "delegate", at("x"), "--authority", at("root"), "--days", "0"],
+      ["mesh", "delegate", at("x"), "--authority", at("root"), "--days", "401"],
+      ["mesh", "rotate", "--authority", at("root"), "--overlap-days", "31"],
+      ["mesh", "rotate", "--authority", ""],
+    ]) {
+      const flag = wrong.findLast((each) => each.startsWith("--"));
+      const told = await run(wrong);
+      expect(told).toMatchObject({ code: 2, stderr: expect.stringContaining(`option '${flag} <`) });
+    }
     const notices = await done("mesh", "rotate", "--authority", at("root"));
     expect(notices).toMatch(/^[\w-]+$/);
     expect(await readFile(join(at("root"), "mesh.json"), "utf8")).toContain('"rotations": [');

@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { readFile, stat, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
@@ -8,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Client } from "../src/client.ts";
 import { LINE_BYTES_MAX } from "../src/protocol.ts";
 import type { Answer } from "../src/protocol.ts";
-import { launch, Nodes, run, until } from "./nodes.ts";
+import { launch, Nodes, run, runInto, until } from "./nodes.ts";
 import type { NodeProcess } from "./nodes.ts";
 
 let nodes: Nodes;
@@ -57,6 +58,33 @@ describe("klatsch", () => {
     ]);
   });
 
+  it("tells its version", async () => {
+    const { stdout, code } = await run(["--version"]);
+    expect([code, stdout]).toEqual([0, expect.stringMatching(/^\d+\.\d+\.\d+\n$/)]);
+  });
+
+  it.runIf(existsSync("/dev/full"))("has failed if its output is lost, and said why", async () => {
+    const at = ["--data", a.dataDir];
+    const put = ["queue", "put", "lost", "text"];
+    for (const args of [["members"], ["members", "--json"], ["metrics"], put, ["queue", "take", "lost"]]) {
+      const told = await runInto("/dev/full", [...args, ...at]);
+      expect({ args, ...told }).toEqual({
+        args,
+        code: 1,
+        stderr: expect.stringMatching(/^klatsch: ENOSPC.*\n$/),
+      });
+    }
+    expect((await run(["queue", "take", "lost", ...at])).stdout).toBe("text");
+  });
+
+  it("is quiet if nobody reads on", async () => {
+    const metrics = launch("metrics", "--data", a.dataDir);
+    metrics.stdout.destroy();
+    let stderr = "";
+    metrics.stderr.on("data", (data: Buffer) => (stderr += data.toString()));
+    expect([await once(metrics, "close"), stderr]).toEqual([[0, null], ""]);
+  });
+
   it("changes its tags while it runs, for all to see", async () => {
     const tags = async (...args: string[]): Promise<unknown> =>
       await run(["tags", ...args, "--data", b.dataDir]);
@@ -86,6 +114,10 @@ describe("klatsch", () => {
       ["normal", "1", "c"],
       ["bulk", "1", "c"],
     ]);
+    expect(await run(["trace", "a", "--data", a.dataDir])).toMatchObject({
+      code: 0,
+      stdout: "a is this node\n",
+    });
     expect(await run(["trace", "nobody", "--data", a.dataDir])).toMatchObject({
       code: 1,
       stderr: expect.stringContaining("UNKNOWN_NAME"),
@@ -356,6 +388,17 @@ describe("klatsch up", () => {
     const third = await run(["up", "--name", "a", "--data", a.dataDir, ...elsewhere]);
     expect(third).toMatchObject({ code: 1, stderr: expect.stringContaining("STORE_LOCKED") });
     expect((await a.ask((client) => client.call("members", {}))).length).toBe(3);
+  });
+
+  it("says so if it has no address", async () => {
+    const file = `${nodes.directory}/deaf.json`;
+    await writeFile(file, JSON.stringify({ name: "deaf", data: `${nodes.directory}/deaf`, listen: [] }));
+    const deaf = launch("up", "--config", file);
+    let stdout = "";
+    deaf.stdout.on("data", (data: Buffer) => (stdout += data.toString()));
+    await until("it is up", async () => stdout.includes("commands by"));
+    deaf.kill("SIGKILL");
+    expect(stdout).toMatch(/^deaf is up, boot \d+; no address: nobody can dial it\ncommands by/);
   });
 
   it("joins the mesh of whoever dials it, if it is to join any", async () => {

@@ -1,7 +1,7 @@
 import { spawn } from "node:child_process";
 import type { ChildProcessWithoutNullStreams } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, open, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -34,6 +34,16 @@ export async function run(args: readonly string[], input = ""): Promise<Ended> {
   child.stdin.end(input);
   const [code] = (await once(child, "close")) as [number | null];
   return { code, stdout, stderr };
+}
+
+/** Runs a command whose output goes into the file at `path`. */
+export async function runInto(path: string, args: readonly string[]): Promise<Omit<Ended, "stdout">> {
+  await using file = await open(path, "w");
+  const child = spawn(process.execPath, [...FLAGS, MAIN, ...args], { stdio: ["ignore", file.fd, "pipe"] });
+  let stderr = "";
+  child.stderr?.on("data", (data: Buffer) => (stderr += data.toString()));
+  const [code] = (await once(child, "close")) as [number | null];
+  return { code, stderr };
 }
 
 /** Asks again and again until the answer is yes. */

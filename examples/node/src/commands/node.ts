@@ -42,7 +42,7 @@ export async function trace(name: string, flags: NodeFlags & { readonly json?: t
   await using client = await connectTo(flags);
   const traces = await client.call("trace", { member: name });
   if (flags.json === true) printJson(traces);
-  else console.log(tracesTable(traces));
+  else console.log(traces.length === 0 ? `${name} is this node` : tracesTable(traces));
 }
 
 /** Prints the node's tags, changed first as asked. */

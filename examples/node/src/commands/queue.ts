@@ -119,7 +119,6 @@ async function writeOut(bytes: Uint8Array): Promise<void> {
   // A terminal gets its line end; a pipe gets the body and nothing else.
   const all = process.stdout.isTTY ? Buffer.concat([bytes, Buffer.from("\n")]) : bytes;
   await new Promise<void>((resolve, reject) => {
-    process.stdout.once("error", reject);
     process.stdout.write(all, (error) => (error ? reject(error) : resolve()));
   });
 }

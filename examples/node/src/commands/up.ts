@@ -35,8 +35,11 @@ export async function up(flags: UpFlags): Promise<number> {
 
   const { mesh } = daemon;
   if (process.stdout.isTTY) watchMembers(mesh, (change) => console.log(changeLine(change)));
-  console.log(`${mesh.name} is up, boot ${mesh.boot}; others join by --bootstrap and one of`);
-  for (const address of mesh.addresses()) console.log(`  ${address}`);
+  const addresses = mesh.addresses();
+  const how =
+    addresses.length > 0 ? "others join by --bootstrap and one of" : "no address: nobody can dial it";
+  console.log(`${mesh.name} is up, boot ${mesh.boot}; ${how}`);
+  for (const address of addresses) console.log(`  ${address}`);
   console.log(`commands by --socket ${config.socket}`);
 
   const failure = await daemon.ended;
