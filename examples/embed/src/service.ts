@@ -15,13 +15,13 @@ export function createService(thumbnails: Queue): Express {
   app.use(express.json({ limit: "64kb" }));
 
   const post = async (request: Request, response: Response): Promise<void> => {
-    const { url } = request.body as { url?: unknown };
+    const { url } = (request.body ?? {}) as { url?: unknown }; // There is none of what does not call itself JSON.
     if (typeof url !== "string" || url === "") {
       response.status(400).json({ error: "url: is required" });
       return;
     }
     const { id } = await thumbnails.enqueue(Buffer.from(url), { headers: { from: request.ip ?? "" } });
-    response.status(202).location(`/pictures/${id}`).json({ id });
+    response.status(202).json({ id });
   };
   const depth = async (response: Response): Promise<void> => {
     const { ready, delayed, leased, dead, oldestAgeMs } = await thumbnails.counts();
@@ -31,14 +31,20 @@ export function createService(thumbnails: Queue): Express {
   // Express 5 hands what rejects to the error handler.
   app.post("/pictures", (request, response) => post(request, response));
   app.get("/depth", (_request, response) => depth(response));
-  app.use(onQueueError);
+  app.use(onError);
   return app;
 }
 
-/** What the queue refuses, in the words of HTTP: `retryable` and `outcome` say what the client may do. */
-const onQueueError: ErrorRequestHandler = (error: unknown, _request, response, next) => {
+/** What is refused, in the words of HTTP. Of the queue, `retryable` and `outcome` say what the client may do. */
+const onError: ErrorRequestHandler = (error: unknown, _request, response, next) => {
+  if (isClientError(error)) return response.status(error.status).json({ error: error.message });
   if (!(error instanceof QueueError)) return next(error);
   const { code, message, retryable, outcome, id } = error;
   if (retryable) response.set("Retry-After", String(RETRY_AFTER_S));
   response.status(code === "MESSAGE_TOO_LARGE" ? 413 : 503).json({ code, message, outcome, id });
 };
+
+/** What is no JSON, or too long, as Express says it. */
+function isClientError(error: unknown): error is Error & { readonly status: number } {
+  return error instanceof Error && "status" in error && Number(error.status) < 500;
+}

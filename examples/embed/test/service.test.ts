@@ -18,12 +18,21 @@ describe("a service with a queue in it", () => {
     const server: Server = createService(thumbnails).listen(0, "127.0.0.1");
     await once(server, "listening");
     const at = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-    const post = async (body: unknown): Promise<Response> => {
-      const headers = { "content-type": "application/json" };
-      return await fetch(`${at}/pictures`, { method: "POST", headers, body: JSON.stringify(body) });
-    };
+    const send = async (type: string, body: string): Promise<Response> =>
+      await fetch(`${at}/pictures`, { method: "POST", headers: { "content-type": type }, body });
+    const post = async (body: unknown): Promise<Response> =>
+      await send("application/json", JSON.stringify(body));
     const first = await post({ url: "http://x/1.png" });
     expect([first.status, (await post({})).status]).toEqual([202, 400]);
+    for (const [type, body, status] of [
+      ["text/plain", "http://x/1.png", 400],
+      ["application/json", "{", 400],
+      ["application/json", `"${"x".repeat(70_000)}"`, 413],
+    ] as const) {
+      const refused = await send(type, body);
+      expect(refused.status).toBe(status);
+      expect(await refused.json()).toEqual({ error: expect.any(String) });
+    }
     const { id } = (await first.json()) as { id: string };
     expect(await queues.resolve(id)).toBe("ACKED");
     expect((await post({ url: "http://x/2.png" })).status).toBe(202);
