@@ -43,6 +43,28 @@ describe.each(SEEDS)("membership of a full mesh, seed %i", (seed) => {
   });
 
   it.each([
+    [3, true],
+    [8, true],
+    [8, false],
+  ])(
+    "gives up a link in a mesh of %i over which nothing passes (both ways: %s), and has it back",
+    (size, both) => {
+      const world = joined(seed, size);
+      const [a, b] = [nameOf(0), nameOf(1)];
+      world.run(MINUTE_MS);
+      world.network.silence(a, b);
+      if (both) world.network.silence(b, a);
+      const bound = size === 3 ? 20_000 : MINUTE_MS + 20_000; // Most probe each other once a minute.
+      expect(world.runUntil(() => !world.network.isLinked(a, b), bound)).toBeLessThan(bound);
+      world.run(MINUTE_MS);
+      world.network.mend(a, b);
+      expect(world.runUntil(() => world.network.isLinked(a, b), 20_000)).toBeLessThan(20_000);
+      expect(found(world)).toEqual([]);
+      expect(told(world, "died")).toEqual([]);
+    },
+  );
+
+  it.each([
     [2, 1],
     [3, 1],
     [3, 2],

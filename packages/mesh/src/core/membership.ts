@@ -300,6 +300,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     const entry = this.#roster.entries.get(peer);
     if (entry === undefined || at <= entry.heardAt) return;
     entry.heardAt = at;
+    entry.muteRounds = 0;
     this.#probes.onHeard(entry, this.#context.now);
     this.#doubts.heard(entry, at);
   }

@@ -129,10 +129,21 @@ export class Probes {
   onIndirectAck(nonce: number, now: number): void {
     for (const entry of this.#roster.active) {
       if (entry.round?.nonce !== nonce) continue;
-      // Others hear it and we do not: the fault may be ours.
-      if (entry.linked) this.#context.health.worsen(now);
       this.succeed(entry, now);
+      if (entry.linked) this.#missed(entry, now);
     }
+  }
+
+  /** Others hear it and we do not: the fault may be ours, or the link's. TCP would keep that for a quarter of an hour. */
+  #missed(entry: Entry, now: number): void {
+    const { muteMs, muteRounds, probeMs } = this.#times;
+    this.#context.health.worsen(now);
+    entry.muteRounds += 1;
+    entry.probeAt = Math.min(entry.probeAt, now + probeMs[0]);
+    if (entry.muteRounds < muteRounds || now - entry.heardAt < muteMs) return;
+    entry.muteRounds = 0;
+    const reason = "nothing comes over it, though others hear the peer";
+    this.#context.effect({ type: "disconnect", peer: entry.record.peer, reason });
   }
 
   /** Somebody asks us to ping a member. */

@@ -45,6 +45,8 @@ export interface Entry {
   hearsay: Hearsay | undefined;
   /** When a frame last came directly from it; −∞ if never. */
   heardAt: number;
+  /** Rounds since then that only others had an answer to. */
+  muteRounds: number;
   suspicion: Suspicion | undefined;
   /** Ids of suspicions that a witness took back, oldest first: a copy still on its way must not revive one. */
   settledIds: Set<string> | undefined;
@@ -240,6 +242,7 @@ export class Roster {
       hearsay: undefined,
       deadInc: status === "dead" ? record.inc : undefined,
       heardAt: -Infinity,
+      muteRounds: 0,
       suspicion: undefined,
       settledIds: undefined,
       round: undefined,

@@ -18,6 +18,9 @@ export interface MembershipTimes {
   readonly pingEveryMs: number;
   readonly askOthersAfterMs: number;
   readonly othersAsked: number;
+  /** A link over which nothing came for this long, while others heard its end in so many rounds, is given up. */
+  readonly muteMs: number;
+  readonly muteRounds: number;
   /** A round without an answer fails after this, or 4 smoothed round trips if that is longer. */
   readonly roundMs: number;
   /** A suspicion convicts after this without confirmation … */
@@ -127,6 +130,8 @@ export const MEMBERSHIP_TIMES: MembershipTimes = {
   barMs: 500,
   probeMs: [1_250, 5_000, 60_000],
   unprobedMs: 3_000,
+  muteMs: 8_000,
+  muteRounds: 3,
   probeUnlinkedMs: 5_000,
   pingEveryMs: 250,
   askOthersAfterMs: 500,
