@@ -296,6 +296,8 @@ export class Caller {
   }
 
   #reject(waiter: Waiter, reason: Fault): void {
+    const isUnanswered = reason.code === "DEADLINE_EXCEEDED" && reason.outcome === "unknown";
+    if (isUnanswered) this.#engine().missed(waiter.remote.peer);
     const error = new RpcError(reason, reason.code === "CANCELLED" ? waiter.signal?.reason : undefined);
     this.#settle(waiter, error);
     waiter.reject(error);

@@ -14,6 +14,7 @@ import { fault } from "../core/messages.ts";
 import type { AskMessage, CastMessage, EmitMessage, Fault, Message, Route } from "../core/messages.ts";
 import { Serving } from "../core/serving.ts";
 import type { ServeEffect, ServeInput, Verdict } from "../core/serving.ts";
+import { Attention } from "./attention.ts";
 import { Outbox } from "./outbox.ts";
 import type { OutboxInit } from "./outbox.ts";
 import { Reaching } from "./reaching.ts";
@@ -58,6 +59,7 @@ export class Engine {
   readonly #links = new Map<Route, Link>();
   readonly #channels = new Map<CallClass, Channel>();
   readonly #reaching: Reaching;
+  readonly #attention: Attention;
   #unsubscribe: (() => void)[] = [];
   #timer: NodeJS.Timeout | undefined;
   #armedAt = Infinity;
@@ -68,6 +70,7 @@ export class Engine {
     this.#events = events;
     this.#calls = new Calls({ pendingMax });
     this.#serving = new Serving({ runsMax: servingMax });
+    this.#attention = new Attention(mesh);
     this.#reaching = new Reaching({
       mesh,
       logger,
@@ -115,6 +118,11 @@ export class Engine {
 
   now(): Instant {
     return systemClock.now();
+  }
+
+  /** A peer that was asked left the deadline pass. */
+  missed(peer: string): void {
+    if (!this.#ended) this.#attention.missed(peer);
   }
 
   /** Whether a session with the peer is up. */
@@ -361,6 +369,7 @@ export class Engine {
     this.enterCall({ type: "stop" });
     this.#ended = true;
     this.#reaching.stop();
+    this.#attention.stop();
     clearTimeout(this.#timer);
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     // What tells them is flushed before the channels go.
