@@ -29,7 +29,9 @@ async function pack(directory: string, target: string): Promise<Packed> {
     exports: Record<string, unknown>;
     peerDependencies?: Record<string, string>;
   };
-  const { stdout } = await run("npm", ["pack", "--json", "--pack-destination", target], { cwd: directory });
+  const { stdout } = await run("npm", ["pack", "--json", "--silent", "--pack-destination", target], {
+    cwd: directory,
+  });
   const [packed] = JSON.parse(stdout) as { filename: string; files: { path: string }[] }[];
   if (packed === undefined) throw new Error(`npm packed nothing in ${directory}`);
   const paths = packed.files.map(({ path }) => path);
