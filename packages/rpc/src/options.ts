@@ -4,7 +4,14 @@ import type { Mesh } from "@klatsch/mesh";
 import { z } from "zod";
 
 import { rpcError } from "./errors.ts";
-import type { ClientMiddleware, OnceOptions, RpcInit, ServerMiddleware, Tracing } from "./types.ts";
+import type {
+  ClientMiddleware,
+  OnceOptions,
+  OnceQueues,
+  RpcInit,
+  ServerMiddleware,
+  Tracing,
+} from "./types.ts";
 
 /** {@link RpcInit} with all defaults filled in and checked. */
 export interface RpcOptions {
@@ -22,11 +29,15 @@ const limit = z.int().min(1).max(10_000_000);
 const layers = <Layer>(): z.ZodType<readonly Layer[] | undefined> =>
   z.array(z.custom<Layer>((value) => typeof value === "function", "must be a function")).optional();
 
+/** An object of the application's that has these methods. */
+const port = <Port>(methods: readonly (keyof Port & string)[], message: string): z.ZodType<Port> =>
+  z.custom<Port>((value) => {
+    const given = value as Partial<Record<string, unknown>> | null | undefined;
+    return methods.every((method) => typeof given?.[method] === "function");
+  }, message);
+
 const schema = z.strictObject({
-  mesh: z.custom<Mesh>(
-    (mesh) => typeof (mesh as Partial<Mesh> | null)?.channel === "function",
-    "must be a mesh made by createMesh",
-  ),
+  mesh: port<Mesh>(["channel"], "must be a mesh made by createMesh"),
   pendingMax: limit.default(65_536),
   servingMax: limit.default(16_384),
   middleware: z
@@ -34,19 +45,12 @@ const schema = z.strictObject({
     .optional(),
   once: z
     .strictObject({
-      queues: z.custom<OnceOptions["queues"]>(
-        (queues) => typeof (queues as Partial<OnceOptions["queues"]> | null)?.declare === "function",
-        "must be queues, such as createQueues makes",
-      ),
+      queues: port<OnceQueues>(["declare", "inspect", "on"], "must be queues, such as createQueues makes"),
       replicas: z.int().min(1).max(15).optional(),
     })
     .optional(),
-  tracing: z
-    .custom<Tracing>((tracing) => typeof (tracing as Partial<Tracing> | null)?.outgoing === "function")
-    .optional(),
-  logger: z
-    .custom<Logger>((logger) => typeof (logger as Partial<Logger> | null)?.warn === "function")
-    .optional(),
+  tracing: port<Tracing>(["outgoing", "incoming"], "needs outgoing() and incoming()").optional(),
+  logger: port<Logger>(["warn"], "needs warn()").optional(),
 });
 
 /** Checks and completes the options. @throws RpcError `INVALID_OPTIONS` naming the field. */

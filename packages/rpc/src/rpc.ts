@@ -53,7 +53,10 @@ import type {
   TopicInfo,
 } from "./types.ts";
 
-/** Calls for one mesh member. @throws RpcError `INVALID_OPTIONS` before anything starts; MeshError `CHANNEL_EXISTS`. */
+/**
+ * Calls for one mesh member, which has one rpc at a time. @throws RpcError `INVALID_OPTIONS` before anything starts;
+ * MeshError `CHANNEL_EXISTS` until the rpc that the mesh has is stopped, `STOPPED`.
+ */
 export function createRpc(init: RpcInit): Rpc {
   return new RpcService(resolveOptions(init));
 }
@@ -115,9 +118,14 @@ class RpcService implements Rpc {
     registry.add([{ name: RECALL, method: recallMethod, handler: recalled }]);
     const served = (): ReturnType<Registry["entries"]> => registry.entries();
     this.serve(nodeContract, nodeMethods(mesh, this, served));
-    this.#engine.start();
-    this.#spreading.start();
-    this.#once.start();
+    try {
+      this.#engine.start();
+      this.#spreading.start();
+      this.#once.start();
+    } catch (error) {
+      void this.stop(); // What it has opened would be in the way of the next one.
+      throw error;
+    }
   }
 
   #createEngine(): Engine {

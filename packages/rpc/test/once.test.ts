@@ -1,5 +1,6 @@
 import { createMesh } from "@klatsch/mesh";
 import { createRpc } from "@klatsch/rpc";
+import type { OnceQueues, Tracing } from "@klatsch/rpc";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -47,6 +48,42 @@ it("once tries a scope again that could not be taken, and stops when those it le
   expect(hasStopped).toBe(false);
   stopped.resolve();
   await stopping;
+  await mesh.stop();
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+it("a createRpc that fails leaves nothing behind that is in the way of the next", async () => {
+  const dataDir = await mkdtemp(join(tmpdir(), "klatsch-once-"));
+  const mesh = await createMesh({ name: "a", mesh: "alone", dataDir });
+  const unused = (): never => {
+    throw new Error("not used");
+  };
+  const queues: OnceQueues = {
+    declare: unused,
+    inspect: unused,
+    on: () => {
+      throw new Error("stopped");
+    },
+  };
+  for (const method of ["declare", "inspect", "on"] as const) {
+    const without = Object.assign({ ...queues }, { [method]: undefined });
+    expect(() => createRpc({ mesh, once: { queues: without } })).toThrow(
+      expect.objectContaining({
+        code: "INVALID_OPTIONS",
+        message: expect.stringMatching(/^createRpc\.once\.queues: /),
+      }),
+    );
+  }
+  const tracing = { outgoing: unused } as unknown as Tracing;
+  expect(() => createRpc({ mesh, tracing })).toThrow(
+    expect.objectContaining({ code: "INVALID_OPTIONS", message: expect.stringContaining("incoming()") }),
+  );
+  expect(() => createRpc({ mesh, once: { queues } })).toThrow("stopped");
+  await new Promise((resolve) => setImmediate(resolve)); // Channels are closed once their last words have left.
+  const rpc = createRpc({ mesh });
+  expect(() => createRpc({ mesh })).toThrow(expect.objectContaining({ code: "CHANNEL_EXISTS" }));
+  await rpc.stop();
+  await createRpc({ mesh }).stop();
   await mesh.stop();
   await rm(dataDir, { recursive: true, force: true });
 });
