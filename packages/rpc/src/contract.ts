@@ -118,8 +118,10 @@ export interface CallContext {
   remainingMs(): number | undefined;
 }
 
-type Source<T> = Iterable<T> | AsyncIterable<T>;
-type Later<T> = T | Promise<T>;
+/** Items that go into a stream. */
+export type Source<T> = Iterable<T> | AsyncIterable<T>;
+/** What a handler returns: now or later. */
+export type Later<T> = T | Promise<T>;
 
 /** One method as its caller sees it. */
 export type ClientMethod<T> =

@@ -17,7 +17,8 @@ export interface NodeInfo {
   readonly node: string;
 }
 
-type Ask<Out> = Method<Schema<undefined>, Schema<Out>, "none">;
+/** A method of {@link nodeContract}: nothing goes in. */
+export type Ask<Out> = Method<Schema<undefined>, Schema<Out>, "none">;
 
 /** The methods of {@link nodeContract}. */
 export type NodeMethods = {
