@@ -348,12 +348,14 @@ class MeshService implements Mesh {
     return this.#channels.register(name, handlers, options.class ?? "normal");
   }
 
-  attend(peerId: string): () => void {
+  attend(peerId: string, options?: { readonly closely?: boolean | undefined }): () => void {
     checkText("peerId", peerId);
-    this.#enter({ type: "attend", peer: peerId, on: true });
+    checkObject("options", options ?? {});
+    const closely = options?.closely !== false;
+    this.#enter({ type: "attend", peer: peerId, on: true, closely });
     let isOn = true;
     return () => {
-      if (isOn) this.#enter({ type: "attend", peer: peerId, on: false });
+      if (isOn) this.#enter({ type: "attend", peer: peerId, on: false, closely });
       isOn = false;
     };
   }

@@ -307,11 +307,11 @@ export interface Mesh extends AsyncDisposable, MetricSource {
   /** This node's counters as they are now. */
   stats(): MeshStats;
   /**
-   * Keeps a direct link with a peer, opens it if there is none, and watches it closely (every 500 ms) until the
-   * returned function is called. For whoever shares work with it; in a full mesh the link is there anyway.
+   * Keeps a direct link with a peer, opens it if there is none, and watches it closely (every 500 ms, unless `closely` is
+   * false) until the returned function is called. For whoever shares work with it; in a full mesh the link is there anyway.
    * Without effect once the mesh has stopped. @throws MeshError `INVALID_OPTIONS`.
    */
-  attend(peerId: string): () => void;
+  attend(peerId: string, options?: { readonly closely?: boolean | undefined }): () => void;
   /**
    * Whether this boot of a peer is gone: it said so, a higher boot is known, its address refuses, or it did not
    * answer a ping sent now. Takes about a second at most, and is never concluded from silence so far.

@@ -151,6 +151,13 @@ describe("the queues of a node", () => {
     await rm(dataDir, { recursive: true });
   });
 
+  it("stop after their mesh has, too", async () => {
+    await using nodes = await Nodes.start("a");
+    const { mesh, queues } = nodes.get("a");
+    await mesh.stop();
+    await queues.stop();
+  });
+
   it("begin nothing any more once they stop, however long that takes", async () => {
     await using nodes = await Nodes.start("a");
     const [jobs] = await nodes.declare("jobs", { replicas: 1 });

@@ -20,6 +20,23 @@ describe("a queue on three nodes", () => {
     expect(seen.toSorted()).toEqual(names.toSorted());
   });
 
+  it("reaches consumers and replicas over others, where there can be no link with them", async () => {
+    await using nodes = await Nodes.start("a", "b");
+    await nodes.add("c", ["a"]);
+    const [a, , c] = await nodes.declare("jobs");
+    const entered = await a?.enqueue(bytes("over b"));
+    const seen = await nodes.get("a").queues.inspect(entered?.id ?? "");
+    expect(seen.replicas.length).toBe(3);
+    const message = await c?.take();
+    expect(message && text(message)).toBe("over b");
+    await message?.ack();
+    const linked = nodes
+      .get("c")
+      .mesh.members()
+      .filter((member) => member.linked);
+    expect(linked.map(({ name }) => name)).toEqual(["b"]);
+  });
+
   it("puts messages on a third store as soon as there is one, although it had only just got a second", async () => {
     await using nodes = await Nodes.start("a");
     const [jobs] = await nodes.declare("jobs");

@@ -22,7 +22,8 @@ export class LinkKeeper {
   readonly #dialing: Dialing;
   readonly #probes: Probes;
   readonly #random: Random;
-  readonly #attended = new Map<string, number>();
+  /** How many want a link with a peer, and how many of them want it watched closely. */
+  readonly #attended = new Map<string, { count: number; closely: number }>();
   #wanted = new Set<Entry>();
   #plannedRevision = -1;
   #plannedAt = -Infinity;
@@ -93,9 +94,12 @@ export class LinkKeeper {
   }
 
   /** Somebody here needs a direct link with this peer, or does not any more. */
-  attend(peer: string, on: boolean): void {
-    const count = (this.#attended.get(peer) ?? 0) + (on ? 1 : -1);
-    if (count > 0) this.#attended.set(peer, count);
+  attend(peer: string, on: boolean, closely: boolean): void {
+    const wish = this.#attended.get(peer) ?? { count: 0, closely: 0 };
+    const step = on ? 1 : -1;
+    wish.count += step;
+    if (closely) wish.closely += step;
+    if (wish.count > 0) this.#attended.set(peer, wish);
     else this.#attended.delete(peer);
     this.#replanAt = this.#context.now;
   }
@@ -168,10 +172,11 @@ export class LinkKeeper {
     for (const entry of wanted) {
       const want = wants.get(entry);
       const isNew = entry.wanted === undefined;
-      entry.wanted = this.#attended.has(entry.record.peer) ? "attended" : want?.why;
+      const wish = this.#attended.get(entry.record.peer);
+      entry.wanted = wish === undefined ? want?.why : wish.closely > 0 ? "attended" : (want?.why ?? "kept");
       if (!isNew || entry.linked) continue;
       this.#probes.schedule(entry, now);
-      if (entry.wanted === "attended") this.#dialing.want(entry.record.peer, now);
+      if (wish !== undefined) this.#dialing.want(entry.record.peer, now);
       // A full mesh is dialled as its members become known.
       else if (want?.why !== "full" || !wasFull)
         this.#dialing.want(entry.record.peer, want?.isDialer === true ? now : now + times.patienceMs);

@@ -28,7 +28,7 @@ export type MembershipInput =
   /** The peer has all the links it takes, and names others. */
   | { readonly type: "busy"; readonly peer: string; readonly records: readonly MemberRecord[] }
   /** Somebody here needs a direct link with this peer and wants to know soon when it is gone; or no longer. */
-  | { readonly type: "attend"; readonly peer: string; readonly on: boolean }
+  | { readonly type: "attend"; readonly peer: string; readonly on: boolean; readonly closely: boolean }
   /** Is this boot of the peer gone? Answered within about a second under the same id. */
   | { readonly type: "ask"; readonly id: number; readonly peer: string; readonly boot: number }
   /** A higher boot of ours is durable. */

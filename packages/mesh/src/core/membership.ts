@@ -158,7 +158,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
         this.#keeper.onBusy(input.peer, input.records);
         break;
       case "attend":
-        this.#keeper.attend(input.peer, input.on);
+        this.#keeper.attend(input.peer, input.on, input.closely);
         break;
       case "ask":
         this.#inquiries.ask(input.id, input.peer, input.boot);

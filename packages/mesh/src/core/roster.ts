@@ -91,7 +91,7 @@ export interface Entry {
   /** Core time at which somebody in touch with it last said that it is there; −∞ if nobody did. */
   vouchedAt: number;
   /** Why the overlay wants a link with it, if it does; see `Overlay`. */
-  wanted: "ring" | "full" | "gateway" | "attended" | undefined;
+  wanted: "ring" | "full" | "gateway" | "kept" | "attended" | undefined;
   /** Hash of its peer id. */
   readonly hash: number;
   /** What it adds to the digests now. */

@@ -1,9 +1,19 @@
 import type { Mesh } from "@klatsch/mesh";
+import { MeshError } from "@klatsch/mesh";
 
 import type { Descriptor, PeerId } from "../core/types.ts";
 
-/** How often it is looked whom this node shares messages with, in milliseconds. */
+/** How often it is looked who is needed, in milliseconds. */
 const LOOK_MS = 1_000;
+/** Own entry of the mesh's state: the member has queues. */
+const HAS_QUEUES = "klatsch.queue/open";
+/** Members with queues that a node keeps in touch with, whatever they share. */
+const FELLOWS_MAX = 256;
+/** Looks without a session until another way is sought, and between two attempts. */
+const PATIENCE = 3;
+const AGAIN = 5;
+/** Looks after which a way that is no direct link is asked for again: the mesh gives up what is quiet for 60 s. */
+const RENEW = 20;
 
 /** What counts of a lane here: whether anything is in it, and who has it too. */
 interface SharedLane {
@@ -11,42 +21,99 @@ interface SharedLane {
   readonly descriptor: Pick<Descriptor, "replicas">;
 }
 
+export interface AttentionInit {
+  readonly mesh: Pick<Mesh, "peerId" | "attend" | "connect" | "member" | "state">;
+  readonly lanes: () => Iterable<SharedLane>;
+  /** Peers with a session. */
+  readonly sessions: () => readonly PeerId[];
+}
+
 /**
- * Keeps direct links with the other replicas of every lane that holds messages, and has the mesh watch them
- * closely: in a mesh that is not full a link that nobody needs is closed, and a backlog would need it again.
+ * Keeps in touch with all members that have queues, by direct links or where there can be none over others, and has the
+ * mesh watch closely who shares messages with this node. In a mesh that is not full a link that nobody needs is closed.
  */
 export class Attention {
-  readonly #mesh: Pick<Mesh, "peerId" | "attend">;
-  readonly #lanes: () => Iterable<SharedLane>;
+  readonly #init: AttentionInit;
+  readonly #kept = new Map<PeerId, () => void>();
   readonly #attended = new Map<PeerId, () => void>();
+  /** Looks since there was a session, or a direct link. */
+  readonly #apart = new Map<PeerId, number>();
   readonly #timer: NodeJS.Timeout;
+  readonly #unwatch: () => void;
 
-  constructor(mesh: Pick<Mesh, "peerId" | "attend">, lanes: () => Iterable<SharedLane>) {
-    this.#mesh = mesh;
-    this.#lanes = lanes;
+  constructor(init: AttentionInit) {
+    const { mesh } = init;
+    this.#init = init;
+    mesh.state.set(HAS_QUEUES, true);
+    this.#unwatch = mesh.state.watch({ key: HAS_QUEUES }, () => this.#keepFellows());
+    this.#keepFellows();
     this.#timer = setInterval(() => this.#look(), LOOK_MS);
     this.#timer.unref();
   }
 
   #look(): void {
-    const wanted = new Set<PeerId>();
-    for (const { registers, descriptor } of this.#lanes()) {
-      if (registers.size > 0) for (const { peer } of descriptor.replicas) wanted.add(peer);
+    const sharing = new Set<PeerId>();
+    for (const { registers, descriptor } of this.#init.lanes()) {
+      if (registers.size > 0) for (const { peer } of descriptor.replicas) sharing.add(peer);
     }
-    wanted.delete(this.#mesh.peerId);
-    for (const [peer, release] of this.#attended) {
+    this.#hold(this.#attended, sharing, true);
+    this.#keepFellows();
+    this.#seekWays();
+  }
+
+  #keepFellows(): void {
+    const { mesh } = this.#init;
+    const fellows = new Set<PeerId>();
+    for (const { peerId } of mesh.state.entries({ key: HAS_QUEUES })) {
+      if (mesh.member(peerId)?.status === "alive" && fellows.size < FELLOWS_MAX) fellows.add(peerId);
+    }
+    this.#hold(this.#kept, fellows, false);
+  }
+
+  #hold(held: Map<PeerId, () => void>, wanted: Set<PeerId>, closely: boolean): void {
+    const { mesh } = this.#init;
+    wanted.delete(mesh.peerId);
+    for (const [peer, release] of held) {
       if (wanted.has(peer)) continue;
       release();
-      this.#attended.delete(peer);
+      held.delete(peer);
     }
     for (const peer of wanted) {
-      if (!this.#attended.has(peer)) this.#attended.set(peer, this.#mesh.attend(peer));
+      if (!held.has(peer)) held.set(peer, mesh.attend(peer, { closely }));
+    }
+  }
+
+  /** Over others, where a direct link does not come or carries nothing. */
+  #seekWays(): void {
+    const { mesh, sessions } = this.#init;
+    const up = new Set(sessions());
+    for (const peer of this.#apart.keys()) if (!this.#kept.has(peer)) this.#apart.delete(peer);
+    for (const peer of this.#kept.keys()) {
+      const member = mesh.member(peer);
+      if (member?.linked !== false) {
+        this.#apart.delete(peer);
+        continue;
+      }
+      const looks = (this.#apart.get(peer) ?? 0) + 1;
+      this.#apart.set(peer, looks);
+      const isDue = up.has(peer) ? looks % RENEW === 0 : looks % AGAIN === PATIENCE;
+      // Where there is none it is sought again.
+      if (isDue) mesh.connect(peer).catch(() => undefined);
     }
   }
 
   stop(): void {
+    const { mesh } = this.#init;
     clearInterval(this.#timer);
-    for (const release of this.#attended.values()) release();
+    this.#unwatch();
+    try {
+      mesh.state.delete(HAS_QUEUES);
+    } catch (error) {
+      // A mesh that stopped first took its entries along.
+      if (!(error instanceof MeshError) || error.code !== "STOPPED") throw error;
+    }
+    for (const release of [...this.#attended.values(), ...this.#kept.values()]) release();
     this.#attended.clear();
+    this.#kept.clear();
   }
 }

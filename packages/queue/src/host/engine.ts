@@ -141,7 +141,6 @@ export class Engine {
 
   #join(): void {
     const mesh = this.#mesh;
-    this.#attention = new Attention(mesh, () => this.core.acceptor.lanes());
     for (const member of mesh.members()) this.#onMember(member);
     const news = ["joined", "suspected", "refuted", "died", "stopped", "left"] as const;
     this.#unsubscribe = [
@@ -153,7 +152,7 @@ export class Engine {
       onFrame: (peer, frame) => this.#onFrame(peer, frame),
       onLost: (peer, reason) => this.#channel?.reset(peer, reason),
     });
-    this.#channel = mesh.channel(CHANNEL, {
+    const channel = mesh.channel(CHANNEL, {
       onUp: (peer) => {
         this.#outbox.up(peer);
         this.#bulk?.up(peer);
@@ -168,6 +167,12 @@ export class Engine {
         this.#onFrame(peer, frame);
         this.#bulk?.begin(peer);
       },
+    });
+    this.#channel = channel;
+    this.#attention = new Attention({
+      mesh,
+      lanes: () => this.core.acceptor.lanes(),
+      sessions: () => channel.peers(),
     });
   }
 

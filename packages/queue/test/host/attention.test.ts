@@ -1,5 +1,7 @@
+import type { Mesh } from "@klatsch/mesh";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
+import type { AttentionInit } from "../../src/host/attention.ts";
 import { Attention } from "../../src/host/attention.ts";
 
 const LOOK_MS = 1_000;
@@ -7,28 +9,79 @@ const LOOK_MS = 1_000;
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
+/** A mesh in which these members have queues, and those are linked. */
+class FakeMesh {
+  readonly peerId = "self";
+  readonly held = { closely: new Set<string>(), kept: new Set<string>() };
+  readonly connected: string[] = [];
+  fellows: readonly string[] = [];
+  linked: readonly string[] = [];
+  readonly state = {
+    set: () => undefined,
+    delete: () => undefined,
+    watch: () => () => undefined,
+    entries: () => this.fellows.map((peerId) => ({ peerId })),
+  };
+
+  attend(peer: string, { closely }: { readonly closely: boolean }): () => void {
+    const held = closely ? this.held.closely : this.held.kept;
+    expect(held.has(peer)).toBe(false);
+    held.add(peer);
+    return () => void held.delete(peer);
+  }
+
+  member(peer: string) {
+    return { status: "alive", linked: this.linked.includes(peer) };
+  }
+
+  connect(peer: string): Promise<void> {
+    this.connected.push(peer);
+    return Promise.reject(new Error("no way"));
+  }
+}
+
+function begin(init: Partial<AttentionInit> = {}) {
+  const mesh = new FakeMesh();
+  const given = { lanes: () => [], sessions: () => mesh.linked, ...init };
+  return { mesh, attention: new Attention({ mesh: mesh as unknown as Mesh, ...given }) };
+}
+
 describe("what is shared", () => {
   it("keeps a link with each other replica for as long as a lane of theirs holds messages", () => {
-    const attended = new Set<string>();
-    const attend = (peer: string): (() => void) => {
-      expect(attended.has(peer)).toBe(false);
-      attended.add(peer);
-      return () => void attended.delete(peer);
-    };
     const lane = (size: number, ...peers: readonly string[]) => ({
       registers: { size },
       descriptor: { replicas: peers.map((peer) => ({ peer, store: "" })) },
     });
     let lanes = [lane(2, "self", "a", "b"), lane(0, "self", "c", "d"), lane(1, "b", "e", "self")];
-    const attention = new Attention({ peerId: "self", attend }, () => lanes);
+    const { mesh, attention } = begin({ lanes: () => lanes });
+    const { closely } = mesh.held;
     vi.advanceTimersByTime(LOOK_MS * 2);
-    expect([...attended].toSorted()).toEqual(["a", "b", "e"]);
+    expect([...closely].toSorted()).toEqual(["a", "b", "e"]);
     lanes = [lane(0, "self", "a", "b"), lane(7, "self", "c", "b")];
     vi.advanceTimersByTime(LOOK_MS);
-    expect([...attended].toSorted()).toEqual(["b", "c"]);
+    expect([...closely].toSorted()).toEqual(["b", "c"]);
     attention.stop();
-    expect([...attended]).toEqual([]);
+    expect([...closely]).toEqual([]);
     vi.advanceTimersByTime(LOOK_MS * 2);
-    expect([...attended]).toEqual([]);
+    expect([...closely]).toEqual([]);
+  });
+});
+
+describe("who has queues", () => {
+  it("is kept in touch with, by a link or else by a way over others that is asked for again and again", () => {
+    const { mesh, attention } = begin();
+    mesh.fellows = ["self", "a", "b"];
+    mesh.linked = ["a"];
+    vi.advanceTimersByTime(LOOK_MS * 10);
+    expect([...mesh.held.kept].toSorted()).toEqual(["a", "b"]);
+    expect(mesh.connected).toEqual(["b", "b"]);
+    mesh.linked = ["a", "b"];
+    vi.advanceTimersByTime(LOOK_MS * 60);
+    expect(mesh.connected).toEqual(["b", "b"]);
+    mesh.fellows = ["self", "b"];
+    vi.advanceTimersByTime(LOOK_MS);
+    expect([...mesh.held.kept]).toEqual(["b"]);
+    attention.stop();
+    expect([...mesh.held.kept]).toEqual([]);
   });
 });

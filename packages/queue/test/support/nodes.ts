@@ -46,18 +46,24 @@ export class Nodes implements AsyncDisposable {
   }
 
   /** Starts a node that knows of no other: the next that is added brings them together. */
-  async addAlone(name: string, bootstrap: readonly string[] = []): Promise<Node> {
-    const mesh = await createMesh({ name, bootstrap, dataDir: this.dataDir(name) });
+  async addAlone(
+    name: string,
+    bootstrap: readonly string[] = [],
+    apart: readonly string[] = [],
+  ): Promise<Node> {
+    const mayLink = (peer: { readonly name: string }): boolean => !apart.includes(peer.name);
+    const mesh = await createMesh({ name, bootstrap, mayLink, dataDir: this.dataDir(name) });
     const queues = await createQueues({ mesh, dataDir: this.dataDir(name), ...this.#given });
     const node = { name, mesh, queues };
     this.#nodes.set(name, node);
     return node;
   }
 
-  /** Starts a node, anew or from what its directory holds, and waits until all see each other. */
-  async add(name: string): Promise<Node> {
-    const bootstrap = [...this.#nodes.values()].flatMap(({ mesh }) => [...mesh.addresses()]);
-    const node = await this.addAlone(name, bootstrap);
+  /** Starts a node, anew or from what its directory holds, and waits until all see each other. `apart`: no link with these. */
+  async add(name: string, apart: readonly string[] = []): Promise<Node> {
+    const near = [...this.#nodes.values()].filter((one) => !apart.includes(one.name));
+    const bootstrap = near.flatMap(({ mesh }) => [...mesh.addresses()]);
+    const node = await this.addAlone(name, bootstrap, apart);
     const wanted = this.#nodes.size - 1;
     for (const one of this.#nodes.values()) {
       await until(`${one.name} sees ${wanted} others`, () => one.queues.stats().peers >= wanted);
