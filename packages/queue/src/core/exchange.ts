@@ -20,47 +20,106 @@ export interface Routed {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** Whether `key`, words between dots, fits `pattern`. Linear in both for each `#`: neither is trusted. */
-export function topicMatches(pattern: string, key: string): boolean {
-  const wanted = pattern === "" ? [] : pattern.split(".");
-  const words = key === "" ? [] : key.split(".");
-  // reach[at]: the pattern so far can end before word `at`.
-  let reach = new Set([0]);
-  for (const part of wanted) {
-    const next = new Set<number>();
-    for (const at of reach) {
-      if (part === "#") for (let end = at; end <= words.length; end += 1) next.add(end);
-      else if (at < words.length && (part === "*" || part === words[at])) next.add(at + 1);
-      // What a # reaches, all that follow it reach too.
-      if (part === "#") break;
-    }
-    reach = next;
-    if (reach.size === 0) return false;
-  }
-  return reach.has(words.length);
-}
+/** One word of topic patterns, and those that follow it. */
+class Word {
+  readonly next = new Map<string, Word>();
+  /** `#`: any number of words stay here. */
+  readonly repeats: boolean;
+  readonly queues: string[] = [];
 
-function fits(kind: ExchangeKind, binding: Binding, { key, headers }: Routed): boolean {
-  switch (kind) {
-    case "fanout":
-    case "hash":
-      return true;
-    case "direct":
-      return binding.key === key;
-    case "topic":
-      return topicMatches(binding.key, key);
-    case "headers": {
-      const wanted = Object.entries(binding.headers);
-      const has = ([name, value]: readonly [string, string]): boolean =>
-        Object.hasOwn(headers, name) && headers[name] === value;
-      return binding.match === "all" ? wanted.every(has) : wanted.some(has);
-    }
+  constructor(repeats: boolean) {
+    this.repeats = repeats;
+  }
+
+  child(word: string): Word {
+    let child = this.next.get(word);
+    if (child === undefined) this.next.set(word, (child = new Word(word === "#")));
+    return child;
   }
 }
 
-/** The queues that get the message, each once, in order of their names. */
-export function route(kind: ExchangeKind, bindings: readonly Binding[], message: Routed): readonly string[] {
-  const queues = bindings.filter((binding) => fits(kind, binding, message)).map(({ queue }) => queue);
-  const once = [...new Set(queues)].toSorted();
-  return kind === "hash" ? rendezvousOrder(message.key, once).slice(0, 1) : once;
+/** All patterns of an exchange as one tree. A message takes time by its own length and what could match, at most by all there is. */
+class Topics {
+  readonly #root = new Word(false);
+
+  add(pattern: string, queue: string): void {
+    let at = this.#root;
+    for (const word of wordsOf(pattern)) at = at.child(word);
+    at.queues.push(queue);
+  }
+
+  match(key: string): readonly string[] {
+    let reached = withRepeats([this.#root]);
+    for (const word of wordsOf(key)) {
+      const after: Word[] = [];
+      for (const at of reached) {
+        if (at.repeats) after.push(at);
+        const [named, any] = [at.next.get(word), at.next.get("*")];
+        // A word of a key is never a wildcard.
+        if (named !== undefined && word !== "*" && word !== "#") after.push(named);
+        if (any !== undefined) after.push(any);
+      }
+      reached = withRepeats(after);
+    }
+    return [...reached].flatMap(({ queues }) => queues);
+  }
+}
+
+function wordsOf(text: string): readonly string[] {
+  return text === "" ? [] : text.split(".");
+}
+
+/** With what is reached without a further word. */
+function withRepeats(words: readonly Word[]): ReadonlySet<Word> {
+  const reached = new Set(words);
+  for (const at of reached) {
+    const repeating = at.next.get("#");
+    if (repeating !== undefined) reached.add(repeating);
+  }
+  return reached;
+}
+
+function hasHeaders({ headers: wanted, match }: Binding, { headers }: Routed): boolean {
+  const has = ([name, value]: readonly [string, string]): boolean =>
+    Object.hasOwn(headers, name) && headers[name] === value;
+  return match === "all" ? Object.entries(wanted).every(has) : Object.entries(wanted).some(has);
+}
+
+/** The bindings of one exchange, arranged so that a message costs little however many there are. */
+export class RoutingTable {
+  readonly #kind: ExchangeKind;
+  readonly #bindings: readonly Binding[];
+  readonly #topics = new Topics();
+  readonly #byKey = new Map<string, string[]>();
+  readonly #queues: readonly string[];
+
+  constructor(kind: ExchangeKind, bindings: readonly Binding[]) {
+    this.#kind = kind;
+    this.#bindings = bindings;
+    this.#queues = namesOf(bindings.map(({ queue }) => queue));
+    for (const { key, queue } of bindings) {
+      if (kind === "topic") this.#topics.add(key, queue);
+      else if (kind === "direct") this.#byKey.set(key, [...(this.#byKey.get(key) ?? []), queue]);
+    }
+  }
+
+  /** The queues that get the message, each once, in order of their names. */
+  route(message: Routed): readonly string[] {
+    switch (this.#kind) {
+      case "fanout":
+        return this.#queues;
+      case "hash":
+        return rendezvousOrder(message.key, this.#queues).slice(0, 1);
+      case "direct":
+        return namesOf(this.#byKey.get(message.key) ?? []);
+      case "topic":
+        return namesOf(this.#topics.match(message.key));
+      case "headers":
+        return namesOf(this.#bindings.filter((one) => hasHeaders(one, message)).map(({ queue }) => queue));
+    }
+  }
+}
+
+function namesOf(queues: readonly string[]): readonly string[] {
+  return [...new Set(queues)].toSorted();
 }

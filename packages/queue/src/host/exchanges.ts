@@ -4,7 +4,7 @@ import { z } from "zod";
 
 import { pack } from "../codec/packr.ts";
 import type { Binding, ExchangeKind, Routed } from "../core/exchange.ts";
-import { route } from "../core/exchange.ts";
+import { RoutingTable } from "../core/exchange.ts";
 import { BOUND_VALUE_MAX } from "../options.ts";
 
 /** Exchanges that pass a message on to their alternates, one after another, at most. */
@@ -39,6 +39,8 @@ export class Exchanges {
   readonly #shared: Mesh["state"]["shared"];
   readonly #definitions = new Map<string, ExchangeDefinition>();
   readonly #bindings = new Map<string, Map<string, Binding>>();
+  /** Made with the first message after a change. */
+  readonly #tables = new Map<string, RoutingTable>();
   readonly #unwatch: () => void;
   #count = 0;
 
@@ -55,6 +57,7 @@ export class Exchanges {
   #onEntry(key: string, value: unknown): void {
     if (key.startsWith(EXCHANGE)) {
       const name = key.slice(EXCHANGE.length);
+      this.#tables.delete(name);
       const parsed = exchangeSchema.safeParse(value);
       if (!parsed.success) return void this.#definitions.delete(name);
       const { kind, alternate } = parsed.data;
@@ -66,6 +69,7 @@ export class Exchanges {
   }
 
   #setBinding(name: string, id: string, binding: Binding | undefined): void {
+    this.#tables.delete(name);
     let bindings = this.#bindings.get(name);
     if (bindings?.delete(id) === true) this.#count -= 1;
     if (bindings?.size === 0) this.#bindings.delete(name);
@@ -86,6 +90,12 @@ export class Exchanges {
 
   bindingsOf(name: string): readonly Binding[] {
     return [...(this.#bindings.get(name)?.values() ?? [])];
+  }
+
+  #tableOf(name: string, kind: ExchangeKind): RoutingTable {
+    let table = this.#tables.get(name);
+    if (table === undefined) this.#tables.set(name, (table = new RoutingTable(kind, this.bindingsOf(name))));
+    return table;
   }
 
   async declare(name: string, { kind, alternate }: ExchangeDefinition): Promise<void> {
@@ -121,7 +131,7 @@ export class Exchanges {
       const definition = this.#definitions.get(at);
       if (definition === undefined || seen.has(at)) return [];
       seen.add(at);
-      const queues = route(definition.kind, this.bindingsOf(at), message);
+      const queues = this.#tableOf(at, definition.kind).route(message);
       if (queues.length > 0) return queues;
       at = definition.alternate;
     }
