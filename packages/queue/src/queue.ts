@@ -5,12 +5,13 @@ import { DEFINITIONS_MAX } from "./core/definitions.ts";
 import { deadViewOf } from "./core/dead-queue.ts";
 import { messageId } from "./core/message-id.ts";
 import type { Delivery } from "./core/messages.ts";
-import type { EnqueueResult } from "./core/lane-register.ts";
 import type { Definition, Verdict } from "./core/types.ts";
 import { QueueError } from "./errors.ts";
 import type { QueueHooks } from "./hooks.ts";
 import { Emitter } from "./host/emitter.ts";
 import { Engine } from "./host/engine.ts";
+import { Entering } from "./host/entering.ts";
+import type { Waiter } from "./host/entering.ts";
 import { HookRunner } from "./host/hook-runner.ts";
 import type { EngineInit, HostEffect } from "./host/engine.ts";
 import { elect, electionKey, isElection, isElectionOf } from "./host/elect.ts";
@@ -23,6 +24,7 @@ import { publishKey } from "./host/publish.ts";
 import { Names } from "./host/names.ts";
 import type { Agreed } from "./host/names.ts";
 import { Operations } from "./host/operate.ts";
+import { QUEUES_EVENTS } from "./host/queue-events.ts";
 import { countOne, QueueMetrics } from "./host/queue-metrics.ts";
 import { exclusiveElection, Sessions } from "./host/sessions.ts";
 import { checkScheduled, Schedules } from "./host/schedules.ts";
@@ -32,7 +34,6 @@ import {
   assertSame,
   checkFit,
   describeQueue,
-  enqueueError,
   fitTo,
   orderOf,
   shardsOf,
@@ -95,20 +96,8 @@ const HEAR_MS = 2_000;
 
 /** How long handlers may go on once the queues stop, in milliseconds. */
 const STOP_MS = 30_000;
-
-type Content = ReturnType<typeof makeContent>;
-
-interface PendingEnqueue {
-  readonly resolve: (result: Enqueued) => void;
-  readonly reject: (error: QueueError) => void;
-}
-
-interface Entered {
-  readonly queue: string;
-  readonly beganMs: number;
-  readonly deadlineMs: number;
-  readonly message: Content;
-}
+/** How long what they held may take to be released after that, in milliseconds. */
+const RELEASE_MS = 1_000;
 
 class QueuesService implements Queues {
   readonly #logger: Logger;
@@ -117,7 +106,7 @@ class QueuesService implements Queues {
     definitions: () => this.#engine?.core.definitions.all() ?? [],
     isDeleted: (queue) => this.#engine?.core.isDeleted(queue) === true,
   });
-  readonly #enqueues = new Map<number, PendingEnqueue & Entered>();
+  readonly #entering: Entering;
   readonly #verdicts = new Map<number, SettleDone>();
   readonly #resolves = new Map<number, (resolution: Resolution | undefined) => void>();
   readonly #sessions = new Sessions({
@@ -174,6 +163,13 @@ class QueuesService implements Queues {
       deduplicates: (queue) => orderOf(this.#names.get(queue)).dedupMs !== undefined,
       resolve: (id, timeoutMs) => this.resolve(id, { timeoutMs }),
     });
+    this.#entering = new Entering({
+      running: () => this.#running,
+      request: () => this.#request(),
+      successorOf: (queue) => this.#names.successorOf(queue),
+      metrics: this.#metrics,
+      onEnqueued: () => (this.#counts.enqueued += 1),
+    });
     this.#schedules = new Schedules(mesh, {
       self: mesh.peerId,
       peers: () => this.#engine?.core.members.greeted() ?? [mesh.peerId],
@@ -182,7 +178,7 @@ class QueuesService implements Queues {
         this.#emitter.emit("schedule:missed", { name: missed, dueAt: new Date(dueWallMs), error });
       },
     });
-    this.#emitter = new Emitter(logger);
+    this.#emitter = new Emitter(QUEUES_EVENTS, logger);
   }
 
   static async start({ hooks = {}, logger = silentLogger, ...init }: QueuesInit): Promise<QueuesService> {
@@ -403,6 +399,7 @@ class QueuesService implements Queues {
   // Schedules.
 
   async schedule(name: string, options: ScheduleInit): Promise<void> {
+    this.#assertRunning();
     const parsed = parseSchedule(options);
     const definition = this.#names.get(parsed.queue);
     checkScheduled(definition, parseExchangeName(name), parsed);
@@ -410,6 +407,7 @@ class QueuesService implements Queues {
   }
 
   async unschedule(name: string): Promise<boolean> {
+    this.#assertRunning();
     return await this.#schedules.delete(parseExchangeName(name));
   }
 
@@ -460,20 +458,15 @@ class QueuesService implements Queues {
     body: Uint8Array,
     options: MessageOptions,
     timeoutMs: number,
-    pending: PendingEnqueue,
+    pending: Waiter,
   ): void {
     checkFit(definition, body, options);
-    this.#enterContent(definition, makeContent(body, options, systemClock.now().wallMs), timeoutMs, pending);
-  }
-
-  #enterContent({ queue }: Definition, message: Content, timeoutMs: number, pending: PendingEnqueue): void {
-    const engine = this.#running;
-    const now = systemClock.now();
-    const requestId = this.#request();
-    const { resolve, reject } = pending;
-    const deadlineMs = now.monoMs + timeoutMs;
-    this.#enqueues.set(requestId, { resolve, reject, queue, beganMs: now.monoMs, deadlineMs, message });
-    engine.enter({ type: "enqueue", requestId, queue, ...message, deadlineMs });
+    this.#entering.enter(
+      definition.queue,
+      makeContent(body, options, systemClock.now().wallMs),
+      timeoutMs,
+      pending,
+    );
   }
 
   async #enqueueMany(
@@ -497,7 +490,7 @@ class QueuesService implements Queues {
           const content = contents[at];
           if (content === undefined || this.#hooks.looksAt(definition.name)) {
             this.#enterHooked(definition, body, message, timeoutMs).then(resolve, reject);
-          } else this.#enterContent(definition, content, timeoutMs, { resolve, reject });
+          } else this.#entering.enter(definition.queue, content, timeoutMs, { resolve, reject });
         }),
     );
     return await Promise.all(outcomes);
@@ -506,33 +499,6 @@ class QueuesService implements Queues {
   #request(): number {
     this.#lastRequest += 1;
     return this.#lastRequest;
-  }
-
-  #onEnqueued(requestId: number, result: EnqueueResult): void {
-    const pending = this.#enqueues.get(requestId);
-    if (pending === undefined) return;
-    if (result.code === "QUEUE_DELETED" && this.#enterAgain(requestId, pending)) return;
-    this.#enqueues.delete(requestId);
-    const counters = this.#metrics.of(pending.queue);
-    if (result.code === "OK") {
-      this.#counts.enqueued += 1;
-      counters.enqueued += 1;
-      counters.enqueueMs += systemClock.now().monoMs - pending.beganMs;
-      pending.resolve({ id: messageId(result.lane, result.seq), duplicate: result.duplicate === true });
-    } else {
-      countOne(counters.failures, result.code);
-      pending.reject(enqueueError(result));
-    }
-  }
-
-  /** `true`: the queue has a successor on this node, which gets what the one before never had or lost. */
-  #enterAgain(requestId: number, pending: PendingEnqueue & Entered): boolean {
-    const queue = this.#names.successorOf(pending.queue);
-    if (queue === undefined) return false;
-    this.#enqueues.set(requestId, { ...pending, queue });
-    const { message, deadlineMs } = pending;
-    this.#engine?.enter({ type: "enqueue", requestId, queue, ...message, deadlineMs });
-    return true;
   }
 
   // Consumers.
@@ -616,7 +582,7 @@ class QueuesService implements Queues {
   #onEffect(effect: HostEffect): void {
     switch (effect.type) {
       case "enqueued":
-        return this.#onEnqueued(effect.requestId, effect.result);
+        return this.#entering.answered(effect.requestId, effect.result, this.#engine);
       case "deliver":
         return this.#deliver(effect.item);
       case "verdict": {
@@ -696,13 +662,11 @@ class QueuesService implements Queues {
 
   #endRequests(code: "FAILED" | "STOPPED"): void {
     const text = `the queues of this node have ended: ${code === "FAILED" ? "failed" : "stopped"}`;
-    const enqueues = [...this.#enqueues.values()];
     const verdicts = [...this.#verdicts.values()];
     const resolves = [...this.#resolves.values()];
-    this.#enqueues.clear();
     this.#verdicts.clear();
     this.#resolves.clear();
-    for (const { reject } of enqueues) reject(new QueueError(code, text, { outcome: "unknown" }));
+    this.#entering.end(new QueueError(code, text, { outcome: "unknown", cause: this.#failure }));
     for (const done of verdicts) done(code);
     for (const done of resolves) done(undefined);
     this.#exchanges.stop();
@@ -724,12 +688,15 @@ class QueuesService implements Queues {
     if (this.#state === "failed") return;
     this.#state = "stopping";
     const stopped = new QueueError("STOPPED", "the queues of this node have stopped");
-    await within(this.#sessions.stop(stopped), timeoutMs);
+    const untilMs = systemClock.now().monoMs + timeoutMs;
+    await within(Promise.all([this.#sessions.stop(stopped), this.#entering.idle()]), timeoutMs);
     for (const message of this.#held.values()) if (!message.isSettled) message.lose();
     const left = [...this.#held.values()].filter((message) => !message.isSettled);
-    await Promise.all(
-      left.map((message) => new Promise<void>((done) => message.settle({ kind: "release" }, () => done()))),
+    const released = left.map(
+      (message) => new Promise<void>((done) => message.settle({ kind: "release" }, () => done())),
     );
+    // Who cannot be told sees that this node is gone.
+    await within(Promise.all(released), Math.max(RELEASE_MS, untilMs - systemClock.now().monoMs));
     await this.#engine?.stop();
     this.#state = "stopped";
     this.#endRequests("STOPPED");

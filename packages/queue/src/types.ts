@@ -657,8 +657,9 @@ export interface Queues extends AsyncDisposable, MetricSource {
   stats(): QueuesStats;
   on<Name extends keyof QueuesEvents>(event: Name, listener: (event: QueuesEvents[Name]) => void): () => void;
   /**
-   * Takes no more messages, waits up to `timeoutMs` (default 30,000) for the handlers that run, then aborts their signals, releases what
-   * is held, and closes the store; others take the lanes over. May be called twice.
+   * Takes no more messages, waits up to `timeoutMs` (default 30,000) for the handlers that run and the enqueues under way, then
+   * aborts the handlers' signals, releases what is held (1 s more, if nobody answers), and closes the store; others take the lanes
+   * over. May be called twice.
    * @throws {@link QueueError} `INVALID_OPTIONS`.
    */
   stop(options?: { readonly timeoutMs?: number | undefined }): Promise<void>;

@@ -151,6 +151,24 @@ describe("the queues of a node", () => {
     await rm(dataDir, { recursive: true });
   });
 
+  it("refuse events that there are none of, and what is no listener", async () => {
+    await using nodes = await Nodes.start("a");
+    const { queues } = nodes.get("a");
+    expect(() => queues.on("bogus" as "lane:moved", () => undefined)).toThrow(/event: must be one of store:/);
+    expect(() => queues.on("toString" as "lane:moved", () => undefined)).toThrow(/event/);
+    expect(() => queues.on("lane:moved", null as never)).toThrow(/listener/);
+  });
+
+  it("stop once the enqueues under way are answered, and schedule nothing afterwards", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [jobs] = await nodes.declare("jobs");
+    const entered = Array.from({ length: 200 }, async () => await jobs?.enqueue(body));
+    const { queues } = nodes.get("a");
+    await queues.stop();
+    expect((await Promise.all(entered)).every((one) => one?.duplicate === false)).toBe(true);
+    await expect(queues.unschedule("none")).rejects.toMatchObject({ code: "STOPPED" });
+  });
+
   it("stop after their mesh has, too", async () => {
     await using nodes = await Nodes.start("a");
     const { mesh, queues } = nodes.get("a");

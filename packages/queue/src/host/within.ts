@@ -1,5 +1,5 @@
 /** Ends with `doing`, or after `timeoutMs`. */
-export async function within(doing: Promise<void>, timeoutMs: number): Promise<void> {
+export async function within(doing: Promise<unknown>, timeoutMs: number): Promise<void> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<void>((resolve) => {
     timer = setTimeout(resolve, timeoutMs);
