@@ -3,6 +3,7 @@ import { silentLogger, systemClock, systemRandom } from "@klatsch/kit";
 import type { Clock, Logger, Random } from "@klatsch/kit";
 import type { Libp2p } from "@libp2p/interface";
 import { CODE_P2P, multiaddr } from "@multiformats/multiaddr";
+import type { Multiaddr } from "@multiformats/multiaddr";
 import { z } from "zod";
 import type { AdmissionOptions } from "./admission/admission.ts";
 import { Gate } from "./admission/gate.ts";
@@ -12,6 +13,7 @@ import { HASH_PATTERN } from "./codec/statement-codec.ts";
 import { MeshError } from "./errors.ts";
 import { givenNode } from "./given-node.ts";
 import type { GivenNode } from "./given-node.ts";
+import { canDial, canListen } from "./host/conduits.ts";
 import {
   addressSchema,
   clockSchema,
@@ -88,10 +90,21 @@ const QUEUES: Readonly<Record<ChannelClass, ClassLimits>> = {
 
 const count = (min: number, max: number): z.ZodNumber => z.number().int().min(min).max(max);
 const limits = z.strictObject({ queueFramesMax: count(1, 2 ** 24), queueBytesMax: count(KIB, 2 ** 31) });
+/** Of what is no address at all, `addressSchema` tells. */
+const isFit = (value: string, fits: (address: Multiaddr) => boolean): boolean =>
+  !isMultiaddr(value) || fits(multiaddr(value));
+const listenSchema = addressSchema.refine(
+  (value) => isFit(value, canListen),
+  "must be tcp, unix or memory, without a peer id",
+);
+const dialSchema = addressSchema.refine(
+  (value) => isFit(value, canDial),
+  "cannot be dialled: must be tcp with a port, unix or memory",
+);
 const schema = z.strictObject({
   name: nameSchema.optional(),
-  listen: z.array(addressSchema).max(LISTEN_MAX).optional(),
-  announce: z.array(addressSchema).max(LISTEN_MAX).default([]),
+  listen: z.array(listenSchema).max(LISTEN_MAX).optional(),
+  announce: z.array(dialSchema).max(LISTEN_MAX).default([]),
   libp2p: portSchema<Libp2p>("getConnections").optional(),
   bootstrap: z
     .array(addressSchema.refine((value) => peerOf(value) !== undefined, "must end in /p2p/ and a peer id"))
@@ -145,6 +158,8 @@ const schema = z.strictObject({
   losesFrame: functionSchema<(peerId: string) => boolean>().optional(),
 });
 
+const dialled = z.object({ bootstrap: z.array(dialSchema) });
+
 /** Tags as they may be. @throws MeshError `INVALID_OPTIONS` naming the tag. */
 export function resolveTags(given: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
   return parseWith(z.strictObject({ tags: tagsSchema }), { tags: given }).tags;
@@ -161,6 +176,7 @@ export function resolveOptions(init: MeshInit): MeshOptions {
   if (joinAny !== undefined && admissionOf(admission).mode === "certificate")
     throw new MeshError("INVALID_OPTIONS", "joinAny: a certificate says which mesh it is");
   const given = libp2p === undefined ? undefined : givenNode(libp2p, init);
+  if (given === undefined) parseWith(dialled, { bootstrap }); // A given node may have other transports.
   const admitting = admissionOf(admission);
   checkGate(admitting, given !== undefined);
   const listen = given?.node.getMultiaddrs().map(String) ?? options.listen ?? DEFAULT_LISTEN;

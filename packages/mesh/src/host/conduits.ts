@@ -24,6 +24,29 @@ export function conduitOf(address: Multiaddr): Conduit | undefined {
   return NEAREST_FIRST.find((conduit) => names.includes(conduit));
 }
 
+/** What the addresses are made of that these carry, without the peer. */
+const CARRIED = /^(?:(?:ip6zone\/)?ip6|ip4|dns[46]?)\/tcp$|^unix$|^memory$/u;
+
+/** Whether a node of our own can listen there. Whose peer id it is goes without saying. */
+export function canListen(address: Multiaddr): boolean {
+  return CARRIED.test(partsOf(address));
+}
+
+/** Whether a node of our own can dial it, which of a `dnsaddr` shows only when it is looked up. */
+export function canDial(address: Multiaddr): boolean {
+  const components = address.getComponents();
+  if (components.some(({ name, value }) => name === "tcp" && value === "0")) return false;
+  const isOpen = components.some(({ name }) => name === "dnsaddr");
+  return isOpen || CARRIED.test(partsOf(address).replace(/\/p2p$/u, ""));
+}
+
+function partsOf(address: Multiaddr): string {
+  return address
+    .getComponents()
+    .map(({ name }) => name)
+    .join("/");
+}
+
 /** Addresses of one peer in the order in which to try them; those that cannot be its own are left out. */
 export function inDialOrder(addresses: readonly string[], own: readonly string[]): string[] {
   // Names in process are told to everybody, but mean something in one process only: ours is not another's.

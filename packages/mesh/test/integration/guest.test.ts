@@ -48,6 +48,13 @@ describe("a libp2p node", () => {
 });
 
 describe("a mesh inside a libp2p node of the application", () => {
+  it("dials whatever its node can, so no address is refused for its transport", async () => {
+    await using bed = new Bed();
+    const libp2p = await application(bed);
+    const bootstrap = [`/ip4/127.0.0.1/tcp/1/ws/p2p/${(await bed.mesh("a")).peerId}`];
+    await bed.mesh("b", { libp2p, bootstrap });
+  });
+
   it("has the node for itself until it stops", async () => {
     await using bed = new Bed();
     const libp2p = await application(bed);

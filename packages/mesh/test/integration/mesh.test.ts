@@ -222,13 +222,25 @@ describe("identity", () => {
   });
 });
 
+/** Peer id of nobody here. */
+const STRANGER = "12D3KooWE6QSjPpFUsKa36zasGH3TYZDQbWAX56nEUWzXKrZn4A5";
+
 describe("options", () => {
   it.each([
     [{ name: "" }, "name"],
     [{ name: "has space" }, "name"],
     [{ listen: ["nonsense"] }, "listen"],
     [{ listen: ["/ip4/0.0.0.0/tcp/0"] }, "admission"],
+    [{ listen: [`/ip4/127.0.0.1/tcp/0/p2p/${STRANGER}`] }, "listen[0]"],
+    [{ listen: ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws"] }, "listen[1]"],
+    [{ listen: ["/dnsaddr/mesh.example"] }, "listen[0]"],
+    [{ announce: ["/ip4/127.0.0.1/tcp/0"] }, "announce[0]"],
+    [{ announce: ["/dns4/mesh.example/tcp/443/wss"] }, "announce[0]"],
     [{ bootstrap: ["/ip4/127.0.0.1/tcp/1"] }, "bootstrap"],
+    [{ bootstrap: [`/ip4/127.0.0.1/tcp/0/p2p/${STRANGER}`] }, "bootstrap[0]"],
+    [{ bootstrap: [`/ip4/127.0.0.1/tcp/1/ws/p2p/${STRANGER}`] }, "bootstrap[0]"],
+    [{ bootstrap: [`/ip4/127.0.0.1/udp/1/quic-v1/p2p/${STRANGER}`] }, "bootstrap[0]"],
+    [{ bootstrap: [`/p2p/${STRANGER}`] }, "bootstrap[0]"],
     [{ dataDir: "" }, "dataDir"],
     [{ mesh: "ä" }, "mesh"],
     [{ tags: { "": "x" } }, "tags"],
@@ -242,6 +254,17 @@ describe("options", () => {
     const init = wrong as Partial<MeshInit>;
     const error: unknown = await bed.mesh("a", init).catch((caught: unknown) => caught);
     expect(error).toMatchObject({ code: "INVALID_OPTIONS", message: expect.stringContaining(field) });
+  });
+
+  it("take every kind of address that can be dialled", async () => {
+    await using bed = new Bed();
+    const places = [
+      ...["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1", "/ip6zone/lo/ip6/fe80::1/tcp/1", "/unix/%2Fnowhere"],
+      ...["/dns/a.invalid/tcp/1", "/dns4/a.invalid/tcp/1", "/dns6/a.invalid/tcp/1", "/dnsaddr/a.invalid"],
+      "/memory/nobody",
+    ];
+    await bed.mesh("a", { bootstrap: places.map((place) => `${place}/p2p/${STRANGER}`) });
+    await bed.mesh("b", { announce: places.slice(0, 5) });
   });
 
   it("let anybody in beyond loopback only when asked for, with a warning", async () => {
