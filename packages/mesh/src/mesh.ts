@@ -1,7 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { createRunner, renderMetrics } from "@klatsch/kit";
 import type { EffectRunner, MetricFamily } from "@klatsch/kit";
-import type { Refusal } from "./admission/encrypter.ts";
 import { AdmissionHost } from "./admission/host.ts";
 import type { MeshAdmission } from "./admission/control.ts";
 import { LINKS_KEY } from "./codec/links-entry.ts";
@@ -34,6 +33,7 @@ import { MeshMetrics } from "./host/mesh-metrics.ts";
 import { openNode } from "./host/node.ts";
 import type { LinkNode } from "./host/node.ts";
 import { isLasting, RefusalLog } from "./host/refusal-log.ts";
+import type { TurnedAway } from "./host/refusal-log.ts";
 import { Routing } from "./host/routing.ts";
 import { SharedStore } from "./host/shared-store.ts";
 import type { LinkedMember } from "./host/link-publisher.ts";
@@ -169,7 +169,7 @@ class MeshService implements Mesh {
     this.#admission.attach({
       links: () => this.#links,
       node: () => this.#node,
-      refused: (peer, refusal) => this.#notAdmitted(peer, refusal),
+      refused: (peer, refusal) => this.#turnedAway(peer, refusal),
       revoked: (subject) => this.#revoked(subject),
       onForged: (peer, subject) => {
         this.#counters.badFrames += 1;
@@ -299,6 +299,8 @@ class MeshService implements Mesh {
       tunnels: this.#routing.tunnels,
       // Whoever comes before our own addresses are known waits for `adopt` in `start`.
       onConnection: (connection) => void (this.#membership === undefined || links.adopt(connection)),
+      isMissed: (peer) =>
+        this.#stopping === undefined && (links.upCount === 0 || this.#membership?.member(peer) === undefined),
       onStream: (kind, stream, connection) => {
         if (this.#membership === undefined) stream.abort(new Error("not ready"));
         else links.acceptStream(kind, stream, connection);
@@ -531,18 +533,14 @@ class MeshService implements Mesh {
       return;
     }
     if (code === "BOOT_LOW" && !byUs) this.#raiseBoot(this.#self().boot);
-    const reason = `${byUs ? "we refused the peer" : "the peer refused us"}: ${detail === "" ? code : detail}`;
-    this.#counters.linksRefused += 1;
-    if (isLasting(code)) this.#enter({ type: "turnedAway", peer: peerId });
-    this.#refusals.told(peerId, code, reason);
-    this.#emitter.emit("link:refused", { peerId, code, reason });
+    this.#turnedAway(peerId, { code, detail, byUs }, isLasting(code));
   }
 
-  /** Turned away inside the encrypter, before there was a connection. */
-  #notAdmitted(peerId: string | undefined, { code, detail, byUs }: Refusal): void {
+  /** Also inside the encrypter, before there was a connection. */
+  #turnedAway(peerId: string | undefined, { code, detail, byUs }: TurnedAway, lasts = true): void {
     const reason = `${byUs ? "we refused the peer" : "the peer refused us"}: ${detail === "" ? code : detail}`;
     this.#counters.linksRefused += 1;
-    if (peerId !== undefined) this.#enter({ type: "turnedAway", peer: peerId });
+    if (lasts && peerId !== undefined) this.#enter({ type: "turnedAway", peer: peerId });
     this.#refusals.told(peerId, code, reason);
     this.#emitter.emit("link:refused", { peerId, code, reason });
   }

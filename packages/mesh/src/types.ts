@@ -368,7 +368,8 @@ export interface MeshInit {
   readonly name?: string | undefined;
   /**
    * Multiaddrs to listen on, such as `/ip4/127.0.0.1/tcp/4001`, `/unix/run/klatsch.sock` (its slashes written
-   * `%2F`) and `/memory/main`, all at once; others use the nearest that reaches. Default `["/ip4/127.0.0.1/tcp/0"]`.
+   * `%2F`) and `/memory/main`, all at once; others use the nearest that reaches. Without `/p2p/…`. Default
+   * `["/ip4/127.0.0.1/tcp/0"]`.
    */
   readonly listen?: readonly string[] | undefined;
   /**
@@ -383,7 +384,10 @@ export interface MeshInit {
    * topics are not to be had there.
    */
   readonly libp2p?: Libp2p | undefined;
-  /** Full multiaddrs, `/p2p/…` included, of nodes to join by. Its own address may be among them. */
+  /**
+   * Full multiaddrs, `/p2p/…` included, of nodes to join by. Its own address may be among them. Those that do not work
+   * are logged as warnings, each at most once a minute, while that node is no member or there is no link at all.
+   */
   readonly bootstrap?: readonly string[] | undefined;
   /**
    * Directory for `identity.key`, `boot`, the store of shared state and, where there are certificates, `adoption`,

@@ -13,6 +13,8 @@ import { ForgetfulPeers } from "./forgetful-peers.ts";
 import { conduits, inDialOrder, isRefusal, removeStaleSocket } from "./conduits.ts";
 import { classProtocol, LINK_PROTOCOL } from "./link-connection.ts";
 import { TUNNEL_PROTOCOL } from "./tunnels.ts";
+import { SeedLog } from "./seed-log.ts";
+import type { SeedLogInit } from "./seed-log.ts";
 import type { Tunnels } from "./tunnels.ts";
 import { withSparingWindows } from "./windows.ts";
 
@@ -45,6 +47,7 @@ export interface NodeInit extends LinkNodePorts {
   /** Inbound connections per second that one host may open. */
   readonly inboundPerSecondMax: number;
   readonly tunnels: Tunnels;
+  readonly seedLog: SeedLog;
 }
 
 /**
@@ -68,11 +71,15 @@ export interface LinkNode {
 
 /** Starts a libp2p node of our own, or takes a place in the application's. @throws MeshError `LISTEN_FAILED`. */
 export function openNode(
-  { libp2p, listen, announce, membersMax, inboundPerSecondMax }: NodeOptions,
-  given: Pick<NodeInit, "privateKey" | "encrypters" | "tunnels"> & LinkNodePorts & Guarded,
+  { libp2p, listen, announce, membersMax, inboundPerSecondMax, seeds, clock, logger }: NodeOptions,
+  given: Pick<NodeInit, "privateKey" | "encrypters" | "tunnels"> &
+    Pick<SeedLogInit, "isMissed"> &
+    LinkNodePorts &
+    Guarded,
 ): Promise<LinkNode> {
-  if (libp2p !== undefined) return joinNode(libp2p.node, given);
-  return startNode({ listen, announce, membersMax, inboundPerSecondMax, ...given });
+  const seedLog = new SeedLog({ seeds, clock, logger, isMissed: given.isMissed });
+  if (libp2p !== undefined) return joinNode(libp2p.node, { ...given, seedLog });
+  return startNode({ listen, announce, membersMax, inboundPerSecondMax, seedLog, ...given });
 }
 
 /** How a mesh of certificates is guarded in a node of the application's. */
@@ -82,9 +89,8 @@ interface Guarded {
   readonly rules: AdmissionRules;
 }
 
-type NodeOptions = Pick<NodeInit, "listen" | "announce" | "membersMax" | "inboundPerSecondMax"> & {
-  readonly libp2p: GivenNode | undefined;
-};
+type NodeOptions = Pick<NodeInit, "listen" | "announce" | "membersMax" | "inboundPerSecondMax"> &
+  Omit<SeedLogInit, "isMissed"> & { readonly libp2p: GivenNode | undefined };
 
 const makeMuxer = yamux({
   enableKeepAlive: false, // Our probes do that.
@@ -135,7 +141,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
       cause: error,
     });
   }
-  return new OwnNode(node, components);
+  return new OwnNode(node, init.seedLog, components);
 }
 
 /** What the system said, out of a text that libp2p makes of all that went wrong, stacks included. */
@@ -150,7 +156,7 @@ const LINK_PROTOCOLS: ReadonlyMap<string, ChannelClass | "link"> = new Map([
   ...CHANNEL_CLASSES.map((trafficClass) => [classProtocol(trafficClass), trafficClass] as const),
 ]);
 
-async function serveLinks(node: Libp2p, ports: LinkNodePorts): Promise<void> {
+async function serveLinks(node: Libp2p, ports: Pick<LinkNodePorts, "onStream">): Promise<void> {
   for (const [protocol, kind] of LINK_PROTOCOLS) {
     await node.handle(protocol, (stream, connection) => ports.onStream(kind, stream, connection), {
       // Two: the opener may open the next before we have seen the end of the last.
@@ -165,7 +171,10 @@ async function serveLinks(node: Libp2p, ports: LinkNodePorts): Promise<void> {
  * Works inside a libp2p node of the application: serves our protocols there, dials connections of its own, and
  * leaves what others use. The node itself is neither started nor stopped. @throws MeshError `INVALID_OPTIONS`.
  */
-async function joinNode(node: Libp2p, ports: LinkNodePorts & Guarded): Promise<LinkNode> {
+async function joinNode(
+  node: Libp2p,
+  ports: LinkNodePorts & Guarded & Pick<NodeInit, "seedLog">,
+): Promise<LinkNode> {
   const { gate, rules } = ports;
   if (node.getProtocols().includes(LINK_PROTOCOL))
     throw new MeshError("INVALID_OPTIONS", "libp2p: another mesh works in this node; stop that one first");
@@ -173,22 +182,23 @@ async function joinNode(node: Libp2p, ports: LinkNodePorts & Guarded): Promise<L
   const isLetIn = ({ encryption, remotePeer }: Connection): boolean =>
     gate === undefined || gate.admits(encryption, remotePeer.toString());
   await serveLinks(node, {
-    onConnection: (connection) => ports.onConnection(connection),
     onStream: (kind, stream, connection) => {
       if (isLetIn(connection)) ports.onStream(kind, stream, connection);
       else stream.abort(new Error("not admitted"));
     },
   });
-  return new GuestNode(node, { ...ports, isLetIn });
+  return new GuestNode(node, ports.seedLog, { ...ports, isLetIn });
 }
 
 /** What both kinds of node have in common. */
 abstract class Libp2pNode implements LinkNode {
   readonly peerId: string;
   protected readonly node: Libp2p;
+  readonly #seedLog: SeedLog;
 
-  constructor(node: Libp2p) {
+  constructor(node: Libp2p, seedLog: SeedLog) {
     this.node = node;
+    this.#seedLog = seedLog;
     this.peerId = node.peerId.toString();
   }
 
@@ -212,9 +222,12 @@ abstract class Libp2pNode implements LinkNode {
           return this.onDialed(connection) ? "connected" : "failed";
         }
         // In process libp2p asks for whoever listens there, not for whom we dial.
-        connection.abort(new Error("another peer answers there"));
+        const other = new Error(`another peer answers there: ${connection.remotePeer.toString()}`);
+        connection.abort(other);
+        this.#seedLog.failed(peer, address, other);
       } catch (error) {
         refused &&= isRefusal(error, peer);
+        this.#seedLog.failed(peer, address, error);
       }
     }
     return refused ? "refused" : "failed";
@@ -227,8 +240,8 @@ abstract class Libp2pNode implements LinkNode {
 class OwnNode extends Libp2pNode {
   readonly components: GossipSubComponents | undefined;
 
-  constructor(node: Libp2p, components: GossipSubComponents | undefined) {
-    super(node);
+  constructor(node: Libp2p, seedLog: SeedLog, components: GossipSubComponents | undefined) {
+    super(node, seedLog);
     this.components = components;
   }
 
@@ -261,8 +274,8 @@ class GuestNode extends Libp2pNode {
   readonly #ports: GuestPorts;
   readonly #dialed = new WeakSet<Connection>();
 
-  constructor(node: Libp2p, ports: GuestPorts) {
-    super(node);
+  constructor(node: Libp2p, seedLog: SeedLog, ports: GuestPorts) {
+    super(node, seedLog);
     this.#ports = ports;
   }
 

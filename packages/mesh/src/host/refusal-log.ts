@@ -1,6 +1,13 @@
 import type { Logger } from "@klatsch/kit";
 import type { LinkRefusal } from "../types.ts";
 
+/** Why there is no link, and which end wanted none. */
+export interface TurnedAway {
+  readonly code: LinkRefusal;
+  readonly detail: string;
+  readonly byUs: boolean;
+}
+
 /** Refusals that are remembered as logged. */
 const LOGGED_MAX = 1_024;
 

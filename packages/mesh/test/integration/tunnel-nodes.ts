@@ -7,6 +7,7 @@ import type { RelayLimits } from "../../src/core/routing/relay-book.ts";
 import type { NodeLinks } from "../../src/core/routing/types.ts";
 import { startNode } from "../../src/host/node.ts";
 import type { LinkNode } from "../../src/host/node.ts";
+import { SeedLog } from "../../src/host/seed-log.ts";
 import { TUNNEL_TIMES, Tunnels } from "../../src/host/tunnels.ts";
 import type { TunnelTimes } from "../../src/host/tunnels.ts";
 
@@ -81,6 +82,10 @@ export class TunnelNode implements AsyncDisposable {
       membersMax: 64,
       inboundPerSecondMax: 10_000,
       tunnels: this.tunnels,
+      seedLog: new SeedLog({
+        ...{ seeds: new Map(), clock: systemClock, logger: silentLogger },
+        isMissed: () => false,
+      }),
       onConnection: (connection) => {
         if (connection.limits === undefined) return;
         this.tunnelled.push(connection);
