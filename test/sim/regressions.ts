@@ -116,7 +116,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { crash: 500, partition: 500, falseDeath: 200 },
       tuning: { looseRegisters: 256, prepareRetryMs: 20, stealDelayMs: 10 },
     },
-    from: 200,
+    from: 710,
     seeds: 1_000,
   },
   {
@@ -302,7 +302,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: NO_FAULTS,
       tuning: { heirSteadyMs: 100, heirLookMs: 200 },
     },
-    from: 390,
+    from: 2_310,
     seeds: 1_000,
   },
   {
@@ -361,7 +361,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: "imports && op.imported === true",
     replace: "imports && op.step === 0",
     patch: { ...HARD_MOVES, attributed: 1, wrongClockMs: 20_000 },
-    from: 200,
+    from: 1_350,
     seeds: 2_000,
   },
   {
@@ -456,5 +456,24 @@ export const REGRESSIONS: readonly Mutant[] = [
     },
     from: 540,
     seeds: 2_000,
+  },
+  {
+    id: "B34",
+    what: "a writer that slept forgets the tokens of enqueues whose repeats it has not read yet",
+    file: "queue-core.ts",
+    find: "Math.min(pauseMs, this.tuning.tokenKeepMs * AWAKE_FRACTION)",
+    replace: "pauseMs",
+    patch: {
+      nodes: 2,
+      replicas: 3,
+      shards: 1,
+      groups: 0,
+      keys: 0,
+      enqueueDeadlineMs: 5_000,
+      faults: { ...NO_FAULTS, stall: 500 },
+      tuning: { tokenKeepMs: 10_000 },
+    },
+    from: 200,
+    seeds: 3_000,
   },
 ];

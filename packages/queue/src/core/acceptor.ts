@@ -500,7 +500,7 @@ export class Acceptor {
   }
 
   #keep(lane: AcceptorLane, seq: number, keys: Keys): void {
-    lane.keys.set(seq, { keys, sinceMs: this.#context.now.monoMs });
+    lane.keys.set(seq, { keys, sinceMs: this.#context.awakeMs });
     this.#sweepLater();
   }
 
@@ -517,12 +517,13 @@ export class Acceptor {
   /** Forgets keys whose time is over, and goes on while there are others. */
   #sweep(lane: AcceptorLane): void {
     const { tokenKeepMs, clockSlackMs } = this.#context.tuning;
-    const { monoMs, wallMs } = this.#context.now;
+    const { awakeMs } = this.#context;
+    const { wallMs } = this.#context.now;
     const keepMs = (lane.descriptor.shard?.dedupMs ?? 0) + 2 * clockSlackMs;
     for (const [seq, { keys, sinceMs }] of lane.keys) {
       // Enqueues are known again by no wall clock; keys count by that of whoever writes the lane.
       const counts = keys.dedupKey !== undefined && keys.atWallMs + keepMs > wallMs;
-      if (counts || sinceMs + tokenKeepMs > monoMs) return this.#sweepLater();
+      if (counts || sinceMs + tokenKeepMs > awakeMs) return this.#sweepLater();
       lane.keys.delete(seq);
       this.#write(lane, keyOf.keys(lane.slot, seq), undefined);
     }

@@ -137,6 +137,9 @@ export class BodyBudget {
   }
 }
 
+/** A pause between two inputs counts as awake up to this fraction of `tokenKeepMs`. */
+export const AWAKE_FRACTION: number = 1 / 16;
+
 /** What the parts of one node's queue core share. */
 export interface Context {
   readonly peer: PeerId;
@@ -151,6 +154,8 @@ export interface Context {
   readonly hooks: CoreHooks;
   /** The instant of the input being handled. */
   readonly now: Instant;
+  /** Milliseconds without those that this process slept: what was sent to it meanwhile is still to come. */
+  readonly awakeMs: number;
   /** SHA-256 over the encoded descriptor. */
   laneIdOf(descriptor: Descriptor): LaneId;
   /** `fresh`: nothing was ever written under this key. `relaxed`: nobody waits for its sync. Both `false` by default. */

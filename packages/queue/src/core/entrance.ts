@@ -68,7 +68,7 @@ export class Entrances {
       askers.push(asker);
       return;
     }
-    lane.order?.sweep(this.#context.now);
+    lane.order?.sweep(this.#context);
     if (lane.isFull || lane.order?.hasRoom !== true) {
       return this.#answer(peer, lane.root, { token, code: "FULL", seq: 0 });
     }
@@ -87,7 +87,7 @@ export class Entrances {
     open.set(seq, [{ peer, token, isDuplicate: false }]);
     lane.order?.take(
       { seq, keys: { token, group, dedupKey, atWallMs: enqueuedWallMs } },
-      this.#context.now.monoMs,
+      this.#context.awakeMs,
     );
     const isFree = lane.order?.hasGroup(group) !== true && notBeforeWallMs <= this.#context.now.wallMs;
     const holder = isFree ? this.#host.claim(lane) : undefined;

@@ -1,6 +1,4 @@
-import type { Instant } from "@klatsch/kit/core";
-
-import type { Tuning } from "./context.ts";
+import type { Context, Tuning } from "./context.ts";
 import type { RecoveredRegister } from "./lane-register.ts";
 import type { KeptKeys } from "./messages.ts";
 import type { Descriptor, Keys, Value } from "./types.ts";
@@ -65,10 +63,12 @@ export interface GroupState {
   readonly seq: number;
 }
 
+type Ages = Pick<Context, "awakeMs" | "now">;
+
 interface Known {
   readonly seq: number;
   readonly keys: Keys;
-  /** Of a key by the wall clock of the message's writer; of a token by this node's monotonic one, since it knows it. */
+  /** Of a key by the wall clock of the message's writer; of a token by how long this node was awake, since it knows it. */
   readonly atMs: number;
 }
 
@@ -148,8 +148,8 @@ export class LaneOrder {
     return this.#tokens.size < KEYS_MAX && this.#keys.size < KEYS_MAX;
   }
 
-  take({ seq, keys }: KeptKeys, monoMs: number): void {
-    this.#tokens.set(keys.token, { seq, keys, atMs: monoMs });
+  take({ seq, keys }: KeptKeys, awakeMs: number): void {
+    this.#tokens.set(keys.token, { seq, keys, atMs: awakeMs });
     const name = this.#dedupMs === 0 ? undefined : nameOf(keys);
     if (name === undefined) return;
     this.#keys.delete(name); // To the end: they leave in the order of their time.
@@ -157,7 +157,7 @@ export class LaneOrder {
   }
 
   /** All that count still, of messages that live and of others. */
-  kept(now: Instant): readonly KeptKeys[] {
+  kept(now: Ages): readonly KeptKeys[] {
     this.sweep(now);
     const bySeq = new Map<number, Keys>();
     for (const { seq, keys } of [...this.#tokens.values(), ...this.#keys.values()]) bySeq.set(seq, keys);
@@ -168,7 +168,7 @@ export class LaneOrder {
   recover(
     found: readonly Pick<RecoveredRegister, "seq" | "value">[],
     kept: readonly KeptKeys[],
-    monoMs: number,
+    awakeMs: number,
   ): void {
     const all = [...kept];
     for (const { seq, value } of found) {
@@ -177,13 +177,13 @@ export class LaneOrder {
       if (keys !== undefined) all.push({ seq, keys });
     }
     all.sort((a, b) => a.keys.atWallMs - b.keys.atWallMs);
-    for (const one of all) this.take(one, monoMs);
+    for (const one of all) this.take(one, awakeMs);
   }
 
   /** Forgets what its time is over for. */
-  sweep({ monoMs, wallMs }: Instant): void {
-    sweep(this.#tokens, monoMs - this.#tokenMs);
-    sweep(this.#keys, wallMs - this.#dedupMs);
+  sweep({ awakeMs, now }: Ages): void {
+    sweep(this.#tokens, awakeMs - this.#tokenMs);
+    sweep(this.#keys, now.wallMs - this.#dedupMs);
   }
 }
 

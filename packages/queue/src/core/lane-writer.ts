@@ -628,7 +628,7 @@ export class LaneWriter implements LaneSender {
       for (const { seq, value, heldBy, proven } of found) {
         this.registers.add({ ...restingRegister(seq, value, -1, heldBy), chosen: proven });
       }
-      this.order?.recover(found, keys, this.#context.now.monoMs);
+      this.order?.recover(found, keys, this.#context.awakeMs);
       return this.#debts.learn();
     }
     const isHeir = end !== undefined && this.descriptor.heirOf !== undefined;
@@ -637,7 +637,7 @@ export class LaneWriter implements LaneSender {
     const adopt = (one: RecoveredRegister): Register => this.#adopt(one);
     const { runs, count, bytes, proven, open } = sorted({ found, whole }, mayRest, this.registers, adopt);
     this.#usage.addWaiting(count, bytes);
-    this.order?.recover(found, keys, this.#context.now.monoMs);
+    this.order?.recover(found, keys, this.#context.awakeMs);
     for (const register of open) this.#propose(register, register.value);
     for (const register of proven) {
       this.#unchosen += 1;
@@ -705,7 +705,7 @@ export class LaneWriter implements LaneSender {
     end: EndValue,
     kept: readonly KeptKeys[],
   ): void {
-    this.order?.recover(found, kept, this.#context.now.monoMs);
+    this.order?.recover(found, kept, this.#context.awakeMs);
     for (const { seq, value, chosen } of found) {
       if (this.finished.has(seq)) continue;
       const known = this.registers.get(seq);

@@ -360,7 +360,7 @@ export class Moves {
     const move = this.#moves.get(heirOf.lane);
     if (move?.frozen === true && move.heir === heir.lane && move.lane.end !== undefined) {
       const { registers, end, order } = move.lane;
-      heir.import([...registers.values()], end, order?.kept(this.#context.now) ?? []);
+      heir.import([...registers.values()], end, order?.kept(this.#context) ?? []);
     } else if (parentOver && heir.order === undefined) heir.import([], NOBODYS_END, []);
     else this.#host.giveUp(heir);
   }

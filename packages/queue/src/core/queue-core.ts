@@ -7,7 +7,7 @@ import type { Pid } from "./ballot.ts";
 import { makePid, pidStore } from "./ballot.ts";
 import { Consumers } from "./consumers.ts";
 import type { Context, Tuning } from "./context.ts";
-import { BodyBudget, DEFAULT_TUNING } from "./context.ts";
+import { AWAKE_FRACTION, BodyBudget, DEFAULT_TUNING } from "./context.ts";
 import { deadViewOf } from "./dead-queue.ts";
 import { Definitions } from "./definitions.ts";
 import type { CoreHooks } from "./hooks.ts";
@@ -88,6 +88,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly hooks: CoreHooks;
   readonly laneIdOf: (descriptor: Descriptor) => LaneId;
   now: Instant;
+  awakeMs = 0;
   readonly acceptor: Acceptor;
   readonly lanes: Lanes;
   readonly members: Members;
@@ -337,16 +338,22 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
 
   /** What this node's lanes hold, for metrics: as long as there are messages that do not rest. */
   census(now: Instant): Census {
-    this.now = now;
+    this.#wake(now);
     return this.#manage.census();
   }
 
   /** Total: late, repeated or hostile input yields few or no effects and never throws. */
   step(input: QueueInput, now: Instant): readonly QueueEffect[] {
-    this.now = now;
+    this.#wake(now);
     this.timers.fire(now.monoMs);
     this.#handle(input);
     return this.#take();
+  }
+
+  #wake(now: Instant): void {
+    const pauseMs = Math.max(0, now.monoMs - this.now.monoMs);
+    this.awakeMs += Math.min(pauseMs, this.tuning.tokenKeepMs * AWAKE_FRACTION);
+    this.now = now;
   }
 
   #take(): readonly QueueEffect[] {
@@ -357,7 +364,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
 
   /** Whole frames leave: one per peer and kind, however many inputs came. */
   flush(now: Instant): readonly QueueEffect[] {
-    this.now = now;
+    this.#wake(now);
     this.#tellRoster();
     this.#consumers.flush();
     this.#origin.entry.flush();

@@ -18,6 +18,7 @@ function consumerOf(writers: string[]): { consumers: Consumers; sent: [to: strin
       peer: "self",
       store: "1".repeat(32),
       boot: 1,
+      awakeMs: 0,
       pid: "1".repeat(48),
       random: new SeededRandom(1),
       tuning: DEFAULT_TUNING,

@@ -33,6 +33,7 @@ function makeContext(given: Pick<Context, "timers" | "now" | "send" | "isGone">)
     peer: "own",
     store: OWN,
     boot: 1,
+    awakeMs: 0,
     pid: pid(OWN),
     random: new SeededRandom(1),
     tuning: DEFAULT_TUNING,

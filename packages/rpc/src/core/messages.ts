@@ -89,7 +89,7 @@ export interface EmitMessage {
   readonly spread: boolean;
 }
 
-export interface ItemMessage {
+interface ItemMessage {
   readonly type: "item";
   readonly id: number;
   readonly up: boolean;
