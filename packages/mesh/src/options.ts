@@ -158,7 +158,13 @@ const schema = z.strictObject({
   losesFrame: functionSchema<(peerId: string) => boolean>().optional(),
 });
 
-const dialled = z.object({ bootstrap: z.array(dialSchema) });
+/** A peer may have addresses for others besides. @throws MeshError `INVALID_OPTIONS` if it has none for us. */
+function checkDialled(bootstrap: readonly string[]): void {
+  const dialled = new Set(bootstrap.filter((address) => isFit(address, canDial)).map(peerOf));
+  const at = bootstrap.findIndex((address) => !dialled.has(peerOf(address)));
+  if (at >= 0)
+    parseWith(z.object({ [`bootstrap[${at}]`]: dialSchema }), { [`bootstrap[${at}]`]: bootstrap[at] });
+}
 
 /** Tags as they may be. @throws MeshError `INVALID_OPTIONS` naming the tag. */
 export function resolveTags(given: Readonly<Record<string, string>>): Readonly<Record<string, string>> {
@@ -176,7 +182,7 @@ export function resolveOptions(init: MeshInit): MeshOptions {
   if (joinAny !== undefined && admissionOf(admission).mode === "certificate")
     throw new MeshError("INVALID_OPTIONS", "joinAny: a certificate says which mesh it is");
   const given = libp2p === undefined ? undefined : givenNode(libp2p, init);
-  if (given === undefined) parseWith(dialled, { bootstrap }); // A given node may have other transports.
+  if (given === undefined) checkDialled(bootstrap); // A given node may have other transports.
   const admitting = admissionOf(admission);
   checkGate(admitting, given !== undefined);
   const listen = given?.node.getMultiaddrs().map(String) ?? options.listen ?? DEFAULT_LISTEN;

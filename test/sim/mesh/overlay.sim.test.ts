@@ -30,6 +30,30 @@ describe.each([1, 2])("a mesh of 40 that is not full, seed %i", (seed) => {
     expect(found(world)).toEqual([]);
   });
 
+  it("has room for a newcomer, though everybody keeps a link with everybody else", () => {
+    const world = new World({
+      seed,
+      nodes: NODES,
+      cloudOf: (index) => (index === NODES ? "other" : "default"),
+    });
+    world.runUntil(() => world.isConverged(), 20_000, 100);
+    for (const a of world.running()) {
+      for (const b of world.running()) {
+        if (a !== b) a.enter({ type: "attend", peer: b.name, on: true, closely: false });
+      }
+    }
+    const size = world.running().length;
+    const isFull = (): boolean =>
+      world.running().every(({ name }) => world.network.linksOf(name).length >= size - 1);
+    expect(world.runUntil(isFull, MINUTE_MS, 100)).toBeLessThan(MINUTE_MS);
+    world.run(2 * MINUTE_MS); // None of them is too many.
+    expect(isFull()).toBe(true);
+    world.start(nameOf(NODES));
+    world.run(1_000);
+    expect(world.runUntil(() => world.allSee("alive"), MINUTE_MS, 100)).toBeLessThan(MINUTE_MS);
+    expect(found(world)).toEqual([]);
+  });
+
   it("sees at once that some were killed, and soon that some froze", () => {
     const world = joined(seed);
     const killed = [7, 23, 31].map((index) => world.node(index));

@@ -1,5 +1,6 @@
 import { Buffer } from "node:buffer";
 import { hash } from "node:crypto";
+import { types } from "node:util";
 import { crc32 } from "node:zlib";
 import { excerpt } from "../core/errors.ts";
 import type { RowKey } from "../core/row.ts";
@@ -334,7 +335,7 @@ export function encodedBytes(operations: readonly StoreOperation[]): number {
 }
 
 function isBytes(value: unknown): boolean {
-  return value === undefined || value instanceof Uint8Array;
+  return value === undefined || types.isUint8Array(value);
 }
 
 /** SHA-256 of `bytes`. */

@@ -62,8 +62,8 @@ export class LinkKeeper {
 
   /** Whether a peer that comes by itself may have a link. */
   admits(peer: string, cloud: string): boolean {
-    const { linked, entries } = this.#context.roster;
-    if (linked.size < this.#overlay.degree * SURPLUS_FACTOR) return true;
+    const { meshLinks, entries } = this.#context.roster;
+    if (meshLinks < this.#overlay.degree * SURPLUS_FACTOR) return true;
     return entries.get(peer)?.wanted !== undefined || this.#overlay.wouldWant(peer, cloud);
   }
 
@@ -83,7 +83,7 @@ export class LinkKeeper {
   onBusy(peer: string, records: readonly MemberRecord[]): void {
     const { roster, now, times, selfPeer } = this.#context;
     this.#dialing.leaveAlone(peer, now, times.busyMs);
-    if (roster.linked.size >= REFERRALS_DIALED) return;
+    if (roster.meshLinks >= REFERRALS_DIALED) return;
     const others = records.filter((record) => record.peer !== selfPeer && record.peer !== peer);
     for (let count = 0; count < REFERRALS_DIALED && others.length > 0; count += 1) {
       const [record] = others.splice(randomBelow(this.#random, others.length), 1);
@@ -176,7 +176,8 @@ export class LinkKeeper {
       entry.wanted = wish === undefined ? want?.why : wish.closely > 0 ? "attended" : (want?.why ?? "kept");
       if (!isNew || entry.linked) continue;
       this.#probes.schedule(entry, now);
-      if (wish !== undefined) this.#dialing.want(entry.record.peer, now);
+      if (wish !== undefined)
+        this.#dialing.want(entry.record.peer, this.#isHasty(wish, entry) ? now : now + times.patienceMs);
       // A full mesh is dialled as its members become known.
       else if (want?.why !== "full" || !wasFull)
         this.#dialing.want(entry.record.peer, want?.isDialer === true ? now : now + times.patienceMs);
@@ -184,6 +185,11 @@ export class LinkKeeper {
     this.#forgetDials(wasFull);
     for (const entry of roster.active)
       if (entry.avoidUntil > now) this.#replanAt = Math.min(this.#replanAt, entry.avoidUntil);
+  }
+
+  /** Of two that keep each other one dials first. */
+  #isHasty({ closely }: { readonly closely: number }, { record }: Entry): boolean {
+    return closely > 0 || this.#context.selfPeer < record.peer;
   }
 
   /** What a full mesh wanted to dial is nobody's wish any more. */
@@ -207,7 +213,7 @@ export class LinkKeeper {
     const { roster, now, times } = this.#context;
     if (this.isFull || now < this.#thinnedAt + times.thinMs) return;
     this.#thinnedAt = now;
-    const isTooMany = roster.linked.size > this.#overlay.degree * SURPLUS_FACTOR;
+    const isTooMany = roster.meshLinks > this.#overlay.degree * SURPLUS_FACTOR;
     const idleMs = isTooMany ? times.crowdedMs : times.idleMs;
     for (const entry of roster.linked) {
       if (entry.isClosing || !this.#isSurplus(entry, idleMs)) continue;

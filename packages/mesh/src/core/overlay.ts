@@ -82,7 +82,7 @@ export class Overlay {
   wouldWant(peer: string, cloud: string): boolean {
     if (this.#isFull) return false; // Whoever comes beyond that many makes it none.
     if (cloud !== this.#self.record.cloud || this.#after.length === 0)
-      return this.#roster.linked.size < this.degree;
+      return this.#roster.meshLinks < this.degree;
     const hash = hash32(peer);
     for (let ring = 0; ring < this.#rings; ring += 1) {
       const place = mix32(hash, ring);

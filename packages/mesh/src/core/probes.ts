@@ -140,7 +140,8 @@ export class Probes {
     this.#context.health.worsen(now);
     entry.muteRounds += 1;
     entry.probeAt = Math.min(entry.probeAt, now + probeMs[0]);
-    if (entry.muteRounds < muteRounds || now - entry.heardAt < muteMs) return;
+    const patienceMs = Math.max(muteMs, ROUND_TRIPS_MIN * 2 * (entry.smoothedMs ?? 0));
+    if (entry.muteRounds < muteRounds || now - entry.heardAt < patienceMs) return;
     entry.muteRounds = 0;
     const reason = "nothing comes over it, though others hear the peer";
     this.#context.effect({ type: "disconnect", peer: entry.record.peer, reason });

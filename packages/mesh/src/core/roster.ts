@@ -215,6 +215,13 @@ export class Roster {
     this.#share(entry, nowMonoMs);
   }
 
+  /** Links that the mesh has for itself: who is linked because somebody here asked for it is beside its limits. */
+  get meshLinks(): number {
+    let count = 0;
+    for (const { wanted } of this.linked) if (wanted !== "kept" && wanted !== "attended") count += 1;
+    return count;
+  }
+
   setLinked(entry: Entry, linked: boolean): void {
     entry.linked = linked;
     if (linked) this.linked.add(entry);

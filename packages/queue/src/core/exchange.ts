@@ -99,7 +99,11 @@ export class RoutingTable {
     this.#queues = namesOf(bindings.map(({ queue }) => queue));
     for (const { key, queue } of bindings) {
       if (kind === "topic") this.#topics.add(key, queue);
-      else if (kind === "direct") this.#byKey.set(key, [...(this.#byKey.get(key) ?? []), queue]);
+      else if (kind === "direct") {
+        const queues = this.#byKey.get(key);
+        if (queues === undefined) this.#byKey.set(key, [queue]);
+        else queues.push(queue);
+      }
     }
   }
 

@@ -9,9 +9,11 @@ const LOOK_MS = 1_000;
 const HAS_QUEUES = "klatsch.queue/open";
 /** Members with queues that a node keeps in touch with, whatever they share. */
 const FELLOWS_MAX = 256;
-/** Looks without a session until another way is sought, and between two attempts. */
+/** Looks without a link until another way is sought; then after twice as many each time, up to so many. */
 const PATIENCE = 3;
-const AGAIN = 5;
+const PATIENCE_MAX = 192;
+/** Ways over others that a node seeks at most: each takes room at the members in between. */
+const WAYS_MAX = 32;
 /** Looks after which a way that is no direct link is asked for again: the mesh gives up what is quiet for 60 s. */
 const RENEW = 20;
 
@@ -26,6 +28,11 @@ export interface AttentionInit {
   readonly lanes: () => Iterable<SharedLane>;
   /** Peers with a session. */
   readonly sessions: () => readonly PeerId[];
+}
+
+function isDue(looks: number, isUp: boolean): boolean {
+  if (isUp || looks > PATIENCE_MAX) return looks % (isUp ? RENEW : PATIENCE_MAX) === 0;
+  return looks >= PATIENCE && Number.isInteger(Math.log2(looks / PATIENCE));
 }
 
 /**
@@ -65,7 +72,9 @@ export class Attention {
     const { mesh } = this.#init;
     const fellows = new Set<PeerId>();
     for (const { peerId } of mesh.state.entries({ key: HAS_QUEUES })) {
-      if (mesh.member(peerId)?.status === "alive" && fellows.size < FELLOWS_MAX) fellows.add(peerId);
+      const status = mesh.member(peerId)?.status;
+      // One that is suspected is to be dialled all the more.
+      if ((status === "alive" || status === "suspect") && fellows.size < FELLOWS_MAX) fellows.add(peerId);
     }
     this.#hold(this.#kept, fellows, false);
   }
@@ -89,16 +98,13 @@ export class Attention {
     const up = new Set(sessions());
     for (const peer of this.#apart.keys()) if (!this.#kept.has(peer)) this.#apart.delete(peer);
     for (const peer of this.#kept.keys()) {
-      const member = mesh.member(peer);
-      if (member?.linked !== false) {
-        this.#apart.delete(peer);
-        continue;
+      if (mesh.member(peer)?.linked !== false) this.#apart.delete(peer);
+      else if (this.#apart.has(peer) || this.#apart.size < WAYS_MAX) {
+        const looks = (this.#apart.get(peer) ?? 0) + 1;
+        this.#apart.set(peer, looks);
+        // Where there is none it is sought again.
+        if (isDue(looks, up.has(peer))) mesh.connect(peer).catch(() => undefined);
       }
-      const looks = (this.#apart.get(peer) ?? 0) + 1;
-      this.#apart.set(peer, looks);
-      const isDue = up.has(peer) ? looks % RENEW === 0 : looks % AGAIN === PATIENCE;
-      // Where there is none it is sought again.
-      if (isDue) mesh.connect(peer).catch(() => undefined);
     }
   }
 

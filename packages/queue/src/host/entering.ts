@@ -90,6 +90,7 @@ export class Entering {
   end(error: QueueError): void {
     const entered = [...this.#entered.values()];
     this.#entered.clear();
+    this.#onIdle?.();
     for (const { reject } of entered) reject(error);
   }
 }

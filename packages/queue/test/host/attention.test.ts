@@ -75,9 +75,11 @@ describe("who has queues", () => {
     vi.advanceTimersByTime(LOOK_MS * 10);
     expect([...mesh.held.kept].toSorted()).toEqual(["a", "b"]);
     expect(mesh.connected).toEqual(["b", "b"]);
+    vi.advanceTimersByTime(LOOK_MS * 40);
+    expect(mesh.connected).toHaveLength(5); // After 3, 6, 12, 24, 48 looks.
     mesh.linked = ["a", "b"];
     vi.advanceTimersByTime(LOOK_MS * 60);
-    expect(mesh.connected).toEqual(["b", "b"]);
+    expect(mesh.connected).toHaveLength(5);
     mesh.fellows = ["self", "b"];
     vi.advanceTimersByTime(LOOK_MS);
     expect([...mesh.held.kept]).toEqual(["b"]);

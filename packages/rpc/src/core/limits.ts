@@ -17,7 +17,7 @@ export const CONFIRM_BYTES: number = 128 * 1_024;
 /** Bytes that may wait for one peer in one class; then new asks are refused with `OVERLOADED`, and answers and streams wait. */
 export const OUTBOX_BYTES_MAX: number = 32 * 1_024 * 1_024;
 /** Answers and streams that wait for one peer in one class; then its asks are refused with `OVERLOADED`. */
-export const WAITING_MAX = 4_096;
+export const WAITING_MAX = 1_024;
 /** Items of a stream that may be under way and unread, each way. */
 export const STREAM_ITEMS_MAX = 64;
 /** No more of them leave once those among them that travel in chunks have so many bytes. */

@@ -205,14 +205,16 @@ export class Caller {
 
   #pump(remote: Remote, id: number, outlet: Outlet, source: Source, reject: (error: unknown) => void): void {
     const engine = this.#engine();
-    const send = async (value: unknown): Promise<void> => {
-      await parse(remote.method.input, value, "INVALID_INPUT", "input item");
-      await engine.room(remote.route);
-      const queued = engine.queue(remote.route, { type: "item", id, up: true, value });
-      if (typeof queued !== "number") throw new RpcError({ ...queued, outcome: "unknown" });
-      outlet.sent(queued);
+    const way = {
+      check: (value: unknown) => parse(remote.method.input, value, "INVALID_INPUT", "input item"),
+      room: () => engine.room(remote.route),
+      send: (value: unknown): number => {
+        const queued = engine.queue(remote.route, { type: "item", id, up: true, value });
+        if (typeof queued === "number") return queued;
+        throw new RpcError({ ...queued, outcome: "unknown" });
+      },
     };
-    outlet.pump(source, send).then(
+    outlet.pump(source, way).then(
       (whole) => {
         if (whole && this.#waiters.has(id)) engine.send(remote.route, { type: "end", id });
       },

@@ -186,6 +186,10 @@ export class Engine {
     const link = this.#links.get(route);
     if (link === undefined) return NO_LINK;
     if (isNew(message) && link.outbox.full) return FULL;
+    if (link.outbox.isFlooded) {
+      this.#channels.get(link.class)?.reset(link.peer, "the peer takes nothing of what it asked for");
+      return NO_LINK;
+    }
     const item = encoded(message);
     if ("code" in item) return item;
     link.outbox.push(orderKey(message), item, message.type === "ask" ? message.id : undefined);

@@ -206,17 +206,15 @@ export class Handlers {
       return value;
     }
     const engine = this.#init.engine();
-    await outlet.pump(value as AsyncIterable<unknown>, (item) => {
-      const send = (): void => {
+    await outlet.pump(value as AsyncIterable<unknown>, {
+      check: (item) => parse(method.output, item, "INVALID_OUTPUT", "output item"),
+      room: () => engine.roomFromRun(run),
+      send: (item) => {
         const queued = engine.queueFromRun(run, item);
-        if (typeof queued === "number") return outlet.sent(queued);
+        if (typeof queued === "number") return queued;
         const code = queued.code === "INVALID_INPUT" ? "INVALID_OUTPUT" : queued.code;
         throw new RpcError({ ...queued, code, outcome: "unknown" });
-      };
-      const checked = parse(method.output, item, "INVALID_OUTPUT", "output item");
-      const room = engine.roomFromRun(run);
-      if (checked instanceof Promise || room !== undefined) return Promise.all([checked, room]).then(send);
-      return send();
+      },
     });
     return undefined;
   }

@@ -72,6 +72,11 @@ export class Outbox {
     return this.#waitingBytes >= OUTBOX_BYTES_MAX;
   }
 
+  /** Even what nothing holds back, answers that refuse, is too much by now: the peer asks on and takes nothing. */
+  get isFlooded(): boolean {
+    return this.#waitingBytes >= 2 * OUTBOX_BYTES_MAX;
+  }
+
   /** How many wait for room. */
   get waiting(): number {
     return this.#waiting.length;
@@ -149,7 +154,10 @@ export class Outbox {
       this.#put(writer);
     }
     this.#cut();
-    while (this.#open && this.#waiting.length > 0 && !this.full) this.#waiting.shift()?.(true);
+    if (!this.#open || this.#waiting.length === 0 || this.full) return;
+    // One at a time: what it has may fill the place.
+    this.#waiting.shift()?.(true);
+    setImmediate(this.#flush);
   };
 
   /** Confirmations need no window: two full ends would wait for each other. */

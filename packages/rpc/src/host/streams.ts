@@ -105,6 +105,16 @@ export class Inlet implements Sink, AsyncIterableIterator<unknown> {
   }
 }
 
+/** Where the items of a stream go. */
+export interface Way {
+  /** Throws, or rejects, what ends the stream. */
+  check(value: unknown): unknown;
+  /** Resolves when there is room for more, or never will be; `undefined` if there is. */
+  room(): Promise<void> | undefined;
+  /** Its bytes. Throws what ends the stream. */
+  send(value: unknown): number;
+}
+
 /** The writing end of a stream: sends while the reader gives credit. */
 export class Outlet {
   /** Bytes of each item that the reader gave no credit back for, 0 of those that travel whole. */
@@ -112,6 +122,7 @@ export class Outlet {
   #unreadBytes = 0;
   #closed = false;
   #wake: (() => void) | undefined;
+  #onClose: (() => void) | undefined;
 
   credit(count: number): void {
     for (const bytes of this.#unread.splice(0, count)) this.#unreadBytes -= bytes;
@@ -119,7 +130,7 @@ export class Outlet {
   }
 
   /** An item of so many bytes left. */
-  sent(itemBytes: number): void {
+  #sent(itemBytes: number): void {
     const bytes = itemBytes > CHUNK_BYTES ? itemBytes : 0;
     this.#unread.push(bytes);
     this.#unreadBytes += bytes;
@@ -129,23 +140,35 @@ export class Outlet {
     return this.#unread.length >= STREAM_ITEMS_MAX || this.#unreadBytes >= STREAM_BYTES_MAX;
   }
 
-  /** The reader is gone: `pump` ends at its next item, and the source is told. */
+  /** The reader is gone: `pump` ends at its next item, or where it waits, and the source is told. */
   close(): void {
     this.#closed = true;
     this.#wake?.();
+    this.#onClose?.();
   }
 
-  /** Sends all of `source`, each of which calls {@link sent}; `false` if it was closed before. Rejects with what the source or `send` throws. */
-  async pump(
-    source: Iterable<unknown> | AsyncIterable<unknown>,
-    send: (value: unknown) => void | Promise<void>,
-  ): Promise<boolean> {
+  /** Sends all of `source`; `false` if it was closed before. Rejects with what the source or the way throws. */
+  async pump(source: Iterable<unknown> | AsyncIterable<unknown>, way: Way): Promise<boolean> {
     for await (const value of source) {
       while (this.#isFull && !this.#closed) await this.#credited();
       if (this.#closed) return false;
-      await send(value);
+      const checked = way.check(value);
+      if (checked instanceof Promise) await checked;
+      // Whoever waited beside may have taken it.
+      for (let room = way.room(); room !== undefined && !this.#closed; room = way.room())
+        await this.#until(room);
+      if (this.#closed) return false;
+      this.#sent(way.send(value));
     }
     return !this.#closed;
+  }
+
+  async #until(room: Promise<void>): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#onClose = resolve;
+      void room.then(resolve);
+    });
+    this.#onClose = undefined;
   }
 
   async #credited(): Promise<void> {
