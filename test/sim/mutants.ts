@@ -218,7 +218,7 @@ export const MUTANTS: readonly Mutant[] = [
         frameBytes: 256 * 1_024,
       },
     },
-    from: 60,
+    from: 165,
     seeds: 400,
   },
   {
@@ -433,7 +433,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "return !isOrdered || comparePromises(ballot, end.ballot) < 0;",
     replace: "return !isOrdered;",
     patch: { ...ORDER, faults: { falseDeath: 300, partition: 700 } },
-    from: 70,
+    from: 635,
     seeds: 2_000,
   },
   {
@@ -569,7 +569,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "      deleted: this.definitions.deleted(),",
     replace: "      deleted: [],",
     patch: DELETED,
-    from: 80,
+    from: 325,
     seeds: 400,
   },
   {

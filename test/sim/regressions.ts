@@ -59,7 +59,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { falseDeath: 200, reset: 0 },
       tuning: { learnDelayMs: 0, looseRegisters: 256 },
     },
-    from: 360,
+    from: 490,
     seeds: 1_000,
   },
   {
@@ -214,7 +214,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { falseDeath: 100 },
       tuning: { stealDelayMs: 10, prepareRetryMs: 20 },
     },
-    from: 505,
+    from: 775,
     seeds: 1_000,
   },
   {
@@ -382,7 +382,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     replace: "registers.size > 0",
     stuck: true,
     patch: { ...HARD_MOVES, shards: 1 },
-    from: 1_950,
+    from: 2_185,
     seeds: 2_000,
   },
   {
@@ -402,7 +402,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: ' && (value.state !== "LEASED" || isFrozen)',
     replace: "",
     patch: { ...HARD_MOVES, shards: 1, wallSkewMs: 0 },
-    from: 450,
+    from: 1_165,
     seeds: 2_000,
   },
   {
@@ -475,7 +475,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { ...NO_FAULTS, stall: 500 },
       tuning: { tokenKeepMs: 10_000 },
     },
-    from: 200,
+    from: 205,
     seeds: 3_000,
   },
 ];
