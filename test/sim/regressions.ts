@@ -478,4 +478,23 @@ export const REGRESSIONS: readonly Mutant[] = [
     from: 205,
     seeds: 3_000,
   },
+  {
+    id: "B35",
+    what: "an heir that has a message dead already waits in its group for what the lane before has of it",
+    file: "lane-writer.ts",
+    find: "this.order?.recover(fresh, kept,",
+    replace: "this.order?.recover(found, kept,",
+    stuck: true,
+    patch: {
+      ...HARD_MOVES,
+      shards: 1,
+      groups: 2,
+      wallSkewMs: 0,
+      attributed: 0.3,
+      operateMs: 300,
+      maxLength: 4,
+    },
+    from: 231_970,
+    seeds: 1_000,
+  },
 ];

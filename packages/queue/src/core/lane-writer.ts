@@ -705,7 +705,9 @@ export class LaneWriter implements LaneSender {
     end: EndValue,
     kept: readonly KeptKeys[],
   ): void {
-    this.order?.recover(found, kept, this.#context.awakeMs);
+    // What is here already has its place in its group, or is out of the way.
+    const fresh = found.filter(({ seq }) => !this.finished.has(seq) && !this.registers.has(seq));
+    this.order?.recover(fresh, kept, this.#context.awakeMs);
     for (const { seq, value, chosen } of found) {
       if (this.finished.has(seq)) continue;
       const known = this.registers.get(seq);
