@@ -43,7 +43,7 @@ export class Attention {
   readonly #init: AttentionInit;
   readonly #kept = new Map<PeerId, () => void>();
   readonly #attended = new Map<PeerId, () => void>();
-  /** Looks since there was a session, or a direct link. */
+  /** Looks since there was a direct link. */
   readonly #apart = new Map<PeerId, number>();
   readonly #timer: NodeJS.Timeout;
   readonly #unwatch: () => void;

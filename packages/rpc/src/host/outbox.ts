@@ -59,7 +59,7 @@ export class Outbox {
   #underWayBytes = 0;
   #owedBytes = 0;
   /** Who waits for room, in order. */
-  #waiting: ((open: boolean) => void)[] = [];
+  readonly #waiting: ((open: boolean) => void)[] = [];
   #scheduled = false;
   #open = true;
 
