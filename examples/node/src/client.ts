@@ -3,8 +3,11 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import type { Socket } from "node:net";
 import { NodeError, RemoteError } from "./errors.ts";
-import { LineReader } from "./protocol.ts";
+import { LineReader, PING } from "./protocol.ts";
 import type { Answer, Contract, MemberChange, Operation, StateChange } from "./protocol.ts";
+
+/** How long a node may take to say that it is there, whatever it is asked, in milliseconds. */
+const SILENT_MS_MAX = 10_000;
 
 interface Pending {
   readonly resolve: (result: unknown) => void;
@@ -17,17 +20,25 @@ export class Client implements AsyncDisposable {
   readonly #socket: Socket;
   readonly #reader = new LineReader();
   readonly #pending = new Map<number, Pending>();
+  readonly #silence: NodeJS.Timeout;
   #lastId = 0;
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, silentMsMax: number) {
     this.#socket = socket;
     socket.on("data", (chunk: Buffer) => this.#read(chunk));
     socket.on("error", () => undefined); // `close` follows.
     socket.on("close", () => this.#fail(new NodeError("CANCELLED", "the node hung up before it answered")));
+    // The operating system accepts connections to a process that is stopped, too.
+    this.#silence = setTimeout(() => {
+      const text = `the node has said nothing for ${silentMsMax / 1_000} s: it is stopped, or too busy`;
+      this.#fail(new NodeError("SILENT", text));
+      socket.destroy();
+    }, silentMsMax);
+    this.#request(PING, {}, undefined).catch(() => undefined); // A refusal is an answer too.
   }
 
   /** @throws NodeError `NOT_RUNNING`. */
-  static async connect(path: string): Promise<Client> {
+  static async connect(path: string, silentMsMax: number = SILENT_MS_MAX): Promise<Client> {
     const socket = connect(path);
     try {
       await once(socket, "connect");
@@ -38,10 +49,10 @@ export class Client implements AsyncDisposable {
       }
       throw new NodeError("NOT_RUNNING", `cannot reach the node: ${message}`);
     }
-    return new Client(socket);
+    return new Client(socket, silentMsMax);
   }
 
-  /** @throws RemoteError with the node's code, NodeError `CANCELLED`. */
+  /** @throws RemoteError with the node's code, NodeError `CANCELLED`, `SILENT`. */
   async call<Op extends Operation>(op: Op, args: Contract[Op]["args"]): Promise<Contract[Op]["result"]> {
     return (await this.#request(op, args, undefined)) as Contract[Op]["result"];
   }
@@ -59,7 +70,7 @@ export class Client implements AsyncDisposable {
     await this.#request("state.watch", args, (event) => onChange(event as StateChange));
   }
 
-  #request(op: Operation, args: object, onEvent: Pending["onEvent"]): Promise<unknown> {
+  #request(op: Operation | typeof PING, args: object, onEvent: Pending["onEvent"]): Promise<unknown> {
     return new Promise((resolve, reject) => {
       if (this.#socket.destroyed) {
         reject(new NodeError("CANCELLED", "the node hung up"));
@@ -81,6 +92,7 @@ export class Client implements AsyncDisposable {
   }
 
   #onAnswer({ id, ok, event, error }: Answer): void {
+    clearTimeout(this.#silence);
     const pending = this.#pending.get(id ?? 0);
     if (error !== undefined && id === null) {
       this.#fail(new RemoteError(error.code, error.message)); // It could not tell which request it was.
@@ -94,6 +106,7 @@ export class Client implements AsyncDisposable {
   }
 
   #fail(error: Error): void {
+    clearTimeout(this.#silence);
     for (const { reject } of this.#pending.values()) reject(error);
     this.#pending.clear();
   }

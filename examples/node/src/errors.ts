@@ -4,6 +4,7 @@ import { KlatschError } from "@klatsch/kit";
  * What went wrong beside the errors of the mesh and the queues, whose codes are passed on.
  * - `USAGE`: flags or a configuration that cannot be; the message names the field.
  * - `NOT_RUNNING`, `ALREADY_RUNNING`: nobody, or somebody, answers at the socket.
+ * - `SILENT`: a process has the socket, and does not answer: it is stopped, or too busy.
  * - `BAD_REQUEST`: bytes that are no request, or a request whose arguments cannot be.
  * - `LIMIT_REACHED`: too many requests at a time, or too long ones.
  * - `TIMED_OUT`: `take` found no message in time.
@@ -15,6 +16,7 @@ export type NodeErrorCode =
   | "USAGE"
   | "NOT_RUNNING"
   | "ALREADY_RUNNING"
+  | "SILENT"
   | "BAD_REQUEST"
   | "LIMIT_REACHED"
   | "TIMED_OUT"
@@ -27,7 +29,7 @@ export class NodeError extends KlatschError {
   declare readonly code: NodeErrorCode;
 
   constructor(code: NodeErrorCode, message: string) {
-    super(message, { code, outcome: code === "CANCELLED" ? "unknown" : "none" });
+    super(message, { code, outcome: code === "CANCELLED" || code === "SILENT" ? "unknown" : "none" });
   }
 }
 

@@ -22,6 +22,9 @@ export const LINE_BYTES_MAX: number = 12 * 1_024 * 1_024;
 /** Longest wait that can be asked for, in milliseconds. */
 export const WAIT_MS_MAX = 2_147_483_647;
 
+/** An operation without arguments that is answered at once, even before the node is up. */
+export const PING = "ping";
+
 /** Options of a queue; those left out have the package's defaults. */
 export interface QueueArgs {
   readonly queue: string;

@@ -8,7 +8,7 @@ import type { Message } from "@klatsch/queue";
 import { isAnswering } from "./client.ts";
 import { NodeError } from "./errors.ts";
 import type { Operations } from "./operation-types.ts";
-import { LineReader, parseRequest } from "./protocol.ts";
+import { LineReader, parseRequest, PING } from "./protocol.ts";
 import type { Answer, Operation } from "./protocol.ts";
 
 const CONNECTIONS_MAX = 64;
@@ -157,6 +157,7 @@ class Connection {
   async #answer(line: string): Promise<Answer> {
     try {
       const { id, op, args } = parseRequest(line);
+      if (op === PING) return { id, ok: {} };
       const operations = await this.#operations;
       if (!Object.hasOwn(operations, op)) {
         throw new NodeError("BAD_REQUEST", `op: there is no operation ${JSON.stringify(op.slice(0, 64))}`);

@@ -453,6 +453,18 @@ describe("klatsch up", () => {
     watch.kill();
   });
 
+  it("is not waited for while it is stopped by a debugger", async () => {
+    const alone = nodes.start("frozen");
+    await alone.up();
+    const thaw = alone.freeze();
+    await using client = await Client.connect(alone.socket, 300);
+    const silent = client.call("members", {});
+    await expect(silent).rejects.toMatchObject({ code: "SILENT", outcome: "unknown" });
+    thaw();
+    expect((await run(["members", "--data", alone.dataDir])).code).toBe(0);
+    expect(await alone.signal("SIGHUP")).toBe(0); // As a terminal that is closed ends it.
+  });
+
   it("stops in order: by command, for good, and by a signal", async () => {
     expect(await run(["stop", "--data", c.dataDir])).toMatchObject({ code: 0, stdout: "c has stopped\n" });
     expect(await c.exitCode()).toBe(0);

@@ -91,7 +91,13 @@ export class NodeProcess {
     return await question(client);
   }
 
-  async signal(signal: "SIGKILL" | "SIGTERM" | "SIGINT"): Promise<number | null> {
+  /** Stops it as a debugger does, until the returned function is called. */
+  freeze(): () => void {
+    this.#child.kill("SIGSTOP");
+    return () => void this.#child.kill("SIGCONT");
+  }
+
+  async signal(signal: "SIGKILL" | "SIGTERM" | "SIGINT" | "SIGHUP"): Promise<number | null> {
     this.#child.kill(signal);
     return await this.exitCode();
   }

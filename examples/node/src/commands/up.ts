@@ -31,7 +31,7 @@ export async function up(flags: UpFlags): Promise<number> {
     askedAt ??= performance.now();
     void daemon.stop("stop");
   };
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, onSignal);
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
 
   const { mesh } = daemon;
   if (process.stdout.isTTY) watchMembers(mesh, (change) => console.log(changeLine(change)));

@@ -23,6 +23,8 @@ const PROOF_AT = 16;
 const CRC_BYTES = 4;
 const ALIGNMENT = 64;
 const FILE_NAME = /^(\d{1,15})\.journal$/;
+/** How often a file is looked at, whether it has a name still, in milliseconds; while records are written. */
+const NAMED_MS = 1_000;
 /** On Linux a write returns once it is on the disk; elsewhere a sync follows it. */
 const IS_WRITE_SYNCED: boolean = process.platform === "linux";
 const SYNCED_FLAGS: number = IS_WRITE_SYNCED ? constants.O_RDWR | constants.O_DSYNC : constants.O_RDWR;
@@ -73,6 +75,7 @@ export class JournalFiles {
   #doneNo = 0;
   #spare: Promise<unknown> | undefined;
   #nextNumber = 0;
+  #namedAtMs = -Infinity;
   /** The last records found at open, until they are known to be on the disk. */
   #recovered: readonly FoundRecord[] = [];
   #appending: Promise<void> | undefined;
@@ -194,10 +197,20 @@ export class JournalFiles {
       await this.#syncRelaxed();
       await writeSynced(file, content, at);
     } else await writeRelaxed(file, content, at);
+    await this.#assertNamed(file);
     this.#at = aligned(at + bytes);
     this.#records?.push({ no, bytes: record });
     // Once in each use of a file: a disk that is full would be asked with every record otherwise.
     if (at * 2 <= file.size && this.#at * 2 > file.size && this.#idle(0) === undefined) this.#prepare();
+  }
+
+  /** Whoever removes the directory of a process that runs leaves it files that nobody will ever open again. */
+  async #assertNamed({ path, handle }: JournalFile): Promise<void> {
+    const nowMs = performance.now();
+    if (nowMs - this.#namedAtMs < NAMED_MS) return;
+    this.#namedAtMs = nowMs;
+    const { nlink } = await handle.stat();
+    if (nlink === 0) throw new StoreError("STORE_IO", `${path} was removed while it was written to`);
   }
 
   /**

@@ -1,7 +1,7 @@
-import { readdir, readFile, rename, writeFile } from "node:fs/promises";
+import { readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { JournalFiles } from "../../src/store/journal-files.ts";
 import { withDirectory } from "../support/store-kit.ts";
 
@@ -31,6 +31,8 @@ function upTo(count: number, from = 1): number[] {
   return Array.from({ length: count - from + 1 }, (_, index) => from + index);
 }
 
+afterEach(() => void vi.restoreAllMocks());
+
 describe("journal files", () => {
   it("give back what was appended, in order, records longer than a file among it", () =>
     withDirectory(async (directory) => {
@@ -39,6 +41,20 @@ describe("journal files", () => {
       await journal.close();
       expect(await numbersIn(directory)).toEqual(upTo(40));
       expect(await numbersIn(directory, 25)).toEqual(upTo(40, 26));
+    }));
+
+  it("take no record once their directory was removed", () =>
+    withDirectory(async (directory) => {
+      const journal = await open(directory);
+      await journal.append(1, record(1));
+      await rm(directory, { recursive: true });
+      const later = performance.now() + 1_000;
+      vi.spyOn(performance, "now").mockReturnValue(later);
+      await expect(journal.append(2, record(2))).rejects.toMatchObject({
+        code: "STORE_IO",
+        message: expect.stringContaining("was removed"),
+      });
+      await journal.close();
     }));
 
   it("are written again once what they hold is done, and never before", () =>
