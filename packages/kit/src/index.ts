@@ -1,6 +1,9 @@
 export * from "./core/index.ts";
 export { countBuffersAsHeap } from "./buffers.ts";
 export { systemClock } from "./clock.ts";
+export { Emitter } from "./emitter.ts";
+export type { EmitterInit } from "./emitter.ts";
+export { callListener } from "./listening.ts";
 export { silentLogger } from "./logger.ts";
 export type { LogFields, Logger } from "./logger.ts";
 export { systemRandom } from "./random.ts";

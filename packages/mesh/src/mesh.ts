@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { createRunner, renderMetrics } from "@klatsch/kit";
+import { createRunner, Emitter, renderMetrics } from "@klatsch/kit";
 import type { EffectRunner, MetricFamily } from "@klatsch/kit";
 import { AdmissionHost } from "./admission/host.ts";
 import type { MeshAdmission } from "./admission/control.ts";
@@ -20,8 +20,7 @@ import { STATE_TIMES } from "./core/state/state-types.ts";
 import { MeshError } from "./errors.ts";
 import { Channels } from "./host/channels.ts";
 import type { LinkCounters } from "./host/channels.ts";
-import { Emitter } from "./host/emitter.ts";
-import { checkCount, checkObject, checkText } from "./host/given.ts";
+import { checkCount, checkObject, checkText, refuse } from "./host/given.ts";
 import { awaitInvitation } from "./host/invitation.ts";
 import { HearingCore } from "./host/hearing-core.ts";
 import { loadIdentity } from "./host/identity.ts";
@@ -147,7 +146,7 @@ class MeshService implements Mesh {
     this.#options = options;
     this.#admission = admission;
     this.#identity = identity;
-    this.#emitter = new Emitter(MESH_EVENTS, options.logger);
+    this.#emitter = new Emitter({ names: MESH_EVENTS, logger: options.logger, refuse });
     this.#refusals = new RefusalLog(options.logger);
     this.#channels = new Channels({
       frameBytesMax: options.frameBytesMax,

@@ -280,6 +280,11 @@ const electSchema = z.strictObject({
   signal: z.instanceof(AbortSignal).optional(),
 });
 
+/** @throws QueueError `INVALID_OPTIONS` naming the field. */
+export function refuse(field: string, why: string): never {
+  throw new QueueError("INVALID_OPTIONS", `${field}: ${why}`);
+}
+
 /** Throws `INVALID_OPTIONS` with the path of the first field that is wrong. */
 function parse<Out>(schema: z.ZodType<Out>, value: unknown, what: string): Out {
   const result = schema.safeParse(value);
@@ -332,8 +337,7 @@ export function parseChange(options: ChangeOptions | undefined): {
 
 export function parseId(id: string): { readonly lane: string; readonly seq: number } {
   const parsed = parseMessageId(id);
-  if (parsed === undefined) throw new QueueError("INVALID_OPTIONS", "id: is not a message id");
-  return parsed;
+  return parsed ?? refuse("id", "is not a message id");
 }
 
 export function parseExchangeName(name: string): string {
@@ -386,7 +390,7 @@ export function parseItems(
   items: readonly EnqueueItem[],
 ): readonly (MessageOptions & { readonly body: Uint8Array })[] {
   if (!Array.isArray(items) || items.length > MANY_MAX) {
-    throw new QueueError("INVALID_OPTIONS", `items: must be a list of up to ${MANY_MAX}`);
+    refuse("items", `must be a list of up to ${MANY_MAX}`);
   }
   return Array.from(items, (item: EnqueueItem, at) => parseItem(item, `items.${at}`));
 }

@@ -1,4 +1,4 @@
-import { silentLogger, systemClock } from "@klatsch/kit";
+import { Emitter, silentLogger, systemClock } from "@klatsch/kit";
 import type { Logger, MetricFamily } from "@klatsch/kit";
 
 import { DEFINITIONS_MAX } from "./core/definitions.ts";
@@ -8,7 +8,6 @@ import type { Delivery } from "./core/messages.ts";
 import type { Definition, Verdict } from "./core/types.ts";
 import { QueueError } from "./errors.ts";
 import type { QueueHooks } from "./hooks.ts";
-import { Emitter } from "./host/emitter.ts";
 import { Engine } from "./host/engine.ts";
 import { Entering } from "./host/entering.ts";
 import type { Waiter } from "./host/entering.ts";
@@ -52,6 +51,7 @@ import {
   parseQueue,
   parseSchedule,
   parseTimeout,
+  refuse,
   TIMEOUT_MS,
 } from "./options.ts";
 import type { MessageOptions } from "./options.ts";
@@ -178,7 +178,7 @@ class QueuesService implements Queues {
         this.#emitter.emit("schedule:missed", { name: missed, dueAt: new Date(dueWallMs), error });
       },
     });
-    this.#emitter = new Emitter(QUEUES_EVENTS, logger);
+    this.#emitter = new Emitter({ names: QUEUES_EVENTS, logger, refuse });
   }
 
   static async start({ hooks = {}, logger = silentLogger, ...init }: QueuesInit): Promise<QueuesService> {

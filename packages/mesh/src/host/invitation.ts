@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { join } from "node:path";
+import { callListener } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 import { yamux } from "@libp2p/yamux";
 import type { Ed25519PrivateKey, Libp2p } from "@libp2p/interface";
@@ -11,7 +12,6 @@ import { MeshError } from "../errors.ts";
 import type { JoinAny } from "../types.ts";
 import { conduits, removeStaleSocket } from "./conduits.ts";
 import { readIfPresent, writeDurably } from "./files.ts";
-import { callListener } from "./listening.ts";
 
 /** Name of the mesh that this node was asked to join: it stays there. */
 const MESH_FILE = "mesh-name";

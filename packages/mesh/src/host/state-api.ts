@@ -1,4 +1,4 @@
-import { excerpt } from "@klatsch/kit";
+import { callListener, excerpt } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 import { STATE_KEY_PATTERN } from "../codec/state-codec.ts";
 import { encodeStateValue } from "../codec/state-value.ts";
@@ -6,7 +6,6 @@ import { RESERVED_PREFIX } from "../core/state/own-writer.ts";
 import { MeshError } from "../errors.ts";
 import type { KeyFilter, StateFilter, StateValue } from "../state-types.ts";
 import { checkFunction, checkObject, checkText } from "./given.ts";
-import { callListener } from "./listening.ts";
 
 /** @throws MeshError `STATE_INVALID`; `INVALID_OPTIONS` for what is no text. */
 export function assertKey(key: string): void {

@@ -1,3 +1,4 @@
+import { callListener } from "@klatsch/kit";
 import type { Clock, Logger } from "@klatsch/kit";
 import type { GossipSub, GossipSubComponents, Message } from "@libp2p/gossipsub";
 import type { Connection, Topology } from "@libp2p/interface";
@@ -15,7 +16,6 @@ import { MeshError } from "../errors.ts";
 import type { Member, Mesh, MeshTopics, TopicListener, TopicPublishOptions, TopicTarget } from "../types.ts";
 import type { LinkCounters } from "./channels.ts";
 import { checkFunction, checkObject, checkText, refuse } from "./given.ts";
-import { callListener } from "./listening.ts";
 import type { StateHost } from "./state-host.ts";
 import { countReceived, countSent } from "./traffic.ts";
 import type { Traffic } from "./traffic.ts";

@@ -1,7 +1,6 @@
 import { silentLogger } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 import { describe, expect, it, vi } from "vitest";
-import { Emitter } from "../../src/host/emitter.ts";
 import { isKeyMeant, Watchers } from "../../src/host/state-api.ts";
 import type { KeyFilter } from "../../src/state-types.ts";
 
@@ -23,25 +22,6 @@ function logger(): { readonly logger: Logger; readonly errors: unknown[] } {
   const errors: unknown[] = [];
   return { logger: { ...silentLogger, error: (_message, fields) => errors.push(fields?.["err"]) }, errors };
 }
-
-describe("Emitter", () => {
-  it("logs what listeners throw and reject with, and tells the others", async () => {
-    const log = logger();
-    const emitter = new Emitter<{ news: number }>({ news: true }, log.logger);
-    const { all, heard } = listeners();
-    for (const listener of all) emitter.on("news", listener);
-    emitter.emit("news", 1);
-    await new Promise(setImmediate);
-    expect([log.errors, heard()]).toEqual([[threw, rejected], 1]);
-  });
-
-  it("refuses what cannot be called", () => {
-    const emitter = new Emitter<{ news: number }>({ news: true }, silentLogger);
-    expect(() => emitter.on("news", undefined as never)).toThrow(
-      expect.objectContaining({ code: "INVALID_OPTIONS", message: expect.stringContaining("listener") }),
-    );
-  });
-});
 
 describe("Watchers", () => {
   const watchers = (log: Logger): Watchers<KeyFilter, string> => new Watchers(log, isKeyMeant);
