@@ -139,6 +139,7 @@ export interface Channel {
    * this tick. `false`: not up, longer than {@link Channel.frameBytesMax}, or the queue limit is
    * reached; then nothing was queued. A frame of up to `FRAME_COPIED_BYTES_MAX` bytes is copied; the mesh keeps a longer one
    * until it has left: do not change it.
+   * @throws MeshError `INVALID_OPTIONS`: the frame is no Uint8Array.
    */
   send(peer: string, frame: Uint8Array): boolean;
   /** Longest frame `send` takes, in bytes. */

@@ -8,7 +8,7 @@ import { MeshError } from "../errors.ts";
 import type { Channel, ChannelClass, ChannelHandlers, ClassLimits } from "../types.ts";
 import { FrameStream } from "./frame-stream.ts";
 import type { FrameStreamEnd } from "./frame-stream.ts";
-import { checkFunction, checkObject, checkOneOf, checkText } from "./given.ts";
+import { checkFunction, checkObject, checkOneOf, checkText, refuse } from "./given.ts";
 import { countReceived, countSent } from "./traffic.ts";
 import type { Waiting } from "./traffic.ts";
 import type { Traffic, TrafficRow } from "./traffic.ts";
@@ -186,6 +186,7 @@ class LocalChannel implements Channel {
   }
 
   send(peer: string, frame: Uint8Array): boolean {
+    if (!(frame instanceof Uint8Array)) refuse("frame", "must be a Uint8Array");
     const session = this.#sessions.get(peer);
     if (session === undefined) return false;
     if (frame.length <= session.stream.frameBytesMax && session.stream.send(session.number, frame)) {

@@ -35,6 +35,14 @@ describe("what plain JavaScript passes by mistake is refused with the field's na
     mesh.channel("x", handlers).close(); // Nothing was left behind.
   });
 
+  it("a frame", () => {
+    const channel = mesh.channel("x", handlers);
+    for (const frame of [null, "text", [1]]) {
+      expect(() => channel.send("peer", frame as never)).toThrow(wrong("frame"));
+    }
+    channel.close();
+  });
+
   it.each([
     ["peerId", null],
     ["options", "peer", null],
