@@ -14,6 +14,8 @@ const { values } = parseArgs({
     mutant: { type: "string" },
     /** Somebody deletes the queue in each run. */
     deletes: { type: "boolean", default: false },
+    /** Machines lose power, and of a relaxed queue what was not synced. */
+    "power-cuts": { type: "boolean", default: false },
     /** Lines of a failed run's trace to print. */
     tail: { type: "string", default: "120" },
     /** Goes on after a violation. */
@@ -32,13 +34,17 @@ function report(init: WorldInit, message: string): void {
   const { trace } = runSeed({ ...init, traced: true });
   console.log(trace.slice(-Number(values.tail)).join("\n"));
   console.log(`\nseed ${init.seed}: ${message}`);
-  console.log(`npm run sim -- --seeds 1 --seed ${init.seed}${values.deletes ? " --deletes" : ""}`);
+  const flags = (["deletes", "power-cuts"] as const)
+    .filter((flag) => values[flag])
+    .map((flag) => ` --${flag}`);
+  console.log(`npm run sim -- --seeds 1 --seed ${init.seed}${flags.join("")}`);
 }
 
 /** Lanes of deleted queues go in parts of any size. */
 function initOf(seed: number): WorldInit {
-  if (!values.deletes) return { seed };
-  return { seed, patch: { deletes: true, tuning: { dropRecords: [1, 3, 1_024][seed % 3] ?? 1 } } };
+  const powerCuts = values["power-cuts"];
+  if (!values.deletes) return { seed, patch: { powerCuts } };
+  return { seed, patch: { powerCuts, deletes: true, tuning: { dropRecords: [1, 3, 1_024][seed % 3] ?? 1 } } };
 }
 
 function runAll(): number {

@@ -11,11 +11,15 @@ import type { Session } from "./network.ts";
 import { describeMessage } from "./trace.ts";
 import type { World } from "./world.ts";
 
-/** Batches that a disk may lose again. */
-const UNDO_BATCHES = 30;
+/** Batches that a disk may lose again: synced ones, and those that wait for a sync. */
+const UNDO_SYNCED = 30;
+const UNDO_RELAXED = 1_000;
+/** What nobody waited for is synced after as long, in milliseconds, as kit's store does it. */
+const RELAXED_MS = 1_000;
 
 /** A store: what is synced, and what the process wrote since. */
 class Disk {
+  readonly #undoMax: number;
   readonly synced = new Map<string, StoredRecord>();
   /** What the newest batches replaced. */
   readonly #undo: {
@@ -28,6 +32,10 @@ class Disk {
   readonly slots = new Map<LaneId, number>();
   readonly lanes = new Map<number, LaneId>();
 
+  constructor(undoMax: number) {
+    this.#undoMax = undoMax;
+  }
+
   write(key: string, record: StoredRecord | undefined): void {
     if (record?.kind === "lane") this.#number(key, record.lane);
     if (record === undefined) this.view.delete(key);
@@ -37,7 +45,7 @@ class Disk {
   sync(records: readonly Persist[], batchNo: number): void {
     const before = new Map(records.map(({ key }) => [keyText(key), this.synced.get(keyText(key))]));
     this.#undo.push({ batchNo, before });
-    if (this.#undo.length > UNDO_BATCHES) this.#undo.shift();
+    if (this.#undo.length > this.#undoMax) this.#undo.shift();
     for (const { key, record } of records) {
       if (record === undefined) this.synced.delete(keyText(key));
       else this.synced.set(keyText(key), record);
@@ -88,7 +96,7 @@ class Disk {
 export class SimNode {
   readonly peer: PeerId;
   store: StoreId;
-  disk = new Disk();
+  disk: Disk;
   /** What its host tells others of its batches. */
   tail = new Tail("", 0);
   /** Left for good. */
@@ -121,6 +129,11 @@ export class SimNode {
     this.#index = index;
     this.peer = `node-${"abcde"[index]}`;
     this.store = (index + 1).toString(16).repeat(32);
+    this.disk = this.#newDisk();
+  }
+
+  #newDisk(): Disk {
+    return new Disk(this.#world.scenario.powerCuts ? UNDO_RELAXED : UNDO_SYNCED);
   }
 
   // Clocks.
@@ -188,7 +201,7 @@ export class SimNode {
   replaceDisk(): void {
     this.#disks += 1;
     this.store = this.store.slice(0, 24) + this.#disks.toString(16).padStart(8, "0");
-    this.disk = new Disk();
+    this.disk = this.#newDisk();
     this.boot = 0;
     this.batchNo = 0;
     this.#syncedNo = 0;
@@ -216,6 +229,28 @@ export class SimNode {
     const writing = this.#writing;
     this.#writing = undefined;
     if (writing !== undefined && this.#world.dice.chance(0.5)) this.#written(writing);
+    if (this.#world.scenario.powerCuts) this.#losePower();
+  }
+
+  /** Of what was not synced, a beginning is left. */
+  #losePower(): void {
+    const { dice, stats } = this.#world;
+    const kept = dice.whole(this.#syncedNo, this.batchNo);
+    const content = kept < this.batchNo ? this.disk.before(kept + 1) : undefined;
+    if (content === undefined) return;
+    this.#world.trace(
+      () => `${this.peer} loses its batches from ${kept + 1} to ${this.batchNo} with the power`,
+    );
+    stats.cuts += 1;
+    this.disk.cut(content);
+    this.batchNo = kept;
+  }
+
+  /** Relaxed batches wait a while for a sync that takes them along. */
+  #syncSoon(life: number): void {
+    this.#world.events.in(RELAXED_MS, () => {
+      if (life === this.#life && this.#writing === undefined) this.#syncedNo = this.batchNo;
+    });
   }
 
   #onFailed(error: unknown): void {
@@ -261,6 +296,7 @@ export class SimNode {
         this.#writing = undefined;
         this.#written(records);
         if (!relaxed) this.#syncedNo = this.batchNo;
+        else if (this.#world.scenario.powerCuts) this.#syncSoon(life);
       }
       const syncedNo = this.#syncedNo;
       this.#whenAwake(life, () => done(fails ? new DiskError() : undefined, syncedNo));

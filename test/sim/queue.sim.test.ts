@@ -34,6 +34,20 @@ describe("queue core under faults", () => {
     },
   );
 
+  it(
+    "goes on where machines lose power, and what a relaxed queue had not synced",
+    { timeout: TIMEOUT_MS },
+    () => {
+      let cuts = 0;
+      for (let seed = 1; seed <= CHUNK; seed += 1) {
+        const { violation, stats } = runSeed({ seed, patch: { powerCuts: true } });
+        expect(violation?.message, `seed ${seed}`).toBeUndefined();
+        cuts += stats.cuts;
+      }
+      expect(cuts).toBeGreaterThan(CHUNK / 4);
+    },
+  );
+
   it.each([3, 14, 159])("always runs seed %i the same way", (seed) => {
     const digest = (): string => {
       const { trace, steps } = runSeed({ seed, traced: true });

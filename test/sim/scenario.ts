@@ -115,6 +115,11 @@ export interface Scenario {
   readonly deletes: boolean;
   /** The queue is relaxed, and no disk loses its end: processes die, machines do not. */
   readonly relaxed: boolean;
+  /**
+   * Machines lose power as well, and of a relaxed queue what was not synced. What applications were told may be taken back then, and is
+   * not checked; all the same no core may throw, each call is answered, and the queue drains.
+   */
+  readonly powerCuts: boolean;
   readonly faults: Faults;
   readonly tuning: Partial<Tuning>;
 }
@@ -161,6 +166,7 @@ export function drawScenario(seed: number, dice: Dice, patch: ScenarioPatch = {}
     coded: dice.chance(0.1),
     veto: 0,
     deletes: false,
+    powerCuts: false,
     relaxed: patch.faults?.tail === undefined && new Dice(seed ^ RELAXED_SALT).chance(0.12),
     faults: {
       crash: sometimes(0.5, 400, 5_000),
@@ -182,14 +188,19 @@ export function drawScenario(seed: number, dice: Dice, patch: ScenarioPatch = {}
     maxLength: dice.pick([0, 0, 0, 4]),
     ...order.scenario,
   };
-  const { relaxed } = { ...drawn, ...patch };
-  const faults = { ...drawn.faults, ...(relaxed ? { tail: 0 } : {}), ...patch.faults };
-  return { ...drawn, ...patch, faults, tuning: { ...drawn.tuning, ...patch.tuning } };
+  const { powerCuts, relaxed } = { ...drawn, ...patch };
+  const { crash } = drawn.faults;
+  const cuts = powerCuts ? { tail: 0, crash: crash || CUTS_MS } : relaxed ? { tail: 0 } : {};
+  const faults = { ...drawn.faults, ...cuts, ...patch.faults };
+  const tuning = { ...drawn.tuning, ...patch.tuning };
+  return { ...drawn, ...patch, relaxed: relaxed || powerCuts, faults, tuning };
 }
 
 /** Drawn apart, so that what standard queues do under a seed stays as it is. */
 const ORDER_SALT = 0x5bd1e995;
 const RELAXED_SALT = 0x27d4eb2f;
+/** Mean time between crashes of runs that are about them, where none was drawn. */
+const CUTS_MS = 1_500;
 
 function drawOrder(dice: Dice): {
   scenario: Pick<Scenario, "shards" | "groups" | "keys" | "dedupMs">;

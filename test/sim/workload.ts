@@ -239,7 +239,7 @@ export class Workload {
   onEffect(node: SimNode, effect: QueueEffect): void {
     switch (effect.type) {
       case "leaseLost":
-        return this.#onLeaseLost(node, `${effect.lane}-${effect.seq}-${effect.epoch}`);
+        return this.#onLeaseLost(node, keyOf(node, effect));
       case "enqueued": {
         const request = this.#answered(effect.requestId);
         const { result } = effect;
@@ -253,7 +253,10 @@ export class Workload {
       case "verdict": {
         const request = this.#answered(effect.requestId);
         if (request === undefined) return;
-        this.#handling.delete(`${request.lane}-${request.seq}-${request.epoch}`);
+        const { lane, seq, epoch } = request;
+        if (lane !== undefined && seq !== undefined && epoch !== undefined) {
+          this.#handling.delete(keyOf(request.node, { lane, seq, epoch }));
+        }
         return this.#world.checker.onVerdict(request, effect.code);
       }
       case "managed":
@@ -299,14 +302,14 @@ export class Workload {
 
   giveBack(node: SimNode, item: Delivery): void {
     const handling: Handling = { item, node, asked: false };
-    this.#handling.set(keyOf(item), handling);
+    this.#handling.set(keyOf(node, item), handling);
     this.#judge(handling, { kind: "release" });
   }
 
   handle(node: SimNode, item: Delivery): void {
     const { scenario, events, dice } = this.#world;
     const handling: Handling = { item, node, asked: false };
-    this.#handling.set(keyOf(item), handling);
+    this.#handling.set(keyOf(node, item), handling);
     const isDead = item.reason !== undefined;
     const verdict = this.#calm ? ({ kind: "ack" } as const) : isDead ? this.#drawDead() : this.#draw();
     if (verdict === undefined) {
@@ -346,7 +349,7 @@ export class Workload {
 
   #judge(handling: Handling, verdict: Verdict): void {
     const { item, node } = handling;
-    if (handling.asked || this.#handling.get(keyOf(item)) !== handling) return;
+    if (handling.asked || this.#handling.get(keyOf(node, item)) !== handling) return;
     handling.asked = true;
     const { lane, seq, epoch } = item;
     const waitMs = this.#world.dice.real(0.5, 1) * this.#world.scenario.verdictDeadlineMs;
@@ -361,6 +364,7 @@ export class Workload {
   }
 }
 
-function keyOf({ lane, seq, epoch }: Delivery): string {
-  return `${lane}-${seq}-${epoch}`;
+/** Where machines lose power, two may have one epoch. */
+function keyOf({ peer }: SimNode, { lane, seq, epoch }: Pick<Delivery, "lane" | "seq" | "epoch">): string {
+  return `${lane}-${seq}-${epoch} ${peer}`;
 }

@@ -75,6 +75,8 @@ export interface RunStats {
   /** Stores lost for good, and lanes whose messages went to an heir. */
   losses: number;
   quarantined: number;
+  /** Machines that lost power with something unsynced. */
+  cuts: number;
   moved: number;
   bodiesFetched: number;
   needBody: number;
@@ -110,6 +112,7 @@ export class World {
     lanes: 0,
     losses: 0,
     quarantined: 0,
+    cuts: 0,
     moved: 0,
     bodiesFetched: 0,
     needBody: 0,
@@ -140,7 +143,7 @@ export class World {
     this.network = new Network(this.events, this.dice, this.#networkHost(), this.scenario, bulk);
     this.faults = new FaultMaker(this);
     this.workload = new Workload(this);
-    this.checker = new Checker(this);
+    this.checker = this.scenario.powerCuts ? new NoChecker(this) : new Checker(this);
   }
 
   #networkHost(): ConstructorParameters<typeof Network>[2] {
@@ -383,6 +386,7 @@ export class World {
     if (this.scenario.deletes) return this.#runDeleted();
     this.workload.calm();
     this.#await("DRAINS", DRAIN_MS, () => this.#undrained());
+    if (this.scenario.powerCuts) return;
     this.checker.onDrained();
     this.#restartAll();
     this.#await("FORGETS", FORGET_MS, () => this.#unforgotten());
@@ -439,7 +443,7 @@ export class World {
     for (const { peer, core, hasLeft } of this.nodes) {
       if (hasLeft) continue;
       if (core === undefined) return `${peer} is down`;
-      for (const known of core.acceptor.lanes()) {
+      for (const known of this.scenario.powerCuts ? [] : core.acceptor.lanes()) {
         const { lane, registers } = known;
         const stays = registers.size > 0 || this.checker.isOrdered(lane);
         const unhealed = stays ? this.checker.unhealed(known) : undefined;

@@ -17,6 +17,7 @@ import type { Exception, KeptKeys, LaneException, OpException, Section } from ".
 import { failedDelivery, outcomeOf } from "./outcome.ts";
 import {
   discarded,
+  done,
   enqueued,
   expired,
   isExpired,
@@ -431,11 +432,14 @@ export class LaneWriter implements LaneSender {
   /**
    * A finished seq outranks all ballots [M3], so a DONE that a replica answers with GONE is chosen: no quorum
    * of accepts may ever come. Under which epoch is not known here, so whoever waits hears FINISHED. Any other
-   * value means that a higher writer finished it, and a refusal follows.
+   * value means that a higher writer finished it, and a refusal follows; or, in a relaxed lane, that who told this writer
+   * of the value had lost the rest with its power: no quorum would ever take it.
    */
   #onGone(register: Register): void {
     const { seq, value, waiter } = register;
-    if (value.state !== "DONE" || register.chosen) return;
+    const mayBeForgotten = this.descriptor.relaxed === true && register.enqueue === undefined;
+    if (register.chosen || (value.state !== "DONE" && !mayBeForgotten)) return;
+    if (value.state !== "DONE") return this.#propose(register, done(value));
     register.waiter = undefined;
     register.value = { ...value, epoch: 0 };
     this.#onChosen(register);
