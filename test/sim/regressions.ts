@@ -497,4 +497,15 @@ export const REGRESSIONS: readonly Mutant[] = [
     from: 231_970,
     seeds: 1_000,
   },
+  {
+    id: "B36",
+    what: "a lease that only a replica without power still knows is proposed for good, though the others say it is finished",
+    file: "lane-writer.ts",
+    find: 'if (register.chosen || (value.state !== "DONE" && !mayBeForgotten)) return;',
+    replace: 'if (register.chosen || value.state !== "DONE") return;',
+    stuck: true,
+    patch: { powerCuts: true, nodes: 3, replicas: 3, faults: { crash: 500 } },
+    from: 1_566,
+    seeds: 3_000,
+  },
 ];
