@@ -210,8 +210,9 @@ export class Workload {
     // Away with few of them, or little is left to be tried.
     const scope =
       act === "discard" ? dice.pick(["ready", "dead"] as const) : dice.pick(["any", "dead"] as const);
-    const limit = act === "discard" ? 1 : 100;
-    node.enter({ type: "manage", requestId, queue, act, scope, only: undefined, limit, deadlineMs });
+    const limit = act === "discard" ? nodes.length : 100;
+    const request = { requestId, queue, act, scope, limit, deadlineMs };
+    node.enter({ type: "manage", ...request, only: undefined, from: undefined });
   }
 
   /** From a node that is up. */
@@ -225,7 +226,7 @@ export class Workload {
   delete(node: SimNode): void {
     const waitMs = this.#world.dice.real(20, 2_000);
     const request = { requestId: this.#ask({ node, kind: "manage" }, waitMs), queue: this.#world.queue };
-    const rest = { only: undefined, limit: 1, deadlineMs: node.now().monoMs + waitMs };
+    const rest = { only: undefined, from: undefined, limit: 1, deadlineMs: node.now().monoMs + waitMs };
     node.enter({ type: "manage", act: "delete", scope: "any", ...request, ...rest });
   }
 

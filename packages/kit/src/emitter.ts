@@ -22,7 +22,8 @@ export class Emitter<Events> {
   /** Calls `listener` at each such event until the returned function is called. Throws what `refuse` does. */
   on<Name extends keyof Events>(name: Name, listener: (event: Events[Name]) => void): () => void {
     const { names, refuse } = this.#init;
-    if (!Object.hasOwn(names, name)) refuse("event", `must be one of ${Object.keys(names).join(", ")}`);
+    if (typeof name !== "string" || !Object.hasOwn(names, name))
+      refuse("event", `must be one of ${Object.keys(names).join(", ")}`);
     if (typeof listener !== "function") refuse("listener", "must be a function");
     // Its own function each time, so that one listener registered twice is removed once at a time.
     const own = (event: Events[Name]): unknown => listener(event);

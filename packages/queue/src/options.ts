@@ -201,7 +201,7 @@ const HEADER_BINDINGS_MAX = 16;
 /** Characters of a header's value in a binding: all members keep it. */
 export const BOUND_VALUE_MAX = 1_024;
 const KEY_LENGTH_MAX = 255;
-const keySchema = z.string().max(KEY_LENGTH_MAX);
+const keySchema = z.string().max(KEY_LENGTH_MAX).refine(isText, NO_TEXT);
 const exchangeNameSchema = z
   .string()
   .regex(/^[A-Za-z0-9._-]{1,64}$/, "1 to 64 characters of A-Z a-z 0-9 . _ -");
@@ -314,7 +314,7 @@ export function parseNack(options: NackOptions | undefined): {
   readonly reason: string | undefined;
 } {
   const { delayMs, retry, reason } = options === undefined ? {} : parse(nackSchema, options, "options");
-  return { delayMs, retry, reason };
+  return { delayMs, retry, reason: reason?.toWellFormed() };
 }
 
 export function parseBrowse(options: BrowseOptions | undefined): {
@@ -336,7 +336,7 @@ export function parseChange(options: ChangeOptions | undefined): {
 }
 
 export function parseId(id: string): { readonly lane: string; readonly seq: number } {
-  const parsed = parseMessageId(id);
+  const parsed = typeof id === "string" ? parseMessageId(id) : undefined;
   return parsed ?? refuse("id", "is not a message id");
 }
 

@@ -347,7 +347,7 @@ export interface DeadLetters {
   /** Like {@link Queue.take}; the message has a `reason` and its history. */
   take(options?: TakeOptions): Promise<Message>;
   consume(handler: Handler, options?: ConsumeOptions): Consumer;
-  /** Puts dead messages that nobody holds back into the queue. */
+  /** Puts dead messages that nobody holds back into the queue: once through all there are, however fast they die again. */
   redrive(options?: ChangeOptions): Promise<Changed>;
   /** Does away with dead messages that nobody holds. */
   purge(options?: ChangeOptions): Promise<Changed>;
@@ -367,6 +367,7 @@ export interface ConsumerStats {
   readonly delivered: number;
   /** Of these, how many had been delivered before. */
   readonly redelivered: number;
+  /** Handlers that returned, and that threw; what a handler settles itself is neither. */
   readonly acked: number;
   readonly failed: number;
   /** Outcomes that came too late or were never confirmed. */
@@ -422,7 +423,7 @@ export interface Queue {
   /** Messages as they are now; `peek` with their bodies. Nobody's lease changes by it. */
   browse(options?: BrowseOptions): Promise<Browsed>;
   peek(options?: BrowseOptions): Promise<readonly PeekedMessage[]>;
-  /** Does away with messages that wait: not with those that are held or dead. */
+  /** Does away with messages that wait: not with those that are held or dead. Once through the queue: what comes meanwhile may stay. */
   purge(options?: ChangeOptions): Promise<Changed>;
   /** Messages that this node would hand out and has nobody to hand to. */
   readonly depth: number;
@@ -476,7 +477,11 @@ export interface Exchange {
   readonly name: string;
   readonly kind: ExchangeKind;
   readonly alternate: string | undefined;
-  /** Resolves once it is on this node's disk; other nodes hear of it by gossip. Binding twice is binding once. */
+  /**
+   * Resolves once it is on this node's disk; other nodes hear of it by gossip. Binding twice is binding once.
+   * @throws {@link QueueError} `INVALID_OPTIONS`, `EXCHANGE_NOT_FOUND`, `FAILED`, `STOPPED`; `LIMIT_REACHED` beyond 10,000 of all
+   * exchanges; MeshError as `mesh.state.shared.set`.
+   */
   bind(queue: string, options?: BindOptions): Promise<void>;
   /** `false`: it was not bound so. */
   unbind(queue: string, options?: BindOptions): Promise<boolean>;
@@ -647,7 +652,7 @@ export interface Queues extends AsyncDisposable, MetricSource {
   /**
    * Enqueues a message at certain times: exactly one for each due time, whichever nodes are up, if one of them reaches
    * the queue within a minute of it. Replaces a schedule of the same name (as those of exchanges).
-   * @throws {@link QueueError} `INVALID_OPTIONS`, `QUEUE_NOT_FOUND`; MeshError as `mesh.state.shared.set`.
+   * @throws {@link QueueError} `INVALID_OPTIONS`, `QUEUE_NOT_FOUND`, `LIMIT_REACHED`; MeshError as `mesh.state.shared.set`.
    */
   schedule(name: string, options: ScheduleInit): Promise<void>;
   /** `false`: there was none. */
@@ -659,7 +664,7 @@ export interface Queues extends AsyncDisposable, MetricSource {
   /**
    * Takes no more messages, waits up to `timeoutMs` (default 30,000) for the handlers that run and the enqueues under way, then
    * aborts the handlers' signals, releases what is held (1 s more, if nobody answers), and closes the store; others take the lanes
-   * over. May be called twice.
+   * over. What `take` gave is not waited for: it is released like the rest, and `SETTLED` then. May be called twice.
    * @throws {@link QueueError} `INVALID_OPTIONS`.
    */
   stop(options?: { readonly timeoutMs?: number | undefined }): Promise<void>;

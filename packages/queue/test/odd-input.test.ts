@@ -10,6 +10,36 @@ import { Nodes, until } from "./support/nodes.ts";
 const body = new Uint8Array(4);
 const INVALID = { code: "INVALID_OPTIONS" };
 
+describe("queues that are given", () => {
+  it("names and ids that are no texts refuse them, and reasons in half characters are text", async () => {
+    await using nodes = await Nodes.start("a");
+    const { queues } = nodes.get("a");
+    const [jobs] = await nodes.declare("jobs", { replicas: 1 });
+    const exchange = await queues.declareExchange("x");
+    for (const odd of [Symbol("jobs"), Object.create(null), ["jobs"], null] as never[]) {
+      expect(() => queues.open(odd)).toThrow(expect.objectContaining(INVALID));
+      expect(() => queues.exchange(odd)).toThrow(expect.objectContaining(INVALID));
+      expect(() => queues.on(odd, () => undefined)).toThrow(expect.objectContaining(INVALID));
+      await expect(queues.consumers(odd)).rejects.toMatchObject(INVALID);
+      await expect(queues.resolve(odd)).rejects.toMatchObject(INVALID);
+      await expect(queues.inspect(odd)).rejects.toMatchObject(INVALID);
+    }
+    await expect(exchange.bind("jobs", { key: "\ud800" })).rejects.toMatchObject(INVALID);
+    await jobs?.enqueue(body);
+    await (await jobs?.take())?.nack({ delayMs: 0, reason: "\ud800" });
+    const failing = jobs?.consume(async (message) => {
+      if (message.attempt > 2) return await message.reject("\udc00");
+      throw new Error("x".repeat(1_016) + "\u{1f600}".repeat(9));
+    });
+    await until("it is dead", async () => (await jobs?.counts())?.dead === 1);
+    await failing?.stop();
+    const [dead] = (await jobs?.dead.list())?.messages ?? [];
+    const texts = [dead?.reason, ...(dead?.failures ?? []).map(({ reason }) => reason)];
+    expect(texts).toHaveLength(3);
+    expect(texts.map((one) => one?.isWellFormed())).toEqual([true, true, true]);
+  });
+});
+
 describe("a queue that is given", () => {
   it("a body without memory refuses that one message", async () => {
     await using nodes = await Nodes.start("a");

@@ -75,6 +75,41 @@ describe("dead letters", () => {
   });
 });
 
+describe("more dead letters than one answer has room for", () => {
+  it("are listed up to the limit, each once", async () => {
+    await using nodes = await Nodes.start("a");
+    const [queue] = await nodes.declare("jobs", { replicas: 1 });
+    const bodies = Array.from({ length: 400 }, (_, no) => ({ body: bytes(`${no}`) }));
+    await queue?.enqueueMany(bodies);
+    for (let no = 0; no < bodies.length; no += 1) await (await queue?.take())?.reject("x".repeat(1_000));
+    const listed = async (limit: number): Promise<number> =>
+      new Set((await queue?.dead.list({ limit }))?.messages.map(({ id }) => id)).size;
+    expect([await listed(350), await listed(1_000)]).toEqual([350, 400]);
+  });
+
+  it("are put back once, however fast they die again", async () => {
+    await using nodes = await Nodes.start("a");
+    const [queue] = await nodes.declare("jobs", { replicas: 1 });
+    const names = Array.from({ length: 40 }, (_, no) => `${no}`);
+    await kill(queue, names);
+    const again = queue?.consume(async (message) => await message.reject("still poison"));
+    expect(await queue?.dead.redrive()).toEqual({ count: names.length, missing: [] });
+    await until("all are dead again", async () => (await queue?.counts())?.dead === names.length);
+    await again?.stop();
+    const { messages = [] } = (await queue?.dead.list()) ?? {};
+    expect(new Set(messages.map(({ redrives }) => redrives))).toEqual(new Set([1]));
+  });
+
+  it("are done away with on all nodes up to the limit, and no further", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const queues = await nodes.declare("jobs");
+    for (const queue of queues) await kill(queue, ["1", "2", "3"]);
+    expect(await queues[0]?.dead.purge({ limit: 4 })).toEqual({ count: 4, missing: [] });
+    expect(await queues[1]?.dead.purge({ limit: 4 })).toEqual({ count: 4, missing: [] });
+    expect(await queues[2]?.dead.purge({ limit: 4 })).toEqual({ count: 1, missing: [] });
+  });
+});
+
 describe("a queue seen from outside", () => {
   it("is never counted as empty while a node takes over the lanes of another", async () => {
     await using nodes = await Nodes.start("a", "b", "c");

@@ -8,6 +8,30 @@ const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 const text = ({ body }: { readonly body: Uint8Array }): string => new TextDecoder().decode(body);
 
 describe("a queue with groups", () => {
+  it("takes a group and a key for another pair by no character in them", async () => {
+    await using nodes = await Nodes.start("a");
+    const [queue] = await nodes.declare("jobs", { groups: true, dedupMs: 60_000, shards: 1, replicas: 1 });
+    const pairs = [
+      { group: "a", dedupKey: "b\0c" },
+      { group: "a\0b", dedupKey: "c" },
+      { dedupKey: "\0b" },
+      { group: "\0", dedupKey: "b" },
+      { group: "1", dedupKey: "1" },
+      { dedupKey: "1 11" },
+    ];
+    const entered = [];
+    for (const pair of pairs) entered.push(await queue?.enqueue(bytes("x"), pair));
+    expect(new Set(entered.map((one) => one?.id)).size).toBe(pairs.length);
+    expect(await queue?.enqueue(bytes("x"), pairs[0])).toEqual({ ...entered[0], duplicate: true });
+  });
+
+  it("has as many ready as groups with one that waits", async () => {
+    await using nodes = await Nodes.start("a");
+    const [queue] = await nodes.declare("jobs", { groups: true, shards: 1, replicas: 1 });
+    for (let no = 0; no < 10; no += 1) await queue?.enqueue(bytes(`${no}`), { group: `${no % 2}` });
+    await until("it is told", () => queue?.depth === 2);
+  });
+
   it("hands out the messages of a group one at a time, in the order they came, on any node", async () => {
     await using nodes = await Nodes.start("a", "b", "c");
     const queues = await nodes.declare("jobs", { groups: true });

@@ -41,6 +41,25 @@ describe("a schedule", () => {
     expect(queues.schedules()[0]?.nextAt?.toISOString()).toMatch(/T23:00:00.000Z$/);
   });
 
+  it("is what was written last, although it takes longer to find out when a cron entry is due", async () => {
+    await using nodes = await Nodes.start("a", "b");
+    await nodes.declare("jobs", { ...ORDER, replicas: 1 });
+    const { queues } = nodes.get("a");
+    const names = Array.from({ length: 10 }, (_, no) => `s${no}`);
+    const init = { queue: "jobs", body: BODY };
+    await Promise.all(names.map((name) => queues.schedule(name, { ...init, cron: "* * * * * *" })));
+    await Promise.all(names.map((name) => queues.schedule(name, { ...init, everyMs: 3_600_000 })));
+    for (const at of ["a", "b"]) {
+      await until("all are there", () => nodes.get(at).queues.schedules().length === names.length);
+      await until("none is a cron entry any more", () =>
+        nodes
+          .get(at)
+          .queues.schedules()
+          .every(({ cron }) => cron === undefined),
+      );
+    }
+  });
+
   it.each([
     [{ cron: "99 * * * *" }, /options.cron/],
     [{ cron: "* * * * *", timezone: "Atlantis" }, /options.cron/],

@@ -18,7 +18,7 @@ import type {
   RosterEntry,
   Section,
 } from "../core/messages.ts";
-import type { ManageAct, ManageScope, Resolution, Value } from "../core/types.ts";
+import type { ManageAct, ManageScope, Place, Resolution, Value } from "../core/types.ts";
 import { CodecError, Fields, ROUND_MAX, SEQ_MAX } from "./fields.ts";
 import { bodyHash } from "./hash.ts";
 import * as lists from "./lists.ts";
@@ -170,8 +170,8 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
   verdicts: (m) => [lists.verdicts.write(m.items), m.stampMs],
   settled: (m) => [lists.settled.write(m.items)],
   manage: (m) => {
-    const only = m.only === undefined ? null : [m.only.lane, m.only.seq];
-    return [m.token, m.queue, ACTS.indexOf(m.act), SCOPES.indexOf(m.scope), only, m.limit];
+    const plain = [m.token, m.queue, ACTS.indexOf(m.act), SCOPES.indexOf(m.scope), place(m.only), m.limit];
+    return m.after === undefined ? plain : [...plain, place(m.after)];
   },
   managed: (m) => {
     const { ready, delayed, leased, dead, unserved, oldestWallMs, lanes, weakLanes, movingLanes } = m.counts;
@@ -179,9 +179,10 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
     const items = m.items.map((i) => [i.lane, i.seq, encodeValue(i.value)]);
     const consumers = m.consumers.map((c) => [c.session, c.prefetch, c.held]);
     const plain = [m.token, items, m.count, counts, consumers];
-    if (m.groups.length === 0 && m.shards.length === 0) return plain;
+    if (m.groups.length === 0 && m.shards.length === 0 && m.last === undefined) return plain;
     const head = (i: ManagedItem): Wire => [i.lane, i.seq, encodeValue(i.value)];
-    return [...plain, m.groups.map((g) => [g.group, g.count, head(g.head)]), m.shards];
+    const groups = m.groups.map((g) => [g.group, g.count, head(g.head)]);
+    return m.last === undefined ? [...plain, groups, m.shards] : [...plain, groups, m.shards, place(m.last)];
   },
   enter: (m) => [m.lane, m.items.map((i) => [encodeValue(i.value), i.body])],
   entered: (m) => [m.lane, m.items.map((i) => [i.token, ENTERED.indexOf(i.code), i.seq]), m.hint ?? null],
@@ -313,11 +314,9 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     queue: lane(f),
     act: pick(f, ACTS),
     scope: pick(f, SCOPES),
-    only: f.optional((at) => {
-      const inner = at.nested();
-      return { lane: lane(inner), seq: seq(inner) };
-    }),
+    only: f.optional(readPlace),
     limit: f.uint(),
+    after: f.optional(readPlace),
   }),
   managed: (f) => ({
     type: "managed",
@@ -329,6 +328,7 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     groups: f.optional((at) => at.list(MANAGE_ITEMS_MAX, readGroup)) ?? [],
     shards:
       f.optional((at) => at.list(shapes.SHARDS_MAX, (no) => new Fields([no]).uint(shapes.SHARDS_MAX))) ?? [],
+    last: f.optional(readPlace),
   }),
   enter: (f) => ({ type: "enter", lane: lane(f), items: f.list(ITEMS_MAX, readEnter) }),
   entered: (f) => ({
@@ -477,6 +477,15 @@ function readException(at: unknown): Exception {
     promise: f.optional(shapes.right.read),
     end: f.optional(shapes.endValue.read),
   };
+}
+
+function place(at: Place | undefined): Wire | null {
+  return at === undefined ? null : [at.lane, at.seq];
+}
+
+function readPlace(f: Fields): Place {
+  const at = f.nested();
+  return { lane: lane(at), seq: seq(at) };
 }
 
 function readManaged(at: unknown): ManagedItem {

@@ -1,4 +1,5 @@
 import type { Context } from "./context.ts";
+import { Fifo } from "./fifo.ts";
 import type { LaneWriter } from "./lane-writer.ts";
 import type { EnteredItem, EnterItem } from "./messages.ts";
 import type { Holder, LaneId, PeerId } from "./types.ts";
@@ -25,7 +26,7 @@ interface Door {
   /** Seqs that are not on q replicas yet, the oldest first, and who waits for each. */
   readonly open: Map<number, Asker[]>;
   /** They wait for the append window, each since when. */
-  readonly waiting: (readonly [peer: PeerId, item: EnterItem, atMs: number])[];
+  readonly waiting: Fifo<readonly [peer: PeerId, item: EnterItem, atMs: number]>;
 }
 
 /** The writer's side of an enqueue in an ordered queue: what came before is recognised, all else is appended. */
@@ -42,7 +43,7 @@ export class Entrances {
 
   #door(lane: LaneWriter): Door {
     let door = this.#doors.get(lane);
-    if (door === undefined) this.#doors.set(lane, (door = { lane, open: new Map(), waiting: [] }));
+    if (door === undefined) this.#doors.set(lane, (door = { lane, open: new Map(), waiting: new Fifo() }));
     return door;
   }
 

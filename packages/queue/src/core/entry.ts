@@ -26,6 +26,13 @@ interface Item<P> {
   seq: number | undefined;
 }
 
+/** What waits behind the message of its group that is under way. */
+interface Behind<P> {
+  readonly items: Set<Item<P>>;
+  /** Its turns: one iterator for all, since each new one passes again where the others were. */
+  readonly turns: Iterator<Item<P>, undefined>;
+}
+
 /** What this node wants to enter one lane. */
 interface Side<P> {
   /** The one its queue's definition names: what message ids have in them. */
@@ -35,9 +42,9 @@ interface Side<P> {
   newest: Descriptor;
   /** Not answered yet; those of one group after another. */
   readonly items: Map<string, Item<P>>;
-  due: Item<P>[];
+  due: Set<Item<P>>;
   /** Groups with a message under way, and what waits behind it. */
-  readonly groups: Map<string, Item<P>[]>;
+  readonly groups: Map<string, Behind<P>>;
   target: PeerId | undefined;
   tries: number;
   redirects: number;
@@ -86,7 +93,7 @@ export class Entry<P extends PendingEnqueue> {
         delayMs: 0,
         timer: undefined,
       };
-      return { lane, descriptor, items: new Map(), due: [], groups: new Map(), ...rest };
+      return { lane, descriptor, items: new Map(), due: new Set(), groups: new Map(), ...rest };
     });
     this.#queues.set(definition.queue, sides);
     for (const side of sides) this.#lanes.set(side.lane, side);
@@ -149,14 +156,14 @@ export class Entry<P extends PendingEnqueue> {
     const item = { pending, token, group, value, sentMs: undefined, open: 0, seq: undefined };
     this.#where.set(pending, [side, item]);
     const behind = group === undefined ? undefined : side.groups.get(group);
-    if (behind !== undefined) return void behind.push(item);
-    if (group !== undefined) side.groups.set(group, []);
+    if (behind !== undefined) return void behind.items.add(item);
+    if (group !== undefined) side.groups.set(group, nobodyBehind());
     this.#begin(side, item);
   }
 
   #begin(side: Side<P>, item: Item<P>): void {
     side.items.set(item.token, item);
-    side.due.push(item);
+    side.due.add(item);
     // While it waits to ask again, what comes meanwhile waits too.
     if (side.timer === undefined || side.delayMs === 0) this.#dirty.add(side);
   }
@@ -178,13 +185,15 @@ export class Entry<P extends PendingEnqueue> {
     this.#where.delete(item.pending);
     const behind = item.group === undefined ? undefined : side.groups.get(item.group);
     if (!side.items.delete(item.token)) {
-      if (behind !== undefined) behind.splice(behind.indexOf(item), 1);
+      behind?.items.delete(item);
       return;
     }
-    side.due = side.due.filter((one) => one !== item);
-    const next = behind?.shift();
-    if (next !== undefined) this.#begin(side, next);
-    else if (item.group !== undefined) side.groups.delete(item.group);
+    side.due.delete(item);
+    const next = behind?.turns.next().value;
+    if (next !== undefined) {
+      behind?.items.delete(next);
+      this.#begin(side, next);
+    } else if (item.group !== undefined) side.groups.delete(item.group);
   }
 
   // Sending.
@@ -197,11 +206,11 @@ export class Entry<P extends PendingEnqueue> {
 
   #send(side: Side<P>): void {
     const { due, lane } = side;
-    if (due.length === 0) return;
+    if (due.size === 0) return;
     const { monoMs } = this.#context.now;
     const target = (side.target ??= this.#find(side));
     if (target === undefined) return this.#backOff(side);
-    side.due = [];
+    side.due = new Set();
     const { frameBytes, tokenKeepMs } = this.#context.tuning;
     let items: EnterItem[] = [];
     let bytes = 0;
@@ -252,8 +261,8 @@ export class Entry<P extends PendingEnqueue> {
   #again(side: Side<P>): void {
     side.target = undefined;
     side.tries += 1;
-    side.due = [...side.items.values()];
-    if (side.due.length > 0) this.#dirty.add(side);
+    side.due = new Set(side.items.values());
+    if (side.due.size > 0) this.#dirty.add(side);
     else side.delayMs = 0;
   }
 
@@ -319,13 +328,18 @@ export class Entry<P extends PendingEnqueue> {
       case "ELSEWHERE":
         item.open -= 1;
         if (item.open === 0) item.sentMs = undefined; // Nobody took it: it may be asked at any time.
-        if (!side.due.includes(item)) side.due.push(item);
+        side.due.add(item);
         return false;
       case "RETRY":
-        if (!side.due.includes(item)) side.due.push(item);
+        side.due.add(item);
         return false;
     }
   }
+}
+
+function nobodyBehind<P>(): Behind<P> {
+  const items = new Set<Item<P>>();
+  return { items, turns: items.values() };
 }
 
 /** Whether a lane can be an heir in such a queue. */

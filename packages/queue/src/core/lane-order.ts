@@ -113,8 +113,9 @@ export class LaneOrder {
     return line === undefined || (line.first === seq && (line.flying ?? seq) === seq);
   }
 
-  /** Who is next in the message's group, if nobody is held. */
-  next({ attributes }: Value): number | undefined {
+  /** Who may have become the next in the message's group by what it is now: nobody by one that was never leased and just waits. */
+  next({ attributes, state, epoch }: Value): number | undefined {
+    if (state === "READY" && epoch === 0) return undefined;
     const line = attributes?.group === undefined ? undefined : this.#groups.get(attributes.group);
     return line?.flying === undefined ? line?.first : undefined;
   }
@@ -187,9 +188,9 @@ export class LaneOrder {
   }
 }
 
-/** A key counts within its group: groups lie in different lanes. */
+/** A key counts within its group: groups lie in different lanes. Where the group ends, its length tells: both may have any character. */
 function nameOf({ group, dedupKey }: Omit<Keys, "atWallMs">): string | undefined {
-  return dedupKey === undefined ? undefined : `${group ?? ""}\0${dedupKey}`;
+  return dedupKey === undefined ? undefined : `${group?.length ?? 0} ${group ?? ""}${dedupKey}`;
 }
 
 function sweep(known: Map<string, Known>, endMs: number): void {

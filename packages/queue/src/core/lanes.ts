@@ -11,6 +11,7 @@ import { bitCount } from "./lane-register.ts";
 import type { LaneHost } from "./lane-host.ts";
 import { LaneWriter } from "./lane-writer.ts";
 import type { Delivery, HeldItem, Message, SettledItem, VerdictItem } from "./messages.ts";
+import { Fifo } from "./fifo.ts";
 import { isForgotten } from "./ordered.ts";
 import { isIn, isVoid } from "./register.ts";
 import type { Usage } from "./quota.ts";
@@ -97,7 +98,7 @@ export class Lanes {
   readonly #running = new Set<Fetch>();
   /** Between the wall clock and the monotonic one, when it was last looked at. */
   #clockOffsetMs: number;
-  #fetchQueue: Fetch[] = [];
+  readonly #fetchQueue = new Fifo<Fetch>();
   #steals: Steals | undefined;
 
   constructor(context: Context, acceptor: Acceptor, host: LanesHost) {

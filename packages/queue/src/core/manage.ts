@@ -5,7 +5,7 @@ import type { Register } from "./lane-register.ts";
 import type { LaneWriter } from "./lane-writer.ts";
 import type { Counts, GroupItem, ManagedItem, Message, RosterEntry } from "./messages.ts";
 import type { Timer } from "./timers.ts";
-import type { LaneId, ManageAct, ManageScope, PeerId, QueueId, Replica } from "./types.ts";
+import type { LaneId, ManageAct, ManageScope, PeerId, Place, QueueId, Replica } from "./types.ts";
 
 /** Messages one answer names, or one request changes, at most. */
 export const MANAGE_ITEMS_MAX = 1_000;
@@ -27,10 +27,15 @@ export interface ManageRequest {
   readonly act: ManageAct;
   readonly scope: ManageScope;
   /** Only this message. */
-  readonly only: { readonly lane: LaneId; readonly seq: number } | undefined;
+  readonly only: Place | undefined;
+  /** Of changes: in all. Of a list: of each writer. */
   readonly limit: number;
+  /** Asks only these, for what lies behind these places; `undefined`: from the beginning. */
+  readonly from: Places | undefined;
   readonly deadlineMs: number;
 }
+
+type Places = ReadonlyMap<PeerId, Place | undefined>;
 
 /** What the writers said, together. */
 export interface ManageResult {
@@ -41,6 +46,8 @@ export interface ManageResult {
   readonly groups: readonly (GroupItem & { readonly peer: PeerId })[];
   /** Shards of the queue that somebody writes. */
   readonly shards: readonly number[];
+  /** Who may have more, and behind what: `from` of the next question. */
+  readonly more: Places;
   /** Who did not answer in time. */
   readonly missing: readonly PeerId[];
 }
@@ -164,22 +171,33 @@ export class Manage {
   }
 
   ask(request: ManageRequest, then: (result: ManageResult) => void): void {
-    const { queue, act, scope, only, limit, deadlineMs } = request;
+    const { queue, act, scope, only, from, deadlineMs } = request;
     const asksAll = act === "consumers" || act === "delete";
-    const peers = asksAll ? this.#host.peers() : this.#host.writers();
+    const all = asksAll ? this.#host.peers() : this.#host.writers();
+    const known = from === undefined ? all : all.filter((peer) => from.has(peer));
+    const isShared = only === undefined && (act === "redrive" || act === "discard");
+    const shares = isShared ? sharesOf(request.limit, known) : undefined;
+    const peers = shares === undefined ? known : [...shares.keys()];
+    const gone = from === undefined ? [] : [...from.keys()].filter((peer) => !all.includes(peer));
     const unheard = this.#host.unheard();
     const token = this.#open(this.#managing, peers, deadlineMs, (answers, late) => {
-      const missing = [...late, ...unheard];
+      const missing = [...new Set([...late, ...gone, ...unheard])];
+      const more = new Map(
+        known.filter((peer) => !peers.includes(peer)).map((peer) => [peer, from?.get(peer)]),
+      );
+      for (const { peer, last } of answers) if (last !== undefined) more.set(peer, last);
       const items = answers.flatMap(({ peer, items: found }) => found.map((item) => ({ ...item, peer })));
       const count = answers.reduce((sum, answer) => sum + answer.count, 0);
       const counts = sumOf(answers.map((answer) => answer.counts));
       const consumers = answers.flatMap((a) => a.consumers.map((one) => ({ ...one, peer: a.peer })));
       const groups = answers.flatMap((a) => a.groups.map((one) => ({ ...one, peer: a.peer })));
       const shards = answers.flatMap((answer) => answer.shards);
-      then({ items, count, counts, consumers, groups, shards, missing });
+      then({ items, count, counts, consumers, groups, shards, more, missing });
     });
     for (const peer of peers) {
-      this.#context.send(peer, { type: "manage", token, queue, act, scope, only, limit });
+      const limit = shares?.get(peer) ?? request.limit;
+      const after = from?.get(peer);
+      this.#context.send(peer, { type: "manage", token, queue, act, scope, only, limit, after });
     }
   }
 
@@ -237,10 +255,11 @@ export class Manage {
   // Who is asked.
 
   manage(from: PeerId, message: Message & { type: "manage" }): void {
-    const { token, queue, act, scope, only } = message;
+    const { token, queue, act, scope, only, after } = message;
     const limit = Math.min(message.limit, MANAGE_ITEMS_MAX);
+    let last: Place | undefined;
     const answer = (items: readonly ManagedItem[], count: number, counts: Counts): void => {
-      this.#context.send(from, { type: "managed", token, items, count, counts, consumers, ...order });
+      this.#context.send(from, { type: "managed", token, items, count, counts, consumers, ...order, last });
     };
     const consumers = act === "consumers" ? this.#host.consumers(queue).slice(0, MANAGE_ITEMS_MAX) : [];
     const order = act === "groups" ? this.#groups(queue) : NO_ORDER;
@@ -251,8 +270,12 @@ export class Manage {
     const found: (readonly [LaneWriter, Register])[] = [];
     const items: ManagedItem[] = [];
     let bytes = 0;
-    for (const [lane, register] of this.#matching(queue, scope, only)) {
-      if (found.length >= limit || bytes >= MANAGE_BYTES_MAX) break;
+    for (const [lane, register] of this.#matching(queue, scope, only, after)) {
+      if (found.length >= limit || bytes >= MANAGE_BYTES_MAX) {
+        const [before] = found.slice(-1);
+        last = before && { lane: before[0].root, seq: before[1].seq };
+        break;
+      }
       found.push([lane, register]);
       if (act !== "list") continue;
       const { attributes, reason } = register.value;
@@ -276,7 +299,7 @@ export class Manage {
   #delete(from: PeerId, token: number, queue: QueueId): void {
     const { ready, delayed, leased, dead } = this.#count(queue);
     this.#host.delete(queue);
-    const nothing = { items: [], counts: NO_COUNTS, consumers: [], ...NO_ORDER };
+    const nothing = { items: [], counts: NO_COUNTS, consumers: [], ...NO_ORDER, last: undefined };
     const count = ready + delayed + leased + dead;
     this.#context.sendAfter(from, { type: "managed", token, count, ...nothing });
   }
@@ -301,11 +324,17 @@ export class Manage {
   *#matching(
     queue: QueueId,
     scope: ManageScope,
-    only: { readonly lane: LaneId; readonly seq: number } | undefined,
+    only: Place | undefined,
+    after: Place | undefined,
   ): Iterable<readonly [LaneWriter, Register]> {
-    for (const lane of this.#lanesOf(queue)) {
+    // In an order that stays, whatever else changes: a question is asked in parts.
+    const lanes = [...this.#lanesOf(queue)].toSorted((a, b) => (a.root < b.root ? -1 : 1));
+    for (const lane of lanes) {
       if (only !== undefined && only.lane !== lane.root) continue;
-      const registers = only === undefined ? lane.registers.values() : [lane.registers.peek(only.seq)];
+      if (after !== undefined && lane.root < after.lane) continue;
+      const fromSeq = after?.lane === lane.root ? after.seq + 1 : 0;
+      const registers =
+        only === undefined ? lane.registers.inOrder(fromSeq) : [lane.registers.peek(only.seq)];
       for (const register of registers) {
         if (register?.chosen === true && isIn(register, scope)) yield [lane, register];
       }
@@ -427,6 +456,15 @@ const NO_COUNTS: Counts = {
   movingLanes: 0,
   oldestWallMs: 0,
 };
+
+/** How many each may change, so that all together change no more than the limit; those without a share are asked later. */
+function sharesOf(limit: number, peers: readonly PeerId[]): ReadonlyMap<PeerId, number> {
+  const whole = Math.floor(limit / peers.length);
+  const shares = peers.map((peer, at): [PeerId, number] => {
+    return [peer, Math.min(MANAGE_ITEMS_MAX, whole + (at < limit % peers.length ? 1 : 0))];
+  });
+  return new Map(shares.filter(([, share]) => share > 0));
+}
 
 /** Messages on their way to an heir are counted where they come from. */
 function hasMessages({ course }: LaneWriter): boolean {

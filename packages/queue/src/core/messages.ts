@@ -9,6 +9,7 @@ import type {
   LaneId,
   ManageAct,
   ManageScope,
+  Place,
   QueueId,
   Ranges,
   Resolution,
@@ -267,8 +268,10 @@ export type Message =
       readonly queue: QueueId;
       readonly act: ManageAct;
       readonly scope: ManageScope;
-      readonly only: { readonly lane: LaneId; readonly seq: number } | undefined;
+      readonly only: Place | undefined;
       readonly limit: number;
+      /** Only what lies behind it. */
+      readonly after: Place | undefined;
     }
   | {
       readonly type: "managed";
@@ -281,6 +284,8 @@ export type Message =
       readonly groups: readonly GroupItem[];
       /** Shards of the queue that the sender writes. */
       readonly shards: readonly number[];
+      /** Where the sender stopped because of a limit: behind it there may be more. */
+      readonly last: Place | undefined;
     }
   /** To the writer of an ordered lane, as far as the sender knows who that is. */
   | { readonly type: "enter"; readonly lane: LaneId; readonly items: readonly EnterItem[] }

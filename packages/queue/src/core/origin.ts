@@ -25,7 +25,7 @@ interface Waiting extends PendingEnqueue {
 interface QueueSide {
   readonly definition: Definition;
   open: LaneWriter | undefined;
-  waiting: Waiting[];
+  readonly waiting: Set<Waiting>;
   /** Last time a lane was replaced for its shape. */
   reshapedMs: number;
 }
@@ -97,7 +97,7 @@ export class Origin {
     let side = this.#sides.get(definition.queue);
     if (side === undefined) {
       const reshapedMs = Number.NEGATIVE_INFINITY;
-      side = { definition, open: undefined, waiting: [], reshapedMs };
+      side = { definition, open: undefined, waiting: new Set(), reshapedMs };
       this.#sides.set(definition.queue, side);
     }
     return side;
@@ -135,7 +135,7 @@ export class Origin {
     waiting.timer = this.#context.timers.set(pending.deadlineMs, () => this.#onDeadline(waiting));
     if (isOrdered) return this.entry.add(definition, waiting);
     const side = this.#side(definition);
-    side.waiting.push(waiting);
+    side.waiting.add(waiting);
     this.#admit(side);
   }
 
@@ -177,7 +177,7 @@ export class Origin {
     }
     const side = this.#sides.get(waiting.queue);
     if (side === undefined) return this.#answer(waiting, { code: "QUEUE_DELETED" });
-    side.waiting = side.waiting.filter((one) => one !== waiting);
+    side.waiting.delete(waiting);
     const { reachable, quorum } = this.#place(side.definition);
     this.#answer(waiting, { code: "QUORUM_UNAVAILABLE", have: reachable, need: quorum });
   }
@@ -224,20 +224,18 @@ export class Origin {
   }
 
   #admit(side: QueueSide): void {
-    while (side.waiting.length > 0) {
+    while (side.waiting.size > 0) {
       const lane = this.#openLane(side);
       if (lane === undefined) return;
       const { leaseMs } = side.definition;
-      let taken = 0;
       for (const waiting of side.waiting) {
         if (lane.isFull) break;
-        taken += 1;
+        side.waiting.delete(waiting);
         const later = waiting.notBeforeWallMs > this.#context.now.wallMs;
         const holder = later ? undefined : this.#lanes.dispatch.claim(lane);
         const register = lane.append(waiting, leaseMs, holder);
         waiting.at = { lane: lane.lane, seq: register.seq };
       }
-      side.waiting = taken === side.waiting.length ? [] : side.waiting.slice(taken);
       if (lane.isFull) {
         side.open = undefined;
         lane.seal();
@@ -309,7 +307,7 @@ export class Origin {
     const side = this.#sides.get(waiting.queue);
     if (waiting.answered || side === undefined) return;
     waiting.at = undefined;
-    side.waiting.push(waiting);
+    side.waiting.add(waiting);
     this.#admit(side);
   }
 

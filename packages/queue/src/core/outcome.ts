@@ -38,7 +38,11 @@ export function failedDelivery(
   delayMs: number,
   wallMs: number,
 ): Value {
-  const failure = { atWallMs: Math.floor(wallMs), reason: reason.slice(0, FAILURE_REASON_MAX) };
+  // What is cut may end in half a character.
+  const failure = {
+    atWallMs: Math.floor(wallMs),
+    reason: reason.slice(0, FAILURE_REASON_MAX).toWellFormed(),
+  };
   // Whole: a value is the same on the wire and on this node's own disk.
   const due = delayMs > 0 ? Math.ceil(wallMs + delayMs) : 0;
   return failed(value, definition, failure, due);

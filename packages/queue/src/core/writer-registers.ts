@@ -102,10 +102,26 @@ export class WriterRegisters {
   /** Every message, to be looked at. */
   *values(): Generator<Register> {
     yield* [...this.#awake.values()];
-    for (const seq of this.#restingSeqs()) {
-      const register = this.peek(seq);
-      if (register !== undefined) yield register;
+    for (const seq of this.#restingIn(this.#pages.keys())) yield* this.#look(seq);
+  }
+
+  /** The same from `fromSeq` on, in the order of seqs. */
+  *inOrder(fromSeq: number): Generator<Register> {
+    const awake = [...this.#awake.keys()].filter((seq) => seq >= fromSeq).toSorted((a, b) => a - b);
+    const pages = [...this.#pages.keys()].filter((page) => (page + 1) * PAGE_SEQS > fromSeq);
+    let at = 0;
+    for (const seq of this.#restingIn(pages.toSorted((a, b) => a - b))) {
+      if (seq < fromSeq) continue;
+      for (let next = awake[at]; next !== undefined && next < seq; next = awake[(at += 1)])
+        yield* this.#look(next);
+      yield* this.#look(seq);
     }
+    for (; at < awake.length; at += 1) yield* this.#look(awake[at] ?? 0);
+  }
+
+  *#look(seq: number): Generator<Register> {
+    const register = this.peek(seq);
+    if (register !== undefined) yield register;
   }
 
   /** The resting message that came first. */
@@ -162,9 +178,10 @@ export class WriterRegisters {
     if (page !== undefined) page.heldBy[at] = (page.heldBy[at] ?? 0) | bit;
   }
 
-  *#restingSeqs(): Generator<number> {
-    for (const [number, page] of this.#pages) {
-      for (let at = 0; at < PAGE_SEQS; at += 1) if (page.heldBy[at] !== 0) yield number * PAGE_SEQS + at;
+  *#restingIn(pages: Iterable<number>): Generator<number> {
+    for (const number of pages) {
+      const heldBy = this.#pages.get(number)?.heldBy ?? [];
+      for (let at = 0; at < heldBy.length; at += 1) if (heldBy[at] !== 0) yield number * PAGE_SEQS + at;
     }
   }
 

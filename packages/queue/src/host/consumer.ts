@@ -105,7 +105,7 @@ export class HandlerConsumer implements Consumer {
     try {
       await this.#handler(message);
     } catch (error) {
-      reason = nameAndText(error).slice(0, FAILURE_REASON_MAX);
+      reason = nameAndText(error).slice(0, FAILURE_REASON_MAX).toWellFormed();
     }
     this.#events.onHandled(performance.now() - beganMs, reason !== undefined);
     if (message.isSettled) return this.#done();

@@ -10,6 +10,7 @@ import {
   parseExchangeName,
   parseKey,
   parseRetry,
+  refuse,
 } from "../options.ts";
 import { PublishError } from "../publish-error.ts";
 import type { Exchange, ExchangeInit, Published, PublishOptions, Resolution } from "../types.ts";
@@ -73,6 +74,7 @@ export class ExchangeCalls {
   }
 
   #assertKnown(name: string): ExchangeDefinition {
+    if (typeof name !== "string") refuse("name", "must be a text");
     const known = this.#exchanges.get(name);
     if (known === undefined) throw new QueueError("EXCHANGE_NOT_FOUND", `no exchange ${name} is known here`);
     return known;

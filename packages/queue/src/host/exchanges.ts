@@ -5,6 +5,7 @@ import { z } from "zod";
 import { pack } from "../codec/packr.ts";
 import type { Binding, ExchangeKind, Routed } from "../core/exchange.ts";
 import { RoutingTable } from "../core/exchange.ts";
+import { QueueError } from "../errors.ts";
 import { BOUND_VALUE_MAX } from "../options.ts";
 
 /** Exchanges that pass a message on to their alternates, one after another, at most. */
@@ -108,8 +109,13 @@ export class Exchanges {
     await this.#shared.delete(EXCHANGE + name);
   }
 
+  /** @throws QueueError `LIMIT_REACHED`. */
   async bind(name: string, binding: Binding): Promise<void> {
-    await this.#shared.set(keyOf(name, binding), { ...binding, headers: { ...binding.headers } });
+    const key = keyOf(name, binding);
+    if (this.#shared.get(key) === undefined && this.#count >= BINDINGS_MAX) {
+      throw new QueueError("LIMIT_REACHED", `there are ${BINDINGS_MAX} bindings already, of all exchanges`);
+    }
+    await this.#shared.set(key, { ...binding, headers: { ...binding.headers } });
   }
 
   async unbind(name: string, binding: Binding): Promise<boolean> {

@@ -120,7 +120,7 @@ export class HeldMessage implements Message {
       const text = `reason: must be text of up to ${REASON_MAX} characters`;
       return Promise.reject(new QueueError("INVALID_OPTIONS", text));
     }
-    return this.#ask({ kind: "reject", reason });
+    return this.#ask({ kind: "reject", reason: reason.toWellFormed() });
   }
 
   #ask(verdict: Verdict): Promise<void> {

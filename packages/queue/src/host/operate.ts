@@ -3,14 +3,14 @@ import { systemClock } from "@klatsch/kit";
 import { decodeHeaders } from "../codec/headers.ts";
 import { pidStore } from "../core/ballot.ts";
 import { isInDeadView } from "../core/dead-queue.ts";
-import type { Inspection as CoreInspection, ManageResult } from "../core/manage.ts";
+import type { Inspection as CoreInspection, ManageRequest, ManageResult } from "../core/manage.ts";
 import { MANAGE_ITEMS_MAX } from "../core/manage.ts";
 import { messageId } from "../core/message-id.ts";
 import { QueueError } from "../errors.ts";
 import type { HostEffect } from "./engine.ts";
 import { Gate } from "./gate.ts";
 import type { QueueInput } from "../core/inputs.ts";
-import type { LaneId, ManageAct, ManageScope, Value } from "../core/types.ts";
+import type { LaneId, ManageAct, ManageScope, Place, Value } from "../core/types.ts";
 import type {
   Browsed,
   Changed,
@@ -29,7 +29,6 @@ const CHANGES_MAX = 64;
 /** How often `drain` looks, in milliseconds. */
 const LOOK_MS = 200;
 
-type Only = { readonly lane: LaneId; readonly seq: number };
 type Answer = Extract<HostEffect, { readonly type: "managed" | "inspected" | "fetched" }>;
 
 /** Where requests go, and when there is nobody to ask any more. */
@@ -79,12 +78,12 @@ export class Operations {
     act: ManageAct,
     scope: ManageScope,
     timeoutMs: number,
-    more: { readonly only?: Only | undefined; readonly limit?: number } = {},
+    more: Partial<Pick<ManageRequest, "only" | "limit" | "from">> = {},
   ): Promise<ManageResult> {
     const deadlineMs = systemClock.now().monoMs + timeoutMs;
-    const { only, limit = MANAGE_ITEMS_MAX } = more;
+    const { only, limit = MANAGE_ITEMS_MAX, from } = more;
     const answer = await this.#ask((requestId) => {
-      return { type: "manage", requestId, queue, act, scope, only, limit, deadlineMs };
+      return { type: "manage", requestId, queue, act, scope, only, limit, from, deadlineMs };
     });
     if (answer?.type === "managed") return answer.result;
     throw new QueueError("STOPPED", "the queues of this node have ended");
@@ -134,8 +133,35 @@ export class Operations {
     return { groups: found.toSorted((a, b) => b.head.ageMs - a.head.ageMs), unreachable, missing };
   }
 
+  /** What each writer has, up to `limit`, in as many parts as it takes. Who is in the middle when time is over is missing. */
+  async #list(
+    queue: string,
+    scope: ManageScope,
+    limit: number,
+    timeoutMs: number,
+  ): Promise<Pick<ManageResult, "items" | "missing">> {
+    const endMs = systemClock.now().monoMs + timeoutMs;
+    const items: ManageResult["items"][number][] = [];
+    const missing = new Set<string>();
+    const counts = new Map<string, number>();
+    let from: ManageRequest["from"];
+    for (;;) {
+      const leftMs = endMs - systemClock.now().monoMs;
+      if (from?.size === 0) break;
+      if (leftMs <= 0) return { items, missing: [...new Set([...missing, ...(from?.keys() ?? [])])] };
+      const result = await this.#manage(queue, "list", scope, leftMs, { limit, from });
+      for (const peer of result.missing) missing.add(peer);
+      for (const item of result.items) {
+        items.push(item);
+        counts.set(item.peer, (counts.get(item.peer) ?? 0) + 1);
+      }
+      from = new Map([...result.more].filter(([peer]) => (counts.get(peer) ?? 0) < limit));
+    }
+    return { items, missing: [...missing] };
+  }
+
   async browse(queue: string, scope: ManageScope, limit: number, timeoutMs: number): Promise<Browsed> {
-    const { items, missing } = await this.#manage(queue, "list", scope, timeoutMs, { limit });
+    const { items, missing } = await this.#list(queue, scope, limit, timeoutMs);
     const messages = items.map(({ lane, seq, value, peer }) => infoOf(lane, seq, value, peer));
     messages.sort((a, b) => b.ageMs - a.ageMs);
     return { messages: messages.slice(0, limit), missing };
@@ -147,7 +173,7 @@ export class Operations {
     limit: number,
     timeoutMs: number,
   ): Promise<readonly PeekedMessage[]> {
-    const { items } = await this.#manage(queue, "list", scope, timeoutMs, { limit });
+    const { items } = await this.#list(queue, scope, limit, timeoutMs);
     const found = items.slice(0, limit).map(async ({ lane, seq, value, peer }) => {
       const deadlineMs = systemClock.now().monoMs + timeoutMs;
       const answer = await this.#ask((requestId) => {
@@ -167,7 +193,7 @@ export class Operations {
     return { count, missing };
   }
 
-  /** In rounds, until nothing is left or somebody does not answer. */
+  /** Once through the queue, in rounds, until all was seen or somebody does not answer. What comes back behind that stays. */
   async change(
     queue: string,
     act: "redrive" | "discard",
@@ -177,13 +203,18 @@ export class Operations {
   ): Promise<Changed> {
     const endMs = systemClock.now().monoMs + timeoutMs;
     let count = 0;
+    let from: ManageRequest["from"];
     for (;;) {
       const leftMs = Math.max(1, endMs - systemClock.now().monoMs);
-      const step = { limit: Math.min(MANAGE_ITEMS_MAX, limit - count) };
-      const result = await this.#manage(queue, act, scope, leftMs, step);
+      const { more, missing, ...result } = await this.#manage(queue, act, scope, leftMs, {
+        limit: limit - count,
+        from,
+      });
       count += result.count;
-      const over = count >= limit || result.count === 0 || systemClock.now().monoMs >= endMs;
-      if (over || result.missing.length > 0) return { count, missing: result.missing };
+      from = more;
+      const isOver = count >= limit || more.size === 0;
+      if (isOver || missing.length > 0) return { count, missing };
+      if (systemClock.now().monoMs >= endMs) return { count, missing: [...more.keys()] };
     }
   }
 
@@ -191,7 +222,7 @@ export class Operations {
     queue: string,
     act: "redrive" | "discard",
     scope: ManageScope,
-    messages: readonly Only[],
+    messages: readonly Place[],
     timeoutMs: number,
   ): Promise<Changed> {
     const changes = new Gate(CHANGES_MAX);
@@ -204,7 +235,7 @@ export class Operations {
     return { count: results.reduce((sum, { count }) => sum + count, 0), missing: [...missing] };
   }
 
-  async inspect({ lane, seq }: Only, timeoutMs: number): Promise<Inspection> {
+  async inspect({ lane, seq }: Place, timeoutMs: number): Promise<Inspection> {
     const deadlineMs = systemClock.now().monoMs + timeoutMs;
     const answer = await this.#ask((requestId) => {
       return { type: "inspect", requestId, lane, seq, deadlineMs };

@@ -74,6 +74,8 @@ interface Running {
 export class Schedules {
   readonly #shared: Mesh["state"]["shared"];
   readonly #port: SchedulePort;
+  /** By name: what was written last. When it is due is found out later than that, and perhaps later than for what comes next. */
+  readonly #newest = new Map<string, Entry>();
   readonly #running = new Map<string, Running>();
   /** Due times being enqueued. */
   readonly #waiting = new Set<NodeJS.Timeout>();
@@ -99,6 +101,9 @@ export class Schedules {
     name: string,
     { queue, cron, everyMs, timezone = "UTC", body, ...options }: ScheduleInit,
   ): Promise<void> {
+    if (!this.#newest.has(name) && this.#newest.size >= SCHEDULES_MAX) {
+      throw new QueueError("LIMIT_REACHED", `there are ${SCHEDULES_MAX} schedules already`);
+    }
     const entry = { queue, cron: cron ?? null, everyMs: everyMs ?? null, timezone, options };
     await dueTimes({ ...entry, body: "" }); // An expression that cannot be is refused here.
     const written = { ...entry, body: Buffer.from(body).toString("base64"), options: given(options) };
@@ -124,13 +129,15 @@ export class Schedules {
   #follow({ key, value, writtenWallMs }: SharedChange): void {
     const name = key.slice(SCHEDULE.length);
     this.#running.delete(name);
+    this.#newest.delete(name);
     // What another member wrote and is not as it must be counts as absent.
     const parsed = entrySchema.safeParse(value);
-    if (!parsed.success || this.#running.size >= SCHEDULES_MAX) return;
+    if (!parsed.success || this.#newest.size >= SCHEDULES_MAX) return;
     const entry = parsed.data;
+    this.#newest.set(name, entry);
     dueTimes(entry).then(
       (due) => {
-        if (this.#stopped || this.#shared.get(key) === undefined) return;
+        if (this.#stopped || this.#newest.get(name) !== entry) return;
         // What was due since it was made, while nobody was there, is enqueued late, or missed.
         const fromMs = Math.max(systemClock.now().wallMs - LATE_MS, writtenWallMs);
         this.#running.set(name, { entry, due, nextMs: due(fromMs) });

@@ -320,6 +320,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     scope: fc.constantFrom("any" as const, "alive" as const, "ready" as const, "dead" as const),
     only: maybe(fc.record({ lane, seq })),
     limit: count,
+    after: maybe(fc.record({ lane, seq })),
   }),
   of("managed", {
     token: count,
@@ -337,6 +338,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
       fc.record({ group: fc.string({ maxLength: 128 }), count, head: fc.record({ lane, seq, value }) }),
     ),
     shards: list(fc.nat(63)),
+    last: maybe(fc.record({ lane, seq })),
   }),
   of("enter", { lane, items: list(entering) }),
   of("entered", {
