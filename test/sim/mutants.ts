@@ -458,7 +458,7 @@ export const MUTANTS: readonly Mutant[] = [
     id: "O9",
     what: "messages of one group are under way side by side",
     file: "entry.ts",
-    find: "if (behind !== undefined) return void behind.push(item);",
+    find: "if (behind !== undefined) return void behind.items.add(item);",
     replace: "",
     patch: { ...ORDER, groups: 1, enqueueMs: 2, faults: { falseDeath: 300, reset: 200 } },
     from: 640,

@@ -18,6 +18,7 @@ import { mayReach } from "./core/routing/policy.ts";
 import { MEMBERSHIP_TIMES } from "./core/times.ts";
 import { STATE_TIMES } from "./core/state/state-types.ts";
 import { MeshError } from "./errors.ts";
+import { BootRaiser } from "./host/boot-raiser.ts";
 import { Channels } from "./host/channels.ts";
 import type { LinkCounters } from "./host/channels.ts";
 import { checkCount, checkObject, checkText, refuse } from "./host/given.ts";
@@ -37,6 +38,7 @@ import { Routing } from "./host/routing.ts";
 import { SharedStore } from "./host/shared-store.ts";
 import type { LinkedMember } from "./host/link-publisher.ts";
 import { StateHost } from "./host/state-host.ts";
+import { Superseded } from "./host/superseded.ts";
 import { Topics } from "./host/topics.ts";
 import { resolveOptions, resolveTags } from "./options.ts";
 import type { MeshOptions } from "./options.ts";
@@ -133,7 +135,8 @@ class MeshService implements Mesh {
   #membership: Membership | undefined;
   #state: StateHost | undefined;
   #runner: EffectRunner<MembershipInput, MembershipEffect> | undefined;
-  #raising: Promise<void> | undefined;
+  readonly #boots: BootRaiser;
+  readonly #superseded = new Superseded();
   readonly #inquiries = new Map<number, (gone: boolean) => void>();
   #lastInquiry = 0;
   /** Who waits for other tags to be said, in order. */
@@ -148,6 +151,15 @@ class MeshService implements Mesh {
     this.#identity = identity;
     this.#emitter = new Emitter({ names: MESH_EVENTS, logger: options.logger, refuse });
     this.#refusals = new RefusalLog(options.logger);
+    this.#boots = new BootRaiser({
+      boot: () => this.#self().boot,
+      save: (boot) => identity.saveBoot(boot),
+      onRaised: (boot) => {
+        this.#enter({ type: "booted", boot });
+        this.#state?.enter({ type: "booted", boot });
+      },
+      onFailed: (error) => this.#fail(error),
+    });
     this.#channels = new Channels({
       frameBytesMax: options.frameBytesMax,
       queues: options.queues,
@@ -232,8 +244,8 @@ class MeshService implements Mesh {
         onDown: (peer, reason) => this.#enter({ type: "linkDown", peer, reason }),
         onMessage: (peer, received) => {
           const message = this.#admission.incoming(peer, received);
-          this.#metrics.received(message.type);
-          this.#enter({ type: "message", peer, message });
+          this.#metrics.received(received.type);
+          if (message !== undefined) this.#enter({ type: "message", peer, message });
         },
         onAdmission: (peer, payload) => this.#admission.control.onFrame(peer, payload),
         onState: (peer, payload) => this.#gossip().receive(peer, payload),
@@ -283,7 +295,7 @@ class MeshService implements Mesh {
       counters: this.#counters,
       send: (peer, payload) => links.sendState(peer, payload),
       disconnect: (peer, reason) => links.disconnect(peer, reason),
-      raiseBoot: (above) => this.#raiseBoot(above),
+      raiseBoot: (above) => this.#boots.hear(above),
       onFailed: (error) => this.#fail(error),
     });
   }
@@ -518,7 +530,7 @@ class MeshService implements Mesh {
     if (isGuest && !membership.admits(peer, hello.record.cloud))
       return { code: "BUSY", detail: "this node has all the links it takes" };
     if (hello.knownBoot > membership.self.boot) {
-      this.#raiseBoot(hello.knownBoot);
+      this.#boots.hear(hello.knownBoot);
       return "later";
     }
     return { knownBoot: membership.member(peer)?.record.boot ?? 0 };
@@ -526,12 +538,11 @@ class MeshService implements Mesh {
 
   #refused(peerId: string, code: RefusalCode, detail: string, byUs: boolean): void {
     if (code === "DUPLICATE" || code === "BUSY") return;
-    if (code === "SUPERSEDED" && !byUs) {
-      const what = `a newer process runs with the identity in ${this.#options.dataDir}`;
-      this.#fail(new MeshError("IDENTITY_CONFLICT", `${what}: two processes must not share a dataDir`));
-      return;
+    if (code === "SUPERSEDED" && !byUs && this.#superseded.isBelieved(peerId, [...this.#aheadMs.keys()])) {
+      const text = `a newer process runs with the identity in ${this.#options.dataDir}: two must not share it`;
+      return this.#fail(new MeshError("IDENTITY_CONFLICT", text));
     }
-    if (code === "BOOT_LOW" && !byUs) this.#raiseBoot(this.#self().boot);
+    if (code === "BOOT_LOW" && !byUs) this.#boots.raise(this.#self().boot);
     this.#turnedAway(peerId, { code, detail, byUs }, isLasting(code));
   }
 
@@ -577,7 +588,7 @@ class MeshService implements Mesh {
         this.#links?.disconnect(effect.peer, effect.reason);
         return;
       case "raiseBoot":
-        this.#raiseBoot(effect.above);
+        this.#boots.raise(effect.above);
         return;
       case "emit":
         this.#emit(effect.event);
@@ -605,24 +616,13 @@ class MeshService implements Mesh {
     this.#enter({ type: "dialed", peer, outcome });
   }
 
-  #raiseBoot(above: number): void {
-    const boot = Math.max(above, this.#self().boot) + 1;
-    this.#raising ??= this.#identity
-      .saveBoot(boot)
-      .then(() => {
-        this.#enter({ type: "booted", boot });
-        this.#state?.enter({ type: "booted", boot });
-      })
-      .catch((error: unknown) => this.#fail(error instanceof Error ? error : new Error(String(error))))
-      .finally(() => (this.#raising = undefined));
-  }
-
   #emit(event: MembershipEvent): void {
     this.#metrics.happened(event.type);
     switch (event.type) {
       case "linkUp":
         this.#state?.enter({ ...event, aheadMs: this.#aheadMs.get(event.peer) ?? 0 });
         this.#admission.control.onLinkUp(event.peer);
+        this.#superseded.withdrawn(event.peer);
         this.#emitter.emit("link:up", { peerId: event.peer });
         // Only now: whoever is told of a channel already knows the member.
         this.#links?.activate(event.peer, event.link);
@@ -667,7 +667,7 @@ class MeshService implements Mesh {
   // ── the end ────────────────────────────────────────────────────────────────────────────────────
 
   async #depart(status: "stopped" | "left"): Promise<void> {
-    await this.#raising;
+    await this.#boots.end();
     const told = new Promise<void>((resolve) => (this.#departed = resolve));
     this.#enter({ type: "depart", status });
     await told;

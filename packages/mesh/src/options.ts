@@ -205,10 +205,30 @@ export function resolveOptions(init: MeshInit): MeshOptions {
     reach: options.reach,
     // Tunnels are a transport, and a given node has its own.
     router: options.router && given === undefined,
-    mayLink: options.mayLink ?? (() => true),
+    mayLink: safely(options.mayLink ?? (() => true), options.logger),
     losesFrame: options.losesFrame ?? (() => false),
     seeds: seedsOf(bootstrap),
     queues: { ...QUEUES, ...withoutUndefined(queues) },
+  };
+}
+
+/** It is asked from timers, and within what peers say: what it throws must not end either. Then no link is wanted. */
+function safely(mayLink: (peer: LinkPeer) => boolean, logger: Logger): (peer: LinkPeer) => boolean {
+  let hasFailed = false;
+  const failed = (err: unknown): false => {
+    if (!hasFailed) logger.error("mayLink has failed: no direct link is wanted where it does", { err });
+    hasFailed = true;
+    return false;
+  };
+  return (peer) => {
+    try {
+      const wanted: unknown = mayLink(peer);
+      if (typeof wanted === "boolean") return wanted;
+      if (wanted instanceof Promise) wanted.catch(failed);
+      return failed(new TypeError("mayLink: must return true or false"));
+    } catch (error) {
+      return failed(error);
+    }
   };
 }
 

@@ -188,8 +188,8 @@ export const MESH_MUTANTS: Readonly<Record<string, MeshMutant>> = {
   hastyHearsay: {
     what: "a reported death is believed before a busy member can answer",
     edits: [
-      { file: "hearsay.ts", find: ">= this.#context.times.hearsayMs", replace: ">= 500" },
-      { file: "hearsay.ts", find: ">= times.agreeMs", replace: ">= 500" },
+      { file: "hearsay.ts", find: ">= this.#context.times.hearsayMs", replace: ">= 100" },
+      { file: "hearsay.ts", find: ">= times.agreeMs", replace: ">= 100" },
     ],
     scenario: "healWhileBusy",
     seeds: 3,

@@ -30,7 +30,7 @@ export class Announcements {
   readonly #signing: Signing;
   /** By peer: its last good announcement. */
   readonly #checked = new Map<string, Checked>();
-  #own: Checked | undefined;
+  #own: (Checked & Pick<MemberRecord, "boot" | "inc">) | undefined;
 
   constructor(init: AnnouncementsInit) {
     this.#init = init;
@@ -41,7 +41,7 @@ export class Announcements {
   sealed(record: MemberRecord, status: ViewStatus): MemberRecord {
     const bytes = announcementBytes(this.#init.mesh, statusSaid(status), record);
     if (this.#own === undefined || !isSame(this.#own.bytes, bytes))
-      this.#own = { bytes, signature: this.#signing.sign(bytes) };
+      this.#own = { bytes, signature: this.#signing.sign(bytes), boot: record.boot, inc: record.inc };
     return { ...record, signature: this.#own.signature };
   }
 
@@ -56,8 +56,12 @@ export class Announcements {
     return { ...message, views };
   }
 
-  /** A message that came, without what its subjects never said. */
-  incoming(from: string, message: MemberMessage): MemberMessage {
+  /** A message that came, without what its subjects never said; `undefined` if nothing is left. */
+  incoming(from: string, message: MemberMessage): MemberMessage | undefined {
+    if (message.type === "suspect" && message.subject === this.#init.self && this.#isUnsaid(message)) {
+      this.#init.onForged(from, message.subject);
+      return undefined;
+    }
     if (message.type !== "views") return message;
     const views = message.views.filter((view) => this.#isGenuine(from, view));
     return views.length === message.views.length ? message : { ...message, views };
@@ -78,9 +82,16 @@ export class Announcements {
     return true;
   }
 
+  /** Whether it is a later standing of ours than this process ever announced. */
+  #isUnsaid({ boot, inc }: Pick<MemberRecord, "boot" | "inc">): boolean {
+    const own = this.#own;
+    return own === undefined || boot > own.boot || (boot === own.boot && inc > own.inc);
+  }
+
   #isGenuine(from: string, view: View): boolean {
-    // What others think of us may have a higher incarnation than we ever had: we answer it, and spread it to nobody.
-    if (view.peer === this.#init.self || this.isSaid(view, view.status)) return true;
+    // Others may hold us for dead, which we answer; but a number above ours they can only have from us, before a disk forgot it.
+    const isHonest = view.peer === this.#init.self && !this.#isUnsaid(view);
+    if (isHonest || this.isSaid(view, view.status)) return true;
     this.#init.onForged(from, view.peer);
     return false;
   }

@@ -8,6 +8,7 @@ import { lpStream } from "@libp2p/utils";
 import { decodeHandshake, encodeDecision, HANDSHAKE_BYTES_MAX } from "../codec/admission-codec.ts";
 import type { HandshakeMessage } from "../codec/admission-codec.ts";
 import type { AdmissionRefusal } from "../core/trust/statements.ts";
+import { lengthsUpTo } from "../host/lengths.ts";
 import { thriftyNoise } from "./noise.ts";
 import type { NoiseComponents } from "./noise.ts";
 
@@ -126,7 +127,8 @@ class AdmissionEncrypter implements ConnectionEncrypter {
     options?: SecureConnectionOptions,
   ): Promise<SecuredConnection> {
     const peer = secured.remotePeer.toString();
-    const words = lpStream(secured.connection, { maxDataLength: HANDSHAKE_BYTES_MAX });
+    const lengthDecoder = lengthsUpTo(HANDSHAKE_BYTES_MAX);
+    const words = lpStream(secured.connection, { maxDataLength: HANDSHAKE_BYTES_MAX, lengthDecoder });
     const handshake = this.#rules.begin(peer);
     const exchange: Exchange = {
       say: async (...messages) => {

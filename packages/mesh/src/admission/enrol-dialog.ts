@@ -8,6 +8,7 @@ import type {
 import { lpStream } from "@libp2p/utils";
 import { decodeEnrolMessage, ENROL_BYTES_MAX, encodeEnrolMessage } from "../codec/enrol-codec.ts";
 import type { EnrolMessage } from "../codec/enrol-codec.ts";
+import { lengthsUpTo } from "../host/lengths.ts";
 import type { EncrypterFactory } from "./encrypter.ts";
 
 /** Noise under a third name: a node that waits to be adopted speaks nothing else. */
@@ -57,7 +58,8 @@ class EnrolEncrypter implements ConnectionEncrypter {
   }
 
   async #talk(secured: SecuredConnection, options?: SecureConnectionOptions): Promise<never> {
-    const words = lpStream(secured.connection, { maxDataLength: ENROL_BYTES_MAX });
+    const lengthDecoder = lengthsUpTo(ENROL_BYTES_MAX);
+    const words = lpStream(secured.connection, { maxDataLength: ENROL_BYTES_MAX, lengthDecoder });
     try {
       await this.#dialog({
         peer: secured.remotePeer.toString(),

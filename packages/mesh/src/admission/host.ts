@@ -66,9 +66,10 @@ export class AdmissionHost implements AdmissionPorts {
     return this.control.announcements?.outgoing(message) ?? message;
   }
 
-  /** A message of membership as it may be believed. */
-  incoming(from: string, message: MemberMessage): MemberMessage {
-    return this.control.announcements?.incoming(from, message) ?? message;
+  /** A message of membership as it may be believed, if any of it may. */
+  incoming(from: string, message: MemberMessage): MemberMessage | undefined {
+    const { announcements } = this.control;
+    return announcements === undefined ? message : announcements.incoming(from, message);
   }
 
   /** Our record for a hello. */

@@ -1,4 +1,5 @@
 import type { ChannelNotice } from "../core/channel-sessions.ts";
+import { STANDING_MAX } from "../core/messages.ts";
 import type { LinkMessage, MemberMessage, RefusalCode } from "../core/messages.ts";
 import { BUCKETS } from "../core/roster.ts";
 import { HOP_REFUSALS, HOPS_MAX } from "../core/routing/types.ts";
@@ -112,7 +113,7 @@ function readLinkMessage(fields: Fields): LinkMessage | ForeignHello | undefined
       const mesh = fields.text(1, NAME_LENGTH_MAX);
       const instance = fields.matching(INSTANCE_PATTERN);
       const wallMs = fields.count();
-      const knownBoot = fields.count();
+      const knownBoot = fields.count(STANDING_MAX);
       const frameBytesMax = fields.count();
       const record = fields.nested(readRecord);
       const digest = fields.optional(() => fields.count(NONCE_MAX));
@@ -197,15 +198,15 @@ function readMemberMessage(fields: Fields): MemberMessage | undefined {
       return { type: "indirectAck", nonce: fields.count(NONCE_MAX) };
     case MEMBER.suspect: {
       const subject = fields.matching(PEER_PATTERN);
-      const boot = fields.count();
-      const inc = fields.count();
+      const boot = fields.count(STANDING_MAX);
+      const inc = fields.count(STANDING_MAX);
       const id = fields.matching(ID_PATTERN);
       return { type: "suspect", subject, boot, inc, id, accuser: fields.matching(PEER_PATTERN) };
     }
     case MEMBER.heard:
     case MEMBER.gone: {
       const subject = fields.matching(PEER_PATTERN);
-      const boot = fields.count();
+      const boot = fields.count(STANDING_MAX);
       const id = fields.matching(ID_PATTERN);
       const witness = fields.matching(PEER_PATTERN);
       return { type: type === MEMBER.heard ? "heard" : "gone", subject, boot, id, witness };

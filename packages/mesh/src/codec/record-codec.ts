@@ -1,3 +1,4 @@
+import { STANDING_MAX } from "../core/messages.ts";
 import type { MemberRecord, View, ViewStatus } from "../core/messages.ts";
 import { encodeFields } from "./fields.ts";
 import type { Fields } from "./fields.ts";
@@ -45,8 +46,8 @@ export function announcementBytes(
 
 export function readRecord(fields: Fields): MemberRecord {
   const peer = fields.matching(PEER_PATTERN);
-  const boot = fields.count();
-  const inc = fields.count();
+  const boot = fields.count(STANDING_MAX);
+  const inc = fields.count(STANDING_MAX);
   const name = fields.matching(NAME_PATTERN);
   const cloud = fields.matching(NAME_PATTERN);
   const tags = fields.list(TAGS_MAX, (tag): [string, string] => [

@@ -1,5 +1,6 @@
 import { hash } from "node:crypto";
 import type { Hash64 } from "@klatsch/kit/core";
+import { STANDING_MAX } from "../core/messages.ts";
 import type {
   HeadsRange,
   OwnDelta,
@@ -196,7 +197,7 @@ function readRange(fields: Fields): HeadsRange {
 }
 
 function readHead(fields: Fields): OwnHead {
-  return { peer: fields.matching(PEER_PATTERN), boot: fields.count(), version: fields.count() };
+  return { peer: fields.matching(PEER_PATTERN), boot: fields.count(STANDING_MAX), version: fields.count() };
 }
 
 function readPlainDelta(fields: Fields): StateMessage {
@@ -208,7 +209,7 @@ function readPlainDelta(fields: Fields): StateMessage {
 
 function readDelta(fields: Fields): OwnDelta {
   const peer = fields.matching(PEER_PATTERN);
-  const boot = fields.count();
+  const boot = fields.count(STANDING_MAX);
   const floor = fields.count();
   const from = fields.count();
   const to = fields.count();

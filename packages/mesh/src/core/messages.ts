@@ -20,6 +20,9 @@ export interface MemberRecord {
   readonly signature?: Uint8Array | undefined;
 }
 
+/** Highest boot and incarnation: members raise theirs above what others say of them, and whoever lies must not leave them without a number. */
+export const STANDING_MAX: number = 2 ** 48;
+
 /** Statuses that travel. A suspicion is a message of its own. */
 export type ViewStatus = "alive" | "dead" | "stopped" | "left";
 

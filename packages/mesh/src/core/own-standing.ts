@@ -1,4 +1,5 @@
 import type { Context } from "./context.ts";
+import { STANDING_MAX } from "./messages.ts";
 import type { View } from "./messages.ts";
 import type { Standings } from "./standings.ts";
 import { hash32, isEnded } from "./views.ts";
@@ -39,6 +40,7 @@ export class OwnStanding {
   /** A view of this node, by `from`. */
   learn(view: View, from: string): void {
     const { boot, inc } = this.#context.self.record;
+    if (Math.max(view.boot, view.inc) >= STANDING_MAX) return; // There is nothing above it to answer with.
     if (view.boot > boot && view.boot > this.#askedBoot) {
       this.#askedBoot = view.boot;
       this.#context.effect({ type: "raiseBoot", above: view.boot });
@@ -57,7 +59,7 @@ export class OwnStanding {
 
   onSuspect(boot: number, inc: number): void {
     const { record } = this.#context.self;
-    if (boot === record.boot && inc >= record.inc) this.#refute(inc);
+    if (boot === record.boot && inc >= record.inc && inc < STANDING_MAX) this.#refute(inc);
   }
 
   /** Raises the incarnation if that is due; at most once in `refuteMs`, lest two who disagree raise each other for ever. */

@@ -125,7 +125,7 @@ export interface MembershipTimes {
 
 export const MEMBERSHIP_TIMES: MembershipTimes = {
   tickMs: 100,
-  calmTickMs: 200,
+  calmTickMs: 500,
   lateMs: 400,
   barMs: 500,
   probeMs: [1_250, 5_000, 60_000],

@@ -1,11 +1,13 @@
 import { rm } from "node:fs/promises";
 import { connect } from "node:net";
+import type { Upgrader } from "@libp2p/interface";
 import { memory } from "@libp2p/memory";
 import { tcp } from "@libp2p/tcp";
 import { multiaddr } from "@multiformats/multiaddr";
 import type { Multiaddr } from "@multiformats/multiaddr";
 import type { Libp2pOptions } from "libp2p";
 import type { Conduit } from "../types.ts";
+import { boundedNegotiation } from "./lengths.ts";
 
 type Transports = NonNullable<Libp2pOptions["transports"]>;
 
@@ -15,7 +17,30 @@ const NEAREST_FIRST: readonly Conduit[] = ["memory", "unix", "tcp"];
 /** What carries bytes between nodes directly. The same code runs over all of them. */
 export function conduits(): Transports {
   // Sockets of both kinds are TCP's transport in libp2p.
-  return [tcp({ dialOpts: { noDelay: true }, listenOpts: { noDelay: true } }), memory()];
+  return [tcp({ dialOpts: { noDelay: true }, listenOpts: { noDelay: true } }), memory()].map(bounded);
+}
+
+/** Whoever connects is a stranger until it is admitted: its negotiations have an end. */
+function bounded(make: Transports[number]): Transports[number] {
+  return (components) => {
+    const transport = make(components);
+    const dial = transport.dial.bind(transport);
+    const createListener = transport.createListener.bind(transport);
+    transport.dial = (address, options) =>
+      dial(address, { ...options, upgrader: boundedUpgrader(options.upgrader) });
+    transport.createListener = (options) =>
+      createListener({ ...options, upgrader: boundedUpgrader(options.upgrader) });
+    return transport;
+  };
+}
+
+function boundedUpgrader(upgrader: Upgrader): Upgrader {
+  const own = Object.create(upgrader) as Upgrader;
+  own.upgradeInbound = (connection, options) =>
+    upgrader.upgradeInbound(connection, { ...options, ...boundedNegotiation() });
+  own.upgradeOutbound = (connection, options) =>
+    upgrader.upgradeOutbound(connection, { ...options, ...boundedNegotiation() });
+  return own;
 }
 
 /** What a multiaddr leads over; `undefined` if over none of them. */

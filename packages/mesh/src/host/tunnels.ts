@@ -11,6 +11,7 @@ import {
 import { RelayBook } from "../core/routing/relay-book.ts";
 import type { RelayLimits, RelayPorts } from "../core/routing/relay-book.ts";
 import type { HopRefusalCode, Route, RouteClass, TunnelRequest } from "../core/routing/types.ts";
+import { boundedNegotiation } from "./lengths.ts";
 import { Splice } from "./splice.ts";
 import { parseTunnelAddress, tunnelAddress } from "./tunnel-address.ts";
 import { TunnelConnection } from "./tunnel-connection.ts";
@@ -198,7 +199,7 @@ export class Tunnels {
     const log = components.logger.forComponent("klatsch:tunnel");
     const tunnel = new TunnelConnection({ stream, remoteAddr, direction: "inbound", log });
     try {
-      await components.upgrader.upgradeInbound(tunnel, { signal, limits: {} });
+      await components.upgrader.upgradeInbound(tunnel, { signal, limits: {}, ...boundedNegotiation() });
     } catch (error) {
       tunnel.abort(asError(error));
       throw error;
@@ -211,7 +212,11 @@ export class Tunnels {
     const log = components.logger.forComponent("klatsch:tunnel");
     const tunnel = new TunnelConnection({ stream, remoteAddr, direction: "outbound", log });
     try {
-      return await components.upgrader.upgradeOutbound(tunnel, { signal, limits: {} });
+      return await components.upgrader.upgradeOutbound(tunnel, {
+        signal,
+        limits: {},
+        ...boundedNegotiation(),
+      });
     } catch (error) {
       tunnel.abort(asError(error));
       throw error;

@@ -35,8 +35,8 @@ function sent(message: MemberMessage): MemberMessage {
   return arrived;
 }
 
-function views(message: MemberMessage): readonly View[] {
-  return message.type === "views" ? message.views : [];
+function views(message: MemberMessage | undefined): readonly View[] {
+  return message?.type === "views" ? message.views : [];
 }
 
 const [a, b, c] = await Promise.all([node(), node(), node()]);
@@ -93,8 +93,25 @@ describe("an announcement", () => {
     expect(views(c.announcements.incoming(b.peer, { type: "views", views: [dead] }))).toEqual([dead]);
   });
 
-  it("of others about this node is let through, since only this node can answer it", () => {
-    const about: View = { ...c.record, status: "dead", ageMs: 0 };
-    expect(views(c.announcements.incoming(a.peer, { type: "views", views: [about] }))).toEqual([about]);
+  it("of others about this node is let through, up to what it said itself", () => {
+    const said: View = { ...c.record, status: "alive", ageMs: 0 };
+    const [signed = said] = views(c.announcements.outgoing({ type: "views", views: [said] }));
+    const hears = (...told: View[]): readonly View[] =>
+      views(c.announcements.incoming(a.peer, { type: "views", views: told }));
+    const dead: View = { ...said, status: "dead" };
+    expect(hears(dead)).toEqual([dead]);
+    expect(hears({ ...dead, inc: said.inc + 1 }, { ...said, boot: said.boot + 1 })).toEqual([]);
+    const suspect = { type: "suspect", subject: c.peer, boot: said.boot, inc: said.inc, id: "x" } as const;
+    const accused = (more: object): unknown =>
+      c.announcements.incoming(a.peer, { ...suspect, accuser: a.peer, ...more });
+    expect(accused({})).toMatchObject(suspect);
+    expect([accused({ inc: said.inc + 1 }), accused({ boot: said.boot + 1 })]).toEqual([
+      undefined,
+      undefined,
+    ]);
+    expect(c.forged).toHaveLength(4);
+    // What an earlier process of this node said, whose boot the disk has forgotten, is signed.
+    c.announcements.outgoing({ type: "views", views: [{ ...said, boot: 1, inc: 0 }] });
+    expect(hears(signed)).toEqual([signed]);
   });
 });

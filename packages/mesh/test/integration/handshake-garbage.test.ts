@@ -73,3 +73,21 @@ describe("garbage", () => {
     },
   );
 });
+
+describe("a stranger who never comes to the point", () => {
+  it.each([
+    ["asks what there is, again and again", Buffer.from("\u0003ls\n".repeat(5_000))],
+    ["says nothing, again and again", Buffer.from("\u0001\n".repeat(5_000))],
+    ["names a length that has no end", Buffer.alloc(64 * 1_024, 0xff)],
+  ])("%s, and is cut off after a few words", async (_what, bytes) => {
+    await using bed = new CertifiedBed();
+    const a = await bed.certified("a");
+    const port = Number(a.addresses()[0]?.split("/")[4]);
+    const socket = connect(port, "127.0.0.1").on("error", () => undefined);
+    let heard = 0;
+    socket.on("data", (data: Buffer) => (heard += data.length));
+    socket.write(Buffer.concat([Buffer.from("\u0013/multistream/1.0.0\n"), bytes]));
+    await new Promise((resolve) => socket.on("close", resolve));
+    expect(heard).toBeLessThan(2_000);
+  });
+});

@@ -33,7 +33,7 @@ export interface OwnChange {
 }
 
 /**
- * `news`: taken over. `old`: we know as much. `gap`: what lies between is missing. `unknown`: no member.
+ * `news`: taken over. `old`: we know as much. `gap`: what lies between is missing. `unknown`: no member, or no process of it.
  * `tooLarge`: beyond the limits. `impostor`: somebody says of us what we never said.
  */
 export type OwnVerdict = "news" | "old" | "gap" | "unknown" | "tooLarge" | "impostor";
@@ -146,14 +146,15 @@ export class OwnEntries {
   learn(delta: OwnDelta, whole: boolean, nowMs: number): OwnVerdict {
     const space = this.#namespaces.get(delta.peer);
     if (space === undefined) return "unknown";
+    // A process that membership has not told of: there may be none.
+    if (delta.boot > space.boot) return delta.peer === this.#self ? "old" : "unknown";
     const order = delta.boot - space.boot || delta.to - space.version;
     if (delta.peer === this.#self) return order > 0 ? "impostor" : "old";
     // RESET only upwards: a late one would bring back what has been deleted since.
     if (order <= 0) return "old";
-    const version = delta.boot === space.boot ? space.version : 0;
+    const { version } = space;
     if (!whole && delta.from > version) return "gap";
     if (!fits(space, delta, whole)) return "tooLarge";
-    if (delta.boot > space.boot && !whole) this.#begin(space, delta.boot);
     if (whole) this.#replace(space, delta);
     else for (const entry of delta.entries) if (entry.version > version) this.#put(space, entry);
     space.version = delta.to;
@@ -253,8 +254,7 @@ function isLive({ value }: OwnEntry): boolean {
 }
 
 function fits(space: Namespace, delta: OwnDelta, whole: boolean): boolean {
-  const before: ReadonlyMap<string, OwnEntry> =
-    whole || delta.boot > space.boot ? new Map<string, OwnEntry>() : space.entries;
+  const before: ReadonlyMap<string, OwnEntry> = whole ? new Map<string, OwnEntry>() : space.entries;
   let bytes = before === space.entries ? space.bytes : 0;
   let count = before.size;
   for (const { key, value } of delta.entries) {

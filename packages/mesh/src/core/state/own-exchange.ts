@@ -108,7 +108,7 @@ export class OwnExchange {
       const order = head.boot - space.boot || head.version - space.version;
       if (order < 0 && space.version > 0) this.#replyWithin(budget, from, space, knownOf(head, space));
       else if (order > 0 && head.peer !== this.#context.self) wanted.push(space);
-      else if (order > 0) this.#refute(head.boot);
+      else if (order > 0 && head.boot === space.boot) this.#refute(head.boot);
     }
     for (const { peer } of this.#entries.heads(range.bucket)) {
       const space = this.#entries.get(peer);

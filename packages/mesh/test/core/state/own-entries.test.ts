@@ -148,8 +148,9 @@ describe("own entries", () => {
     write("x", 1);
     const { delta, whole } = since(holder, 0);
     expect(new Holder("b").learn(delta, whole)).toBe("unknown");
+    expect(reader().learn({ ...delta, boot: 2 }, whole)).toBe("unknown"); // Membership knows of no such process.
     expect(holder.learn({ ...delta, to: 5 }, whole)).toBe("impostor");
-    expect(holder.learn({ ...delta, boot: 2 }, whole)).toBe("impostor");
+    expect(holder.learn({ ...delta, boot: 2 }, whole)).toBe("old");
     expect(holder.learn(delta, whole)).toBe("old");
   });
 

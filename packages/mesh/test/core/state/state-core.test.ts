@@ -227,6 +227,10 @@ describe("StateCore", () => {
     net.pass(5_000, ["a", "b"]);
     expect(net.effects).toContainEqual({ type: "raiseBoot", above: 1 });
     net.enter("a", { type: "booted", boot: 2 });
+    net.pass(5_000, ["a", "b"]);
+    expect(net.core("b").ownValue("a", "x")).toEqual(Uint8Array.of(6)); // Membership has not told of that boot.
+    net.enter("b", { type: "joined", peer: "a", boot: 2 });
+    net.pass(5_000, ["a", "b"]);
     expect(net.core("b").ownValue("a", "x")).toEqual(Uint8Array.of(1));
   });
 
