@@ -111,6 +111,18 @@ describe("more dead letters than one answer has room for", () => {
 });
 
 describe("a queue seen from outside", () => {
+  it("goes on at once where a node's queues end and its mesh does not", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b] = await nodes.declare("jobs");
+    for (const name of ["1", "2", "3"]) await a?.enqueue(bytes(name));
+    await nodes.get("a").queues.stop();
+    // Left to silence, its lane would be nobody's for 12 s.
+    const signal = AbortSignal.timeout(9_000);
+    const taken = [await b?.take({ signal }), await b?.take({ signal }), await b?.take({ signal })];
+    expect(taken.map((one) => text(one)).toSorted()).toEqual(["1", "2", "3"]);
+    expect(nodes.get("b").mesh.member(nodes.get("a").mesh.peerId)?.status).toBe("alive");
+  });
+
   it("is never counted as empty while a node takes over the lanes of another", async () => {
     await using nodes = await Nodes.start("a", "b", "c");
     const [a, , c] = await nodes.declare("jobs");

@@ -31,7 +31,15 @@ export interface Held {
   lost: boolean;
   /** The outcome that waits to be confirmed. */
   settling:
-    | { verdict: Verdict; requestId: number; deadlineMs: number; delayMs: number; redirects: number }
+    | {
+        readonly verdict: Verdict;
+        readonly requestId: number;
+        readonly deadlineMs: number;
+        delayMs: number;
+        redirects: number;
+        /** Somebody said whom to ask, and that one has not been asked yet. */
+        isHinted: boolean;
+      }
     | undefined;
 }
 
@@ -390,7 +398,7 @@ export class Consumers {
     if (held?.epoch !== ref.epoch) return this.#host.onVerdict(requestId, "STALE");
     if (held.settling !== undefined) return this.#host.onVerdict(requestId, "RETRY");
     const delayMs = this.#context.tuning.verdictRetryMs / 2;
-    held.settling = { verdict, requestId, deadlineMs, delayMs, redirects: 0 };
+    held.settling = { verdict, requestId, deadlineMs, delayMs, redirects: 0, isHinted: false };
     this.#ask(held);
   }
 
@@ -406,7 +414,9 @@ export class Consumers {
     held.timer = this.#context.timers.set(at, () => {
       held.timer = undefined;
       // A writer under load may take a while. Only one that stays silent is passed over: it may have lost the lane.
-      if (settling.delayMs * 2 > this.#context.tuning.verdictRetryMaxMs) this.#tryOther(held);
+      const isSlow = settling.delayMs * 2 > this.#context.tuning.verdictRetryMaxMs;
+      if (isSlow && !settling.isHinted) this.#tryOther(held);
+      settling.isHinted = false;
       this.#ask(held);
     });
   }
@@ -441,18 +451,20 @@ export class Consumers {
       const held = this.#seen.get(item.lane)?.held.get(item.seq);
       if (held?.epoch !== item.epoch || held.session !== item.session) continue;
       if (item.kind === "renew") this.#renewed(from, held, item);
-      else if (item.code === "RETRY") this.#redirect(held, item);
+      else if (item.code === "RETRY") this.#redirect(from, held, item);
       // A release of this node's own for the same epoch must not pass for the ack that waits.
       else if (held.settling?.verdict.kind === item.kind) this.#drop(held, item.code);
     }
   }
 
-  #redirect(held: Held, item: SettledItem): void {
+  #redirect(from: PeerId, held: Held, item: SettledItem): void {
     const { settling } = held;
     if (item.hint === undefined || !this.#host.isReachable(item.hint)) return;
     held.writer = item.hint;
     if (settling === undefined) return this.#renewThere(held);
-    if (settling.redirects >= REDIRECTS_MAX) return;
+    // Who names itself is about to write the lane. It is asked at the next turn, as is whoever was named too often.
+    settling.isHinted = item.hint === from || settling.redirects >= REDIRECTS_MAX;
+    if (settling.isHinted) return;
     settling.redirects += 1;
     this.#ask(held);
   }
@@ -466,7 +478,7 @@ export class Consumers {
 
   #renewed(from: PeerId, held: Held, item: SettledItem): void {
     if (held.settling !== undefined) return;
-    if (item.code === "RETRY") this.#redirect(held, item);
+    if (item.code === "RETRY") this.#redirect(from, held, item);
     else if (item.code !== "DONE") this.#lose(held);
     else if (held.renewSentMs !== undefined && !held.lost) {
       held.writer = from;

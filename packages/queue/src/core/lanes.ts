@@ -566,7 +566,10 @@ export class Lanes {
     while (this.#running.size < FETCHES_MAX) {
       const next = this.#fetchQueue.shift();
       if (next === undefined) return;
-      if (this.#fetches.get(next.key) === next) this.#fetch(next);
+      if (this.#fetches.get(next.key) !== next) continue;
+      // `#fetch` would come back here with each that is not needed any more, and tens of thousands may wait.
+      if (next.lane.isLost || !next.lane.registers.has(next.seq)) this.#fetches.delete(next.key);
+      else this.#fetch(next);
     }
   }
 

@@ -28,6 +28,8 @@ export interface AttentionInit {
   readonly lanes: () => Iterable<SharedLane>;
   /** Peers with a session. */
   readonly sessions: () => readonly PeerId[];
+  /** A member's queues have ended, by `stop` or because they failed, and its mesh goes on. */
+  readonly onEnded: (peer: PeerId) => void;
 }
 
 function isDue(looks: number, isUp: boolean): boolean {
@@ -43,6 +45,8 @@ export class Attention {
   readonly #init: AttentionInit;
   readonly #kept = new Map<PeerId, () => void>();
   readonly #attended = new Map<PeerId, () => void>();
+  /** Members that had queues the last time they were heard of. */
+  readonly #open = new Set<PeerId>();
   /** Looks since there was a direct link. */
   readonly #apart = new Map<PeerId, number>();
   readonly #timer: NodeJS.Timeout;
@@ -66,12 +70,26 @@ export class Attention {
     this.#hold(this.#attended, sharing, true);
     this.#keepFellows();
     this.#seekWays();
+    this.#seeEnded();
+  }
+
+  /** An entry that is gone may come again, as with a member's new boot; a session that is gone as well says that there are no queues. */
+  #seeEnded(): void {
+    const { mesh, sessions, onEnded } = this.#init;
+    const open = new Set(mesh.state.entries({ key: HAS_QUEUES }).map(({ peerId }) => peerId));
+    const up = new Set(sessions());
+    for (const peer of this.#open) {
+      if (open.has(peer) || up.has(peer)) continue;
+      this.#open.delete(peer);
+      if (mesh.member(peer)?.status === "alive") onEnded(peer);
+    }
   }
 
   #keepFellows(): void {
     const { mesh } = this.#init;
     const fellows = new Set<PeerId>();
     for (const { peerId } of mesh.state.entries({ key: HAS_QUEUES })) {
+      if (peerId !== mesh.peerId) this.#open.add(peerId);
       const status = mesh.member(peerId)?.status;
       // One that is suspected is to be dialled all the more.
       if ((status === "alive" || status === "suspect") && fellows.size < FELLOWS_MAX) fellows.add(peerId);

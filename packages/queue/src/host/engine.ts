@@ -173,6 +173,7 @@ export class Engine {
       mesh,
       lanes: () => this.core.acceptor.lanes(),
       sessions: () => channel.peers(),
+      onEnded: (peer) => this.enter({ type: "peer", peer, status: "stopped" }),
     });
   }
 

@@ -228,7 +228,8 @@ function hasLongBody(message: Message): boolean {
   const isLong = ({ body }: { readonly body: Uint8Array | undefined }): boolean =>
     (body?.length ?? 0) > BULK_BYTES;
   if (message.type === "ops") return message.sections.some(({ accepts }) => accepts.some(isLong));
-  return message.type === "deliver" ? message.items.some(isLong) : message.type === "body" && isLong(message);
+  if (message.type === "deliver" || message.type === "enter") return message.items.some(isLong);
+  return message.type === "body" && isLong(message);
 }
 
 function memoryFor(bytes: number): Buffer {
@@ -264,7 +265,7 @@ function sizeOf(message: Message): number {
   if (message.type === "ops") {
     return message.sections.reduce((bytes, { accepts }) => bytes + 500 + withBodies(accepts), 0);
   }
-  if (message.type === "deliver") return withBodies(message.items);
+  if (message.type === "deliver" || message.type === "enter") return withBodies(message.items);
   if (message.type === "body") return withBodies([message]);
   if (message.type === "page") {
     const packed = message.packed.reduce((seqs, { columns }) => seqs + columns.seqs, 0);

@@ -4,13 +4,21 @@ import { describe, expect, it } from "vitest";
 import { Consumers } from "../../src/core/consumers.ts";
 import { BodyBudget, DEFAULT_TUNING } from "../../src/core/context.ts";
 import type { Delivery, Message } from "../../src/core/messages.ts";
+import type { Descriptor } from "../../src/core/types.ts";
 import { Timers } from "../../src/core/timers.ts";
 
 const SESSION = "5".repeat(16);
 const QUEUE = "9".repeat(64);
 
 /** The consumers' side of one node, with one consumer that takes one message at a time. */
-function consumerOf(writers: string[]): { consumers: Consumers; sent: [to: string, message: Message][] } {
+function consumerOf(writers: string[]): {
+  readonly consumers: Consumers;
+  readonly sent: [to: string, message: Message][];
+  readonly timers: Timers;
+  readonly now: { monoMs: number; wallMs: number };
+} {
+  const timers = new Timers();
+  const now = { monoMs: 0, wallMs: 0 };
   const sent: [string, Message][] = [];
   const ignore = (): void => undefined;
   const consumers = new Consumers(
@@ -22,10 +30,10 @@ function consumerOf(writers: string[]): { consumers: Consumers; sent: [to: strin
       pid: "1".repeat(48),
       random: new SeededRandom(1),
       tuning: DEFAULT_TUNING,
-      timers: new Timers(),
+      timers,
       bodies: new BodyBudget(0),
       hooks: {},
-      now: { monoMs: 0, wallMs: 0 },
+      now,
       laneIdOf: () => "",
       persist: ignore,
       send: (to, message) => void sent.push([to, message]),
@@ -37,7 +45,8 @@ function consumerOf(writers: string[]): { consumers: Consumers; sent: [to: strin
     },
     {
       writers: () => writers,
-      descriptor: () => undefined,
+      descriptor: () =>
+        ({ replicas: writers.map((peer) => ({ peer, store: peer })) }) as unknown as Descriptor,
       isReachable: () => true,
       onDelivery: ignore,
       onLeaseLost: ignore,
@@ -47,7 +56,7 @@ function consumerOf(writers: string[]): { consumers: Consumers; sent: [to: strin
   );
   consumers.add(SESSION, QUEUE, 1);
   consumers.flush();
-  return { consumers, sent };
+  return { consumers, sent, timers, now };
 }
 
 function delivery(): Message & { type: "deliver" } {
@@ -66,6 +75,32 @@ function delivery(): Message & { type: "deliver" } {
   };
   return { type: "deliver", items: [item], descriptors: [], stampMs: 0 };
 }
+
+describe("a verdict", () => {
+  it("goes to the one that all name, however long that one is not ready", () => {
+    const { consumers, sent, timers, now } = consumerOf(["a", "b", "c"]);
+    consumers.deliver("a", delivery());
+    const ref = { lane: "7".repeat(64), seq: 0, epoch: 1, session: SESSION };
+    sent.length = 0;
+    consumers.verdict(ref, { kind: "ack" }, 1, 20_000);
+    const asked: string[] = [];
+    for (let next: number | undefined = 0; next !== undefined && next < 20_000; next = timers.next()) {
+      now.monoMs = next;
+      timers.fire(now.monoMs);
+      for (;;) {
+        consumers.flush();
+        const askedNow = sent.splice(0).filter(([, { type }]) => type === "verdicts");
+        if (askedNow.length === 0) break;
+        for (const [to] of askedNow) {
+          asked.push(to);
+          consumers.settled(to, [{ ...ref, kind: "ack", code: "RETRY", hint: "b" }]);
+        }
+      }
+    }
+    expect(asked.length).toBeGreaterThan(10);
+    expect([asked[0], ...new Set(asked.slice(1))]).toEqual(["a", "b"]);
+  });
+});
 
 describe("a consumer's credit", () => {
   it("is not lost with a delivery that another writer overtook", () => {

@@ -42,8 +42,10 @@ class FakeMesh {
 
 function begin(init: Partial<AttentionInit> = {}) {
   const mesh = new FakeMesh();
-  const given = { lanes: () => [], sessions: () => mesh.linked, ...init };
-  return { mesh, attention: new Attention({ mesh: mesh as unknown as Mesh, ...given }) };
+  const ended: string[] = [];
+  const onEnded = (peer: string): void => void ended.push(peer);
+  const given = { lanes: () => [], sessions: () => mesh.linked, onEnded, ...init };
+  return { mesh, ended, attention: new Attention({ mesh: mesh as unknown as Mesh, ...given }) };
 }
 
 describe("what is shared", () => {
@@ -68,6 +70,24 @@ describe("what is shared", () => {
 });
 
 describe("who has queues", () => {
+  it("has them no more once its entry and its session are gone, but its mesh is not", () => {
+    const { mesh, ended } = begin();
+    mesh.fellows = ["self", "a", "b"];
+    mesh.linked = ["a", "b"];
+    vi.advanceTimersByTime(LOOK_MS);
+    mesh.fellows = ["self"]; // As for a moment with a new boot.
+    vi.advanceTimersByTime(LOOK_MS * 3);
+    expect(ended).toEqual([]);
+    mesh.linked = ["b"];
+    vi.advanceTimersByTime(LOOK_MS * 3);
+    expect(ended).toEqual(["a"]);
+    mesh.fellows = ["self", "a", "b"];
+    vi.advanceTimersByTime(LOOK_MS);
+    mesh.fellows = ["self", "b"];
+    vi.advanceTimersByTime(LOOK_MS);
+    expect(ended).toEqual(["a", "a"]);
+  });
+
   it("is kept in touch with, by a link or else by a way over others that is asked for again and again", () => {
     const { mesh, attention } = begin();
     mesh.fellows = ["self", "a", "b"];

@@ -2,12 +2,51 @@ import type { Channel } from "@klatsch/mesh";
 import { expect, it } from "vitest";
 
 import { decodeFrame } from "../../src/codec/frames.ts";
+import { bodyHash } from "../../src/codec/hash.ts";
 import type { Message } from "../../src/core/messages.ts";
+import { enqueued, PLAIN } from "../../src/core/register.ts";
 import { Outbox } from "../../src/host/outbox.ts";
 
 const LISTS = { definitions: [], consumes: [], echoes: [], deleted: [] };
 const hello: Message = { type: "hello", store: undefined, boot: 1, floor: undefined, ...LISTS };
 const floor = (laneNo: number): Message => ({ type: "floor", floor: { boot: 1, laneNo } });
+
+it("puts no more enqueues with large bodies into a frame than it takes", async () => {
+  const frames: Uint8Array[] = [];
+  const resets: string[] = [];
+  const channel: Channel = {
+    name: "test",
+    class: "normal",
+    frameBytesMax: 256 * 1_024,
+    peers: () => ["b"],
+    send: (_, frame) => frame.length <= channel.frameBytesMax && frames.push(Uint8Array.from(frame)) > 0,
+    reset: (_, reason) => void resets.push(reason),
+    close: () => undefined,
+  };
+  const outbox = new Outbox(
+    { channel: () => channel, bulk: () => undefined },
+    () => [],
+    (error) => expect.fail(String(error)),
+  );
+  outbox.up("b");
+  const content = { notBeforeWallMs: 0, enqueuedWallMs: 0 };
+  const enter = (no: number): Message => {
+    const body = new Uint8Array(40 * 1_024).fill(no);
+    const attributes = { ...PLAIN, token: `t${no}` };
+    return {
+      type: "enter",
+      lane: "7".repeat(64),
+      items: [{ value: enqueued({ ...content, attributes, body, bodyHash: bodyHash(body) }, 1_000), body }],
+    };
+  };
+  for (const message of [hello, ...Array.from({ length: 30 }, (_, no) => enter(no))])
+    outbox.push("b", message);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(resets).toEqual([]);
+  const told = frames.flatMap((frame) => decodeFrame(frame));
+  const entered = told.flatMap((message) => (message.type === "enter" ? message.items : []));
+  expect(entered.map(({ body }) => body[0])).toEqual(Array.from({ length: 30 }, (_, no) => no));
+});
 
 it("says nothing in a session before its hello, whatever the last one left to say", async () => {
   const sent: Message[] = [];
