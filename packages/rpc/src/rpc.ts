@@ -17,7 +17,7 @@ import { rpcError } from "./errors.ts";
 import { Guard } from "./host/access.ts";
 import { callAny } from "./host/any.ts";
 import { Caller } from "./host/caller.ts";
-import { checkContract } from "./host/checks.ts";
+import { checkContract, checkText } from "./host/checks.ts";
 import { Engine } from "./host/engine.ts";
 import { Groups } from "./host/groups.ts";
 import { Handlers } from "./host/handlers.ts";
@@ -216,6 +216,7 @@ class RpcService implements Rpc {
   }
 
   peer<M extends Methods>(peerId: string, contract: Contract<M>): Client<M> {
+    checkText(peerId, "peerId");
     checkContract(contract);
     const known = this.#clients.get(contract) ?? new Map<string, unknown>();
     this.#clients.set(contract, known);
@@ -363,6 +364,7 @@ class RpcService implements Rpc {
 
 function methodOf(contract: Contract, name: string): Method {
   checkContract(contract);
+  checkText(name, "method");
   const method = contract.methods[name];
   if (method?.stream === "none") return method;
   throw rpcError(

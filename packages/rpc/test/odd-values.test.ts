@@ -334,6 +334,13 @@ describe("wrong arguments", () => {
       () => rpc.gather(none, none, none, 1),
       () => rpc.serve(none, none),
     ];
+    for (const odd of [Symbol("x"), Object.create(null), 5] as never[]) {
+      calls.push(
+        () => rpc.peer(odd, api),
+        () => rpc.cast("all", api, odd, 1),
+        () => rpc.gather("all", api, odd, 1),
+      );
+    }
     calls.push(
       () => method(none),
       () => contract(none),

@@ -26,6 +26,11 @@ export function checkCall(options: CallOptions | undefined): void {
 }
 
 /** @throws RpcError `INVALID_OPTIONS`. */
+export function checkText(value: unknown, field: string): void {
+  if (typeof value !== "string") throw rpcError("INVALID_OPTIONS", `${field}: must be a text`);
+}
+
+/** @throws RpcError `INVALID_OPTIONS`. */
 export function checkFunction(value: unknown, field: string): void {
   if (typeof value !== "function") throw rpcError("INVALID_OPTIONS", `${field}: must be a function`);
 }
