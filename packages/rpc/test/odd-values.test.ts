@@ -337,8 +337,8 @@ describe("wrong arguments", () => {
     for (const odd of [Symbol("x"), Object.create(null), 5] as never[]) {
       calls.push(
         () => rpc.peer(odd, api),
-        () => rpc.cast("all", api, odd, 1),
-        () => rpc.gather("all", api, odd, 1),
+        () => rpc.cast("all", api, odd, 1 as never),
+        () => rpc.gather("all", api, odd, 1 as never),
       );
     }
     calls.push(
