@@ -218,7 +218,7 @@ export const MUTANTS: readonly Mutant[] = [
         frameBytes: 256 * 1_024,
       },
     },
-    from: 165,
+    from: 206,
     seeds: 400,
   },
   {
@@ -494,7 +494,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "kept: kept.values() };",
     replace: "kept: kept.slice(0, 0).values() };",
     patch: ORDER_MOVING,
-    from: 90,
+    from: 167,
     seeds: 300,
   },
   {
@@ -504,7 +504,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "const base = end?.base ?? 0;",
     replace: "const base = 0;",
     patch: ORDER_MOVING,
-    from: 500,
+    from: 599,
     seeds: 300,
   },
   {
@@ -532,7 +532,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "    this.#importKeys(this.#importing);\n  }\n",
     replace: "    this.#importKeys(this.#importing);\n    this.#endImport(end);\n  }\n",
     patch: { ...ORDER_MOVING, tuning: { ...ORDER_MOVING.tuning, importKeys: 1 } },
-    from: 270,
+    from: 404,
     seeds: 1_000,
   },
   {

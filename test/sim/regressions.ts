@@ -59,7 +59,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { falseDeath: 200, reset: 0 },
       tuning: { learnDelayMs: 0, looseRegisters: 256 },
     },
-    from: 490,
+    from: 842,
     seeds: 1_000,
   },
   {
@@ -116,7 +116,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { crash: 500, partition: 500, falseDeath: 200 },
       tuning: { looseRegisters: 256, prepareRetryMs: 20, stealDelayMs: 10 },
     },
-    from: 710,
+    from: 1_400,
     seeds: 1_000,
   },
   {
@@ -135,7 +135,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { partition: 700, falseDeath: 200, reset: 1_000, crash: 3_000 },
       tuning: { stealDelayMs: 10, prepareRetryMs: 20, silentMs: 500, windowOps: 1 },
     },
-    from: 70,
+    from: 145,
     seeds: 300,
   },
   {
@@ -214,7 +214,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { falseDeath: 100 },
       tuning: { stealDelayMs: 10, prepareRetryMs: 20 },
     },
-    from: 775,
+    from: 1_729,
     seeds: 1_000,
   },
   {
@@ -241,6 +241,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { ...NO_FAULTS, reset: 300 },
       tuning: { graceMinMs: 100 },
     },
+    from: 149,
     seeds: 300,
   },
   {
@@ -393,6 +394,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     replace: "    if (heir !== undefined) return;\n",
     stuck: true,
     patch: { ...HARD_MOVES, shards: 1 },
+    from: 106,
     seeds: 1_000,
   },
   {
