@@ -38,7 +38,7 @@ import { Routing } from "./host/routing.ts";
 import { SharedStore } from "./host/shared-store.ts";
 import type { LinkedMember } from "./host/link-publisher.ts";
 import { StateHost } from "./host/state-host.ts";
-import { Superseded } from "./host/superseded.ts";
+import { identityConflict, Superseded } from "./host/superseded.ts";
 import { Topics } from "./host/topics.ts";
 import { resolveOptions, resolveTags } from "./options.ts";
 import type { MeshOptions } from "./options.ts";
@@ -158,6 +158,8 @@ class MeshService implements Mesh {
         this.#enter({ type: "booted", boot });
         this.#state?.enter({ type: "booted", boot });
       },
+      isSuperseded: () => this.#superseded.isHeard,
+      onSuperseded: () => this.#fail(identityConflict(options.dataDir)),
       onFailed: (error) => this.#fail(error),
     });
     this.#channels = new Channels({
@@ -538,10 +540,8 @@ class MeshService implements Mesh {
 
   #refused(peerId: string, code: RefusalCode, detail: string, byUs: boolean): void {
     if (code === "DUPLICATE" || code === "BUSY") return;
-    if (code === "SUPERSEDED" && !byUs && this.#superseded.isBelieved(peerId, [...this.#aheadMs.keys()])) {
-      const text = `a newer process runs with the identity in ${this.#options.dataDir}: two must not share it`;
-      return this.#fail(new MeshError("IDENTITY_CONFLICT", text));
-    }
+    if (code === "SUPERSEDED" && !byUs && this.#superseded.isBelieved(peerId, [...this.#aheadMs.keys()]))
+      return this.#fail(identityConflict(this.#options.dataDir));
     if (code === "BOOT_LOW" && !byUs) this.#boots.raise(this.#self().boot);
     this.#turnedAway(peerId, { code, detail, byUs }, isLasting(code));
   }
@@ -588,7 +588,7 @@ class MeshService implements Mesh {
         this.#links?.disconnect(effect.peer, effect.reason);
         return;
       case "raiseBoot":
-        this.#boots.raise(effect.above);
+        this.#boots.know(effect.above);
         return;
       case "emit":
         this.#emit(effect.event);
@@ -667,7 +667,7 @@ class MeshService implements Mesh {
   // ── the end ────────────────────────────────────────────────────────────────────────────────────
 
   async #depart(status: "stopped" | "left"): Promise<void> {
-    await this.#boots.end();
+    await this.#boots.end(); // What is raised last is said last.
     const told = new Promise<void>((resolve) => (this.#departed = resolve));
     this.#enter({ type: "depart", status });
     await told;
@@ -675,6 +675,7 @@ class MeshService implements Mesh {
   }
 
   async #tearDown(reason: string): Promise<void> {
+    await this.#boots.end();
     this.#channels.closeAll();
     // Who is still asking learns nothing: it is here that the mesh has gone.
     for (const answer of this.#inquiries.values()) answer(false);
@@ -692,10 +693,7 @@ class MeshService implements Mesh {
 
   /** This process cannot be a member any more: everything ends, and the application is told. */
   #fail(error: Error): void {
-    if (this.#stopping !== undefined) {
-      this.#departed?.();
-      return;
-    }
+    if (this.#stopping !== undefined) return this.#departed?.();
     this.#options.logger.error("mesh failed", { err: error });
     this.#stopping = this.#tearDown("failed")
       .catch((cause: unknown) => this.#options.logger.error("mesh did not end in order", { err: cause }))

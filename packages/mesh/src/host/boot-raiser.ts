@@ -8,6 +8,9 @@ const STEP_MAX = 65_536;
 
 interface BootRaiserInit {
   boot(): number;
+  /** A peer says that a newer process has our identity: then a higher boot is that one's, and not to be raised above. */
+  isSuperseded(): boolean;
+  onSuperseded(): void;
   /** Resolves once it is durable. */
   save(boot: number): Promise<void>;
   onRaised(boot: number): void;
@@ -28,14 +31,20 @@ export class BootRaiser {
 
   /** A peer that has no proof says that it knows of `above`. */
   hear(above: number): void {
-    this.raise(Math.min(above, Math.max(UNPROVEN_MAX, this.#init.boot() + STEP_MAX)));
+    this.know(Math.min(above, Math.max(UNPROVEN_MAX, this.#init.boot() + STEP_MAX)));
+  }
+
+  /** Others know of `above`. */
+  know(above: number): void {
+    if (this.#init.isSuperseded()) this.#init.onSuperseded();
+    else this.raise(above);
   }
 
   raise(above: number): void {
     this.#above = Math.max(this.#above, Math.min(above, STANDING_MAX - 1));
     if (this.#isRaising) return;
     this.#isRaising = true;
-    void this.#raise().finally(() => (this.#isRaising = false));
+    void this.#raise();
   }
 
   /** Resolves once nothing is being written. */
@@ -49,10 +58,14 @@ export class BootRaiser {
       const boot = this.#above + 1;
       this.#saving = this.#init.save(boot).then(
         () => this.#init.onRaised(boot),
-        (error: unknown) => this.#init.onFailed(error instanceof Error ? error : new Error(String(error))),
+        (error: unknown) => {
+          this.#hasEnded = true;
+          this.#init.onFailed(error instanceof Error ? error : new Error(String(error)));
+        },
       );
       await this.#saving;
       await new Promise<void>((resolve) => void setTimeout(resolve, RAISE_MS).unref());
     }
+    this.#isRaising = false;
   }
 }

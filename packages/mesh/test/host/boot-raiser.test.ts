@@ -12,6 +12,8 @@ function raiser(first: number): { readonly boots: BootRaiser; readonly saved: nu
   let boot = first;
   const boots = new BootRaiser({
     boot: () => boot,
+    isSuperseded: () => false,
+    onSuperseded: () => expect.fail("superseded"),
     save: async (next) => void saved.push(next),
     onRaised: (next) => (boot = next),
     onFailed: (error) => expect.fail(error.message),

@@ -207,6 +207,22 @@ describe("identity", () => {
     expect(readFileSync(join(bed.dataDir("b"), "boot"), "utf8")).toBe(`${again.boot}\n`);
   });
 
+  it("in use by two processes stops the older one where others tell it of the newer, too", async () => {
+    await using bed = new Bed();
+    const a = await bed.mesh("a");
+    const bootstrap = a.addresses();
+    const others = [a, await bed.mesh("c", { bootstrap }), await bed.mesh("d", { bootstrap })];
+    const older = await bed.mesh("b", { bootstrap });
+    await full(...others, older);
+    const failed = next(older, "mesh:failed");
+    cpSync(bed.dataDir("b"), bed.dataDir("copy"), { recursive: true });
+    const newer = await createMesh({ name: "b", dataDir: bed.dataDir("copy"), bootstrap });
+    bed.meshes.push(newer);
+    expect(await failed).toMatchObject({ error: { code: "IDENTITY_CONFLICT" } });
+    await full(...others, newer);
+    expect(a.member(newer.peerId)?.boot).toBe(newer.boot);
+  });
+
   it("in use by two processes stops the older one, which says why", async () => {
     await using bed = new Bed();
     const a = await bed.mesh("a");

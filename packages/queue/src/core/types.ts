@@ -204,13 +204,13 @@ export type Verdict =
 /** What an operator wants: see messages, count them, put dead ones back, do away with some, or with the queue; or see consumers. */
 export type ManageAct = "list" | "count" | "redrive" | "discard" | "consumers" | "groups" | "delete";
 
-/** Which of them: `alive` ones wait or are held; `ready` ones only wait. */
 /** Of a message among those of a queue: by the lane in its id, then by seq. */
 export interface Place {
   readonly lane: LaneId;
   readonly seq: number;
 }
 
+/** Which of them: `alive` ones wait or are held; `ready` ones only wait. */
 export type ManageScope = "any" | "alive" | "ready" | "dead";
 
 /** `DONE`: chosen. `STALE`: another epoch is. `FINISHED`: over, by whom is forgotten. `RETRY`: ask again, perhaps `hint`. */

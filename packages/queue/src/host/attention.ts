@@ -14,6 +14,9 @@ const PATIENCE = 3;
 const PATIENCE_MAX = 192;
 /** Ways over others that a node seeks at most: each takes room at the members in between. */
 const WAYS_MAX = 32;
+/** Looks without an entry and a session until a member's queues have ended; longer where it was never heard that there are any. */
+const ENDED_LOOKS = 2;
+const UNKNOWN_LOOKS = 10;
 /** Looks after which a way that is no direct link is asked for again: the mesh gives up what is quiet for 60 s. */
 const RENEW = 20;
 
@@ -24,12 +27,12 @@ interface SharedLane {
 }
 
 export interface AttentionInit {
-  readonly mesh: Pick<Mesh, "peerId" | "attend" | "connect" | "member" | "state">;
+  readonly mesh: Pick<Mesh, "peerId" | "attend" | "connect" | "member" | "members" | "state">;
   readonly lanes: () => Iterable<SharedLane>;
   /** Peers with a session. */
   readonly sessions: () => readonly PeerId[];
-  /** A member's queues have ended, by `stop` or because they failed, and its mesh goes on. */
-  readonly onEnded: (peer: PeerId) => void;
+  /** A member's queues have ended, by `stop` or because they failed, and its mesh goes on; or they are there again. Told at each look. */
+  readonly onQueues: (peer: PeerId, areThere: boolean) => void;
 }
 
 function isDue(looks: number, isUp: boolean): boolean {
@@ -45,8 +48,10 @@ export class Attention {
   readonly #init: AttentionInit;
   readonly #kept = new Map<PeerId, () => void>();
   readonly #attended = new Map<PeerId, () => void>();
-  /** Members that had queues the last time they were heard of. */
-  readonly #open = new Set<PeerId>();
+  /** Members that had queues once. */
+  readonly #known = new Set<PeerId>();
+  /** Looks for which a member has been there without queues. */
+  readonly #without = new Map<PeerId, number>();
   /** Looks since there was a direct link. */
   readonly #apart = new Map<PeerId, number>();
   readonly #timer: NodeJS.Timeout;
@@ -75,13 +80,22 @@ export class Attention {
 
   /** An entry that is gone may come again, as with a member's new boot; a session that is gone as well says that there are no queues. */
   #seeEnded(): void {
-    const { mesh, sessions, onEnded } = this.#init;
-    const open = new Set(mesh.state.entries({ key: HAS_QUEUES }).map(({ peerId }) => peerId));
+    const { mesh, sessions, onQueues } = this.#init;
+    const open = new Set([...mesh.state.entries({ key: HAS_QUEUES })].map(({ peerId }) => peerId));
     const up = new Set(sessions());
-    for (const peer of this.#open) {
-      if (open.has(peer) || up.has(peer)) continue;
-      this.#open.delete(peer);
-      if (mesh.member(peer)?.status === "alive") onEnded(peer);
+    const members = new Map(mesh.members().map(({ peerId, status }) => [peerId, status]));
+    members.delete(mesh.peerId);
+    for (const peer of [...this.#known, ...this.#without.keys()]) {
+      if (members.has(peer)) continue;
+      this.#known.delete(peer);
+      this.#without.delete(peer);
+    }
+    for (const [peer, status] of members) {
+      if (status === "alive" && !open.has(peer) && !up.has(peer)) {
+        const looks = (this.#without.get(peer) ?? 0) + 1;
+        this.#without.set(peer, looks);
+        if (looks >= (this.#known.has(peer) ? ENDED_LOOKS : UNKNOWN_LOOKS)) onQueues(peer, false);
+      } else if (this.#without.delete(peer) && status === "alive") onQueues(peer, true);
     }
   }
 
@@ -89,7 +103,7 @@ export class Attention {
     const { mesh } = this.#init;
     const fellows = new Set<PeerId>();
     for (const { peerId } of mesh.state.entries({ key: HAS_QUEUES })) {
-      if (peerId !== mesh.peerId) this.#open.add(peerId);
+      this.#known.add(peerId);
       const status = mesh.member(peerId)?.status;
       // One that is suspected is to be dialled all the more.
       if ((status === "alive" || status === "suspect") && fellows.size < FELLOWS_MAX) fellows.add(peerId);

@@ -173,7 +173,8 @@ export class Engine {
       mesh,
       lanes: () => this.core.acceptor.lanes(),
       sessions: () => channel.peers(),
-      onEnded: (peer) => this.enter({ type: "peer", peer, status: "stopped" }),
+      onQueues: (peer, areThere) =>
+        this.enter({ type: "peer", peer, status: areThere ? "alive" : "stopped" }),
     });
   }
 

@@ -193,7 +193,10 @@ export class Operations {
     return { count, missing };
   }
 
-  /** Once through the queue, in rounds, until all was seen or somebody does not answer. What comes back behind that stays. */
+  /**
+   * Once through the queue, in rounds, until all was seen or somebody does not answer. What comes back behind that stays; only
+   * what is done away with is looked for once more, since a lane may have changed its writer between two rounds.
+   */
   async change(
     queue: string,
     act: "redrive" | "discard",
@@ -204,6 +207,7 @@ export class Operations {
     const endMs = systemClock.now().monoMs + timeoutMs;
     let count = 0;
     let from: ManageRequest["from"];
+    let isLast = act === "redrive";
     for (;;) {
       const leftMs = Math.max(1, endMs - systemClock.now().monoMs);
       const { more, missing, ...result } = await this.#manage(queue, act, scope, leftMs, {
@@ -211,9 +215,14 @@ export class Operations {
         from,
       });
       count += result.count;
+      const isWhole = from === undefined;
       from = more;
-      const isOver = count >= limit || more.size === 0;
-      if (isOver || missing.length > 0) return { count, missing };
+      if (count >= limit || missing.length > 0) return { count, missing };
+      if (more.size === 0) {
+        if (isLast || isWhole) return { count, missing };
+        isLast = true;
+        from = undefined;
+      }
       if (systemClock.now().monoMs >= endMs) return { count, missing: [...more.keys()] };
     }
   }

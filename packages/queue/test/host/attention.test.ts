@@ -15,6 +15,7 @@ class FakeMesh {
   readonly held = { closely: new Set<string>(), kept: new Set<string>() };
   readonly connected: string[] = [];
   fellows: readonly string[] = [];
+  others: readonly string[] = [];
   linked: readonly string[] = [];
   readonly state = {
     set: () => undefined,
@@ -34,6 +35,10 @@ class FakeMesh {
     return { status: "alive", linked: this.linked.includes(peer) };
   }
 
+  members() {
+    return ["self", ...this.others].map((peerId) => ({ peerId, ...this.member(peerId) }));
+  }
+
   connect(peer: string): Promise<void> {
     this.connected.push(peer);
     return Promise.reject(new Error("no way"));
@@ -43,8 +48,8 @@ class FakeMesh {
 function begin(init: Partial<AttentionInit> = {}) {
   const mesh = new FakeMesh();
   const ended: string[] = [];
-  const onEnded = (peer: string): void => void ended.push(peer);
-  const given = { lanes: () => [], sessions: () => mesh.linked, onEnded, ...init };
+  const onQueues = (peer: string, areThere: boolean): void => void ended.push(areThere ? `+${peer}` : peer);
+  const given = { lanes: () => [], sessions: () => mesh.linked, onQueues, ...init };
   return { mesh, ended, attention: new Attention({ mesh: mesh as unknown as Mesh, ...given }) };
 }
 
@@ -72,6 +77,7 @@ describe("what is shared", () => {
 describe("who has queues", () => {
   it("has them no more once its entry and its session are gone, but its mesh is not", () => {
     const { mesh, ended } = begin();
+    mesh.others = ["a", "b"];
     mesh.fellows = ["self", "a", "b"];
     mesh.linked = ["a", "b"];
     vi.advanceTimersByTime(LOOK_MS);
@@ -79,13 +85,22 @@ describe("who has queues", () => {
     vi.advanceTimersByTime(LOOK_MS * 3);
     expect(ended).toEqual([]);
     mesh.linked = ["b"];
-    vi.advanceTimersByTime(LOOK_MS * 3);
-    expect(ended).toEqual(["a"]);
+    vi.advanceTimersByTime(LOOK_MS);
+    expect(ended).toEqual([]);
+    vi.advanceTimersByTime(LOOK_MS * 2);
+    expect(ended).toEqual(["a", "a"]); // Again and again: membership may say that it is there.
     mesh.fellows = ["self", "a", "b"];
+    vi.advanceTimersByTime(LOOK_MS * 3);
+    expect(ended.slice(2)).toEqual(["+a"]);
+  });
+
+  it("has none if for long neither an entry nor a session shows any", () => {
+    const { mesh, ended } = begin();
+    mesh.others = ["c"];
+    vi.advanceTimersByTime(LOOK_MS * 9);
+    expect(ended).toEqual([]);
     vi.advanceTimersByTime(LOOK_MS);
-    mesh.fellows = ["self", "b"];
-    vi.advanceTimersByTime(LOOK_MS);
-    expect(ended).toEqual(["a", "a"]);
+    expect(ended).toEqual(["c"]);
   });
 
   it("is kept in touch with, by a link or else by a way over others that is asked for again and again", () => {

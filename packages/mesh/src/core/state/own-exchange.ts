@@ -51,6 +51,7 @@ export class OwnExchange {
     const teller = this.#strangers.get(peer);
     this.#strangers.delete(peer);
     const space = this.#entries.get(peer);
+    this.#pulledAt.delete(peer);
     if (teller !== undefined && space !== undefined) this.#pull(teller, [space]);
   }
 
@@ -107,8 +108,9 @@ export class OwnExchange {
       }
       const order = head.boot - space.boot || head.version - space.version;
       if (order < 0 && space.version > 0) this.#replyWithin(budget, from, space, knownOf(head, space));
+      else if (order > 0 && head.boot > space.boot) this.#noteStranger(head.peer, from);
       else if (order > 0 && head.peer !== this.#context.self) wanted.push(space);
-      else if (order > 0 && head.boot === space.boot) this.#refute(head.boot);
+      else if (order > 0) this.#refute(head.boot);
     }
     for (const { peer } of this.#entries.heads(range.bucket)) {
       const space = this.#entries.get(peer);
