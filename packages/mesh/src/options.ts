@@ -1,5 +1,5 @@
 import { isIP } from "node:net";
-import { silentLogger, systemClock, systemRandom } from "@klatsch/kit";
+import { callListener, silentLogger, systemClock, systemRandom } from "@klatsch/kit";
 import type { Clock, Logger, Random } from "@klatsch/kit";
 import type { Libp2p } from "@libp2p/interface";
 import { CODE_P2P, multiaddr } from "@multiformats/multiaddr";
@@ -224,7 +224,7 @@ function safely(mayLink: (peer: LinkPeer) => boolean, logger: Logger): (peer: Li
     try {
       const wanted: unknown = mayLink(peer);
       if (typeof wanted === "boolean") return wanted;
-      if (wanted instanceof Promise) wanted.catch(failed);
+      callListener(() => wanted, failed); // It may be a promise.
       return failed(new TypeError("mayLink: must return true or false"));
     } catch (error) {
       return failed(error);

@@ -4,11 +4,10 @@ import type {
   SecureConnectionOptions,
   SecuredConnection,
 } from "@libp2p/interface";
-import { lpStream } from "@libp2p/utils";
 import { decodeHandshake, encodeDecision, HANDSHAKE_BYTES_MAX } from "../codec/admission-codec.ts";
 import type { HandshakeMessage } from "../codec/admission-codec.ts";
 import type { AdmissionRefusal } from "../core/trust/statements.ts";
-import { lengthsUpTo } from "../host/lengths.ts";
+import { boundedWords } from "../host/lengths.ts";
 import { thriftyNoise } from "./noise.ts";
 import type { NoiseComponents } from "./noise.ts";
 
@@ -127,8 +126,7 @@ class AdmissionEncrypter implements ConnectionEncrypter {
     options?: SecureConnectionOptions,
   ): Promise<SecuredConnection> {
     const peer = secured.remotePeer.toString();
-    const lengthDecoder = lengthsUpTo(HANDSHAKE_BYTES_MAX);
-    const words = lpStream(secured.connection, { maxDataLength: HANDSHAKE_BYTES_MAX, lengthDecoder });
+    const words = boundedWords(secured.connection, HANDSHAKE_BYTES_MAX);
     const handshake = this.#rules.begin(peer);
     const exchange: Exchange = {
       say: async (...messages) => {

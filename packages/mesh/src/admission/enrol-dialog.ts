@@ -5,10 +5,9 @@ import type {
   SecureConnectionOptions,
   SecuredConnection,
 } from "@libp2p/interface";
-import { lpStream } from "@libp2p/utils";
 import { decodeEnrolMessage, ENROL_BYTES_MAX, encodeEnrolMessage } from "../codec/enrol-codec.ts";
 import type { EnrolMessage } from "../codec/enrol-codec.ts";
-import { lengthsUpTo } from "../host/lengths.ts";
+import { boundedWords } from "../host/lengths.ts";
 import type { EncrypterFactory } from "./encrypter.ts";
 
 /** Noise under a third name: a node that waits to be adopted speaks nothing else. */
@@ -58,8 +57,7 @@ class EnrolEncrypter implements ConnectionEncrypter {
   }
 
   async #talk(secured: SecuredConnection, options?: SecureConnectionOptions): Promise<never> {
-    const lengthDecoder = lengthsUpTo(ENROL_BYTES_MAX);
-    const words = lpStream(secured.connection, { maxDataLength: ENROL_BYTES_MAX, lengthDecoder });
+    const words = boundedWords(secured.connection, ENROL_BYTES_MAX);
     try {
       await this.#dialog({
         peer: secured.remotePeer.toString(),

@@ -1,3 +1,6 @@
+import type { MessageStream } from "@libp2p/interface";
+import { lpStream } from "@libp2p/utils";
+import type { LengthPrefixedStream } from "@libp2p/utils";
 import type { Uint8ArrayList } from "uint8arraylist";
 
 /** Messages in which two ends agree on an encrypter and a muxer: two proposals and a few that are declined. */
@@ -30,6 +33,11 @@ export function lengthsUpTo(bytesMax: number, messagesMax: number = Infinity): L
     if (length > bytesMax || 128 ** bytes.length > bytesMax) throw new Error(`longer than ${bytesMax} bytes`);
     throw new RangeError("the length goes on");
   };
+}
+
+/** Reads and writes messages of at most `bytesMax` on a connection that may be anybody's. */
+export function boundedWords(connection: MessageStream, bytesMax: number): LengthPrefixedStream {
+  return lpStream(connection, { maxDataLength: bytesMax, lengthDecoder: lengthsUpTo(bytesMax) });
 }
 
 /** What is passed to an upgrade of a connection, and goes on to each negotiation of it. */

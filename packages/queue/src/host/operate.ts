@@ -145,10 +145,8 @@ export class Operations {
     const missing = new Set<string>();
     const counts = new Map<string, number>();
     let from: ManageRequest["from"];
-    for (;;) {
-      const leftMs = endMs - systemClock.now().monoMs;
-      if (from?.size === 0) break;
-      if (leftMs <= 0) return { items, missing: [...new Set([...missing, ...(from?.keys() ?? [])])] };
+    do {
+      const leftMs = Math.max(1, endMs - systemClock.now().monoMs);
       const result = await this.#manage(queue, "list", scope, leftMs, { limit, from });
       for (const peer of result.missing) missing.add(peer);
       for (const item of result.items) {
@@ -156,7 +154,8 @@ export class Operations {
         counts.set(item.peer, (counts.get(item.peer) ?? 0) + 1);
       }
       from = new Map([...result.more].filter(([peer]) => (counts.get(peer) ?? 0) < limit));
-    }
+    } while (from.size > 0 && systemClock.now().monoMs < endMs);
+    for (const peer of from.keys()) missing.add(peer);
     return { items, missing: [...missing] };
   }
 
