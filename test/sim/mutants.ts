@@ -1,7 +1,5 @@
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
 import type { QueueCore } from "../../packages/queue/src/core/queue-core.ts";
+import { loadMutated } from "./mutated.ts";
 import type { HostFlaws, ScenarioPatch } from "./scenario.ts";
 
 /** One rule of the protocol removed: a checker that does not notice is worth nothing. */
@@ -632,26 +630,11 @@ export function isCaughtBy(mutant: Mutant, rule: string): boolean {
   return mutant.stuck === true || !LIVENESS.includes(rule);
 }
 
-const CORE = fileURLToPath(new URL("../../packages/queue/src/core", import.meta.url));
-/** Not in node_modules: Node strips no types there. */
-const COPIES = fileURLToPath(new URL(".mutants", import.meta.url));
-
 /** The mutant's core, or the real one where only its host is flawed. */
 export async function loadMutant(mutant: Mutant): Promise<typeof QueueCore | undefined> {
   const { id, file, find, replace } = mutant;
   if (file === undefined || find === undefined || replace === undefined) return undefined;
-  const folder = join(COPIES, id);
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-  cpSync(CORE, folder, { recursive: true, filter: (path) => !path.endsWith(".json") });
-  const path = join(folder, file);
-  const parts = readFileSync(path, "utf8").split(find);
-  if (parts.length !== 2) {
-    throw new Error(`${id}: its pattern is found ${parts.length - 1} times in ${file}, not once`);
-  }
-  writeFileSync(path, parts.join(replace));
-  const loaded = (await import(pathToFileURL(join(folder, "queue-core.ts")).href)) as {
-    QueueCore: typeof QueueCore;
-  };
-  return loaded.QueueCore;
+  const edits = [{ file, find, replace }];
+  const loaded = await loadMutated({ of: "queue", name: id, edits, module: "queue-core.ts" });
+  return loaded["QueueCore"] as typeof QueueCore;
 }

@@ -1,15 +1,8 @@
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
 import type { Membership } from "../../../packages/mesh/src/core/membership.ts";
+import type { Edit } from "../mutated.ts";
+import { loadMutated } from "../mutated.ts";
 import type { SCENARIOS } from "./scenarios.ts";
 import type { NetworkFlaws } from "./network.ts";
-
-interface Edit {
-  readonly file: string;
-  readonly find: string;
-  readonly replace: string;
-}
 
 /** One rule of the protocol removed, and the scenario that cannot go well without it. */
 export interface MeshMutant {
@@ -258,37 +251,12 @@ export const MESH_MUTANTS: Readonly<Record<string, MeshMutant>> = {
   },
 };
 
-const CORE = fileURLToPath(new URL("../../../packages/mesh/src/core", import.meta.url));
-/** Not in node_modules: Node strips no types there. */
-const COPIES = fileURLToPath(new URL("../.mutants/mesh", import.meta.url));
-
 /** The mutant's core, or the real one where only its host is flawed. */
 export async function loadMeshMutant(
   id: string,
   edits: readonly Edit[],
 ): Promise<typeof Membership | undefined> {
   if (edits.length === 0) return undefined;
-  const { Membership: mutant } = await loadWithout(id, edits, "membership.ts");
-  return mutant as typeof Membership;
-}
-
-/** A module of a copy of the core that was changed so. */
-export async function loadWithout(
-  id: string,
-  edits: readonly Edit[],
-  module: string,
-): Promise<Readonly<Record<string, unknown>>> {
-  const folder = join(COPIES, id);
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-  cpSync(CORE, folder, { recursive: true, filter: (path) => !path.endsWith(".json") });
-  for (const { file, find, replace } of edits) {
-    const path = join(folder, file);
-    const parts = readFileSync(path, "utf8").split(find);
-    if (parts.length !== 2) {
-      throw new Error(`${id}: its pattern is found ${parts.length - 1} times in ${file}, not once`);
-    }
-    writeFileSync(path, parts.join(replace));
-  }
-  return (await import(pathToFileURL(join(folder, module)).href)) as Record<string, unknown>;
+  const loaded = await loadMutated({ of: "mesh", name: id, edits, module: "membership.ts" });
+  return loaded["Membership"] as typeof Membership;
 }

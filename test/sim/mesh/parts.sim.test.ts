@@ -4,7 +4,7 @@ import { RELAY_LIMITS, RelayBook } from "../../../packages/mesh/src/core/routing
 import { Revocations } from "../../../packages/mesh/src/core/trust/revocations.ts";
 import { RENEWABLE_MS } from "../../../packages/mesh/src/core/trust/statements.ts";
 import type { Endorsed, Revocation } from "../../../packages/mesh/src/core/trust/statements.ts";
-import { loadWithout } from "./mutants.ts";
+import { loadMutated } from "../mutated.ts";
 
 const NODES = 8;
 const STEPS = 400;
@@ -146,7 +146,8 @@ describe("parts of a mesh among random faults", () => {
     ],
   ])("%s: is caught", async (what, find, replace) => {
     const file = "trust/revocations.ts";
-    const mutant = (await loadWithout(what, [{ file, find, replace }], file))["Revocations"];
+    const edits = [{ file, find, replace }];
+    const { Revocations: mutant } = await loadMutated({ of: "mesh", name: what, edits, module: file });
     expect(SEEDS.flatMap((seed) => revoke(mutant as typeof Revocations, seed))).not.toEqual([]);
   });
 
@@ -157,7 +158,8 @@ describe("parts of a mesh among random faults", () => {
     ["a tunnel that ended still counts", "    this.#count -= 1;\n", ""],
   ])("%s: is caught", async (what, find, replace) => {
     const file = "routing/relay-book.ts";
-    const mutant = (await loadWithout(what, [{ file, find, replace }], file))["RelayBook"];
+    const edits = [{ file, find, replace }];
+    const { RelayBook: mutant } = await loadMutated({ of: "mesh", name: what, edits, module: file });
     expect(SEEDS.flatMap((seed) => carry(mutant as typeof RelayBook, seed))).not.toEqual([]);
   });
 });

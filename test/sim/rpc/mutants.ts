@@ -1,7 +1,5 @@
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
 import type { Gather } from "../../../packages/rpc/src/core/gather.ts";
+import { loadMutated } from "../mutated.ts";
 
 /** One rule removed from the source: a check that does not notice is worth nothing. */
 export interface Mutant {
@@ -51,20 +49,9 @@ export const MUTANTS: readonly Mutant[] = [
   },
 ];
 
-const CORE = fileURLToPath(new URL("../../../packages/rpc/src/core/", import.meta.url));
-const COPIES = fileURLToPath(new URL("../.mutants/rpc/", import.meta.url));
-
 /** A core with the change. Throws if it does not fit the source exactly once. */
 export async function loadMutant({ what, find, replace }: Mutant): Promise<typeof Gather> {
-  const source = readFileSync(join(CORE, "gather.ts"), "utf8");
-  const parts = source.split(find);
-  if (parts.length !== 2)
-    throw new Error(`${what}: its pattern is found ${parts.length - 1} times, not once`);
-  const folder = join(COPIES, what.replaceAll(" ", "-"));
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-  cpSync(CORE, folder, { recursive: true, filter: (path) => !path.endsWith(".json") });
-  writeFileSync(join(folder, "gather.ts"), parts.join(replace));
-  const loaded = (await import(pathToFileURL(join(folder, "gather.ts")).href)) as { Gather: typeof Gather };
-  return loaded.Gather;
+  const edits = [{ file: "gather.ts", find, replace }];
+  const loaded = await loadMutated({ of: "rpc", name: what, edits, module: "gather.ts" });
+  return loaded["Gather"] as typeof Gather;
 }

@@ -1,7 +1,5 @@
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
 import type { StateCore } from "../../../packages/mesh/src/core/state/state-core.ts";
+import { loadMutated } from "../mutated.ts";
 import { chaos, longAway, lowBoot, restartsForWeeks } from "./scenarios.ts";
 import type { Scenario } from "./scenarios.ts";
 import type { Violation } from "./world.ts";
@@ -110,21 +108,8 @@ export const MUTANTS: readonly Mutant[] = [
   },
 ];
 
-const CORE = fileURLToPath(new URL("../../../packages/mesh/src/core", import.meta.url));
-/** Not in node_modules: Node strips no types there. */
-const COPIES = fileURLToPath(new URL("../.mutants", import.meta.url));
-
 export async function loadMutant({ id, file, find, replace }: Mutant): Promise<typeof StateCore> {
-  const folder = join(COPIES, `state ${id}`);
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-  cpSync(CORE, folder, { recursive: true, filter: (path) => !path.endsWith(".json") });
-  const path = join(folder, "state", file);
-  const parts = readFileSync(path, "utf8").split(find);
-  if (parts.length !== 2) throw new Error(`${id}: found ${parts.length - 1} times in ${file}, not once`);
-  writeFileSync(path, parts.join(replace));
-  const loaded = (await import(pathToFileURL(join(folder, "state", "state-core.ts")).href)) as {
-    StateCore: typeof StateCore;
-  };
-  return loaded.StateCore;
+  const edits = [{ file: `state/${file}`, find, replace }];
+  const loaded = await loadMutated({ of: "mesh", name: id, edits, module: "state/state-core.ts" });
+  return loaded["StateCore"] as typeof StateCore;
 }
