@@ -39,7 +39,8 @@ describe("three members, one killed while the others produce and consume", () =>
 });
 
 describe("three members, one paused for longer than it takes to be declared dead", () => {
-  it.each(["a", "b"])(
+  // Both at once: they wait for most of their time.
+  it.concurrent.each(["a", "b"])(
     "loses nothing and doubles no epoch when %s wakes again",
     { timeout: 90_000 },
     async (name) => {
