@@ -61,7 +61,7 @@ function addUp(program: Command): void {
     .option("--data <dir>", "directory of its identity and queues; one node each", path)
     .option("--listen <address...>", "multiaddrs to listen on (default: loopback, any port)")
     .option("--announce <address...>", "multiaddrs that others shall dial, if they differ")
-    .option("--bootstrap <address...>", "full addresses of nodes to join by")
+    .option("--bootstrap <address...>", "addresses of nodes to join by, with or without /p2p/…")
     .option("--mesh <name>", "only nodes of the same mesh name meet")
     .option("--join-any", "wait for the first member that dials this node, and join its mesh for good")
     .option("--cloud <name>", "where this node is")
@@ -157,7 +157,7 @@ function addKeyCommands(program: Command): void {
     authorised(cert, "revoke <subject>", "end a key (peer id) or a certificate (serial), for ever"),
   ).action(withKeys("revoke"));
   describing(authorised(program, "adopt <address> <code>", "make a waiting node a member"))
-    .option("--bootstrap <address...>", "full addresses by which it joins")
+    .option("--bootstrap <address...>", "addresses by which it joins")
     .action(withKeys("adopt"));
 }
 

@@ -279,6 +279,7 @@ class MeshService implements Mesh {
     this.#admission.control.start();
     this.#routing.start();
     this.#enter({ type: "tick" }); // The first dials.
+    node.seek();
     for (const connection of node.connections()) links.adopt(connection);
     logger.info("mesh started", { peerId: self.peer, boot, addresses: self.addresses });
   }
@@ -314,6 +315,7 @@ class MeshService implements Mesh {
       onConnection: (connection) => void (this.#membership === undefined || links.adopt(connection)),
       isMissed: (peer) =>
         this.#stopping === undefined && (links.upCount === 0 || this.#membership?.member(peer) === undefined),
+      alive: () => this.#running().alive(),
       onStream: (kind, stream, connection) => {
         if (this.#membership === undefined) stream.abort(new Error("not ready"));
         else links.acceptStream(kind, stream, connection);

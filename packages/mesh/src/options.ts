@@ -55,6 +55,8 @@ export interface MeshOptions {
   readonly announce: readonly string[];
   /** Bootstrap addresses by peer id. */
   readonly seeds: ReadonlyMap<string, readonly string[]>;
+  /** Those that do not say whose they are. */
+  readonly unnamedSeeds: readonly string[];
   readonly dataDir: string;
   /** The application's node and its key; `undefined`: one of our own. */
   readonly libp2p: GivenNode | undefined;
@@ -97,17 +99,15 @@ const listenSchema = addressSchema.refine(
   (value) => isFit(value, canListen),
   "must be tcp, unix or memory, without a peer id",
 );
-const dialSchema = addressSchema.refine(
-  (value) => isFit(value, canDial),
-  "cannot be dialled: must be tcp with a port, unix or memory",
-);
+const CANNOT_DIAL = "cannot be dialled: must be tcp with a port, unix or memory";
+const dialSchema = addressSchema.refine((value) => isFit(value, canDial), CANNOT_DIAL);
 const schema = z.strictObject({
   name: nameSchema.optional(),
   listen: z.array(listenSchema).max(LISTEN_MAX).optional(),
   announce: z.array(dialSchema).max(LISTEN_MAX).default([]),
   libp2p: portSchema<Libp2p>("getConnections").optional(),
   bootstrap: z
-    .array(addressSchema.refine((value) => peerOf(value) !== undefined, "must end in /p2p/ and a peer id"))
+    .array(addressSchema.refine((value) => isFit(value, mayJoinBy), "ends in no peer id of a member"))
     .max(BOOTSTRAP_MAX)
     .default([]),
   dataDir: directorySchema,
@@ -160,10 +160,10 @@ const schema = z.strictObject({
 
 /** A peer may have addresses for others besides. @throws MeshError `INVALID_OPTIONS` if it has none for us. */
 function checkDialled(bootstrap: readonly string[]): void {
-  const dialled = new Set(bootstrap.filter((address) => isFit(address, canDial)).map(peerOf));
-  const at = bootstrap.findIndex((address) => !dialled.has(peerOf(address)));
-  if (at >= 0)
-    parseWith(z.object({ [`bootstrap[${at}]`]: dialSchema }), { [`bootstrap[${at}]`]: bootstrap[at] });
+  const ofWhom = (address: string): string => peerOf(address) ?? address;
+  const dialled = new Set(bootstrap.filter((address) => isFit(address, canDial)).map(ofWhom));
+  const at = bootstrap.findIndex((address) => !dialled.has(ofWhom(address)));
+  if (at >= 0) throw new MeshError("INVALID_OPTIONS", `bootstrap[${at}]: ${CANNOT_DIAL}`);
 }
 
 /** Tags as they may be. @throws MeshError `INVALID_OPTIONS` naming the tag. */
@@ -208,6 +208,7 @@ export function resolveOptions(init: MeshInit): MeshOptions {
     mayLink: safely(options.mayLink ?? (() => true), options.logger),
     losesFrame: options.losesFrame ?? (() => false),
     seeds: seedsOf(bootstrap),
+    unnamedSeeds: bootstrap.filter((address) => peerOf(address) === undefined).map(normal),
     queues: { ...QUEUES, ...withoutUndefined(queues) },
   };
 }
@@ -267,6 +268,17 @@ function seedsOf(bootstrap: readonly string[]): ReadonlyMap<string, readonly str
     if (peer !== undefined) seeds.set(peer, [...(seeds.get(peer) ?? []), value]);
   }
   return seeds;
+}
+
+/** As libp2p writes it. */
+function normal(address: string): string {
+  return multiaddr(address).toString();
+}
+
+/** Either it says whose it is, or it does not. */
+function mayJoinBy(address: Multiaddr): boolean {
+  const last = address.getComponents().at(-1);
+  return last?.code !== CODE_P2P || PEER_PATTERN.test(last.value ?? "");
 }
 
 /** The peer id an address ends in. */

@@ -386,8 +386,9 @@ export interface MeshInit {
    */
   readonly libp2p?: Libp2p | undefined;
   /**
-   * Full multiaddrs, `/p2p/…` included, of nodes to join by. Its own address may be among them. Those that do not work
-   * are logged as warnings, each at most once a minute, while that node is no member or there is no link at all.
+   * Multiaddrs of nodes to join by, at most 256. Its own address may be among them. With `/p2p/…` at the end only that node will do;
+   * without, whoever of this mesh answers there, and a name of several hosts (`/dns4/klatsch.example/tcp/4001`) means each of them.
+   * Those that do not work are logged as warnings, each at most once a minute, while they lead to no member or there is no link at all.
    */
   readonly bootstrap?: readonly string[] | undefined;
   /**

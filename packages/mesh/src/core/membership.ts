@@ -96,6 +96,12 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     return [...this.#roster.entries.values()].map((entry) => this.#context.snapshot(entry));
   }
 
+  /** Who is alive, this node included. */
+  alive(): MemberRecord[] {
+    const entries = [...this.#roster.entries.values()];
+    return entries.flatMap(({ status, record }) => (status === "alive" ? [record] : []));
+  }
+
   member(peer: string): MemberSnapshot | undefined {
     const entry = this.#roster.entries.get(peer);
     return entry === undefined ? undefined : this.#context.snapshot(entry);

@@ -1,3 +1,4 @@
+import { lookup } from "node:dns/promises";
 import { rm } from "node:fs/promises";
 import { connect } from "node:net";
 import type { Upgrader } from "@libp2p/interface";
@@ -112,7 +113,33 @@ export function isRefusal(error: unknown, peer: string): boolean {
   );
 }
 
+/** Names of hosts are looked up to this many addresses. */
+const PLACES_MAX = 16;
+
+/** What an address means: a name of several hosts means each of them. Rejects as `lookup` does. */
+export async function placesOf(address: string): Promise<string[]> {
+  const [first, ...rest] = multiaddr(address).getComponents();
+  const host = first?.value;
+  const family = first === undefined ? undefined : NAMES.get(first.name);
+  if (host === undefined || family === undefined) return [address];
+  const found = await lookup(host, { all: true, family });
+  const tail = rest.map(({ name, value }) => `/${name}/${value ?? ""}`).join("");
+  return found.slice(0, PLACES_MAX).map((each) => `/ip${each.family}/${each.address}${tail}`);
+}
+
+/** What names of hosts are of, and which kind of address they lead to; 0: both. */
+const NAMES: ReadonlyMap<string, 0 | 4 | 6> = new Map([
+  ["dns", 0],
+  ["dns4", 4],
+  ["dns6", 6],
+]);
+
+/** Whether a dial came to this node itself. libp2p's wording; a test holds it to that. */
+export function isOurselves(error: unknown): boolean {
+  return error instanceof Error && error.message.includes("dial self");
+}
+
 /** The address without the peer that is expected there. */
-function placeOf(address: string): string {
+export function placeOf(address: string): string {
   return address.replace(/\/p2p\/[^/]+$/u, "");
 }

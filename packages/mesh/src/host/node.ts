@@ -3,6 +3,7 @@ import type { Connection, Ed25519PrivateKey, Libp2p, Stream } from "@libp2p/inte
 import type { GossipSubComponents } from "@libp2p/gossipsub";
 import { multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p } from "libp2p";
+import type { Random } from "@klatsch/kit";
 import type { AdmissionRules, EncrypterFactory } from "../admission/encrypter.ts";
 import type { Gate } from "../admission/gate.ts";
 import { MeshError } from "../errors.ts";
@@ -10,12 +11,14 @@ import type { GivenNode } from "../given-node.ts";
 import type { ChannelClass } from "../types.ts";
 import { CHANNEL_CLASSES } from "./channels.ts";
 import { ForgetfulPeers } from "./forgetful-peers.ts";
-import { conduits, inDialOrder, isRefusal, removeStaleSocket } from "./conduits.ts";
+import { conduits, inDialOrder, isOurselves, isRefusal, placesOf, removeStaleSocket } from "./conduits.ts";
 import { classProtocol, LINK_PROTOCOL } from "./link-connection.ts";
 import { TUNNEL_PROTOCOL } from "./tunnels.ts";
 import { SeedLog } from "./seed-log.ts";
 import type { SeedLogInit } from "./seed-log.ts";
 import type { Tunnels } from "./tunnels.ts";
+import { UnnamedSeeds } from "./unnamed-seeds.ts";
+import type { UnnamedSeedsInit } from "./unnamed-seeds.ts";
 import { withSparingWindows } from "./windows.ts";
 
 /** A dial, the handshake included, may take this long, in milliseconds. */
@@ -47,7 +50,14 @@ export interface NodeInit extends LinkNodePorts {
   /** Inbound connections per second that one host may open. */
   readonly inboundPerSecondMax: number;
   readonly tunnels: Tunnels;
-  readonly seedLog: SeedLog;
+  readonly seeking: Seeking;
+}
+
+/** How a node looks for others by addresses of its options. */
+interface Seeking {
+  readonly log: SeedLog;
+  /** What it needs for those that do not say whose they are. */
+  readonly unnamed: Pick<UnnamedSeedsInit, "addresses" | "clock" | "random" | "alive">;
 }
 
 /**
@@ -66,20 +76,28 @@ export interface LinkNode {
   addresses(): string[];
   connections(): Connection[];
   dial(peer: string, addresses: readonly string[]): Promise<DialOutcome>;
+  /** From now on dials the bootstrap addresses that do not say whose they are, as long as they are missed. */
+  seek(): void;
   stop(): Promise<void>;
 }
 
 /** Starts a libp2p node of our own, or takes a place in the application's. @throws MeshError `LISTEN_FAILED`. */
 export function openNode(
-  { libp2p, listen, announce, membersMax, inboundPerSecondMax, seeds, clock, logger }: NodeOptions,
+  { libp2p, listen, announce, membersMax, inboundPerSecondMax, ...options }: NodeOptions,
   given: Pick<NodeInit, "privateKey" | "encrypters" | "tunnels"> &
     Pick<SeedLogInit, "isMissed"> &
+    Pick<UnnamedSeedsInit, "alive"> &
     LinkNodePorts &
     Guarded,
 ): Promise<LinkNode> {
-  const seedLog = new SeedLog({ seeds, clock, logger, isMissed: given.isMissed });
-  if (libp2p !== undefined) return joinNode(libp2p.node, { ...given, seedLog });
-  return startNode({ listen, announce, membersMax, inboundPerSecondMax, seedLog, ...given });
+  const { seeds, unnamedSeeds, clock, random, logger } = options;
+  const { isMissed, alive } = given;
+  const seeking = {
+    log: new SeedLog({ seeds, clock, logger, isMissed }),
+    unnamed: { addresses: unnamedSeeds, clock, random, alive },
+  };
+  if (libp2p !== undefined) return joinNode(libp2p.node, { ...given, seeking });
+  return startNode({ listen, announce, membersMax, inboundPerSecondMax, seeking, ...given });
 }
 
 /** How a mesh of certificates is guarded in a node of the application's. */
@@ -90,7 +108,11 @@ interface Guarded {
 }
 
 type NodeOptions = Pick<NodeInit, "listen" | "announce" | "membersMax" | "inboundPerSecondMax"> &
-  Omit<SeedLogInit, "isMissed"> & { readonly libp2p: GivenNode | undefined };
+  Omit<SeedLogInit, "isMissed"> & {
+    readonly libp2p: GivenNode | undefined;
+    readonly unnamedSeeds: readonly string[];
+    readonly random: Random;
+  };
 
 const makeMuxer = yamux({
   enableKeepAlive: false, // Our probes do that.
@@ -141,7 +163,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
       cause: error,
     });
   }
-  return new OwnNode(node, init.seedLog, components);
+  return new OwnNode(node, init.seeking, components);
 }
 
 /** What the system said, out of a text that libp2p makes of all that went wrong, stacks included. */
@@ -173,7 +195,7 @@ async function serveLinks(node: Libp2p, ports: Pick<LinkNodePorts, "onStream">):
  */
 async function joinNode(
   node: Libp2p,
-  ports: LinkNodePorts & Guarded & Pick<NodeInit, "seedLog">,
+  ports: LinkNodePorts & Guarded & Pick<NodeInit, "seeking">,
 ): Promise<LinkNode> {
   const { gate, rules } = ports;
   if (node.getProtocols().includes(LINK_PROTOCOL))
@@ -187,7 +209,7 @@ async function joinNode(
       else stream.abort(new Error("not admitted"));
     },
   });
-  return new GuestNode(node, ports.seedLog, { ...ports, isLetIn });
+  return new GuestNode(node, ports.seeking, { ...ports, isLetIn });
 }
 
 /** What both kinds of node have in common. */
@@ -195,17 +217,33 @@ abstract class Libp2pNode implements LinkNode {
   readonly peerId: string;
   protected readonly node: Libp2p;
   readonly #seedLog: SeedLog;
+  readonly #unnamed: UnnamedSeeds;
 
-  constructor(node: Libp2p, seedLog: SeedLog) {
+  constructor(node: Libp2p, { log, unnamed }: Seeking) {
     this.node = node;
-    this.#seedLog = seedLog;
     this.peerId = node.peerId.toString();
+    this.#seedLog = log;
+    this.#unnamed = new UnnamedSeeds({
+      ...unnamed,
+      self: this.peerId,
+      find: (address) => this.#find(address),
+      onFailed: (address, error) => log.tell(address, error),
+    });
   }
 
   abstract readonly components: GossipSubComponents | undefined;
   abstract connections(): Connection[];
   abstract hangUp(connection: Connection, error: Error | undefined): void;
-  abstract stop(): Promise<void>;
+  protected abstract end(): Promise<void>;
+
+  seek(): void {
+    this.#unnamed.start();
+  }
+
+  async stop(): Promise<void> {
+    this.#unnamed.stop();
+    await this.end();
+  }
 
   addresses(): string[] {
     return this.node.getMultiaddrs().map(String);
@@ -233,6 +271,25 @@ abstract class Libp2pNode implements LinkNode {
     return refused ? "refused" : "failed";
   }
 
+  /** Who answers at the first of the places that an address may mean and that works; this node itself only if nobody else does. */
+  async #find(address: string): Promise<string> {
+    let failed: unknown;
+    let isOurs = false;
+    for (const place of await placesOf(address)) {
+      try {
+        const signal = AbortSignal.timeout(DIAL_MS);
+        const connection = await this.node.dial(multiaddr(place), { force: true, signal });
+        if (this.onDialed(connection)) return connection.remotePeer.toString();
+        failed = new Error("not admitted");
+      } catch (error) {
+        if (isOurselves(error)) isOurs = true;
+        else failed = error;
+      }
+    }
+    if (isOurs) return this.peerId;
+    throw failed;
+  }
+
   /** `false`: the connection is not one for the mesh. */
   protected abstract onDialed(connection: Connection): boolean;
 }
@@ -240,8 +297,8 @@ abstract class Libp2pNode implements LinkNode {
 class OwnNode extends Libp2pNode {
   readonly components: GossipSubComponents | undefined;
 
-  constructor(node: Libp2p, seedLog: SeedLog, components: GossipSubComponents | undefined) {
-    super(node, seedLog);
+  constructor(node: Libp2p, seeking: Seeking, components: GossipSubComponents | undefined) {
+    super(node, seeking);
     this.components = components;
   }
 
@@ -254,7 +311,7 @@ class OwnNode extends Libp2pNode {
     else connection.close().catch((cause: unknown) => connection.abort(asError(cause)));
   }
 
-  async stop(): Promise<void> {
+  protected async end(): Promise<void> {
     await this.node.stop();
     releaseTimers(this.node);
   }
@@ -274,8 +331,8 @@ class GuestNode extends Libp2pNode {
   readonly #ports: GuestPorts;
   readonly #dialed = new WeakSet<Connection>();
 
-  constructor(node: Libp2p, seedLog: SeedLog, ports: GuestPorts) {
-    super(node, seedLog);
+  constructor(node: Libp2p, seeking: Seeking, ports: GuestPorts) {
+    super(node, seeking);
     this.#ports = ports;
   }
 
@@ -296,7 +353,7 @@ class GuestNode extends Libp2pNode {
     for (const stream of ours) stream.abort(error ?? new Error("link ended"));
   }
 
-  async stop(): Promise<void> {
+  protected async end(): Promise<void> {
     this.#ports.gate?.shut();
     await this.node.unhandle([...LINK_PROTOCOLS.keys()]);
   }

@@ -25,8 +25,13 @@ export class SeedLog {
 
   /** A dial of any peer failed. */
   failed(peer: string, address: string, error: unknown): void {
-    const { seeds, clock, logger, isMissed } = this.#init;
-    if (seeds.get(peer)?.includes(address) !== true || !isMissed(peer)) return;
+    const { seeds, isMissed } = this.#init;
+    if (seeds.get(peer)?.includes(address) === true && isMissed(peer)) this.tell(address, error);
+  }
+
+  /** An address of the options is missed and leads nowhere. */
+  tell(address: string, error: unknown): void {
+    const { clock, logger } = this.#init;
     const reason = reasonOf(error);
     const nowMs = clock.now().monoMs;
     if (reason === undefined || nowMs - (this.#toldAt.get(address) ?? -Infinity) < AGAIN_MS) return;

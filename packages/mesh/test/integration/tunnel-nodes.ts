@@ -1,7 +1,7 @@
 import { generateKeyPair } from "@libp2p/crypto/keys";
 import type { Connection, Stream } from "@libp2p/interface";
 import { noise } from "@libp2p/noise";
-import { silentLogger, systemClock } from "@klatsch/kit";
+import { silentLogger, systemClock, systemRandom } from "@klatsch/kit";
 import { RELAY_LIMITS } from "../../src/core/routing/relay-book.ts";
 import type { RelayLimits } from "../../src/core/routing/relay-book.ts";
 import type { NodeLinks } from "../../src/core/routing/types.ts";
@@ -82,10 +82,13 @@ export class TunnelNode implements AsyncDisposable {
       membersMax: 64,
       inboundPerSecondMax: 10_000,
       tunnels: this.tunnels,
-      seedLog: new SeedLog({
-        ...{ seeds: new Map(), clock: systemClock, logger: silentLogger },
-        isMissed: () => false,
-      }),
+      seeking: {
+        log: new SeedLog({
+          ...{ seeds: new Map(), clock: systemClock, logger: silentLogger },
+          isMissed: () => false,
+        }),
+        unnamed: { addresses: [], clock: systemClock, random: systemRandom, alive: () => [] },
+      },
       onConnection: (connection) => {
         if (connection.limits === undefined) return;
         this.tunnelled.push(connection);
