@@ -103,7 +103,7 @@ export interface EnteredItem {
   readonly seq: number;
 }
 
-export interface MessageRef {
+interface MessageRef {
   readonly lane: LaneId;
   readonly seq: number;
   readonly epoch: number;

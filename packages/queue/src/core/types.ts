@@ -131,7 +131,7 @@ export interface Attributes {
   readonly forgiven: number;
 }
 
-export type MessageState = "READY" | "LEASED" | "DONE" | "DEAD";
+type MessageState = "READY" | "LEASED" | "DONE" | "DEAD";
 
 /** A message's register: what its replicas agree on. The body lies beside it. */
 export interface Value {
