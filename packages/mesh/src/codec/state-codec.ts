@@ -1,6 +1,7 @@
 import { hash } from "node:crypto";
 import type { Hash64 } from "@klatsch/kit/core";
 import { STANDING_MAX } from "../core/messages.ts";
+import { COUNTER_MAX } from "../core/state/hybrid-clock.ts";
 import type {
   HeadsRange,
   OwnDelta,
@@ -245,7 +246,7 @@ function readSharedHead(fields: Fields): SharedHead {
   const key = fields.matching(STATE_KEY_PATTERN);
   const override = fields.count(1) === 1;
   const l = fields.count();
-  const c = fields.count(UINT32_MAX);
+  const c = fields.count(COUNTER_MAX);
   return { key, override, l, c, hash: readHash(fields) };
 }
 
@@ -254,7 +255,7 @@ function readSharedEntry(fields: Fields): SharedEntry {
   const value = readValue(fields);
   const override = fields.count(1) === 1;
   const l = fields.count();
-  const c = fields.count(UINT32_MAX);
+  const c = fields.count(COUNTER_MAX);
   const writer = fields.matching(PEER_PATTERN);
   const signature = copyOf(fields.optionalBytes(SIGNATURE_BYTES));
   const credential = copyOf(fields.optionalBytes(CREDENTIAL_BYTES_MAX));

@@ -1,6 +1,9 @@
 /** Entries of clocks further ahead than this are refused; who is further off writes none. In milliseconds. */
 export const SKEW_MS_MAX = 60_000;
 
+/** Largest `c` of a stamp, on the wire and on disk. */
+export const COUNTER_MAX = 0xffff_ffff;
+
 /** A hybrid logical time (Kulkarni et al. 2014): close to the wall clock, and after all that was seen. */
 export interface Stamp {
   readonly l: number;
@@ -11,9 +14,13 @@ export interface Stamp {
 export class HybridClock {
   #last: Stamp = { l: 0, c: 0 };
 
-  /** The next stamp, after all that were seen, at the mesh's time `nowMs`. */
+  /**
+   * The next stamp, after all that were seen, at the mesh's time `nowMs`. A peer may have signed the last counter there is: what came behind
+   * it nobody could read, and each entry would end all links of whoever wrote it or holds it.
+   */
   next(nowMs: number): Stamp {
-    const l = Math.max(this.#last.l, Math.floor(nowMs));
+    const isSpent = this.#last.c >= COUNTER_MAX;
+    const l = Math.max(isSpent ? this.#last.l + 1 : this.#last.l, Math.floor(nowMs));
     this.#last = { l, c: l === this.#last.l ? this.#last.c + 1 : 0 };
     return this.#last;
   }

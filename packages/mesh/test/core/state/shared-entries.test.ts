@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Buckets } from "../../../src/core/state/buckets.ts";
-import { meshAheadMs, SKEW_MS_MAX } from "../../../src/core/state/hybrid-clock.ts";
+import { COUNTER_MAX, meshAheadMs, SKEW_MS_MAX } from "../../../src/core/state/hybrid-clock.ts";
 import type { SharedEntry } from "../../../src/core/state/messages.ts";
 import { SharedEntries, TOMBSTONE_MS } from "../../../src/core/state/shared-entries.ts";
 import type { SharedPorts } from "../../../src/core/state/shared-entries.ts";
@@ -126,6 +126,19 @@ describe("shared entries", () => {
     expect(b.entries.get("x")).toBeUndefined();
     expect(written(b, "x", 2).l).toBe(NOW);
     expect(b.entries.learn(far, NOW + 1, 0)).toBe("news");
+  });
+
+  it("written after the last counter there is have one that can be read, and win", () => {
+    const [a, b] = [node("a"), node("b")];
+    const last = { ...written(node("z"), "k", 1), l: NOW + 1_000, c: COUNTER_MAX };
+    expect(b.entries.learn(last, NOW, 0)).toBe("news");
+    expect(a.entries.learn(last, NOW, 0)).toBe("news");
+    const stamps = [written(b, "k", 2), written(b, "other", 3)].map(({ l, c }) => [l, c]);
+    expect(stamps).toEqual([
+      [NOW + 1_001, 0],
+      [NOW + 1_001, 1],
+    ]);
+    expect(a.entries.learn(b.entries.get("k") as SharedEntry, NOW, 0)).toBe("news");
   });
 
   it("that are forged, forbidden or too large change nothing", () => {
