@@ -1,3 +1,4 @@
+import { systemClock } from "@klatsch/kit";
 import { yamux } from "@libp2p/yamux";
 import type { Connection, Ed25519PrivateKey, Libp2p, Stream } from "@libp2p/interface";
 import type { GossipSubComponents } from "@libp2p/gossipsub";
@@ -19,6 +20,7 @@ import type { SeedLogInit } from "./seed-log.ts";
 import type { Tunnels } from "./tunnels.ts";
 import { UnnamedSeeds } from "./unnamed-seeds.ts";
 import type { UnnamedSeedsInit } from "./unnamed-seeds.ts";
+import { UNLIMITED_STREAMS, withLimits } from "./wary-muxer.ts";
 import { withSparingWindows } from "./windows.ts";
 
 /** A dial, the handshake included, may take this long, in milliseconds. */
@@ -116,8 +118,11 @@ type NodeOptions = Pick<NodeInit, "listen" | "announce" | "membersMax" | "inboun
 
 const makeMuxer = yamux({
   enableKeepAlive: false, // Our probes do that.
+  maxInboundStreams: UNLIMITED_STREAMS,
   streamOptions: { maxStreamWindowSize: WINDOW_BYTES_MAX, maxReadBufferLength: READ_BUFFER_BYTES_MAX },
 });
+
+const MUXER_LIMITS = { frameBytesMax: WINDOW_BYTES_MAX, nowMs: (): number => systemClock.now().monoMs };
 
 /** Starts a libp2p node of our own. @throws MeshError `LISTEN_FAILED`. */
 export async function startNode(init: NodeInit): Promise<LinkNode> {
@@ -128,7 +133,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
     addresses: { listen: [...init.listen], announce: [...init.announce] },
     transports: [...conduits(), init.tunnels.transport],
     connectionEncrypters: [...init.encrypters],
-    streamMuxers: [() => withSparingWindows(makeMuxer())],
+    streamMuxers: [() => withLimits(withSparingWindows(makeMuxer()), MUXER_LIMITS)],
     services: {
       components: (given: GossipSubComponents) => {
         given.peerStore = new ForgetfulPeers();
@@ -346,7 +351,8 @@ class GuestNode extends Libp2pNode {
     const ours = connection.streams.filter(({ protocol }) => LINK_PROTOCOLS.has(protocol));
     const isOurs = connection.direction === "inbound" || this.#dialed.has(connection);
     if (isOurs && ours.length === connection.streams.length) {
-      if (error !== undefined) connection.abort(error);
+      // Not while its muxer, which is the application's, is ending: it says good-bye afterwards, and throws if it cannot.
+      if (error !== undefined) queueMicrotask(() => connection.abort(error));
       else connection.close().catch((cause: unknown) => connection.abort(asError(cause)));
       return;
     }

@@ -312,6 +312,23 @@ describe("garbage", () => {
     liar.abort(new Error("done"));
   });
 
+  it.each([
+    ["of another version", Buffer.from("050000000000000100000000", "hex")],
+    ["of no known type", Buffer.from("000900000000000100000000", "hex")],
+    ["that answer no ping", Buffer.from("000200020000000000000007", "hex")],
+    ["for a stream that only the other end can open", Buffer.from("000100010000000200000000", "hex")],
+    [
+      "that are longer than the window",
+      Buffer.concat([Buffer.from("000000000000000100080000", "hex"), Buffer.alloc(0x8_0000)]),
+    ],
+  ])("of the muxer's frames, %s, ends the connection", async (_what, bytes) => {
+    const { connection } = await admitted();
+    await until([target], () => target.member(dialer.peerId.toString())?.linked === true);
+    (connection as unknown as { muxer: { send(bytes: Uint8Array): boolean } }).muxer.send(bytes);
+    await ended(connection);
+    await until([target], () => target.member(dialer.peerId.toString())?.linked !== true);
+  });
+
   it("leaves the two as they were, and their heap", async () => {
     expectNoGrowth("two nodes", heapBefore);
     expect(target.member(other.peerId)?.status).toBe("alive");

@@ -67,6 +67,21 @@ describe("a mesh inside a libp2p node of the application", () => {
     await bed.mesh("b", { libp2p });
   });
 
+  it("ends with a connection whose muxer meets what is no frame, and not with the process", async () => {
+    await using bed = new Bed();
+    const [nodeA, nodeB] = [await application(bed), await application(bed)];
+    const a = await bed.mesh("a", { libp2p: nodeA });
+    const b = await bed.mesh("b", { libp2p: nodeB, bootstrap: a.addresses() });
+    await full(a, b);
+    const down = Promise.all([next(a, "link:down"), next(b, "link:down")]);
+    const [connection] = nodeB.getConnections();
+    (connection as unknown as { muxer: { send(bytes: Uint8Array): boolean } }).muxer.send(
+      Buffer.alloc(12, 9),
+    );
+    await down;
+    await full(a, b);
+  });
+
   it("links and carries frames beside other protocols, and leaves them and the node alone when it stops", async () => {
     await using bed = new Bed();
     const [nodeA, nodeB] = [await application(bed), await application(bed)];
