@@ -8,6 +8,7 @@ import { multiaddr } from "@multiformats/multiaddr";
 import type { Multiaddr } from "@multiformats/multiaddr";
 import type { Libp2pOptions } from "libp2p";
 import type { Conduit } from "../types.ts";
+import { isMultiaddr } from "../schemas.ts";
 import { boundedNegotiation } from "./lengths.ts";
 
 type Transports = NonNullable<Libp2pOptions["transports"]>;
@@ -79,6 +80,8 @@ export function inDialOrder(addresses: readonly string[], own: readonly string[]
   const ourNames = new Set(own.filter((address) => conduitOf(multiaddr(address)) === "memory").map(placeOf));
   const order = new Map(NEAREST_FIRST.map((conduit, index) => [conduit, index]));
   const rank = (address: string): number => {
+    // What members say of themselves, or of others: it may be no address at all, and is then one that cannot be dialled.
+    if (!isMultiaddr(address)) return order.size;
     const conduit = conduitOf(multiaddr(address));
     return conduit === undefined ? order.size : (order.get(conduit) ?? order.size);
   };

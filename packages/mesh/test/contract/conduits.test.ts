@@ -156,4 +156,9 @@ describe("several conduits at once", () => {
       "/ip4/127.0.0.1/tcp/2/p2p/b",
     ]);
   });
+
+  it("are tried last where they are none, instead of not at all: somebody may say so of anybody", () => {
+    const theirs = ["/nowhere/p2p/b", "/ip4/999.1.1.1/tcp/1/p2p/b", "/unix/b.sock"];
+    expect(inDialOrder(theirs, [])).toEqual(["/unix/b.sock", "/nowhere/p2p/b", "/ip4/999.1.1.1/tcp/1/p2p/b"]);
+  });
 });

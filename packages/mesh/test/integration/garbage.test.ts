@@ -1,5 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { connect } from "node:net";
+import { generateKeyPair } from "@libp2p/crypto/keys";
+import { peerIdFromPrivateKey } from "@libp2p/peer-id";
 import { tcp } from "@libp2p/tcp";
 import { yamux } from "@libp2p/yamux";
 import type { Connection, Libp2p, Stream } from "@libp2p/interface";
@@ -310,6 +312,23 @@ describe("garbage", () => {
     await refuted;
     expect(other.boot).toBeGreaterThan(boot);
     liar.abort(new Error("done"));
+  });
+
+  it("in addresses of somebody there is not is dialled in vain", async () => {
+    const { connection, link } = await admitted();
+    await until([target], () => target.member(dialer.peerId.toString())?.linked === true);
+    const peer = peerIdFromPrivateKey(await generateKeyPair("Ed25519")).toString();
+    const addresses = ["/nowhere", "/ip4/999.1.1.1/tcp/1", "/unix/%00", "/ip4/127.0.0.1/tcp/9"].map(
+      (address) => `${address}/p2p/${peer}`,
+    );
+    const ghost = { peer, boot: 1, inc: 0, name: "ghost", cloud: "default", tags: {}, addresses };
+    const before = target.stats().dialsFailed;
+    const view = { ...ghost, status: "alive", ageMs: 0, vouched: true } as const;
+    for (const bytes of encodeMemberMessage({ type: "views", views: [view] })) push(link, frame(1, bytes));
+    await until([target], () => target.stats().dialsFailed > before);
+    connection.abort(new Error("done"));
+    await until([target], () => target.member(dialer.peerId.toString())?.linked !== true);
+    await until([target, other], () => [target, other].every((mesh) => mesh.member(peer)?.status === "dead"));
   });
 
   it.each([
