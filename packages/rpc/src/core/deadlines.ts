@@ -41,7 +41,7 @@ export class Deadlines<T> {
     const items: T[] = [];
     for (let at = this.next(); at !== undefined && at <= nowMs; at = this.next()) {
       const step = at / DEADLINE_STEP_MS;
-      items.push(...(this.#steps.get(step) ?? []));
+      for (const item of this.#steps.get(step) ?? []) items.push(item);
       this.#steps.delete(step);
       this.#pop();
     }

@@ -63,3 +63,5 @@ export const REDUCED_ITEMS_MAX = 16_384;
 export const HEDGED_MAX = 4;
 /** Tags whose tasks a node takes, in the order in which it has them. */
 export const TAG_SCOPES_MAX = 32;
+/** Asks with one key that wait for the same run. */
+export const ASKERS_MAX = 64;

@@ -1,7 +1,7 @@
 import type { Instant } from "@klatsch/kit/core";
 
 import { Deadlines } from "./deadlines.ts";
-import { KEPT_RESULTS_MAX, KEPT_RESULTS_MS } from "./limits.ts";
+import { ASKERS_MAX, KEPT_RESULTS_MAX, KEPT_RESULTS_MS } from "./limits.ts";
 import { fault } from "./messages.ts";
 import type { AskMessage, Fault, Message, Route } from "./messages.ts";
 
@@ -182,6 +182,8 @@ export class Serving {
     }
     const run = this.#runs.get(kept.run);
     if (run === undefined) return undefined;
+    if (run.askers.length >= ASKERS_MAX)
+      return [failed(from, id, fault("OVERLOADED", `${run.method} is asked too often with one key`))];
     run.askers.push({ route: from, id });
     asked.set(id, run);
     return NOTHING;
@@ -217,7 +219,7 @@ export class Serving {
     if (run === undefined) return NOTHING;
     switch (message.type) {
       case "cancel":
-        return this.#leave(run, from, fault("CANCELLED", "the caller cancelled", "unknown"));
+        return this.#leave(run, from, fault("CANCELLED", "the caller cancelled", "unknown"), message.id);
       case "item":
         if (!message.up || !run.stream) return NOTHING;
         return [{ type: "item", run: run.no, value: message.value, large: message.large === true }];
@@ -228,11 +230,14 @@ export class Serving {
     }
   }
 
-  /** One asker is gone. A run whose result is kept for a key goes on: its caller may come back. */
-  #leave(run: Run, route: Route, reason: Fault): readonly ServeEffect[] {
-    const at = run.askers.findIndex((asker) => asker.route === route);
-    const [asker] = at < 0 ? [] : run.askers.splice(at, 1);
-    if (asker !== undefined) this.#asked.get(route)?.delete(asker.id);
+  /** One asker is gone, or all of a session. A run whose result is kept for a key goes on: its caller may come back. */
+  #leave(run: Run, route: Route, reason: Fault, id?: number): readonly ServeEffect[] {
+    // None of a session that ended may stay: its ids mean other calls in the next one, if that is another process.
+    const isGone = (asker: Run["askers"][number]): boolean =>
+      asker.route === route && (id === undefined || asker.id === id);
+    const rest = run.askers.filter((asker) => !isGone(asker));
+    for (const asker of run.askers) if (isGone(asker)) this.#asked.get(route)?.delete(asker.id);
+    run.askers.splice(0, Infinity, ...rest);
     const isKept = run.keyed !== undefined && reason.code !== "CANCELLED";
     return run.askers.length > 0 || isKept ? NOTHING : this.#end(run, reason);
   }

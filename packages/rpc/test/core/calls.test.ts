@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import { Calls } from "../../src/core/calls.ts";
 import type { Call, CallEffect } from "../../src/core/calls.ts";
+import { ASKERS_MAX } from "../../src/core/limits.ts";
 import { fault } from "../../src/core/messages.ts";
 import { Serving } from "../../src/core/serving.ts";
 import type { ServeInput } from "../../src/core/serving.ts";
@@ -150,6 +151,32 @@ describe("the handlers' core", () => {
     expect(serving.step(done(1, "first"), at(0))).toMatchObject([{ message: { id: 1, value: "first" } }]);
     expect(serving.step(ask(5, "k"), at(50))).toMatchObject([{ message: { id: 5, value: "first" } }]);
     expect(serving.step(ask(6, "k"), at(400_000))).toMatchObject([{ type: "run" }]);
+  });
+
+  it("lets go of the one of several asks with a key that was cancelled, and of the others' number", () => {
+    const serving = started();
+    serving.step(ask(1, "k"), at(0));
+    serving.step(ask(2, "k"), at(0));
+    expect(serving.step({ type: "message", from: "r", message: { type: "cancel", id: 2 } }, at(0))).toEqual(
+      [],
+    );
+    expect(serving.step(done(1, "it"), at(0))).toMatchObject([{ message: { type: "reply", id: 1 } }]);
+    serving.step(ask(3, "other"), at(0));
+    for (let id = 4; id < 3 + ASKERS_MAX; id += 1) expect(serving.step(ask(id, "other"), at(0))).toEqual([]);
+    expect(serving.step(ask(99, "other"), at(0))).toMatchObject([
+      { message: { fault: { code: "OVERLOADED" } } },
+    ]);
+  });
+
+  it("never answers a call of a later session in place of several of an earlier one", () => {
+    const serving = started();
+    serving.step(ask(1, "k"), at(0));
+    serving.step(ask(2, "k"), at(0));
+    serving.step({ type: "down", route: "r" }, at(0));
+    serving.step({ type: "up", route: "r" }, at(0)); // Perhaps another process: it counts its calls from 1.
+    serving.step(ask(2), at(0));
+    expect(serving.step(done(1, "of the first session"), at(0))).toEqual([]);
+    expect(serving.step(done(2, "mine"), at(0))).toMatchObject([{ message: { id: 2, value: "mine" } }]);
   });
 
   it("tells handlers to stop at the deadline, at a cancel and when the link is lost", () => {
