@@ -187,7 +187,8 @@ export class CertificateAdmission implements AdmissionControl {
     const wallMs = this.#wallMs();
     const verdict = this.#verdict(found, peer, wallMs);
     if ("code" in verdict) {
-      this.#admitted.delete(peer);
+      // Of what it showed before, and may be linked by, this takes nothing back: it would be watched over no more.
+      this.#holds(peer, wallMs);
       return refusal(verdict.code, clocks(verdict.validity, wallMs, theirWallMs));
     }
     this.#admitted.delete(peer); // So that the map is in order of age.
@@ -230,21 +231,27 @@ export class CertificateAdmission implements AdmissionControl {
     return isTold ? noticesOf(roots.rotations, revocations.list()) : NOTHING;
   }
 
+  /** Looks at one again: who has no certificate that holds has no link. */
+  #holds(peer: string, wallMs: number): void {
+    const { memberTrust, ports, logger } = this.#init;
+    const held = this.#admitted.get(peer);
+    if (held === undefined) return;
+    const verdict = memberTrust.trust.judge(held.credentials, peer, wallMs);
+    if (!("code" in verdict)) {
+      this.#admitted.set(peer, verdict.admitted);
+      return;
+    }
+    this.#admitted.delete(peer);
+    logger.warn("a member's certificate holds no more", { peerId: peer, code: verdict.code });
+    ports.disconnect(peer, `certificate: ${verdict.code}`);
+  }
+
   /** Looks at everybody again: what was learnt, or the time, may have ended a certificate. */
   #review(): void {
     if (this.#stopped) return;
-    const { memberTrust, ports } = this.#init;
+    const { ports } = this.#init;
     const wallMs = this.#wallMs();
-    for (const [peer, { credentials }] of this.#admitted) {
-      const verdict = memberTrust.trust.judge(credentials, peer, wallMs);
-      if (!("code" in verdict)) {
-        this.#admitted.set(peer, verdict.admitted);
-        continue;
-      }
-      this.#admitted.delete(peer);
-      this.#init.logger.warn("a member's certificate holds no more", { peerId: peer, code: verdict.code });
-      ports.disconnect(peer, `certificate: ${verdict.code}`);
-    }
+    for (const peer of [...this.#admitted.keys()]) this.#holds(peer, wallMs);
     if (this.#renewals.isRevoked(wallMs)) {
       this.stop();
       ports.failed(new MeshError("REVOKED", "this node's key or certificate was revoked; it needs new ones"));

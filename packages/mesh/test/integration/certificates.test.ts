@@ -123,6 +123,17 @@ describe("a mesh of certificates", () => {
     expect(await told).toMatchObject({ code: "TAMPERED" });
   });
 
+  it("goes on watching over a member's certificate when another is shown in its name", async () => {
+    await using bed = new CertifiedBed();
+    const a = await bed.certified("a");
+    const c = await bed.certified("c", { bootstrap: a.addresses() }, { capabilities: ["queue"] });
+    await full(a, c);
+    // By its own key: a stolen one, or c itself, which wants to outlive its certificate on the link it has.
+    const shown = await refusedBy(a, await bed.key("c"), await bed.certificate("d"));
+    expect(shown.code).toBe("WRONG_PEER");
+    expect([a.member(c.peerId)?.linked, a.admission.can(c.peerId, "queue")]).toEqual([true, true]);
+  });
+
   it("closes the links of a revoked member everywhere, and lets it in no more, restarts included", async () => {
     await using bed = new CertifiedBed();
     const root = await bed.authority();
