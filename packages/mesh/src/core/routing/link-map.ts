@@ -31,15 +31,18 @@ export class LinkMap {
 
   /** A node's links that count, those that the other end lists too. The slower class of the two holds. */
   links(peer: string): OwnLink[] {
-    const node = this.#nodes.get(peer);
-    if (node === undefined) return [];
-    const others = node.links?.keys() ?? this.#nodes.keys();
     const counted: OwnLink[] = [];
-    for (const other of others) {
+    for (const other of this.listed(peer)) {
       const rttClass = other === peer ? undefined : this.rttClass(peer, other);
       if (rttClass !== undefined) counted.push({ peer: other, rttClass });
     }
     return counted;
+  }
+
+  /** Whom a node says it is linked with, itself among them perhaps. */
+  listed(peer: string): Iterable<string> {
+    const node = this.#nodes.get(peer);
+    return node === undefined ? [] : (node.links?.keys() ?? this.#nodes.keys());
   }
 
   /** The class of a link that counts, seen from either end; `undefined` for any other. */

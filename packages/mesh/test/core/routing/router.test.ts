@@ -1,5 +1,6 @@
 import { SeededRandom, randomBelow } from "@klatsch/kit";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
+import { LinkMap } from "../../../src/core/routing/link-map.ts";
 import { HOLD_MS, Router } from "../../../src/core/routing/router.ts";
 import { HOPS_MAX } from "../../../src/core/routing/types.ts";
 import type { NodeLinks, Route, RouteClass } from "../../../src/core/routing/types.ts";
@@ -32,6 +33,21 @@ function isProper(route: Route, source: string, target: string): boolean {
 }
 
 describe("Router", () => {
+  it("looks each of a thousand up a few times at most, though all say that they are linked with all", () => {
+    const peers = Array.from({ length: 1_000 }, (_, no) => `n${no}`);
+    const said = { cloud: "default", gateway: true, reaches: undefined, router: true, overloaded: false };
+    const router = new Router("n0");
+    // But for n999, whom nobody reaches.
+    const links = (peer: string): NodeLinks["links"] =>
+      peer === "n0" ? peers.slice(1, 999).map((other) => ({ peer: other, rttClass: 1 })) : "all";
+    router.learn(peers.map((peer) => ({ ...said, peer, links: peer === "n999" ? [] : links(peer) })));
+    const looks = vi.spyOn(LinkMap.prototype, "rttClass");
+    expect(routeOf(router, "n7")).toEqual(["n0", "n7"]);
+    expect(router.route("n999", "normal", at(0))).toEqual({ type: "none", code: "NO_ROUTE" });
+    expect(looks.mock.calls.length).toBeLessThan(10_000);
+    looks.mockRestore();
+  });
+
   it(`always reaches whom it can, by routes without repeats, in ${GRAPHS} random graphs with links cut`, () => {
     const random = new SeededRandom(1);
     let pairs = 0;
