@@ -109,7 +109,8 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
 
   /** Whether a peer may become a member: it is one, or there is room, or somebody gone to forget for it. */
   hasRoomFor(peer: string): boolean {
-    return this.#roster.entries.has(peer) || this.#roster.hasRoom || this.#roster.oldestEnded !== undefined;
+    const { entries, hasRoom } = this.#roster;
+    return entries.has(peer) || hasRoom || (this.#roster.oldestEnded ?? this.#roster.unmet) !== undefined;
   }
 
   /** Whether a peer that comes by itself may have a link; else it is sent to `referrals`. */
@@ -253,7 +254,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
   #linkUp({ peer, link, record, digest }: Extract<MembershipInput, { type: "linkUp" }>): void {
     const { now, monoMs } = this.#context;
     const known = this.#roster.entries.get(peer);
-    if (known === undefined && !this.#standings.makeRoom()) {
+    if (known === undefined && !this.#standings.makeRoom(true)) {
       this.#context.effect({ type: "disconnect", peer, reason: "no room for more members" });
       return;
     }

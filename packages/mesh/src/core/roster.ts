@@ -192,6 +192,16 @@ export class Roster {
     return oldest;
   }
 
+  /** One that we never were in touch with and cannot reach: a list full of such must not keep out who is at the door. */
+  get unmet(): Entry | undefined {
+    for (const entry of this.entries.values()) {
+      const { linked, neighbour, heardAt, status, dialFailures } = entry;
+      const isUnmet = !linked && !neighbour && heardAt === -Infinity;
+      if (isUnmet && (status === "suspect" || dialFailures > 0)) return entry;
+    }
+    return undefined;
+  }
+
   byHash(hash: number): Entry | undefined {
     return this.#byHash.get(hash);
   }

@@ -140,11 +140,15 @@ export class Standings {
     for (const entry of this.#context.roster.sweep(this.#context.monoMs)) this.#forget(entry);
   }
 
-  /** Makes room for one that is there by forgetting who has been gone longest. `false`: all are there. */
-  makeRoom(): boolean {
+  /**
+   * Makes room for one that is there by forgetting who has been gone longest; for one that `isHere`, linked with us, also by one whom
+   * we know from others alone and cannot reach. `false`: all are there.
+   */
+  makeRoom(isHere = false): boolean {
     const { roster } = this.#context;
-    const oldest = roster.oldestEnded;
-    if (!roster.hasRoom && oldest !== undefined) this.#forget(oldest);
+    if (roster.hasRoom) return true;
+    const last = roster.oldestEnded ?? (isHere ? roster.unmet : undefined);
+    if (last !== undefined) this.#forget(last);
     return roster.hasRoom;
   }
 

@@ -89,6 +89,26 @@ describe("Membership", () => {
     expect(dials(node.pass(30_000))).not.toContain("b");
   });
 
+  it("has room in a full list for who links, in place of one that others tell of and nobody here can reach", () => {
+    const node = new Node(4);
+    node.link("a");
+    const vouched = (peer: string): View => ({ ...record(peer), status: "alive", ageMs: 0, vouched: true });
+    node.views("a", vouched("b"), vouched("c"));
+    expect(node.membership.hasRoomFor("d")).toBe(false);
+    node.pass(1_000); // It dials.
+    node.step({ type: "dialed", peer: "b", outcome: "failed" });
+    expect(node.membership.hasRoomFor("d")).toBe(true);
+    node.views("a", vouched("e")); // But not for one more of whom others tell.
+    expect([node.status("b"), node.status("e")]).toEqual(["alive", undefined]);
+    expect(events(node.link("d"))).toEqual(["forgotten", "joined", "linkUp"]);
+    expect(["a", "b", "c", "d"].map((peer) => node.status(peer))).toEqual([
+      "alive",
+      undefined,
+      "alive",
+      "alive",
+    ]);
+  });
+
   it("makes a member of whom a linked member vouches for, passes that on, and dials it when all is quiet", () => {
     const node = new Node();
     node.link("a");
