@@ -252,7 +252,7 @@ describe("options", () => {
     [{ listen: ["/dnsaddr/mesh.example"] }, "listen[0]"],
     [{ announce: ["/ip4/127.0.0.1/tcp/0"] }, "announce[0]"],
     [{ announce: ["/dns4/mesh.example/tcp/443/wss"] }, "announce[0]"],
-    [{ bootstrap: ["/ip4/127.0.0.1/tcp/1"] }, "bootstrap"],
+    [{ bootstrap: ["/ip4/127.0.0.1/tcp/0"] }, "bootstrap"],
     [{ bootstrap: [`/ip4/127.0.0.1/tcp/0/p2p/${STRANGER}`] }, "bootstrap[0]"],
     [{ bootstrap: [`/ip4/127.0.0.1/tcp/1/ws/p2p/${STRANGER}`] }, "bootstrap[0]"],
     [{ bootstrap: [`/ip4/127.0.0.1/udp/1/quic-v1/p2p/${STRANGER}`] }, "bootstrap[0]"],
