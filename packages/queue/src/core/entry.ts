@@ -11,6 +11,10 @@ import type { Definition, Descriptor, LaneId, PeerId, QueueId, Replica, Value } 
 
 /** How often a hint is followed at once; after that, at its next turn. */
 const REDIRECTS_MAX = 3;
+/** Looks for another writer are at most so many `askTimeoutMs` apart. */
+const LOOKS_APART_MAX = 8;
+/** Items of which the shortest is taken along. */
+const LOOKED_THROUGH_MAX = 32;
 /** About what an item of an `enter` takes beside its body. */
 const ITEM_BYTES = 200;
 
@@ -23,6 +27,8 @@ interface Item<P> {
   sentMs: number | undefined;
   /** Times it was sent and nobody said that it is not there. */
   open: number;
+  /** Who is to answer, over the link that is up: there it is on its way, however slowly, and need not be said again. */
+  at: PeerId | undefined;
   seq: number | undefined;
 }
 
@@ -46,6 +52,13 @@ interface Side<P> {
   /** Groups with a message under way, and what waits behind it. */
   readonly groups: Map<string, Behind<P>>;
   target: PeerId | undefined;
+  /** The target, once it has said that it writes the lane. */
+  writer: PeerId | undefined;
+  /** Who else is asked whether it does, and with which item. */
+  look: { readonly at: PeerId; readonly token: string } | undefined;
+  lookMs: number;
+  /** Something was answered for good since the last look. */
+  advanced: boolean;
   tries: number;
   redirects: number;
   delayMs: number;
@@ -88,6 +101,10 @@ export class Entry<P extends PendingEnqueue> {
       const rest = {
         newest: descriptor,
         target: undefined,
+        writer: undefined,
+        look: undefined,
+        lookMs: 0,
+        advanced: false,
         tries: 0,
         redirects: 0,
         delayMs: 0,
@@ -153,7 +170,8 @@ export class Entry<P extends PendingEnqueue> {
     const attributes = { ...(pending.attributes ?? PLAIN), token };
     const value = enqueued({ ...pending, attributes }, definition.leaseMs);
     const { group } = attributes;
-    const item = { pending, token, group, value, sentMs: undefined, open: 0, seq: undefined };
+    const rest = { sentMs: undefined, open: 0, at: undefined, seq: undefined };
+    const item = { pending, token, group, value, ...rest };
     this.#where.set(pending, [side, item]);
     const behind = group === undefined ? undefined : side.groups.get(group);
     if (behind !== undefined) return void behind.items.add(item);
@@ -205,29 +223,76 @@ export class Entry<P extends PendingEnqueue> {
   }
 
   #send(side: Side<P>): void {
-    const { due, lane } = side;
+    const { due } = side;
     if (due.size === 0) return;
-    const { monoMs } = this.#context.now;
     const target = (side.target ??= this.#find(side));
     if (target === undefined) return this.#backOff(side);
     side.due = new Set();
-    const { frameBytes, tokenKeepMs } = this.#context.tuning;
+    this.#ask(side, target, due);
+    // Not put off by what is sent meanwhile: there may be more of that for as long as nothing is answered.
+    if (side.timer === undefined) this.#at(side, this.#context.tuning.askTimeoutMs);
+  }
+
+  #ask({ lane }: Side<P>, to: PeerId, wanted: Iterable<Item<P>>): void {
+    const { frameBytes } = this.#context.tuning;
     let items: EnterItem[] = [];
     let bytes = 0;
-    for (const item of due) {
-      // Asked too late, it could be taken for new: its first answer may still come.
-      if (item.sentMs !== undefined && monoMs - item.sentMs > tokenKeepMs / 2) continue;
-      item.sentMs ??= monoMs;
+    for (const item of wanted) {
+      if (item.at === to || this.#isLate(item)) continue;
+      item.sentMs ??= this.#context.now.monoMs;
       item.open += 1;
+      item.at = to;
       items.push({ value: item.value, body: item.pending.body });
       bytes += ITEM_BYTES + item.pending.body.length;
       if (bytes < frameBytes) continue;
-      this.#context.send(target, { type: "enter", lane, items });
+      this.#context.send(to, { type: "enter", lane, items });
       items = [];
       bytes = 0;
     }
-    if (items.length > 0) this.#context.send(target, { type: "enter", lane, items });
-    this.#at(side, this.#context.tuning.askTimeoutMs);
+    if (items.length > 0) this.#context.send(to, { type: "enter", lane, items });
+  }
+
+  /** Asked so late, it could be taken for new: its first answer may still come. */
+  #isLate({ sentMs }: Item<P>): boolean {
+    return sentMs !== undefined && this.#context.now.monoMs - sentMs > this.#context.tuning.tokenKeepMs / 2;
+  }
+
+  /**
+   * All is on its way to who writes the lane, as far as this node knows. If nothing comes of it, one item asks whether somebody
+   * else does by now: with all of them a slow link would carry the same bodies again and again, and be the slower for it.
+   */
+  #lookElsewhere(side: Side<P>): void {
+    const { askTimeoutMs } = this.#context.tuning;
+    if (side.advanced) side.lookMs = 0;
+    else this.#lookAt(side, this.#findOther(side));
+    side.advanced = false;
+    side.lookMs = Math.min(LOOKS_APART_MAX * askTimeoutMs, Math.max(askTimeoutMs, side.lookMs * 2));
+    this.#at(side, side.lookMs);
+  }
+
+  #findOther(side: Side<P>): PeerId | undefined {
+    for (let tried = 0; tried < LOOKS_APART_MAX; tried += 1) {
+      const other = this.#find(side);
+      if (other !== side.target) return other;
+      side.tries += 1;
+    }
+    return undefined;
+  }
+
+  #lookAt(side: Side<P>, at: PeerId | undefined): void {
+    if (at === undefined) return;
+    let least: Item<P> | undefined;
+    let seen = 0;
+    for (const item of side.items.values()) {
+      if (this.#isLate(item)) continue;
+      if (least === undefined || item.pending.body.length < least.pending.body.length) least = item;
+      if ((seen += 1) >= LOOKED_THROUGH_MAX) break;
+    }
+    if (least === undefined) return;
+    const { value, token, pending } = least;
+    least.open += 1;
+    side.look = { at, token };
+    this.#context.send(at, { type: "enter", lane: side.lane, items: [{ value, body: pending.body }] });
   }
 
   /** Whoever this store promised the lane to, or else its replicas in turn. */
@@ -242,33 +307,41 @@ export class Entry<P extends PendingEnqueue> {
     return up[(tries >> 1) % Math.max(1, up.length)]?.peer;
   }
 
+  /** Nobody to ask, or nobody there: somebody else is asked a while later. */
   #backOff(side: Side<P>): void {
     const { verdictRetryMs, verdictRetryMaxMs } = this.#context.tuning;
+    side.target = undefined;
+    side.writer = undefined;
     side.delayMs = Math.min(verdictRetryMaxMs, Math.max(verdictRetryMs, side.delayMs * 2));
     this.#at(side, side.delayMs);
   }
 
-  /** Whatever is not answered until then is asked again, elsewhere perhaps. */
+  /** What nobody is asked for then is asked; and if nothing is answered until then, it is looked elsewhere. */
   #at(side: Side<P>, delayMs: number): void {
     this.#context.timers.cancel(side.timer);
     side.timer = this.#context.timers.set(this.#context.now.monoMs + delayMs, () => {
       side.timer = undefined;
       side.redirects = 0;
-      this.#again(side);
+      side.tries += 1;
+      if (side.items.size === 0) side.delayMs = 0;
+      if (side.due.size > 0) this.#dirty.add(side);
+      if (side.items.size > 0 && (side.target !== undefined || side.due.size === 0))
+        this.#lookElsewhere(side);
     });
-  }
-
-  #again(side: Side<P>): void {
-    side.target = undefined;
-    side.tries += 1;
-    side.due = new Set(side.items.values());
-    if (side.due.size > 0) this.#dirty.add(side);
-    else side.delayMs = 0;
   }
 
   /** The link to `peer` ended: what it has not answered is asked anew. */
   linkDown(peer: PeerId): void {
-    for (const side of this.#lanes.values()) if (side.target === peer) this.#restart(side);
+    for (const side of this.#lanes.values()) {
+      for (const item of side.items.values()) {
+        if (item.at !== peer) continue;
+        item.at = undefined;
+        side.due.add(item);
+      }
+      if (side.look?.at === peer) side.look = undefined;
+      if (side.target === peer) this.#restart(side);
+      else if (side.due.size > 0 && side.delayMs === 0) this.#dirty.add(side);
+    }
   }
 
   /** Somebody came: lanes without anybody to ask may have one now. */
@@ -282,7 +355,11 @@ export class Entry<P extends PendingEnqueue> {
     this.#context.timers.cancel(side.timer);
     side.timer = undefined;
     side.delayMs = 0;
-    this.#again(side);
+    side.lookMs = 0;
+    side.tries += 1;
+    side.target = undefined;
+    side.writer = undefined;
+    this.#dirty.add(side);
   }
 
   // Answers.
@@ -291,21 +368,48 @@ export class Entry<P extends PendingEnqueue> {
     const side = this.#lanes.get(lane);
     if (side === undefined) return;
     if (side.target !== from && !this.replicasOf(lane).some(({ peer }) => peer === from)) return;
+    const isLook = side.look?.at === from && items.some(({ token }) => token === side.look?.token);
+    if (isLook) side.look = undefined;
     let retries = 0;
+    let taken = false;
     for (const answer of items) {
       const item = side.items.get(answer.token);
-      if (item !== undefined && !this.#take(side, item, answer)) retries += 1;
+      if (item === undefined) continue;
+      if (this.#take(side, item, answer)) taken = true;
+      else if (item.at === from) {
+        item.at = undefined;
+        side.due.add(item);
+        retries += 1;
+      }
+    }
+    if (taken && (isLook || side.target === from)) this.#follow(side, from);
+    const other = hint === undefined || hint === from || !this.#members.isGreeted(hint) ? undefined : hint;
+    const isBound = side.redirects >= REDIRECTS_MAX;
+    if (side.target !== from) {
+      if (retries > 0 && side.delayMs === 0) this.#dirty.add(side);
+      if (!isLook || other === undefined || other === side.target || isBound) return;
+      side.redirects += 1;
+      return this.#lookAt(side, other);
     }
     if (retries === 0) {
       side.delayMs = 0;
-      return;
+      if (side.due.size > 0) this.#dirty.add(side);
+    } else if (other === undefined || isBound) this.#backOff(side);
+    else {
+      side.redirects += 1;
+      side.target = other;
+      side.writer = undefined;
+      this.#dirty.add(side);
     }
-    const follows = hint !== undefined && hint !== from && this.#members.isGreeted(hint);
-    if (side.target !== from) return;
-    if (!follows || side.redirects >= REDIRECTS_MAX) return this.#backOff(side);
-    side.redirects += 1;
-    side.target = hint;
-    this.#dirty.add(side);
+  }
+
+  /** It writes the lane: what is on its way to others comes here too. */
+  #follow(side: Side<P>, writer: PeerId): void {
+    if (side.writer === writer) return;
+    side.target = writer;
+    side.writer = writer;
+    for (const item of side.items.values()) if (item.at !== writer) side.due.add(item);
+    if (side.due.size > 0) this.#dirty.add(side);
   }
 
   /** `false`: it is to be asked again. */
@@ -317,21 +421,21 @@ export class Entry<P extends PendingEnqueue> {
       case "OK":
       case "DUPLICATE": {
         const { lane } = side;
+        side.advanced = true;
         this.#end(side, item);
         this.#answer(item.pending, { code: "OK", lane, seq, duplicate: code === "DUPLICATE" });
         return true;
       }
       case "FULL":
+        side.advanced = true;
         this.#end(side, item);
         this.#answer(item.pending, { code: "QUEUE_FULL", limit: "limit of messages or keys of one lane" });
         return true;
       case "ELSEWHERE":
         item.open -= 1;
         if (item.open === 0) item.sentMs = undefined; // Nobody took it: it may be asked at any time.
-        side.due.add(item);
         return false;
       case "RETRY":
-        side.due.add(item);
         return false;
     }
   }
