@@ -5,11 +5,11 @@ import type { PeerId, StoreId } from "./types.ts";
 
 /** Questions one lane keeps waiting; beyond it they are dropped and asked again. */
 const WAITING_MAX = 65_536;
-/** Rounds of asking before the questions are dropped. */
-const TRIES_MAX = 10;
+/** Times a round is asked before its questions are dropped. */
+const TRIES_MAX = 30;
 
 interface Round {
-  token: number;
+  readonly token: number;
   readonly yes: Set<StoreId>;
   tries: number;
   /** Came before the round was sent: its yes answers them. */
@@ -42,7 +42,8 @@ export class Confirms {
   }
 
   #begin(lane: LaneWriter, asked: (() => void)[]): void {
-    const round: Round = { token: 0, yes: new Set(), tries: 0, asked, next: [] };
+    const round: Round = { token: this.#nextToken, yes: new Set(), tries: 0, asked, next: [] };
+    this.#nextToken += 1;
     this.#rounds.set(lane, round);
     this.#send(lane, round);
   }
@@ -51,20 +52,20 @@ export class Confirms {
     this.#rounds.delete(lane);
   }
 
+  /**
+   * Asks whoever has not answered yet. Once more means with the same token: whatever answers it came after the questions of this
+   * round. With another each time no round would ever end where answers take longer than the pause between them.
+   */
   #send(lane: LaneWriter, round: Round): void {
-    round.token = this.#nextToken;
-    this.#nextToken += 1;
     round.tries += 1;
-    round.yes.clear();
-    round.asked.push(...round.next.splice(0)); // They came before this one leaves.
-    const { token } = round;
+    const { token, yes } = round;
     for (const { peer, store } of lane.descriptor.replicas) {
-      if (!this.#context.reachable(store)) continue;
+      if (yes.has(store) || !this.#context.reachable(store)) continue;
       this.#context.send(peer, { type: "confirm", lane: lane.lane, ...lane.right, token });
     }
     const at = this.#context.now.monoMs + this.#context.tuning.askTimeoutMs;
     this.#context.timers.set(at, () => {
-      if (this.#rounds.get(lane) !== round || round.token !== token) return;
+      if (this.#rounds.get(lane) !== round) return;
       if (lane.isLost || round.tries >= TRIES_MAX) this.#rounds.delete(lane);
       else this.#send(lane, round);
     });
