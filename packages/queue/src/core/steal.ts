@@ -84,6 +84,8 @@ const PREPARED_MS = 5_000;
 /** Highest seq of a lane that is not ordered: lanes hold at most 65,536 messages by default. */
 const LANE_SEQ_MAX = 0xf_ffff;
 
+/** How many times longer a writer is waited for whose link stands. */
+const LINKED_PATIENCE = 4;
 /** How often lanes are looked over for silent writers, in milliseconds. */
 const LOOK_MS = 1_000;
 
@@ -285,7 +287,8 @@ export class Steals {
       if (store === this.#context.store || !this.#context.reachable(store)) continue;
       this.#context.send(peer, { type: "askGone", lane, pid: watch.target.pid });
     }
-    this.#arm(watch, this.#context.tuning.askTimeoutMs, () => {
+    // Longer each time: where all answers take longer than that, no quorum would ever come together.
+    this.#arm(watch, Math.max(this.#context.tuning.askTimeoutMs, watch.delayMs), () => {
       watch.phase = "waiting";
       this.#later(watch, () => this.#ask(watch));
     });
@@ -346,7 +349,10 @@ export class Steals {
   #lookAt(watch: Watch): void {
     const { silentMs, silentMaxMs, askTimeoutMs } = this.#context.tuning;
     const { monoMs } = this.#context.now;
-    if (watch.probedMs !== undefined && monoMs - watch.probedMs >= askTimeoutMs) {
+    // While there is a session the answer is on its way, over a slow link perhaps.
+    const isLinked = this.#context.reachable(pidStore(watch.target.pid));
+    const answerMs = isLinked ? LINKED_PATIENCE * askTimeoutMs : askTimeoutMs;
+    if (watch.probedMs !== undefined && monoMs - watch.probedMs >= answerMs) {
       watch.probedMs = undefined;
       watch.denied = watch.target.pid;
     }

@@ -302,3 +302,73 @@ describe("whoever takes an ordered lane over", () => {
     expect(found.map(({ proven }) => proven)).toEqual([false, true]);
   });
 });
+
+/** A lane whose writer is gone for all of its replicas, which answer so long after they are asked; when it is prepared. */
+function preparedAfter(answerMs: number): number | undefined {
+  const timers = new Timers();
+  const now = { monoMs: 0, wallMs: 0 };
+  const due: number[] = [];
+  let preparedMs: number | undefined;
+  const context = makeContext({
+    timers,
+    now,
+    isGone: () => true,
+    send: (to, message) => {
+      if (message.type === "askGone" && to === THIRD) due.push(now.monoMs + answerMs);
+      if (message.type === "prepare") preparedMs ??= now.monoMs;
+    },
+  });
+  const steals = new Steals(context, HOST);
+  steals.onPromised(makeLane({}, OTHER));
+  for (; now.monoMs < 60_000; now.monoMs += 10) {
+    timers.fire(now.monoMs);
+    for (const atMs of due.splice(0)) {
+      if (atMs > now.monoMs) due.push(atMs);
+      else steals.gone(THIRD, { type: "gone", lane: "lane", pid: pid(OTHER), gone: true });
+    }
+  }
+  return preparedMs;
+}
+
+describe("whoever asks the others whether a writer is gone", () => {
+  it.each([100, 1_200, 6_000])("takes the lane over although their answers take %d ms", (answerMs) => {
+    expect(preparedAfter(answerMs)).toBeLessThan(10_000);
+  });
+});
+
+/** Of a lane with a message whose writer is silent, and answers so late that it is there: whether others are asked about it. */
+function doubted(answerMs: number, isLinked: boolean): boolean {
+  const timers = new Timers();
+  const now = { monoMs: 0, wallMs: 0 };
+  const due: number[] = [];
+  let isDoubted = false;
+  const context = makeContext({
+    timers,
+    now,
+    isGone: () => false,
+    send: (_to, message) => {
+      if (message.type === "askLane") due.push(now.monoMs + answerMs);
+      if (message.type === "askGone") isDoubted = true;
+    },
+  });
+  const steals = new Steals({ ...context, reachable: (store) => isLinked || store !== OTHER }, HOST);
+  steals.onPromised(makeLane({ registers: { size: 1 } as RegisterTable }, THIRD));
+  for (; now.monoMs < 60_000; now.monoMs += 10) {
+    timers.fire(now.monoMs);
+    for (const atMs of due.splice(0)) {
+      if (atMs > now.monoMs) due.push(atMs);
+      else steals.laneAnswered(OTHER, { type: "lane", lane: "lane", serving: true });
+    }
+  }
+  return isDoubted;
+}
+
+describe("a writer that is asked whether it serves its lane", () => {
+  it.each([
+    ["is believed in while its link stands, though that is slow", 3_000, true, false],
+    ["is doubted soon where there is no link to answer over", Infinity, false, true],
+    ["is doubted at last if it answers nothing", Infinity, true, true],
+  ])("%s", (_, answerMs, isLinked, expected) => {
+    expect(doubted(answerMs, isLinked)).toBe(expected);
+  });
+});
