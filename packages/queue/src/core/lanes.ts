@@ -68,6 +68,8 @@ interface Fetch {
   readonly seq: number;
   tries: number;
   readonly asked: Set<PeerId>;
+  /** Of them, those who will answer: the body may be long, and its link slow. */
+  readonly awaited: Set<PeerId>;
 }
 
 /**
@@ -353,6 +355,7 @@ export class Lanes {
     this.#deliveries.delete(peer);
     this.#settled.delete(peer);
     this.entrances.linkDown(peer);
+    for (const { awaited } of this.#running) awaited.delete(peer);
   }
 
   stamp(peer: PeerId, stampMs: number): void {
@@ -521,7 +524,7 @@ export class Lanes {
     if (known?.lane === lane) return;
     // One of an earlier writer of this lane ends without a word: this writer has its own.
     if (known !== undefined) this.#running.delete(known);
-    const fetch: Fetch = { key, lane, seq, tries: 0, asked: new Set() };
+    const fetch: Fetch = { key, lane, seq, tries: 0, asked: new Set(), awaited: new Set() };
     this.#fetches.set(key, fetch);
     if (this.#running.size < FETCHES_MAX) this.#fetch(fetch);
     else this.#fetchQueue.push(fetch);
@@ -538,11 +541,14 @@ export class Lanes {
       return;
     }
     this.#running.add(fetch);
-    const sources = this.#holders(lane, register).filter(({ store }) => this.#context.reachable(store));
+    const sources = this.#holders(lane, register).filter(
+      ({ store, peer }) => this.#context.reachable(store) && !fetch.awaited.has(peer),
+    );
     const source = sources[fetch.tries % Math.max(1, sources.length)];
-    fetch.tries += 1;
+    if (source !== undefined || fetch.awaited.size === 0) fetch.tries += 1;
     if (source !== undefined) {
       fetch.asked.add(source.peer);
+      fetch.awaited.add(source.peer);
       this.#context.send(source.peer, { type: "getBody", lane: lane.root, seq });
     }
     const at = this.#context.now.monoMs + this.#context.tuning.askTimeoutMs;
@@ -576,8 +582,9 @@ export class Lanes {
   body(from: PeerId, message: Message & { type: "body" }): void {
     const key = `${message.lane}-${message.seq}`;
     const fetch = this.#fetches.get(key);
-    if (fetch === undefined || message.body === undefined) return;
-    if (!fetch.asked.has(from)) return;
+    if (fetch?.asked.has(from) !== true) return;
+    fetch.awaited.delete(from);
+    if (message.body === undefined) return;
     this.#endFetch(fetch);
     fetch.lane.onBody(message.seq, message.body);
   }
