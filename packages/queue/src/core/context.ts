@@ -45,6 +45,10 @@ export interface Tuning {
   readonly laneMessages: number;
   readonly windowOps: number;
   readonly windowBytes: number;
+  /** It is never less than this, however slow the replica. */
+  readonly windowBytesMin: number;
+  /** Frames that take longer than this to be answered wait for each other: fewer of them leave at a time. */
+  readonly answerMs: number;
   readonly frameBytes: number;
   /** A longer body has a frame of its own, which may arrive after what was sent later. */
   readonly bulkBytes: number;
@@ -98,6 +102,8 @@ export const DEFAULT_TUNING: Tuning = {
   laneMessages: 65_536,
   windowOps: 4_096,
   windowBytes: 8 * 1_024 * 1_024,
+  windowBytesMin: 128 * 1_024,
+  answerMs: 1_000,
   frameBytes: 56 * 1_024,
   bulkBytes: 64 * 1_024,
   pageRegisters: 1_024,

@@ -40,10 +40,15 @@ export class LaneDebts {
     });
   }
 
-  /** Whether a register may go to this replica before anything else. */
-  isClear(index: number): boolean {
-    const owed = this.#owed[index];
-    return owed?.seqs.size === 0 && !owed.end;
+  /**
+   * Whether a register may leave at once. One that goes without a body, a lease or a verdict, waits neither for
+   * those that take one along nor for their window.
+   */
+  mayGo(index: number, seq: number, isLight: boolean): boolean {
+    const [link, owed] = [this.#links[index], this.#owed[index]];
+    if (link === undefined || owed === undefined) return false;
+    if (isLight) return link.takesLight && !owed.seqs.has(seq);
+    return link.hasRoom && owed.seqs.size === 0 && !owed.end;
   }
 
   add(index: number, seq: number): void {

@@ -121,3 +121,8 @@ export function bitCount(bits: number): number {
   for (let rest = bits; rest !== 0; rest &= rest - 1) count += 1;
   return count;
 }
+
+/** Whether it goes to that replica without its body, which is there, or is needed no more. */
+export function isLight({ heldBy, value }: Register, index: number): boolean {
+  return (heldBy & (1 << index)) !== 0 || value.state === "DONE";
+}

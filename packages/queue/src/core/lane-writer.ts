@@ -12,7 +12,7 @@ import type { LaneHost } from "./lane-host.ts";
 import type { LaneOrder } from "./lane-order.ts";
 import { makeOrder } from "./lane-order.ts";
 import type { PendingEnqueue, Recovered, RecoveredRegister, Register, Waiter } from "./lane-register.ts";
-import { bitCount, restingRegister } from "./lane-register.ts";
+import { bitCount, isLight, restingRegister } from "./lane-register.ts";
 import type { Exception, KeptKeys, LaneException, OpException, Section } from "./messages.ts";
 import { failedDelivery, outcomeOf } from "./outcome.ts";
 import {
@@ -271,17 +271,16 @@ export class LaneWriter implements LaneSender {
   }
 
   #send(register: Register): void {
-    for (let index = 0; index < this.#links.length; index += 1) {
-      const link = this.#links[index];
-      if (link === undefined) continue;
-      if (this.#synced && link.hasRoom && this.#debts.isClear(index)) this.#add(link, index, register);
+    this.#links.forEach((link, index) => {
+      const mayGo = this.#debts.mayGo(index, register.seq, isLight(register, index));
+      if (this.#synced && mayGo) this.#add(link, index, register);
       else this.#debts.add(index, register.seq);
-    }
+    });
   }
 
   #add(link: ReplicaLink, index: number, register: Register): void {
     const { seq, step, value } = register;
-    const has = (register.heldBy & (1 << index)) !== 0 || value.state === "DONE";
+    const has = isLight(register, index);
     const attach = !has && register.body === undefined;
     if (attach && (register.heldBy & (1 << this.#self)) === 0) {
       this.#host.onBodyWanted(this, register);

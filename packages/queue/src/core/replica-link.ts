@@ -5,6 +5,8 @@ import type { Descriptor, EndValue, LaneId, PeerId, Ranges, StoreId } from "./ty
 
 /** What an operation costs of the window beside its body. */
 const OP_BYTES = 160;
+/** Of the largest window, what a link begins with. */
+const FIRST_WINDOW = 1 / 16;
 
 /** A lane writer as its links see it. */
 export interface LaneSender {
@@ -31,6 +33,9 @@ interface Sent {
   readonly senders: readonly LaneSender[];
   readonly ops: number;
   readonly bytes: number;
+  readonly sentMs: number;
+  /** What was under way once it had left. */
+  readonly aheadBytes: number;
 }
 
 /**
@@ -57,12 +62,18 @@ export class ReplicaLink {
   /** In the order of their turns. */
   readonly #owing = new Set<LaneSender>();
   #turnBytes = 0;
+  /** Bytes that may be under way: about what the replica answers in `answerMs`. */
+  #windowBytes: number;
+  /** The shortest time to an answer in this session. */
+  #leastMs = Number.POSITIVE_INFINITY;
   #frames: (Message & { type: "ops" })[] = [];
 
   constructor(context: Context, peer: PeerId, store: StoreId) {
     this.#context = context;
     this.peer = peer;
     this.store = store;
+    const { windowBytes, windowBytesMin } = context.tuning;
+    this.#windowBytes = Math.max(windowBytesMin, windowBytes * FIRST_WINDOW);
   }
 
   get isUp(): boolean {
@@ -70,8 +81,12 @@ export class ReplicaLink {
   }
 
   get hasRoom(): boolean {
-    const { windowOps, windowBytes } = this.#context.tuning;
-    return this.#up && this.#ops < windowOps && this.#bytes < windowBytes;
+    return this.takesLight && this.#bytes < this.#windowBytes;
+  }
+
+  /** Whether there is room for an operation without a body: it need not wait for all those with one. */
+  get takesLight(): boolean {
+    return this.#up && this.#ops < this.#context.tuning.windowOps;
   }
 
   /** In its turn, a sender adds no more than a frame holds. */
@@ -82,6 +97,7 @@ export class ReplicaLink {
   up(): void {
     this.down();
     this.#up = true;
+    this.#leastMs = Number.POSITIVE_INFINITY;
     this.#session = this.#context.random.uint32();
   }
 
@@ -177,7 +193,9 @@ export class ReplicaLink {
     this.#drafts.clear();
     const no = this.#nextNo;
     this.#nextNo += 1;
-    this.#inFlight.set(no, { sections, senders, ops: this.#draftOps, bytes: this.#draftBytes });
+    const { monoMs: sentMs } = this.#context.now;
+    const size = { ops: this.#draftOps, bytes: this.#draftBytes, aheadBytes: this.#bytes };
+    this.#inFlight.set(no, { sections, senders, sentMs, ...size });
     this.#draftOps = 0;
     this.#draftBytes = 0;
     this.#frames.push({ type: "ops", session: this.#session, no, sections, echoes: [] });
@@ -205,11 +223,27 @@ export class ReplicaLink {
     this.#inFlight.delete(message.no);
     this.#ops -= sent.ops;
     this.#bytes -= sent.bytes;
+    this.#adapt(sent);
     this.batchNo = Math.max(this.batchNo, message.batchNo);
     const { exceptions } = message;
     sent.sections.forEach((section, at) => {
       const own = exceptions.length === 0 ? exceptions : exceptions.filter((e) => e.section === at);
       sent.senders[at]?.onOk(this, section, own);
     });
+  }
+
+  /**
+   * All that was under way with this frame took so long. What is more than a link or a disk takes in a while only waits in
+   * line, and leases and acknowledgements wait behind it: until their time is over, if it is slow enough.
+   */
+  #adapt({ sentMs, aheadBytes, bytes }: Sent): void {
+    const { windowBytes, windowBytesMin, answerMs } = this.#context.tuning;
+    const tookMs = this.#context.now.monoMs - sentMs;
+    this.#leastMs = Math.min(this.#leastMs, tookMs);
+    const goalMs = Math.max(answerMs, 2 * this.#leastMs); // A way that is long by itself may hold as much more.
+    if (tookMs > goalMs) {
+      const fair = Math.max(windowBytesMin, (aheadBytes * goalMs) / tookMs);
+      this.#windowBytes = Math.min(this.#windowBytes, fair);
+    } else if (tookMs * 4 <= goalMs * 3) this.#windowBytes = Math.min(windowBytes, this.#windowBytes + bytes);
   }
 }

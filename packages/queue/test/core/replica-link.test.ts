@@ -7,24 +7,24 @@ import type { LaneSender } from "../../src/core/replica-link.ts";
 import { ReplicaLink } from "../../src/core/replica-link.ts";
 import type { Descriptor, Value } from "../../src/core/types.ts";
 
-const value = { state: "READY", bodyBytes: 64 } as Value;
-
 /** A lane of which so many messages have not been sent. */
 class Sender implements LaneSender {
   readonly lane: string;
   readonly descriptor = { replicas: [] } as unknown as Descriptor;
   readonly right = { round: 0, pid: "" };
+  readonly #value: Value;
   left: number;
 
-  constructor(lane: string, left: number) {
+  constructor(lane: string, left: number, bodyBytes = 64) {
     this.lane = lane;
     this.left = left;
+    this.#value = { state: "READY", bodyBytes } as Value;
   }
 
   pump(link: ReplicaLink): boolean {
     for (; this.left > 0; this.left -= 1) {
       if (!link.hasTurn) return false;
-      link.accept(this, { seq: this.left, step: 0, value, body: undefined, attach: true });
+      link.accept(this, { seq: this.left, step: 0, value: this.#value, body: undefined, attach: true });
     }
     return true;
   }
@@ -36,7 +36,9 @@ class Sender implements LaneSender {
 
 describe("a link to a replica", () => {
   it("sends what each lane owes in turns, however much one of them does", () => {
-    const context = { tuning: DEFAULT_TUNING, random: new SeededRandom(1) } as unknown as Context;
+    const now = { monoMs: 0, wallMs: 0 };
+    const tuning = { ...DEFAULT_TUNING, windowBytesMin: DEFAULT_TUNING.windowBytes };
+    const context = { now, tuning, random: new SeededRandom(1) } as unknown as Context;
     const link = new ReplicaLink(context, "peer", "store");
     link.up();
     const busy = new Sender("busy", 100_000);
@@ -58,4 +60,51 @@ describe("a link to a replica", () => {
     expect(answered.filter((lane) => lane === "busy").length).toBeGreaterThanOrEqual(2);
     expect(answered.filter((lane) => lane === "other").length).toBeGreaterThanOrEqual(2);
   });
+
+  describe.each([
+    ["slow", 125_000, 10],
+    ["slow and long", 125_000, 800],
+    ["fast", 20_000_000, 1],
+    ["fast and long", 20_000_000, 150],
+  ])("that is %s", (_, bytesPerSecond, wayMs) => {
+    it("has no more under way than is answered in a while, and no less than the way holds", () => {
+      const { tookMs, rate } = saturated(bytesPerSecond, wayMs);
+      expect(tookMs).toBeLessThan(Math.max(1_500, 6 * wayMs));
+      expect(rate).toBeGreaterThan(0.85 * bytesPerSecond);
+    });
+  });
 });
+
+/** What becomes of frames in the last of 60 s, if there is always more to send, and a way that takes so much. */
+function saturated(
+  bytesPerSecond: number,
+  wayMs: number,
+): { readonly tookMs: number; readonly rate: number } {
+  const now = { monoMs: 0, wallMs: 0 };
+  const context = { now, tuning: DEFAULT_TUNING, random: new SeededRandom(1) } as unknown as Context;
+  const link = new ReplicaLink(context, "peer", "store");
+  link.up();
+  link.owe(new Sender("busy", 100_000_000, 4_096));
+  const due: {
+    readonly atMs: number;
+    readonly sentMs: number;
+    readonly session: number;
+    readonly no: number;
+  }[] = [];
+  let freeMs = 0;
+  let [tookMs, bytes] = [0, 0];
+  for (; now.monoMs < 60_000; now.monoMs += 1) {
+    for (let next = due[0]; next !== undefined && next.atMs <= now.monoMs; next = due[0]) {
+      due.shift();
+      link.ok({ type: "ok", session: next.session, no: next.no, batchNo: 1, exceptions: [] });
+      if (now.monoMs >= 40_000) tookMs = Math.max(tookMs, now.monoMs - next.sentMs);
+    }
+    for (const { session, no, sections } of link.flush()) {
+      const length = sections.reduce((sum, { accepts }) => sum + accepts.length * 4_256, 0);
+      freeMs = Math.max(freeMs, now.monoMs) + (length / bytesPerSecond) * 1_000;
+      due.push({ atMs: freeMs + 2 * wayMs, sentMs: now.monoMs, session, no });
+      if (now.monoMs >= 40_000) bytes += length;
+    }
+  }
+  return { tookMs, rate: bytes / 20 };
+}
