@@ -1,7 +1,8 @@
 import type { Context } from "./context.ts";
 import type { View } from "./messages.ts";
-import { BUCKETS } from "./roster.ts";
+import { bucketOf, BUCKETS } from "./roster.ts";
 import type { Entry } from "./roster.ts";
+import { isEnded } from "./views.ts";
 
 /** A table of this size is sent whole; of a larger one only what differs. */
 const WHOLE_MAX = 64;
@@ -18,6 +19,9 @@ export class Snapshots {
   readonly #waiting = new Map<string, Set<number>>();
   readonly #served = new Map<string, View[]>();
   #chunkAt = 0;
+  /** Core time at which others were last asked to tell again what we lost our word for, and who of them is next. */
+  #askedAt = -Infinity;
+  #turn = 0;
 
   constructor(context: Context) {
     this.#context = context;
@@ -32,6 +36,7 @@ export class Snapshots {
   offer(entry: Entry): void {
     const { roster, now } = this.#context;
     const { peer } = entry.record;
+    this.#renewWord(entry);
     if (roster.entries.size <= WHOLE_MAX)
       this.#context.send(peer, { type: "views", views: this.#context.views() });
     else {
@@ -49,6 +54,7 @@ export class Snapshots {
       (bucket) => own[bucket] !== hashes[bucket],
     );
     if (differing.length === 0) return;
+    this.#renewWord(entry);
     if (now - entry.offeredAt >= times.repairAfterMs) {
       entry.offeredAt = now;
       this.#context.send(peer, { type: "buckets", hashes: own });
@@ -72,6 +78,35 @@ export class Snapshots {
     for (const [peer, views] of this.#served) {
       if (views.length > 0) this.#context.send(peer, { type: "views", views: views.splice(0, CHUNK_VIEWS) });
       if (views.length === 0) this.#served.delete(peer);
+    }
+  }
+
+  /**
+   * A peer lacks members. If we slept since we were told of them, our word makes nobody a member; and where our neighbours list the same as we, nobody
+   * would tell us again: whoever joined behind us would never list them. They send what is in buckets that differ, so we say that those do.
+   */
+  #renewWord(peer: Entry): void {
+    const { roster, now, times, self } = this.#context;
+    if (now - this.#askedAt < times.repairMs) return;
+    const others = [...roster.linked].filter((other) => other !== peer);
+    const asked = new Map<Entry, Set<number>>();
+    for (const entry of roster.entries.values()) {
+      const isLost =
+        entry !== self && !entry.linked && !isEnded(entry.status) && !this.#context.vouchesFor(entry);
+      if (!isLost) continue;
+      const voucher = others.find(({ record }) => record.peer === entry.voucher);
+      const other = voucher ?? others[this.#turn % others.length];
+      if (other === undefined) break; // We have no link but this.
+      asked.set(other, (asked.get(other) ?? new Set()).add(bucketOf(entry)));
+    }
+    if (asked.size === 0) return;
+    this.#askedAt = now;
+    this.#turn += 1;
+    for (const [other, buckets] of asked) {
+      const hashes = roster.bucketDigests.map((hash, bucket) =>
+        buckets.has(bucket) ? (hash ^ 1) >>> 0 : hash,
+      );
+      this.#context.send(other.record.peer, { type: "buckets", hashes });
     }
   }
 

@@ -89,6 +89,34 @@ describe("Membership", () => {
     expect(dials(node.pass(30_000))).not.toContain("b");
   });
 
+  it("asks again about whom it was told of before it slept, and then vouches for them to who came since", () => {
+    const node = new Node();
+    for (const peer of ["a", "c"]) node.link(peer);
+    const vouched: View = { ...record("b"), status: "alive", ageMs: 0, vouched: true };
+    node.views("a", vouched);
+    node.pass(1_000);
+    node.nowMs += 5_000; // Asleep.
+    node.pass(1_000);
+    const toldOf = (effects: readonly MembershipEffect[], to: string): unknown[] =>
+      effects.flatMap((effect) =>
+        effect.type === "send" && effect.to === to && effect.message.type === "views"
+          ? effect.message.views.flatMap(({ peer, vouched: isVouched }) => (peer === "b" ? [isVouched] : []))
+          : [],
+      );
+    const met = [...node.link("d"), ...node.pass(500)];
+    expect(toldOf(met, "d")).toEqual([false]);
+    const asked = met.flatMap((effect) =>
+      effect.type === "send" && effect.message.type === "buckets" ? [effect.to] : [],
+    );
+    expect(asked).toEqual(["a"]);
+    node.views("a", vouched);
+    const ping = { type: "ping", nonce: 1, hash: 7 } as const;
+    const later: MembershipEffect[] = [];
+    for (let round = 0; round < 3; round += 1)
+      later.push(...node.step({ type: "message", peer: "d", message: ping }), ...node.pass(1_500));
+    expect(toldOf(later, "d")).toContain(true);
+  });
+
   it("has room in a full list for who links, in place of one that others tell of and nobody here can reach", () => {
     const node = new Node(4);
     node.link("a");
