@@ -8,6 +8,11 @@ export class Fifo<Item> {
     return this.#items.length - this.#gone;
   }
 
+  /** The one that `shift` would take. */
+  get first(): Item | undefined {
+    return this.#items[this.#gone];
+  }
+
   push(item: Item): void {
     this.#items.push(item);
   }

@@ -1,4 +1,5 @@
 import type { Context, Tuning } from "./context.ts";
+import { Fifo } from "./fifo.ts";
 import type { RecoveredRegister } from "./lane-register.ts";
 import type { KeptKeys } from "./messages.ts";
 import type { Descriptor, Keys, Value } from "./types.ts";
@@ -66,10 +67,47 @@ export interface GroupState {
 type Ages = Pick<Context, "awakeMs" | "now">;
 
 interface Known {
+  readonly name: string;
   readonly seq: number;
   readonly keys: Keys;
   /** Of a key by the wall clock of the message's writer; of a token by how long this node was awake, since it knows it. */
   readonly atMs: number;
+}
+
+/**
+ * What is known by a name for a while. Who leaves is found in a list of its own: a map that loses its first entries all the time
+ * passes each of them again, in every new look for the first that is left, until it is made anew.
+ */
+class KnownNames {
+  readonly #byName = new Map<string, Known>();
+  /** In the order of their times, with those that somebody else took the name of since. */
+  readonly #inTurn = new Fifo<Known>();
+
+  get size(): number {
+    return this.#byName.size;
+  }
+
+  get(name: string): Known | undefined {
+    return this.#byName.get(name);
+  }
+
+  values(): Iterable<Known> {
+    return this.#byName.values();
+  }
+
+  set(known: Known): void {
+    this.#byName.set(known.name, known);
+    this.#inTurn.push(known);
+  }
+
+  /** Forgets what is as old as that. */
+  sweep(endMs: number): void {
+    for (let first = this.#inTurn.first; first !== undefined; first = this.#inTurn.first) {
+      if (first.atMs > endMs) return;
+      this.#inTurn.shift();
+      if (this.#byName.get(first.name) === first) this.#byName.delete(first.name);
+    }
+  }
 }
 
 /**
@@ -80,8 +118,8 @@ export class LaneOrder {
   readonly #dedupMs: number;
   readonly #tokenMs: number;
   readonly #groups = new Map<string, Line>();
-  readonly #tokens = new Map<string, Known>();
-  readonly #keys = new Map<string, Known>();
+  readonly #tokens = new KnownNames();
+  readonly #keys = new KnownNames();
 
   constructor(dedupMs: number, tokenMs: number) {
     this.#dedupMs = dedupMs;
@@ -150,11 +188,9 @@ export class LaneOrder {
   }
 
   take({ seq, keys }: KeptKeys, awakeMs: number): void {
-    this.#tokens.set(keys.token, { seq, keys, atMs: awakeMs });
+    this.#tokens.set({ name: keys.token, seq, keys, atMs: awakeMs });
     const name = this.#dedupMs === 0 ? undefined : nameOf(keys);
-    if (name === undefined) return;
-    this.#keys.delete(name); // To the end: they leave in the order of their time.
-    this.#keys.set(name, { seq, keys, atMs: keys.atWallMs });
+    if (name !== undefined) this.#keys.set({ name, seq, keys, atMs: keys.atWallMs });
   }
 
   /** All that count still, of messages that live and of others. */
@@ -183,21 +219,14 @@ export class LaneOrder {
 
   /** Forgets what its time is over for. */
   sweep({ awakeMs, now }: Ages): void {
-    sweep(this.#tokens, awakeMs - this.#tokenMs);
-    sweep(this.#keys, now.wallMs - this.#dedupMs);
+    this.#tokens.sweep(awakeMs - this.#tokenMs);
+    this.#keys.sweep(now.wallMs - this.#dedupMs);
   }
 }
 
 /** A key counts within its group: groups lie in different lanes. Where the group ends, its length tells: both may have any character. */
 function nameOf({ group, dedupKey }: Omit<Keys, "atWallMs">): string | undefined {
   return dedupKey === undefined ? undefined : `${group?.length ?? 0} ${group ?? ""}${dedupKey}`;
-}
-
-function sweep(known: Map<string, Known>, endMs: number): void {
-  for (const [name, { atMs }] of known) {
-    if (atMs > endMs) return;
-    known.delete(name);
-  }
 }
 
 /** What the enqueue of this message is known by; `undefined` outside ordered lanes. */

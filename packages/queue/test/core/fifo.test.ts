@@ -16,6 +16,7 @@ it("gives back what came, in order, whatever comes meanwhile", () => {
           fifo.push(step);
           model.push(step);
         } else expect(fifo.shift()).toBe(model.shift());
+        expect(fifo.first).toBe(model[0]);
         expect([fifo.length, ...fifo]).toEqual([model.length, ...model]);
       }
     }),
