@@ -7,6 +7,8 @@ import type { EndValue, Ranges } from "./types.ts";
 
 /** Ranges of finished seqs that are told at a time: as many as there may be gaps in a lane do not fit one section. */
 const RANGES_EACH = 2_048;
+/** Finished seqs that wait for one replica are made ranges of when they are so many: it may be away for days. */
+const LEARNED_MAX = 4_096;
 
 /** What one replica has not been told yet. */
 interface Owed {
@@ -75,8 +77,13 @@ export class LaneDebts {
     for (const link of this.#links) link.owe(this.#sender);
   }
 
-  /** A seq is finished: its replicas learn it with others, soon. */
+  /** A seq is finished: its replicas learn it with others, soon, and are owed nothing else of it. */
   addFinished(seq: number): void {
+    for (const { seqs, early } of this.#owed) {
+      // A replica may be away for days, and an ordered lane is never over.
+      if (seqs.size > 0) seqs.delete(seq);
+      if (early.size > 0) early.delete(seq);
+    }
     this.#toLearn.push(seq);
     const { learnSeqs, learnDelayMs } = this.#context.tuning;
     if (this.#toLearn.length >= learnSeqs) this.learn();
@@ -90,7 +97,10 @@ export class LaneDebts {
     this.#context.timers.cancel(this.#learnTimer);
     this.#learnTimer = undefined;
     const learned = this.#toLearn.splice(0);
-    this.#all((owed) => owed.learned.push(...learned));
+    this.#all((owed) => {
+      owed.learned.push(...learned);
+      if (owed.learned.length >= LEARNED_MAX) gather(owed);
+    });
   }
 
   learnRanges(ranges: Ranges): void {
@@ -110,7 +120,10 @@ export class LaneDebts {
 
   addClosed(): void {
     this.#context.timers.cancel(this.#learnTimer);
-    this.#all((owed) => (owed.closed = true));
+    this.#all((owed) => {
+      owed.closed = true;
+      forgive(owed);
+    });
   }
 
   /** `true`: all replicas know that the lane closed. */
@@ -136,19 +149,15 @@ export class LaneDebts {
     const { value, step } = end;
     if (owed === undefined) return new Set();
     if (owed.closed && value !== undefined) {
-      owed.seqs.clear();
-      owed.learned = [];
-      owed.before = [];
-      owed.end = false;
+      forgive(owed);
       link.closed(this.#sender, value);
       return owed.seqs;
     }
     if (owed.learned.length > 0 || owed.before.length > 0) {
-      const ranges = merged([...owed.before, ...toRanges(owed.learned)]);
-      for (let at = 0; at < ranges.length; at += RANGES_EACH) {
-        link.learn(this.#sender, ranges.slice(at, at + RANGES_EACH));
+      gather(owed);
+      for (let at = 0; at < owed.before.length; at += RANGES_EACH) {
+        link.learn(this.#sender, owed.before.slice(at, at + RANGES_EACH));
       }
-      owed.learned = [];
       owed.before = [];
     }
     if (owed.end && value !== undefined) {
@@ -162,4 +171,18 @@ export class LaneDebts {
     this.#context.timers.cancel(this.#learnTimer);
     this.#context.timers.cancel(this.#earlyTimer);
   }
+}
+
+function gather(owed: Owed): void {
+  owed.before = merged([...owed.before, ...toRanges(owed.learned)]);
+  owed.learned = [];
+}
+
+/** That the lane closed is all that has to be said. */
+function forgive(owed: Owed): void {
+  owed.seqs.clear();
+  owed.early.clear();
+  owed.learned = [];
+  owed.before = [];
+  owed.end = false;
 }

@@ -21,4 +21,26 @@ describe("what a lane's replicas are owed", () => {
     debts.pay(link, { step: -1, value: undefined });
     expect(told.flat()).toHaveLength(gaps.length);
   });
+
+  it("is one range of what is finished, and no message of it, however long the replica is away", () => {
+    const told: Ranges[] = [];
+    const link = {
+      owe: () => undefined,
+      learn: (_sender: LaneSender, ranges: Ranges) => told.push(ranges),
+    } as unknown as ReplicaLink;
+    const timers = { set: () => undefined, cancel: () => undefined };
+    const tuning = { learnSeqs: 256, learnDelayMs: 20 };
+    const context = { timers, tuning, now: { monoMs: 0 } } as unknown as Context;
+    const debts = new LaneDebts(context, {} as LaneSender, [link]);
+    for (let seq = 0; seq < 100_000; seq += 1) {
+      debts.add(0, seq);
+      if (seq !== 50_000) debts.addFinished(seq);
+    }
+    debts.learn();
+    expect([...debts.pay(link, { step: -1, value: undefined })]).toEqual([50_000]);
+    expect(told.flat()).toEqual([
+      [0, 50_000],
+      [50_001, 100_000],
+    ]);
+  });
 });
