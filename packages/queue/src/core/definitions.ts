@@ -19,17 +19,17 @@ interface DefinitionsHost {
 export class Definitions {
   readonly #host: DefinitionsHost;
   readonly #known = new Map<QueueId, Definition>();
-  #deleted: ReadonlyMap<QueueId, number>;
+  readonly #deleted = new Map<QueueId, number>();
+  /** None of them was deleted before. */
+  #oldestWallMs = Number.POSITIVE_INFINITY;
 
   constructor(host: DefinitionsHost, records: Iterable<readonly [key: string, record: StoredRecord]>) {
     this.#host = host;
-    const deleted = new Map<QueueId, number>();
     for (const [key, record] of records) {
       const queue = key.slice(2);
       if (record.kind === "definition") this.#known.set(queue, record.definition);
-      else if (record.kind === "deleted") deleted.set(queue, record.atWallMs);
+      else if (record.kind === "deleted") this.#note(queue, record.atWallMs);
     }
-    this.#deleted = deleted;
   }
 
   get(queue: QueueId): Definition | undefined {
@@ -68,6 +68,27 @@ export class Definitions {
     return [...this.#deleted].filter(([, atWallMs]) => !this.#isPast(atWallMs));
   }
 
+  #note(queue: QueueId, atWallMs: number): void {
+    this.#deleted.set(queue, atWallMs);
+    this.#oldestWallMs = Math.min(this.#oldestWallMs, atWallMs);
+  }
+
+  /** Those that nobody has to know any more, and the oldest of too many. To copy all of them for each one would be quadratic. */
+  #forgettable(): readonly QueueId[] {
+    if (this.#deleted.size <= DEFINITIONS_MAX && !this.#isPast(this.#oldestWallMs)) return [];
+    const past: QueueId[] = [];
+    let oldest: Deleted | undefined;
+    for (const one of this.#deleted) {
+      if (this.#isPast(one[1])) past.push(one[0]);
+      else if (oldest === undefined || newestFirst(oldest, one) < 0) oldest = one;
+    }
+    this.#oldestWallMs = oldest?.[1] ?? Number.POSITIVE_INFINITY;
+    const over = this.#deleted.size - past.length - DEFINITIONS_MAX;
+    if (over <= 0 || oldest === undefined) return past;
+    const left = over === 1 ? [oldest] : this.deleted().toSorted(newestFirst).slice(DEFINITIONS_MAX);
+    return [...past, ...left.map(([queue]) => queue)];
+  }
+
   #isPast(atWallMs: number): boolean {
     return atWallMs + DELETED_KEEP_MS <= this.#host.now.wallMs;
   }
@@ -78,15 +99,14 @@ export class Definitions {
     const said = new Map(queues.map(([queue, atWallMs]) => [queue, Math.min(atWallMs, nowWallMs)]));
     const news = [...said].filter(([queue, at]) => !this.isDeleted(queue) && !this.#isPast(at));
     if (news.length === 0) return [];
-    const before = this.#deleted;
-    const all = [...new Map([...before, ...news])].filter(([, at]) => !this.#isPast(at));
-    if (all.length > DEFINITIONS_MAX) all.sort(newestFirst).splice(DEFINITIONS_MAX);
-    const kept = new Map(all);
-    for (const queue of before.keys())
-      if (!kept.has(queue)) this.#host.persist(keyOf.deleted(queue), undefined);
-    this.#deleted = kept;
+    const unsaved = new Set(news.flatMap(([queue]) => (this.#deleted.has(queue) ? [] : [queue])));
+    for (const [queue, atWallMs] of news) this.#note(queue, atWallMs);
+    for (const queue of this.#forgettable()) {
+      this.#deleted.delete(queue);
+      if (!unsaved.has(queue)) this.#host.persist(keyOf.deleted(queue), undefined);
+    }
     return news.filter(([queue, atWallMs]) => {
-      if (!kept.has(queue)) return false;
+      if (!this.#deleted.has(queue)) return false;
       this.#host.persist(keyOf.deleted(queue), { kind: "deleted", atWallMs });
       if (this.#known.delete(queue)) this.#host.persist(keyOf.definition(queue), undefined);
       return true;

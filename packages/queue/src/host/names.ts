@@ -56,14 +56,33 @@ export class Names {
     }
   }
 
-  /** A definition that is not deleted: its id says how often one like it was. */
+  /**
+   * A definition that is not deleted: its id says how often one like it was. As many may be remembered as deleted, one for each time
+   * the name was given away: they are found by halves, all nodes the same one.
+   */
   make(agreed: Agreed): Definition {
-    let definition: Definition = { queue: queueIdOf(agreed), ...agreed };
-    for (let generation = 1; this.#port.isDeleted(definition.queue); generation += 1) {
-      const next = { ...agreed, generation };
-      definition = { queue: queueIdOf(next), ...next };
+    const nth = (generation: number): Definition => {
+      const made = generation === 0 ? agreed : { ...agreed, generation };
+      return { queue: queueIdOf(made), ...made };
+    };
+    const isDeleted = ({ queue }: Definition): boolean => this.#port.isDeleted(queue);
+    let low = -1;
+    let high = 0;
+    let found = nth(0);
+    for (; isDeleted(found); found = nth(high)) {
+      low = high;
+      high = 2 * high + 1;
     }
-    return definition;
+    while (high - low > 1) {
+      const middle = (low + high) >> 1;
+      const one = nth(middle);
+      if (isDeleted(one)) low = middle;
+      else {
+        high = middle;
+        found = one;
+      }
+    }
+    return found;
   }
 
   noteDeclared(name: string): void {
