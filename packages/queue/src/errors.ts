@@ -15,7 +15,8 @@ import type { KlatschErrorInit } from "@klatsch/kit";
  * - `REFUSED`: the application's `beforeEnqueue` threw or took too long; nothing was enqueued.
  * - `QUEUE_FULL`: the queue holds as much as it may; nothing was enqueued.
  * - `MESSAGE_TOO_LARGE`: the body exceeds the limit, which the message names.
- * - `QUORUM_UNAVAILABLE`: too few replicas could be reached until the deadline; nothing was enqueued.
+ * - `QUORUM_UNAVAILABLE`: too few replicas could be reached until the deadline, or others of its group came first; nothing was
+ *   enqueued.
  * - `INDETERMINATE`: no quorum answered in time, but the message may exist: `resolve(id)` tells.
  * - `OVERLOADED`: more enqueues wait for a quorum than the limit; nothing was enqueued.
  * - `LIMIT_REACHED`: too many queues, consumers, held messages, bindings or schedules.

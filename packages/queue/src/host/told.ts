@@ -140,7 +140,12 @@ export function statsOf(
 export function enqueueError(result: Exclude<EnqueueResult, { code: "OK" }>): QueueError {
   switch (result.code) {
     case "QUORUM_UNAVAILABLE": {
-      const text = `${result.have} replicas can be reached, ${result.need} are needed`;
+      const { have, need } = result;
+      const isLate = have >= need;
+      const found = `${have} replicas can be reached, ${need} are needed`;
+      const text = isLate
+        ? `its turn did not come in time: ${found}, others of its group or lane were first`
+        : found;
       return new QueueError("QUORUM_UNAVAILABLE", text);
     }
     case "INDETERMINATE": {
