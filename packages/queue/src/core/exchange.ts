@@ -48,6 +48,22 @@ class Topics {
     at.queues.push(queue);
   }
 
+  delete(pattern: string, queue: string): void {
+    const words = wordsOf(pattern);
+    const path = [this.#root];
+    for (const word of words) {
+      const next = path.at(-1)?.next.get(word);
+      if (next === undefined) return;
+      path.push(next);
+    }
+    removeOne(path.at(-1)?.queues ?? [], queue);
+    for (let at = words.length; at > 0; at -= 1) {
+      const last = path[at];
+      if (last === undefined || last.queues.length + last.next.size > 0) return;
+      path[at - 1]?.next.delete(words[at - 1] ?? "");
+    }
+  }
+
   match(key: string): readonly string[] {
     let reached = withRepeats([this.#root]);
     for (const word of wordsOf(key)) {
@@ -85,45 +101,79 @@ function hasHeaders({ headers: wanted, match }: Binding, { headers }: Routed): b
   return match === "all" ? Object.entries(wanted).every(has) : Object.entries(wanted).some(has);
 }
 
-/** The bindings of one exchange, arranged so that a message costs little however many there are. */
+/** The bindings of one exchange, arranged so that a message costs little however many there are, and so does one more or less. */
 export class RoutingTable {
   readonly #kind: ExchangeKind;
-  readonly #bindings: readonly Binding[];
+  readonly #bindings = new Set<Binding>();
   readonly #topics = new Topics();
   readonly #byKey = new Map<string, string[]>();
-  readonly #queues: readonly string[];
+  /** How many bindings lead to each. */
+  readonly #counts = new Map<string, number>();
+  /** Their names in order, made when they are wanted. */
+  #queues: readonly string[] | undefined;
 
   constructor(kind: ExchangeKind, bindings: readonly Binding[]) {
     this.#kind = kind;
-    this.#bindings = bindings;
-    this.#queues = namesOf(bindings.map(({ queue }) => queue));
-    for (const { key, queue } of bindings) {
-      if (kind === "topic") this.#topics.add(key, queue);
-      else if (kind === "direct") {
-        const queues = this.#byKey.get(key);
-        if (queues === undefined) this.#byKey.set(key, [queue]);
-        else queues.push(queue);
-      }
+    for (const binding of bindings) this.add(binding);
+  }
+
+  add(binding: Binding): void {
+    const { key, queue } = binding;
+    this.#bindings.add(binding);
+    this.#count(queue, 1);
+    if (this.#kind === "topic") this.#topics.add(key, queue);
+    else if (this.#kind === "direct") {
+      const queues = this.#byKey.get(key);
+      if (queues === undefined) this.#byKey.set(key, [queue]);
+      else queues.push(queue);
     }
+  }
+
+  delete(binding: Binding): void {
+    if (!this.#bindings.delete(binding)) return;
+    const { key, queue } = binding;
+    this.#count(queue, -1);
+    if (this.#kind === "topic") this.#topics.delete(key, queue);
+    else if (this.#kind === "direct") {
+      const queues = this.#byKey.get(key) ?? [];
+      removeOne(queues, queue);
+      if (queues.length === 0) this.#byKey.delete(key);
+    }
+  }
+
+  #count(queue: string, change: 1 | -1): void {
+    const count = (this.#counts.get(queue) ?? 0) + change;
+    if (count === 0) this.#counts.delete(queue);
+    else this.#counts.set(queue, count);
+    if (count === 0 || count === change) this.#queues = undefined;
+  }
+
+  #names(): readonly string[] {
+    return (this.#queues ??= namesOf([...this.#counts.keys()]));
   }
 
   /** The queues that get the message, each once, in order of their names. */
   route(message: Routed): readonly string[] {
     switch (this.#kind) {
       case "fanout":
-        return this.#queues;
+        return this.#names();
       case "hash":
-        return rendezvousOrder(message.key, this.#queues).slice(0, 1);
+        return rendezvousOrder(message.key, this.#names()).slice(0, 1);
       case "direct":
         return namesOf(this.#byKey.get(message.key) ?? []);
       case "topic":
         return namesOf(this.#topics.match(message.key));
       case "headers":
-        return namesOf(this.#bindings.filter((one) => hasHeaders(one, message)).map(({ queue }) => queue));
+        return namesOf([...this.#bindings].flatMap((one) => (hasHeaders(one, message) ? [one.queue] : [])));
     }
   }
 }
 
 function namesOf(queues: readonly string[]): readonly string[] {
   return [...new Set(queues)].toSorted();
+}
+
+function removeOne(queues: string[], queue: string): void {
+  const at = queues.indexOf(queue);
+  if (at >= 0) queues.splice(at, 1);
 }

@@ -40,7 +40,7 @@ export class Exchanges {
   readonly #shared: Mesh["state"]["shared"];
   readonly #definitions = new Map<string, ExchangeDefinition>();
   readonly #bindings = new Map<string, Map<string, Binding>>();
-  /** Made with the first message after a change. */
+  /** Made with the first message, and kept as the bindings are. */
   readonly #tables = new Map<string, RoutingTable>();
   readonly #unwatch: () => void;
   #count = 0;
@@ -70,14 +70,20 @@ export class Exchanges {
   }
 
   #setBinding(name: string, id: string, binding: Binding | undefined): void {
-    this.#tables.delete(name);
+    const table = this.#tables.get(name);
     let bindings = this.#bindings.get(name);
-    if (bindings?.delete(id) === true) this.#count -= 1;
+    const before = bindings?.get(id);
+    if (before !== undefined) {
+      this.#count -= 1;
+      bindings?.delete(id);
+      table?.delete(before);
+    }
     if (bindings?.size === 0) this.#bindings.delete(name);
     if (binding === undefined || this.#count >= BINDINGS_MAX) return;
     bindings ??= new Map();
     this.#bindings.set(name, bindings);
     bindings.set(id, binding);
+    table?.add(binding);
     this.#count += 1;
   }
 

@@ -69,4 +69,29 @@ describe("an exchange", () => {
       expect(keys.filter((key) => to("hash", before, key)[0] === name).length).toBeGreaterThan(50);
     expect(to("hash", [], "x")).toEqual([]);
   });
+
+  it("routes as if it were new, whatever was bound and unbound before", () => {
+    const kinds = fc.constantFrom<ExchangeKind>("direct", "topic", "fanout", "headers", "hash");
+    const keys = fc.array(fc.constantFrom("a", "b", "*", "#"), { maxLength: 3 }).map((all) => all.join("."));
+    const headers = fc.constantFrom({}, { a: "1" }, { a: "1", b: "2" });
+    const step = fc.record({ queue: fc.constantFrom("q1", "q2", "q3"), key: keys, headers, drop: fc.nat(3) });
+    fc.assert(
+      fc.property(kinds, fc.array(step, { maxLength: 30 }), keys, headers, (kind, steps, key, has) => {
+        const table = new RoutingTable(kind, []);
+        let bound: Binding[] = [];
+        for (const { queue, key: pattern, headers: wanted, drop } of steps) {
+          const [gone] = bound.slice(drop);
+          if (gone !== undefined) {
+            table.delete(gone);
+            bound = bound.filter((one) => one !== gone);
+          }
+          const binding = bind(queue, { key: pattern, headers: wanted });
+          table.add(binding);
+          bound.push(binding);
+          expect(table.route({ key, headers: has })).toEqual(to(kind, bound, key, has));
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
 });
