@@ -458,7 +458,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: NO_FAULTS,
       tuning: { silentMs: 500, askTimeoutMs: 100, stealDelayMs: 50, prepareRetryMs: 100 },
     },
-    from: 540,
+    from: 1_900,
     seeds: 2_000,
   },
   {
