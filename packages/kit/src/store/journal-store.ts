@@ -27,6 +27,9 @@ export interface JournalStoreInit {
 /** Room a new batch starts with, in bytes. */
 const BATCH_BYTES_MIN = 1_024;
 
+/** A journal with fewer operations than this is left as it is while nothing is written. */
+const IDLE_OPERATIONS_MIN = 256;
+
 /**
  * The store at work: commits become journal records one after the other, and the oldest records
  * are folded into the table behind them.
@@ -51,6 +54,11 @@ export class JournalStore {
   /** Number of the last batch that was synced, and all before it with it. */
   #syncedNo: number;
   #relaxedTimer: NodeJS.Timeout | undefined;
+  #idleTimer: NodeJS.Timeout | undefined;
+  /** Monotonic milliseconds of the last write. */
+  #wroteAt = 0;
+  /** Nothing was written for a while: the journal is folded as far as may be. */
+  #isIdle = false;
   #base: Base;
   #state: "open" | "closing" | "closed" | "failed" = "open";
   #failure: StoreError | undefined;
@@ -205,6 +213,7 @@ export class JournalStore {
       await new Promise<void>((resolve) => (this.#onDrained = resolve));
     }
     clearTimeout(this.#relaxedTimer);
+    clearTimeout(this.#idleTimer);
     while (this.#slice !== undefined) await this.#slice;
     if (this.#state === "closing") this.#state = "closed";
     this.#overlay.clear();
@@ -264,6 +273,9 @@ export class JournalStore {
     this.#journal.push(batch);
     this.#journalBytes += batch.memoryBytes;
     this.#writing = undefined;
+    this.#isIdle = false;
+    this.#wroteAt = performance.now();
+    if (this.#idleTimer === undefined) this.#armIdle(this.#limits.idleMs);
     if (!batch.isRelaxed) this.#syncedNo = batch.no;
     const syncedNo = this.#syncedNo;
     this.#pump();
@@ -277,6 +289,22 @@ export class JournalStore {
   #onRelaxed(): void {
     this.#relaxedTimer = undefined;
     if (this.#state === "open" && this.#isUnsynced()) this.#sync();
+  }
+
+  #armIdle(delayMs: number): void {
+    if (this.#state === "open") this.#idleTimer = setTimeout(() => this.#onIdle(), delayMs).unref();
+  }
+
+  /**
+   * Deletes that wait in the journal keep what they delete on the disk: of a queue that was drained and then rests, all of it.
+   */
+  #onIdle(): void {
+    this.#idleTimer = undefined;
+    const leftMs = this.#wroteAt + this.#limits.idleMs - performance.now();
+    if (leftMs > 0) return this.#armIdle(leftMs);
+    const operations = this.#journal.reduce((sum, { operationCount }) => sum + operationCount, 0);
+    this.#isIdle = operations >= IDLE_OPERATIONS_MIN;
+    this.#materialise();
   }
 
   #isUnsynced(): boolean {
@@ -304,6 +332,7 @@ export class JournalStore {
   /** Slices begin at half of the limits, so that commits seldom meet the whole ones. */
   #isSliceDue(): boolean {
     const { journalBatchesMax, journalBytesMax } = this.#limits;
+    if (this.#isIdle) return true;
     return this.#journal.length * 2 >= journalBatchesMax || this.#journalBytes * 2 >= journalBytesMax;
   }
 
@@ -380,6 +409,7 @@ export class JournalStore {
     const started = this.#writing;
     this.#writing = undefined;
     clearTimeout(this.#relaxedTimer);
+    clearTimeout(this.#idleTimer);
     if (started) settle(started, new StoreError("STORE_FAILED", message, { ...init, outcome: "unknown" }), 0);
     for (const batch of this.#waiting.splice(0)) settle(batch, this.#failure, 0);
     this.#onDrained?.();

@@ -16,6 +16,8 @@ export interface StoreLimits {
   readonly journalFileBytes: number;
   /** A relaxed commit is synced this many milliseconds later at the latest, and before as much is written as half the journal holds. */
   readonly relaxedMs: number;
+  /** Nothing was written for so many milliseconds: the journal is folded into the table. */
+  readonly idleMs: number;
   /** Bytes that may wait for the disk before `commit` is refused with `STORE_BUSY`. */
   readonly pendingBytesMax: number;
 }
@@ -51,5 +53,6 @@ export const DEFAULT_LIMITS: StoreLimits = {
   slabBytes: 1024 * 1024,
   journalFileBytes: 2 * 1024 * 1024,
   relaxedMs: 1_000,
+  idleMs: 10_000,
   pendingBytesMax: 64 * 1024 * 1024,
 };

@@ -30,6 +30,40 @@ function holdWrites(level: MemoryLevel): { release(): void; fail(error: Error): 
   return { release: resolve, fail: reject };
 }
 
+describe("a store to which nothing is written", () => {
+  const filled = async ({ level, store }: Bench, count: number): Promise<() => number> => {
+    await store.commit(Array.from({ length: count }, (_, no) => put(`k${no}`, "1")));
+    await store.commit(Array.from({ length: count }, (_, no) => del(`k${no}`)));
+    await store.commit([put("last", "1")]);
+    return () => level.writes.filter(({ keys }) => keys.some((key) => key.endsWith("k0"))).length;
+  };
+
+  it("has its journal folded, and takes what comes meanwhile", () =>
+    withStore(
+      async (bench) => {
+        const folds = await filled(bench, 200);
+        expect(folds()).toBe(0);
+        await vi.waitFor(() => expect(folds()).toBe(1));
+        await bench.store.commit([put("k0", "2")]);
+        expect(await contentOf(bench.store)).toEqual([
+          ["k0", "2"],
+          ["last", "1"],
+        ]);
+      },
+      { idleMs: 20 },
+    ));
+
+  it("keeps a short one", () =>
+    withStore(
+      async (bench) => {
+        const folds = await filled(bench, 20);
+        await new Promise((resolve) => setTimeout(resolve, 100)); // Five times as long as it takes.
+        expect(folds()).toBe(0);
+      },
+      { idleMs: 20 },
+    ));
+});
+
 describe("commit", () => {
   it("resolves with consecutive numbers", () =>
     withStore(async ({ store }) => {

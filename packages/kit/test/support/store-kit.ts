@@ -15,6 +15,7 @@ export const TINY_LIMITS: StoreLimits = {
   slabBytes: 4_096,
   journalFileBytes: 4_096,
   relaxedMs: 20,
+  idleMs: 20,
   pendingBytesMax: 1_048_576,
 };
 

@@ -8,6 +8,7 @@ import { LEVEL_LOG_BYTES } from "../limits.ts";
 import { MalformedError } from "./byte-reader.ts";
 import { findTableFault } from "./find-table-fault.ts";
 import { FrozenTables } from "./frozen-tables.ts";
+import { Reclaimer } from "./reclaimer.ts";
 
 /** Entries fetched from LevelDB at a time, and the bytes at which it stops sooner. */
 const PAGE_ENTRIES = 512;
@@ -24,11 +25,13 @@ type Database = ClassicLevel<string, Uint8Array>;
 class LevelDisk implements Disk {
   readonly #database: Database;
   readonly #location: string;
+  readonly #reclaimer: Reclaimer;
   #isWritten = false;
 
   constructor(database: Database, location: string) {
     this.#database = database;
     this.#location = location;
+    this.#reclaimer = new Reclaimer(database);
   }
 
   /** Past LevelDB, which keeps what was written since it was opened elsewhere. */
@@ -62,9 +65,13 @@ class LevelDisk implements Disk {
     const batch = this.#database.batch();
     for (const operation of operations) {
       if (operation.type === "put") batch.put(operation.key, operation.value);
-      else batch.del(operation.key);
+      else {
+        batch.del(operation.key);
+        this.#reclaimer.note(operation.key);
+      }
     }
     await batch.write({ sync });
+    this.#reclaimer.written();
   }
 
   async get(key: string): Promise<Uint8Array | undefined> {
@@ -97,6 +104,7 @@ class LevelDisk implements Disk {
   }
 
   async close(): Promise<void> {
+    await this.#reclaimer.stop();
     await this.#database.close();
   }
 }
