@@ -52,6 +52,8 @@ interface Side<P> {
   /** Groups with a message under way, and what waits behind it. */
   readonly groups: Map<string, Behind<P>>;
   target: PeerId | undefined;
+  /** Who was asked over the link that is up: its answers count, also late ones, and if it is no replica. */
+  readonly asked: Set<PeerId>;
   /** The target, once it has said that it writes the lane. */
   writer: PeerId | undefined;
   /** Who else is asked whether it does, and with which item. */
@@ -110,7 +112,8 @@ export class Entry<P extends PendingEnqueue> {
         delayMs: 0,
         timer: undefined,
       };
-      return { lane, descriptor, items: new Map(), due: new Set(), groups: new Map(), ...rest };
+      const [items, due, groups, asked] = [new Map(), new Set<Item<P>>(), new Map(), new Set<PeerId>()];
+      return { lane, descriptor, items, due, groups, asked, ...rest };
     });
     this.#queues.set(definition.queue, sides);
     for (const side of sides) this.#lanes.set(side.lane, side);
@@ -224,7 +227,11 @@ export class Entry<P extends PendingEnqueue> {
 
   #send(side: Side<P>): void {
     const { due } = side;
-    if (due.size === 0) return;
+    if (due.size === 0) {
+      // What others have is still looked after: they may never answer.
+      if (side.items.size > 0 && side.timer === undefined) this.#at(side, this.#context.tuning.askTimeoutMs);
+      return;
+    }
     const target = (side.target ??= this.#find(side));
     if (target === undefined) return this.#backOff(side);
     side.due = new Set();
@@ -233,8 +240,9 @@ export class Entry<P extends PendingEnqueue> {
     if (side.timer === undefined) this.#at(side, this.#context.tuning.askTimeoutMs);
   }
 
-  #ask({ lane }: Side<P>, to: PeerId, wanted: Iterable<Item<P>>): void {
+  #ask({ lane, asked }: Side<P>, to: PeerId, wanted: Iterable<Item<P>>): void {
     const { frameBytes } = this.#context.tuning;
+    asked.add(to);
     let items: EnterItem[] = [];
     let bytes = 0;
     for (const item of wanted) {
@@ -292,6 +300,7 @@ export class Entry<P extends PendingEnqueue> {
     const { value, token, pending } = least;
     least.open += 1;
     side.look = { at, token };
+    side.asked.add(at);
     this.#context.send(at, { type: "enter", lane: side.lane, items: [{ value, body: pending.body }] });
   }
 
@@ -323,7 +332,7 @@ export class Entry<P extends PendingEnqueue> {
       side.timer = undefined;
       side.redirects = 0;
       side.tries += 1;
-      if (side.items.size === 0) side.delayMs = 0;
+      if (side.items.size === 0) side.delayMs = side.lookMs = 0;
       if (side.due.size > 0) this.#dirty.add(side);
       if (side.items.size > 0 && (side.target !== undefined || side.due.size === 0))
         this.#lookElsewhere(side);
@@ -333,6 +342,7 @@ export class Entry<P extends PendingEnqueue> {
   /** The link to `peer` ended: what it has not answered is asked anew. */
   linkDown(peer: PeerId): void {
     for (const side of this.#lanes.values()) {
+      side.asked.delete(peer);
       for (const item of side.items.values()) {
         if (item.at !== peer) continue;
         item.at = undefined;
@@ -367,7 +377,7 @@ export class Entry<P extends PendingEnqueue> {
   entered(from: PeerId, { lane, items, hint }: Message & { type: "entered" }): void {
     const side = this.#lanes.get(lane);
     if (side === undefined) return;
-    if (side.target !== from && !this.replicasOf(lane).some(({ peer }) => peer === from)) return;
+    if (!side.asked.has(from) && !this.replicasOf(lane).some(({ peer }) => peer === from)) return;
     const isLook = side.look?.at === from && items.some(({ token }) => token === side.look?.token);
     if (isLook) side.look = undefined;
     let retries = 0;

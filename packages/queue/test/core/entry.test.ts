@@ -32,6 +32,8 @@ class Node {
   readonly sent: { readonly to: string; readonly message: Enter }[] = [];
   readonly results: EnqueueResult[] = [];
   readonly up = new Set(STORES);
+  /** Members that are no replicas. */
+  readonly others: string[] = [];
   /** Whom this node believes to write the lane. */
   writer = FIRST;
   readonly #timers = new Timers();
@@ -49,19 +51,32 @@ class Node {
     } as unknown as Context;
     const members = {
       peerOf: (store: string) => store,
-      isGreeted: (peer: string) => this.up.has(peer),
-      writers: () => [...this.up],
+      isGreeted: (peer: string) => this.up.has(peer) || this.others.includes(peer),
+      writers: () => [...this.up, ...this.others],
     } as unknown as Members;
     const newest = () => ({ promise: { round: 1, pid: `${this.writer}.1.0` } });
     const acceptor = { newest } as unknown as Acceptor;
     this.#entry = new Entry(context, members, acceptor, (_pending, result) => void this.results.push(result));
   }
 
-  enqueue(count: number): void {
+  enqueue(count: number): PendingEnqueue | undefined {
+    let last: PendingEnqueue | undefined;
     for (let no = 0; no < count; no += 1) {
       const content = { body: BODY, bodyHash: "", notBeforeWallMs: 0, enqueuedWallMs: 0, attributes: PLAIN };
-      this.#entry.add(DEFINITION, { requestId: no, deadlineMs: Infinity, ...content });
+      last = { requestId: no, deadlineMs: Infinity, ...content };
+      this.#entry.add(DEFINITION, last);
     }
+    this.#entry.flush();
+    return last;
+  }
+
+  expire(pending: PendingEnqueue | undefined): EnqueueResult | undefined {
+    return pending === undefined ? undefined : this.#entry.expire(pending);
+  }
+
+  /** A link to somebody new. */
+  meet(): void {
+    this.#entry.linkUp();
     this.#entry.flush();
   }
 
@@ -150,5 +165,35 @@ describe("what waits to enter a lane", () => {
     expect(again.length).toBeGreaterThan(0);
     node.answer(FIRST, others, "OK");
     expect(node.results).toHaveLength(99);
+  });
+
+  it("is looked after although nothing else is to be sent when somebody comes", () => {
+    const node = new Node();
+    node.enqueue(10);
+    node.answer(FIRST, node.taken(FIRST), "PENDING");
+    const late = node.enqueue(1);
+    node.answer(FIRST, node.taken(FIRST), "ELSEWHERE");
+    node.expire(late);
+    node.meet();
+    node.wait(10_000);
+    expect([...node.taken(SECOND), ...node.taken(THIRD)].length).toBeGreaterThan(0);
+  });
+
+  it("is asked again, and known to be nowhere, when members that are no replicas say late that it is not there", () => {
+    const node = new Node();
+    const [one, other] = ["one", "other"];
+    node.up.clear();
+    node.others.push(one, other);
+    const pending = node.enqueue(1);
+    const first = node.sent[0]?.to ?? "";
+    const tokens = node.taken(first);
+    expect(tokens).toHaveLength(1);
+    node.wait(3_000);
+    const looked = first === one ? other : one;
+    const looks = node.taken(looked);
+    expect(looks.length).toBeGreaterThan(0);
+    for (const token of looks) node.answer(looked, [token], "ELSEWHERE");
+    node.answer(first, tokens, "ELSEWHERE");
+    expect(node.expire(pending)?.code).toBe("QUORUM_UNAVAILABLE");
   });
 });
