@@ -276,23 +276,28 @@ abstract class Libp2pNode implements LinkNode {
     return refused ? "refused" : "failed";
   }
 
-  /** Who answers at the first of the places that an address may mean and that works; this node itself only if nobody else does. */
+  /**
+   * Who answers first of the places that an address may mean; this node itself only if nobody else does. All of them are dialled: of hosts with
+   * one name two and two could find each other, and nobody would look for the others any more.
+   */
   async #find(address: string): Promise<string> {
+    let found: string | undefined;
     let failed: unknown;
     let isOurs = false;
     for (const place of await placesOf(address)) {
       try {
         const signal = AbortSignal.timeout(DIAL_MS);
         const connection = await this.node.dial(multiaddr(place), { force: true, signal });
-        if (this.onDialed(connection)) return connection.remotePeer.toString();
-        failed = new Error("not admitted");
+        if (this.onDialed(connection)) found ??= connection.remotePeer.toString();
+        else failed = new Error("not admitted");
       } catch (error) {
         if (isOurselves(error)) isOurs = true;
         else failed = error;
       }
     }
-    if (isOurs) return this.peerId;
-    throw failed;
+    if (isOurs) found ??= this.peerId;
+    if (found === undefined) throw failed;
+    return found;
   }
 
   /** `false`: the connection is not one for the mesh. */
