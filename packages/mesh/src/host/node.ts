@@ -223,6 +223,7 @@ abstract class Libp2pNode implements LinkNode {
   protected readonly node: Libp2p;
   readonly #seedLog: SeedLog;
   readonly #unnamed: UnnamedSeeds;
+  #stopped = false;
 
   constructor(node: Libp2p, { log, unnamed }: Seeking) {
     this.node = node;
@@ -246,6 +247,7 @@ abstract class Libp2pNode implements LinkNode {
   }
 
   async stop(): Promise<void> {
+    this.#stopped = true;
     this.#unnamed.stop();
     await this.end();
   }
@@ -285,6 +287,7 @@ abstract class Libp2pNode implements LinkNode {
     let failed: unknown;
     let isOurs = false;
     for (const place of await placesOf(address)) {
+      if (this.#stopped) break; // The application's node goes on.
       try {
         const signal = AbortSignal.timeout(DIAL_MS);
         const connection = await this.node.dial(multiaddr(place), { force: true, signal });
