@@ -7,6 +7,8 @@ import type { Descriptor, EndValue, LaneId, PeerId, Ranges, StoreId } from "./ty
 const OP_BYTES = 160;
 /** Of the largest window, what a link begins with. */
 const FIRST_WINDOW = 1 / 16;
+/** So long the shortest time to an answer is believed where all others take longer: the way may be another by now. */
+const LEAST_KEEP_MS = 30_000;
 
 /** A lane writer as its links see it. */
 export interface LaneSender {
@@ -64,8 +66,12 @@ export class ReplicaLink {
   #turnBytes = 0;
   /** Bytes that may be under way: about what the replica answers in `answerMs`. */
   #windowBytes: number;
-  /** The shortest time to an answer in this session. */
+  /** The shortest time to an answer in this session, or since it was last forgotten. */
   #leastMs = Number.POSITIVE_INFINITY;
+  /** When that was. */
+  #leastAtMs = 0;
+  /** Nothing with a body leaves until all frames before this one are answered: what follows shows how long the way is by itself. */
+  #drainedAtNo: number | undefined;
   #frames: (Message & { type: "ops" })[] = [];
 
   constructor(context: Context, peer: PeerId, store: StoreId) {
@@ -81,7 +87,7 @@ export class ReplicaLink {
   }
 
   get hasRoom(): boolean {
-    return this.takesLight && this.#bytes < this.#windowBytes;
+    return this.takesLight && this.#drainedAtNo === undefined && this.#bytes < this.#windowBytes;
   }
 
   /** Whether there is room for an operation without a body: it need not wait for all those with one. */
@@ -97,7 +103,7 @@ export class ReplicaLink {
   up(): void {
     this.down();
     this.#up = true;
-    this.#leastMs = Number.POSITIVE_INFINITY;
+    this.#forgetLeast();
     this.#session = this.#context.random.uint32();
   }
 
@@ -113,6 +119,7 @@ export class ReplicaLink {
     this.#bytes = 0;
     this.#draftOps = 0;
     this.#draftBytes = 0;
+    this.#drainedAtNo = undefined;
     for (const { sections, senders } of sent) {
       sections.forEach((section, at) => senders[at]?.onLost(this, section));
     }
@@ -238,12 +245,38 @@ export class ReplicaLink {
    */
   #adapt({ sentMs, aheadBytes, bytes }: Sent): void {
     const { windowBytes, windowBytesMin, answerMs } = this.#context.tuning;
-    const tookMs = this.#context.now.monoMs - sentMs;
-    this.#leastMs = Math.min(this.#leastMs, tookMs);
+    const { monoMs } = this.#context.now;
+    const tookMs = monoMs - sentMs;
+    if (tookMs <= this.#leastMs) {
+      this.#leastMs = tookMs;
+      this.#leastAtMs = monoMs;
+    }
+    if (this.#drainedAtNo !== undefined) return this.#drain(this.#drainedAtNo);
     const goalMs = Math.max(answerMs, 2 * this.#leastMs); // A way that is long by itself may hold as much more.
+    if (tookMs * 4 <= goalMs * 3) {
+      this.#windowBytes = Math.min(windowBytes, this.#windowBytes + bytes);
+      return;
+    }
     if (tookMs > goalMs) {
       const fair = Math.max(windowBytesMin, (aheadBytes * goalMs) / tookMs);
       this.#windowBytes = Math.min(this.#windowBytes, fair);
-    } else if (tookMs * 4 <= goalMs * 3) this.#windowBytes = Math.min(windowBytes, this.#windowBytes + bytes);
+    }
+    const isLeast = this.#windowBytes <= 2 * windowBytesMin;
+    if (isLeast && monoMs - this.#leastAtMs >= LEAST_KEEP_MS) this.#drain(this.#nextNo);
+  }
+
+  /**
+   * A way that became longer than the goal would keep the window at its least for good. How long it is by itself shows only while
+   * nothing waits in line: else each line would make the next one longer.
+   */
+  #drain(beforeNo: number): void {
+    const [oldest = beforeNo] = this.#inFlight.keys();
+    this.#drainedAtNo = oldest < beforeNo ? beforeNo : undefined;
+    if (this.#drainedAtNo === undefined) this.#forgetLeast();
+  }
+
+  #forgetLeast(): void {
+    this.#leastMs = Number.POSITIVE_INFINITY;
+    this.#leastAtMs = this.#context.now.monoMs;
   }
 }

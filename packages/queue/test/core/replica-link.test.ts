@@ -73,12 +73,24 @@ describe("a link to a replica", () => {
       expect(rate).toBeGreaterThan(0.85 * bytesPerSecond);
     });
   });
+
+  it("that became longer has as much under way as it holds now, a while later", () => {
+    const { rate } = saturated(5_000_000, (nowMs) => (nowMs < 5_000 ? 10 : nowMs < 25_000 ? 1_500 : 400));
+    expect(rate).toBeGreaterThan(0.85 * 5_000_000);
+  });
+
+  it("that holds little, and is not longer than it was, goes on so while that is found out", () => {
+    const { tookMs, rate } = saturated(32_000, 50, 300_000);
+    expect(tookMs).toBeLessThan(8_000); // Twice what one frame takes, and what the least window does.
+    expect(rate).toBeGreaterThan(0.85 * 32_000);
+  });
 });
 
-/** What becomes of frames in the last of 60 s, if there is always more to send, and a way that takes so much. */
+/** What becomes of frames in the last 20 s, if there is always more to send, and a way that takes so much, now or at a time. */
 function saturated(
   bytesPerSecond: number,
-  wayMs: number,
+  way: number | ((nowMs: number) => number),
+  endMs = 90_000,
 ): { readonly tookMs: number; readonly rate: number } {
   const now = { monoMs: 0, wallMs: 0 };
   const context = { now, tuning: DEFAULT_TUNING, random: new SeededRandom(1) } as unknown as Context;
@@ -93,17 +105,18 @@ function saturated(
   }[] = [];
   let freeMs = 0;
   let [tookMs, bytes] = [0, 0];
-  for (; now.monoMs < 60_000; now.monoMs += 1) {
+  for (; now.monoMs < endMs; now.monoMs += 1) {
     for (let next = due[0]; next !== undefined && next.atMs <= now.monoMs; next = due[0]) {
       due.shift();
       link.ok({ type: "ok", session: next.session, no: next.no, batchNo: 1, exceptions: [] });
-      if (now.monoMs >= 40_000) tookMs = Math.max(tookMs, now.monoMs - next.sentMs);
+      if (now.monoMs >= endMs - 20_000) tookMs = Math.max(tookMs, now.monoMs - next.sentMs);
     }
     for (const { session, no, sections } of link.flush()) {
       const length = sections.reduce((sum, { accepts }) => sum + accepts.length * 4_256, 0);
       freeMs = Math.max(freeMs, now.monoMs) + (length / bytesPerSecond) * 1_000;
+      const wayMs = typeof way === "number" ? way : way(now.monoMs);
       due.push({ atMs: freeMs + 2 * wayMs, sentMs: now.monoMs, session, no });
-      if (now.monoMs >= 40_000) bytes += length;
+      if (now.monoMs >= endMs - 20_000) bytes += length;
     }
   }
   return { tookMs, rate: bytes / 20 };
