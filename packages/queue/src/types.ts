@@ -279,7 +279,7 @@ export type EnqueueOutcome =
 export interface ConsumeOptions {
   /** Messages in hand and on their way at most, 1 to 4,096. Default 64. Handlers run side by side up to it. */
   readonly prefetch?: number | undefined;
-  /** Handlers side by side at most, from 1. Default: the prefetch. */
+  /** Handlers side by side at most, from 1; one that returned makes room, its outcome confirmed or not. Default: the prefetch. */
   readonly concurrency?: number | undefined;
   /** Handlers begun in a second at most, above 0 to 1,000,000; after a pause a second's worth at once. Default: no limit. */
   readonly rate?: number | undefined;

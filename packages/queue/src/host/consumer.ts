@@ -38,6 +38,8 @@ export class HandlerConsumer implements Consumer {
   /** In hand and not begun; their leases are renewed like the others'. Bounded by the prefetch. */
   readonly #waiting: HeldMessage[] = [];
   #running = 0;
+  /** Handled, and the outcome is not confirmed yet. */
+  #concluding = 0;
   #ended = false;
   #tokens: number;
   #filledMs: number;
@@ -108,23 +110,31 @@ export class HandlerConsumer implements Consumer {
       reason = nameAndText(error).slice(0, FAILURE_REASON_MAX).toWellFormed();
     }
     this.#events.onHandled(performance.now() - beganMs, reason !== undefined);
-    if (message.isSettled) return this.#done();
-    if (reason !== undefined) {
-      this.#stats.failed += 1;
-      message.settle({ kind: "nack", reason }, () => this.#done());
-      return;
-    }
-    message.settle({ kind: "ack" }, (code) => {
-      if (code === "DONE") this.#stats.acked += 1;
-      else this.#stats.unconfirmed += 1;
-      this.#done();
+    if (!message.isSettled) this.#conclude(message, reason);
+    this.#running -= 1;
+    this.#next();
+    this.#rest();
+  }
+
+  /** The next handler does not wait for the quorum: outcomes under way are bounded by the prefetch, which counts them. */
+  #conclude(message: HeldMessage, reason: string | undefined): void {
+    this.#concluding += 1;
+    if (reason !== undefined) this.#stats.failed += 1;
+    message.settle(reason === undefined ? { kind: "ack" } : { kind: "nack", reason }, (code) => {
+      if (reason === undefined) this.#stats[code === "DONE" ? "acked" : "unconfirmed"] += 1;
+      this.#concluding -= 1;
+      this.#rest();
     });
   }
 
-  #done(): void {
-    this.#running -= 1;
-    this.#next();
-    if (this.#running === 0) for (const then of this.#idle.splice(0)) then();
+  #rest(): void {
+    if (this.#isBusy) return;
+    for (const then of this.#idle.splice(0)) then();
+  }
+
+  /** Handlers run, or outcomes wait to be confirmed. */
+  get #isBusy(): boolean {
+    return this.#running + this.#concluding > 0;
   }
 
   /** What is in hand and not begun. */
@@ -139,7 +149,7 @@ export class HandlerConsumer implements Consumer {
       this.#events.onEnd();
       this.giveBack();
     }
-    if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    if (this.#isBusy) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

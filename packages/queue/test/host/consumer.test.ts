@@ -1,0 +1,68 @@
+import { describe, expect, it } from "vitest";
+
+import { HandlerConsumer } from "../../src/host/consumer.ts";
+import { HeldMessage } from "../../src/host/message.ts";
+import type { Settle, SettleDone } from "../../src/host/message.ts";
+import type { Handler } from "../../src/types.ts";
+
+/** A consumer, what it handled so far, and the outcomes nobody has confirmed. */
+function begin(handler: Handler): {
+  readonly consumer: HandlerConsumer;
+  readonly handled: number[];
+  readonly asked: { readonly kind: string; readonly seq: number; readonly done: SettleDone }[];
+  deliver(...seqs: readonly number[]): readonly HeldMessage[];
+} {
+  const asked: { kind: string; seq: number; done: SettleDone }[] = [];
+  const handled: number[] = [];
+  const run: Handler = async (message) => {
+    handled.push(seqOf(message.id));
+    await handler(message);
+  };
+  const pace = { concurrency: 1, rate: undefined };
+  const consumer = new HandlerConsumer(() => "session", run, pace, { onHandled() {}, onEnd() {} });
+  const settle: Settle = ({ seq }, { kind }, done) => void asked.push({ kind, seq, done });
+  const deliver = (...seqs: readonly number[]): readonly HeldMessage[] =>
+    seqs.map((seq) => {
+      const held = { lane: "lane", seq, epoch: 1, session: "session" };
+      const rest = { enqueuedWallMs: 0, attributes: undefined, reason: undefined, body: undefined };
+      const item = { ...held, ...rest, leaseMs: 1_000, ageMs: 0, deliveries: 0 };
+      const message = new HeldMessage(item, "queue", new Uint8Array(), 0, settle);
+      consumer.deliver(message);
+      return message;
+    });
+  return { consumer, handled, asked, deliver };
+}
+
+const seqOf = (id: string): number => Number(id.slice(id.lastIndexOf("-") + 1));
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+describe("a consumer of concurrency 1", () => {
+  it("begins the next handler once the one before returned, not once its outcome is confirmed", async () => {
+    const gates: (() => void)[] = [];
+    const { asked, handled, deliver } = begin(() => new Promise((resolve) => gates.push(resolve)));
+    deliver(1, 2, 3);
+    await turn();
+    expect(handled).toEqual([1]);
+    gates[0]?.();
+    await turn();
+    expect([handled, asked.map(({ kind, seq }) => [kind, seq])]).toEqual([[1, 2], [["ack", 1]]]);
+  });
+
+  it("has not stopped before the last outcome is confirmed", async () => {
+    const { consumer, asked, handled, deliver } = begin(({ id }) => {
+      if (seqOf(id) === 2) throw new Error("no");
+    });
+    deliver(1, 2, 3);
+    await turn();
+    expect(handled).toEqual([1, 2, 3]);
+    let stopped = false;
+    const stopping = consumer.stop().then(() => (stopped = true));
+    asked[2]?.done("DONE");
+    asked[1]?.done("DONE");
+    await turn();
+    expect([stopped, asked.map(({ kind }) => kind)]).toEqual([false, ["ack", "nack", "ack"]]);
+    asked[0]?.done("STALE");
+    await stopping;
+    expect(consumer.stats).toMatchObject({ delivered: 3, acked: 1, failed: 1, unconfirmed: 1 });
+  });
+});
