@@ -3,6 +3,7 @@ import { textOf } from "@klatsch/kit/core";
 import { FAILURE_REASON_MAX } from "../core/register.ts";
 import type { Consumer, ConsumerStats, Handler } from "../types.ts";
 import type { HeldMessage } from "./message.ts";
+import type { Turn } from "./turn.ts";
 
 /** A consumer that may begin next in days looks at the clock once in an hour, in milliseconds. */
 const LOOK_MS = 3_600_000;
@@ -13,6 +14,7 @@ export interface Pace {
   readonly concurrency: number;
   /** Handlers begun in a second at most; without it as fast as they come. */
   readonly rate: number | undefined;
+  readonly turn: Turn;
 }
 
 /** What a consumer tells of itself. */
@@ -44,6 +46,7 @@ export class HandlerConsumer implements Consumer {
   #tokens: number;
   #filledMs: number;
   #timer: NodeJS.Timeout | undefined;
+  readonly #onTurn = (): void => this.#next();
   readonly #idle: (() => void)[] = [];
 
   constructor(session: () => string, handler: Handler, pace: Pace, events: ConsumerEvents) {
@@ -72,16 +75,27 @@ export class HandlerConsumer implements Consumer {
   }
 
   #next(): void {
-    while (this.#running < this.#pace.concurrency && this.#waiting.length > 0 && this.#mayBegin()) {
-      const message = this.#waiting.shift();
+    while (this.#running < this.#pace.concurrency) {
+      const message = this.#waiting[0];
       if (message === undefined) return;
-      this.#running += 1;
-      void this.#run(message);
+      // Somebody else has it by now, or will soon: that is enough.
+      if (!message.isLost && !this.#mayBegin()) return;
+      this.#waiting.shift();
+      if (message.isLost) {
+        message.giveBack();
+      } else {
+        this.#running += 1;
+        void this.#run(message);
+      }
     }
   }
 
-  /** A bucket of one second's worth at most: after a pause there is a burst, never more than the rate allows. */
   #mayBegin(): boolean {
+    return this.#pace.turn.mayBegin(this.#onTurn) && this.#hasToken();
+  }
+
+  /** A bucket of one second's worth at most: after a pause there is a burst, never more than the rate allows. */
+  #hasToken(): boolean {
     const { rate } = this.#pace;
     if (rate === undefined) return true;
     const nowMs = performance.now();
@@ -105,7 +119,7 @@ export class HandlerConsumer implements Consumer {
     let reason: string | undefined;
     const beganMs = performance.now();
     try {
-      await this.#handler(message);
+      await this.#begin(message);
     } catch (error) {
       reason = nameAndText(error).slice(0, FAILURE_REASON_MAX).toWellFormed();
     }
@@ -114,6 +128,15 @@ export class HandlerConsumer implements Consumer {
     this.#running -= 1;
     this.#next();
     this.#rest();
+  }
+
+  /** Whatever is thrown at once comes a little later: a thousand of these must not lie on the stack. */
+  #begin(message: HeldMessage): Promise<void> | void {
+    try {
+      return this.#handler(message);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /** The next handler does not wait for the quorum: outcomes under way are bounded by the prefetch, which counts them. */

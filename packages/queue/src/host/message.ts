@@ -76,6 +76,10 @@ export class HeldMessage implements Message {
     return this.#settled;
   }
 
+  get isLost(): boolean {
+    return this.#lost;
+  }
+
   /** The lease is over: whatever the holder does now may happen twice. */
   lose(): void {
     this.#lost = true;

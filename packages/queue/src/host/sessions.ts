@@ -21,6 +21,7 @@ import { HandlerConsumer } from "./consumer.ts";
 import { ExclusiveConsumer } from "./exclusive.ts";
 import type { HeldMessage } from "./message.ts";
 import { MessageStream } from "./messages.ts";
+import { Turn } from "./turn.ts";
 
 /** Consumers of one node, `take` included. */
 const CONSUMERS_MAX = 65_536;
@@ -55,6 +56,7 @@ export class Sessions {
   readonly #port: SessionsPort;
   readonly #sessions = new Map<string, Session>();
   readonly #consumers = new Set<HandlerConsumer>();
+  readonly #turn = new Turn();
   readonly #exclusive = new Map<ExclusiveConsumer, { queue: QueueId }>();
 
   constructor(port: SessionsPort) {
@@ -99,7 +101,8 @@ export class Sessions {
 
   consume(queue: QueueId, handler: Handler, options: ConsumeOptions | undefined): Consumer {
     const enter = this.#port.assertRunning();
-    const { prefetch, ...pace } = parseConsume(options);
+    const { prefetch, ...rest } = parseConsume(options);
+    const pace = { ...rest, turn: this.#turn };
     assertHandler(handler);
     const session = this.#begin({
       queue,

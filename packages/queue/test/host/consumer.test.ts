@@ -3,7 +3,9 @@ import { describe, expect, it } from "vitest";
 import { HandlerConsumer } from "../../src/host/consumer.ts";
 import { HeldMessage } from "../../src/host/message.ts";
 import type { Settle, SettleDone } from "../../src/host/message.ts";
+import { Turn } from "../../src/host/turn.ts";
 import type { Handler } from "../../src/types.ts";
+import { until } from "../support/nodes.ts";
 
 /** A consumer, what it handled so far, and the outcomes nobody has confirmed. */
 function begin(handler: Handler): {
@@ -18,7 +20,7 @@ function begin(handler: Handler): {
     handled.push(seqOf(message.id));
     await handler(message);
   };
-  const pace = { concurrency: 1, rate: undefined };
+  const pace = { concurrency: 1, rate: undefined, turn: new Turn() };
   const consumer = new HandlerConsumer(() => "session", run, pace, { onHandled() {}, onEnd() {} });
   const settle: Settle = ({ seq }, { kind }, done) => void asked.push({ kind, seq, done });
   const deliver = (...seqs: readonly number[]): readonly HeldMessage[] =>
@@ -64,5 +66,42 @@ describe("a consumer of concurrency 1", () => {
     asked[0]?.done("STALE");
     await stopping;
     expect(consumer.stats).toMatchObject({ delivered: 3, acked: 1, failed: 1, unconfirmed: 1 });
+  });
+
+  it("does not begin what was lost while it waited, and has it off its hands", async () => {
+    const gates: (() => void)[] = [];
+    const { asked, handled, deliver } = begin(() => new Promise((resolve) => gates.push(resolve)));
+    const [, second] = deliver(1, 2, 3);
+    second?.lose();
+    gates[0]?.();
+    await turn();
+    expect(handled).toEqual([1, 3]);
+    expect(asked.map(({ kind, seq }) => [kind, seq])).toEqual([
+      ["ack", 1],
+      ["release", 2],
+    ]);
+  });
+
+  it("lets all else have its turn between handlers that compute", async () => {
+    const { handled, deliver } = begin(() => {
+      const untilMs = performance.now() + 15;
+      while (performance.now() < untilMs);
+    });
+    const due = new Promise((resolve) => setTimeout(resolve, 1));
+    deliver(...Array.from({ length: 20 }, (_, no) => no));
+    await due;
+    expect(handled.length).toBeLessThan(4);
+    await until("all are handled in the end", () => handled.length === 20);
+  });
+
+  it("takes thousands of handlers that throw at once", async () => {
+    const gates: (() => void)[] = [];
+    const { consumer, deliver } = begin(({ id }) => {
+      if (seqOf(id) > 0) throw new Error("no");
+      return new Promise((resolve) => gates.push(resolve));
+    });
+    deliver(...Array.from({ length: 4_096 }, (_, no) => no));
+    gates[0]?.();
+    await until("all have failed", () => consumer.stats.failed === 4_095);
   });
 });
