@@ -25,8 +25,10 @@ export class MessageStream implements Messages {
   }
 
   async next(): Promise<IteratorResult<Message, undefined>> {
-    const message = this.#waiting.shift();
-    if (message !== undefined) return { done: false, value: message };
+    for (let message = this.#waiting.shift(); message !== undefined; message = this.#waiting.shift()) {
+      if (!message.isLost) return { done: false, value: message };
+      message.giveBack(); // Somebody else has it by now, or will soon: that is enough.
+    }
     if (this.#failure !== undefined) throw this.#failure;
     if (this.#ended) return { done: true, value: undefined };
     return await new Promise((resolve, reject) => this.#asking.push({ resolve, reject }));
