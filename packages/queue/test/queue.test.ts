@@ -160,7 +160,7 @@ describe("a message's attributes", () => {
     await using nodes = await Nodes.start("a");
     const [queue] = await nodes.declare("jobs");
     const outcomes = await queue?.enqueueMany([
-      { body: bytes("late"), delayMs: 300, priority: 9 },
+      { body: bytes("late"), delayMs: 1_500, priority: 9 },
       { body: bytes("low") },
       { body: bytes("high"), priority: 5 },
       { body: bytes("higher"), priority: 7 },
