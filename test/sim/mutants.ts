@@ -260,6 +260,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "if (end?.heir !== undefined) {",
     replace: "if (end?.heir !== undefined && this.#lost) {",
     patch: MOVING,
+    from: 56,
     seeds: 400,
   },
   {
@@ -390,6 +391,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: '    this.#write(lane, keyOf.keys(lane.slot, seq), { kind: "keys", keys });\n    this.#keep(lane, seq, keys);\n',
     replace: "",
     patch: { ...ORDER, keys: 3, dedupMs: 60_000, faults: { crash: 500 } },
+    from: 28,
     seeds: 200,
   },
   {
@@ -422,6 +424,7 @@ export const MUTANTS: readonly Mutant[] = [
       faults: { falseDeath: 300, partition: 700 },
       tuning: { appendWindow: 10 },
     },
+    from: 35,
     seeds: 2_000,
   },
   {
@@ -431,7 +434,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "return !isOrdered || comparePromises(ballot, end.ballot) < 0;",
     replace: "return !isOrdered;",
     patch: { ...ORDER, faults: { falseDeath: 300, partition: 700 } },
-    from: 635,
+    from: 1_086,
     seeds: 2_000,
   },
   {
@@ -459,7 +462,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "if (behind !== undefined) return void behind.items.add(item);",
     replace: "",
     patch: { ...ORDER, groups: 1, enqueueMs: 2, faults: { falseDeath: 300, reset: 200 } },
-    from: 640,
+    from: 683,
     seeds: 1_000,
   },
   {
@@ -502,7 +505,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "const base = end?.base ?? 0;",
     replace: "const base = 0;",
     patch: ORDER_MOVING,
-    from: 599,
+    from: 704,
     seeds: 300,
   },
   {
@@ -530,7 +533,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "    this.#importKeys(this.#importing);\n  }\n",
     replace: "    this.#importKeys(this.#importing);\n    this.#endImport(end);\n  }\n",
     patch: { ...ORDER_MOVING, tuning: { ...ORDER_MOVING.tuning, importKeys: 1 } },
-    from: 404,
+    from: 550,
     seeds: 1_000,
   },
   {
@@ -567,7 +570,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "      deleted: this.definitions.deleted(),",
     replace: "      deleted: [],",
     patch: DELETED,
-    from: 325,
+    from: 420,
     seeds: 400,
   },
   {
@@ -577,7 +580,7 @@ export const MUTANTS: readonly Mutant[] = [
     find: "if (this.isBelowFloor(descriptor) || this.#context.isDeleted(descriptor.queue)) {",
     replace: "if (this.isBelowFloor(descriptor)) {",
     patch: DELETED,
-    from: 300,
+    from: 390,
     seeds: 600,
   },
   {

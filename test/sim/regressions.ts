@@ -69,6 +69,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: '      if (code === "TIMEOUT") remember(seen.unsettled, held);\n',
     replace: "",
     patch: { verdictDeadlineMs: 500, faults: { partition: 500 } },
+    from: 35,
     seeds: 1_000,
   },
   {
@@ -78,7 +79,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: "for (const peer of this.members.linked()) this.send(peer, message);",
     replace: "for (const peer of this.members.greeted()) if (peer !== this.peer) this.send(peer, message);",
     stuck: true,
-    from: 330,
+    from: 515,
     seeds: 1_000,
   },
   {
@@ -89,6 +90,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     replace: "    }\n",
     stuck: true,
     patch: { prefetchMax: 1, consumersMax: 1, rosterMs: 0, faults: { partition: 1_000 } },
+    from: 145,
     seeds: 300,
   },
   {
@@ -116,7 +118,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: { crash: 500, partition: 500, falseDeath: 200 },
       tuning: { looseRegisters: 256, prepareRetryMs: 20, stealDelayMs: 10 },
     },
-    from: 1_400,
+    from: 1_478,
     seeds: 1_000,
   },
   {
@@ -319,7 +321,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       wrongClockMs: 20_000,
       faults: { crash: 1_500, falseDeath: 800 },
     },
-    from: 195,
+    from: 220,
     seeds: 1_000,
   },
   {
@@ -362,7 +364,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: "imports && op.imported === true",
     replace: "imports && op.step === 0",
     patch: { ...HARD_MOVES, attributed: 1, wrongClockMs: 20_000 },
-    from: 1_350,
+    from: 5_520,
     seeds: 2_000,
   },
   {
@@ -383,7 +385,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     replace: "registers.size > 0",
     stuck: true,
     patch: { ...HARD_MOVES, shards: 1 },
-    from: 2_185,
+    from: 3_640,
     seeds: 2_000,
   },
   {
@@ -404,7 +406,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: ' && (value.state !== "LEASED" || isFrozen)',
     replace: "",
     patch: { ...HARD_MOVES, shards: 1, wallSkewMs: 0 },
-    from: 1_165,
+    from: 2_304,
     seeds: 2_000,
   },
   {
@@ -433,8 +435,8 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: "      for (const lane of this.lanes.all()) lane.remind(link);",
     replace: "",
     stuck: true,
-    patch: { ...HARD_MOVES, shards: 0 },
-    from: 340,
+    patch: { ...HARD_MOVES, shards: 0, faults: { ...HARD_MOVES.faults, stall: 300, partition: 800 } },
+    from: 3_300,
     seeds: 3_000,
   },
   {
@@ -458,27 +460,8 @@ export const REGRESSIONS: readonly Mutant[] = [
       faults: NO_FAULTS,
       tuning: { silentMs: 500, askTimeoutMs: 100, stealDelayMs: 50, prepareRetryMs: 100 },
     },
-    from: 1_900,
+    from: 3_565,
     seeds: 2_000,
-  },
-  {
-    id: "B34",
-    what: "a writer that slept forgets the tokens of enqueues whose repeats it has not read yet",
-    file: "queue-core.ts",
-    find: "Math.min(pauseMs, this.tuning.tokenKeepMs * AWAKE_FRACTION)",
-    replace: "pauseMs",
-    patch: {
-      nodes: 2,
-      replicas: 3,
-      shards: 1,
-      groups: 0,
-      keys: 0,
-      enqueueDeadlineMs: 5_000,
-      faults: { ...NO_FAULTS, stall: 500 },
-      tuning: { tokenKeepMs: 10_000 },
-    },
-    from: 205,
-    seeds: 3_000,
   },
   {
     id: "B36",
@@ -487,8 +470,8 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: 'if (register.chosen || (value.state !== "DONE" && !mayBeForgotten)) return;',
     replace: 'if (register.chosen || value.state !== "DONE") return;',
     stuck: true,
-    patch: { powerCuts: true, nodes: 3, replicas: 3, faults: { crash: 500 } },
-    from: 1_566,
+    patch: { powerCuts: true, nodes: 3, replicas: 3, faults: { crash: 900 } },
+    from: 1_524,
     seeds: 3_000,
   },
 ];
