@@ -217,6 +217,18 @@ describe("a tunnel", () => {
   });
 });
 
+/** Again until it works: the muxer at the other end resets streams that come too fast, and takes more a little later. */
+async function patiently<Result>(link: Connection, open: () => Promise<Result>): Promise<Result> {
+  for (;;) {
+    try {
+      return await open();
+    } catch (error) {
+      if (link.status !== "open") throw error;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+}
+
 describe("garbage on the tunnel protocol", () => {
   const streams = tries(2_000);
   const timeout = isCampaign ? CAMPAIGN_MS : 60_000;
@@ -234,23 +246,23 @@ describe("garbage on the tunnel protocol", () => {
     if (link === undefined) throw new Error("no link");
     const heap = heapBytes();
     for (let round = 0; round < streams; round += 1) {
-      const stream = await link.newStream(TUNNEL_PROTOCOL);
+      const stream = await patiently(link, () => link.newStream(TUNNEL_PROTOCOL));
       const bytes = round % 2 === 0 ? randomBytes(1 + randomBelow(random, 200)) : Uint8Array.from(good);
       for (let count = round % 2 === 0 ? 0 : 1 + randomBelow(random, 4); count > 0; count -= 1)
         bytes[randomBelow(random, bytes.length)] = randomBelow(random, 256);
-      stream.send(bytes.subarray(0, 1 + randomBelow(random, bytes.length)));
+      if (stream.status === "open") stream.send(bytes.subarray(0, 1 + randomBelow(random, bytes.length)));
       // The rest of a word that was cut, or the first bytes through a tunnel that opened all the same.
       if (stream.status === "open") stream.send(Buffer.alloc(1_100, 0xff));
       await new Promise((resolve) => setImmediate(resolve));
       stream.abort(new Error("next"));
       // Meanwhile others are served.
-      if (round % 1_000 === 999) (await a.open([b, c])).abort(new Error("seen"));
+      if (round % 1_000 === 999) (await patiently(link, () => a.open([b, c]))).abort(new Error("seen"));
     }
     await until(() => b.tunnels.carriedCount === 0);
     expect(b.bad.splice(0).length).toBeGreaterThan(streams / 4);
     expectNoGrowth("three nodes of a tunnel", heap);
     expect(link.status).toBe("open");
-    await a.open([b, c]);
+    await patiently(link, () => a.open([b, c]));
   });
 
   it("from behind is not passed on: a hop that answers nonsense is refused and named by the one before it", async () => {
