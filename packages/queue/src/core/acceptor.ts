@@ -405,13 +405,14 @@ export class Acceptor {
     } else if (!this.#votesFor(lane, ballot, op)) {
       exceptions.push({ section, seq, code: "VETO", ballot: undefined });
     } else {
-      const hasBody = stored?.hasBody === true || op.body !== undefined;
+      // Of a relaxed queue that lost its end with the power, the body may be of another message that had this seq.
+      const holdsBody = stored?.hasBody === true && stored.value.bodyHash === value.bodyHash;
       // A3: live meta without its body could outlive the only copy of the body.
-      if (!hasBody && value.state !== "DONE") {
+      if (!holdsBody && op.body === undefined && value.state !== "DONE") {
         exceptions.push({ section, seq, code: "NEED_BODY", ballot: undefined });
         return;
       }
-      this.#store(lane, seq, { ballot, value }, stored, stored?.hasBody === true ? undefined : op.body);
+      this.#store(lane, seq, { ballot, value }, stored, holdsBody ? undefined : op.body);
     }
   }
 
@@ -440,7 +441,8 @@ export class Acceptor {
     lane.digest ^= entryDigest(seq, ballot);
     const { slot } = lane;
     if (body !== undefined) {
-      this.#write(lane, keyOf.message(slot, seq), { kind: "message", ballot, value, body }, true);
+      const isFresh = old?.hasBody !== true;
+      this.#write(lane, keyOf.message(slot, seq), { kind: "message", ballot, value, body }, isFresh);
     }
     const hasBody = body !== undefined || old?.hasBody === true;
     const rewritten = body === undefined || old !== undefined;
