@@ -82,7 +82,7 @@ export class Dialing {
       if (!isLinked) due.push(peer);
     }
     if (now < this.#rotationAt) return due;
-    this.#rotationAt = now + this.#jittered(this.#times.rotationMs);
+    this.#rotationAt = now + jittered(this.#random, this.#times.rotationMs);
     const rotated = this.#nextInRotation(now);
     if (rotated !== undefined && this.#start(this.#target(rotated))) due.push(rotated);
     return due;
@@ -98,10 +98,10 @@ export class Dialing {
       target.retryMs = this.#times.retryMs[0];
       if (!isWanted) this.forget(peer);
       // If no link comes of it, somebody has to notice.
-      if (isWanted) this.want(peer, now + this.#jittered(this.#times.retryMs[1]));
+      if (isWanted) this.want(peer, now + jittered(this.#random, this.#times.retryMs[1]));
       return;
     }
-    if (isWanted) this.want(peer, now + this.#jittered(target.retryMs));
+    if (isWanted) this.want(peer, now + jittered(this.#random, target.retryMs));
     target.retryMs = Math.min(target.retryMs * 2, this.#times.retryMs[1]);
   }
 
@@ -151,9 +151,15 @@ export class Dialing {
     this.#targets.set(peer, target);
     return target;
   }
+}
 
-  /** ±25 %: nodes that lost the same peer must not redial it in step. */
-  #jittered(durationMs: number): number {
-    return durationMs * (0.75 + (this.#random.uint32() / 0x1_0000_0000) * 0.5);
-  }
+/** ±25 %: nodes that lost the same peer must not redial it in step. */
+export function jittered(random: Random, durationMs: number): number {
+  return durationMs * (0.75 + (random.uint32() / 0x1_0000_0000) * 0.5);
+}
+
+/** M11: where many start at once they do not all come in the same moment. When to dial one of so many seeds, in milliseconds. */
+export function firstDialMs(seeds: number, { jitterAbove }: MembershipTimes, random: Random): number {
+  const spreadMs = seeds > jitterAbove ? (seeds / 100) * 1_000 : 0;
+  return (random.uint32() / 0x1_0000_0000) * spreadMs;
 }

@@ -1,6 +1,6 @@
 import type { Core, Instant, Random } from "@klatsch/kit/core";
 import { Context } from "./context.ts";
-import { Dialing } from "./dialing.ts";
+import { Dialing, firstDialMs } from "./dialing.ts";
 import { Doubts } from "./doubts.ts";
 import { Inquiries } from "./inquiries.ts";
 import { LinkKeeper } from "./link-keeper.ts";
@@ -404,10 +404,8 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     return isHeld || entry.suspicion !== undefined || entry.gone !== undefined || entry.probeAt !== Infinity;
   }
 
-  /** M11: where many start at once they do not all come in the same moment. */
   #wantSeeds({ seeds, self, times, random }: MembershipInit): void {
-    const jitterMs = seeds.size > times.jitterAbove ? (seeds.size / 100) * 1_000 : 0;
-    const at = (random.uint32() / 0x1_0000_0000) * jitterMs;
+    const at = firstDialMs(seeds.size, times, random);
     for (const peer of seeds.keys()) if (peer !== self.peer) this.#dialing.want(peer, at);
   }
 

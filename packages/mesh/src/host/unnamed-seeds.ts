@@ -1,12 +1,13 @@
 import type { Clock, Random } from "@klatsch/kit";
+import { firstDialMs, jittered } from "../core/dialing.ts";
+import { MEMBERSHIP_TIMES } from "../core/times.ts";
 import { placeOf } from "./conduits.ts";
 
-/** Between two looks at whether an address is still known to lead to a member, in milliseconds. */
-const LOOK_MS = 2_000;
-/** Between two dials of an address that led to no member, doubling up to the last, in milliseconds. */
-const RETRY_MS = { first: 100, max: 10_000 };
-/** More addresses than this are dialled for the first time over a while: so long for each, in milliseconds. */
-const SPREAD = { above: 50, eachMs: 10 };
+/** As seeds that say whose they are. */
+const {
+  rotationMs: LOOK_MS,
+  retryMs: [RETRY_MS, RETRY_MS_MAX],
+} = MEMBERSHIP_TIMES;
 
 /** A member that is alive, as far as it matters here. */
 interface Holder {
@@ -52,14 +53,13 @@ export class UnnamedSeeds {
   constructor(init: UnnamedSeedsInit) {
     this.#init = init;
     const { addresses, clock, random } = init;
-    const spreadMs = addresses.length > SPREAD.above ? addresses.length * SPREAD.eachMs : 0;
     const { monoMs } = clock.now();
     this.#seeds = addresses.map((address) => ({
       address,
       peer: undefined,
       inFlight: false,
-      at: monoMs + fraction(random) * spreadMs,
-      retryMs: RETRY_MS.first,
+      at: monoMs + firstDialMs(addresses.length, MEMBERSHIP_TIMES, random),
+      retryMs: RETRY_MS,
     }));
   }
 
@@ -85,7 +85,7 @@ export class UnnamedSeeds {
       if (seed.inFlight || monoMs < seed.at) continue;
       if (this.#leads(seed, peers, holders)) {
         seed.at = monoMs + LOOK_MS;
-        seed.retryMs = RETRY_MS.first;
+        seed.retryMs = RETRY_MS;
       } else void this.#dial(seed);
     }
     this.#arm(monoMs);
@@ -108,10 +108,10 @@ export class UnnamedSeeds {
     }
     seed.inFlight = false;
     const { monoMs } = this.#init.clock.now();
-    const waitMs = seed.retryMs * (0.75 + fraction(this.#init.random) * 0.5);
+    const waitMs = jittered(this.#init.random, seed.retryMs);
     // Who answered may need a moment to become a member.
     seed.at = monoMs + (seed.peer === undefined ? waitMs : Math.max(waitMs, LOOK_MS));
-    seed.retryMs = Math.min(seed.retryMs * 2, RETRY_MS.max);
+    seed.retryMs = Math.min(seed.retryMs * 2, RETRY_MS_MAX);
     this.#arm(monoMs);
   }
 
@@ -122,8 +122,4 @@ export class UnnamedSeeds {
     const at = Math.min(...waiting.map((seed) => seed.at));
     this.#timer = setTimeout(() => this.#look(), Math.max(0, at - now));
   }
-}
-
-function fraction(random: Random): number {
-  return random.uint32() / 0x1_0000_0000;
 }
