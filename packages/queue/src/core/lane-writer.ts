@@ -205,15 +205,21 @@ export class LaneWriter implements LaneSender {
   /** The lease ends without a verdict: its time is over, or its holder is gone. */
   expire(register: Register, reason = "lease expired"): void {
     if (!this.isServing || !register.chosen || register.value.state !== "LEASED") return;
-    const { holder } = register.value;
+    this.#returnCredit(register);
     const { wallMs } = this.#context.now;
     this.#propose(register, failedDelivery(register.value, this.#host.definition(this), reason, 0, wallMs));
-    if (!this.#hasLeft(register) && holder !== undefined) this.#host.onUnused(this, holder);
   }
 
   /** Whether a delivery of the chosen lease could leave: its body is here. A credit too many is spent before long. */
   #hasLeft({ seq, body }: Register): boolean {
     return body !== undefined || this.#host.stored(this.lane)?.get(seq)?.hasBody === true;
+  }
+
+  /** Of a lease that nobody heard of, and nobody will. */
+  #returnCredit(register: Register): void {
+    const { value, chosen, recovering } = register;
+    if (recovering || value.holder === undefined) return;
+    if (!chosen || !this.#hasLeft(register)) this.#host.onUnused(this, value.holder);
   }
 
   /** An operator's act on a message that nobody holds: back into its queue, or away. `undefined`: it is not so. */
@@ -377,12 +383,7 @@ export class LaneWriter implements LaneSender {
   /** Ends this writer's part without telling anybody: a higher round of this node took over. */
   retire(): void {
     this.#stop();
-    for (const register of this.registers.awake()) {
-      const { value, chosen, recovering } = register;
-      if (recovering || value.state !== "LEASED" || value.holder === undefined) continue;
-      if (chosen && this.#hasLeft(register)) continue;
-      this.#host.onUnused(this, value.holder);
-    }
+    for (const register of this.registers.awake()) this.#returnCredit(register);
   }
 
   #stop(): void {
@@ -438,7 +439,10 @@ export class LaneWriter implements LaneSender {
     const { seq, value, waiter } = register;
     const mayBeForgotten = this.descriptor.relaxed === true && register.enqueue === undefined;
     if (register.chosen || (value.state !== "DONE" && !mayBeForgotten)) return;
-    if (value.state !== "DONE") return this.#propose(register, done(value));
+    if (value.state !== "DONE") {
+      this.#returnCredit(register);
+      return this.#propose(register, done(value));
+    }
     register.waiter = undefined;
     register.value = { ...value, epoch: 0 };
     this.#onChosen(register);
