@@ -33,6 +33,8 @@ export interface Disk {
   pages(range: DiskRange): AsyncIterable<DiskPage>;
   /** Shows the range, by key, as long as nothing was written; `false`, and nothing shown: {@link pages} has to. */
   visit?(range: DiskRange, visit: DiskVisitor): Promise<boolean>;
+  /** Nothing is written for a while: gives back what deleted entries take. Never fails. */
+  reclaim?(): Promise<void>;
   /** After it the directory may be opened again. */
   close(): Promise<void>;
 }

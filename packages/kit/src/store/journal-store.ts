@@ -296,7 +296,8 @@ export class JournalStore {
   }
 
   /**
-   * Deletes that wait in the journal keep what they delete on the disk: of a queue that was drained and then rests, all of it.
+   * Deletes that wait in the journal keep what they delete on the disk: of a queue that was drained and then rests, all of it. What
+   * the table holds for nothing comes after them.
    */
   #onIdle(): void {
     this.#idleTimer = undefined;
@@ -304,7 +305,8 @@ export class JournalStore {
     if (leftMs > 0) return this.#armIdle(leftMs);
     const operations = this.#journal.reduce((sum, { operationCount }) => sum + operationCount, 0);
     this.#isIdle = operations >= IDLE_OPERATIONS_MIN;
-    this.#materialise();
+    if (this.#isIdle) this.#materialise();
+    else this.#reclaim();
   }
 
   #isUnsynced(): boolean {
@@ -341,7 +343,10 @@ export class JournalStore {
     if (!this.#isSliceDue()) return;
     if (this.#state === "closing" && this.#waiting.length === 0) return; // The next open can do it.
     const count = this.#sliceLength();
-    if (count === 0) return;
+    if (count === 0) {
+      if (this.#isIdle) this.#reclaim();
+      return;
+    }
     this.#slice = this.#materialiseSlice(count).then(
       () => {
         this.#slice = undefined;
@@ -353,6 +358,10 @@ export class JournalStore {
         this.#fail(error);
       },
     );
+  }
+
+  #reclaim(): void {
+    if (this.#state === "open") void this.#disk.reclaim?.();
   }
 
   /**

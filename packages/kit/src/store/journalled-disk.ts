@@ -80,6 +80,10 @@ class JournalledDisk implements Disk {
     if (first === JOURNAL_PREFIX) this.#journal.release();
   }
 
+  async reclaim(): Promise<void> {
+    await this.#table.reclaim?.();
+  }
+
   async close(): Promise<void> {
     await this.#journal.close();
     await this.#table.close();

@@ -53,12 +53,29 @@ describe("a store to which nothing is written", () => {
       { idleMs: 20 },
     ));
 
-  it("keeps a short one", () =>
+  /** After the last write it was asked to give disk space back. */
+  const reclaimed = async ({ level }: Bench): Promise<void> => {
+    await vi.waitFor(() => expect(level.reclaims.at(-1)).toBe(level.writes.length));
+  };
+
+  it("keeps a short one, and has what is deleted already cleared away", () =>
     withStore(
       async (bench) => {
         const folds = await filled(bench, 20);
-        await new Promise((resolve) => setTimeout(resolve, 100)); // Five times as long as it takes.
+        await reclaimed(bench);
         expect(folds()).toBe(0);
+      },
+      { idleMs: 20 },
+    ));
+
+  it("has a long one's deletes cleared away once they are folded", () =>
+    withStore(
+      async (bench) => {
+        const folds = await filled(bench, 200);
+        await reclaimed(bench);
+        expect(folds()).toBe(1);
+        await bench.store.commit([put("k0", "2")]);
+        await reclaimed(bench);
       },
       { idleMs: 20 },
     ));

@@ -16,6 +16,8 @@ export class MemoryLevel {
   #isOpen = false;
   /** Writes made since the beginning, for assertions. */
   readonly writes: { readonly keys: readonly string[]; readonly sync: boolean }[] = [];
+  /** Writes made before each time it was asked to give disk space back. */
+  readonly reclaims: number[] = [];
   /** Asked before each write; what it returns is awaited before the write is done. */
   beforeWrite: (operations: readonly DiskOperation[], sync: boolean) => Promise<void> | undefined = () =>
     undefined;
@@ -78,6 +80,9 @@ export class MemoryLevel {
         return keys.map((key) => content.get(key));
       },
       pages: (range) => pages(this.content(), range),
+      reclaim: async () => {
+        this.reclaims.push(this.writes.length);
+      },
       close: async () => {
         if (alive()) this.#isOpen = false;
       },

@@ -19,10 +19,6 @@ interface Span {
 export class DeadRanges {
   readonly #spans = new Map<string, Span>();
 
-  get isEmpty(): boolean {
-    return this.#spans.size === 0;
-  }
-
   add(key: string): void {
     const prefix = key.slice(0, key.lastIndexOf("/") + 1);
     const span = this.#spans.get(prefix);

@@ -71,7 +71,6 @@ class LevelDisk implements Disk {
       }
     }
     await batch.write({ sync });
-    this.#reclaimer.written();
   }
 
   async get(key: string): Promise<Uint8Array | undefined> {
@@ -101,6 +100,10 @@ class LevelDisk implements Disk {
         await iterator.close();
       }
     })();
+  }
+
+  async reclaim(): Promise<void> {
+    await this.#reclaimer.reclaim();
   }
 
   async close(): Promise<void> {

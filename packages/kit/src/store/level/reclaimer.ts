@@ -1,7 +1,5 @@
 import { DeadRanges } from "./dead-ranges.ts";
 
-/** Nothing was written for so long, in milliseconds: then what was deleted is cleared away. */
-const IDLE_MS = 10_000;
 /** Tables of a span of deleted keys that are fewer bytes than this stay until LevelDB comes to them. */
 const LEAST_BYTES: number = 8 * 1024 * 1024;
 
@@ -17,16 +15,12 @@ export interface Compactable {
  */
 export class Reclaimer {
   readonly #database: Compactable;
-  readonly #idleMs: number;
   readonly #dead = new DeadRanges();
-  #wroteAt = 0;
-  #timer: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
   #stopped = false;
 
-  constructor(database: Compactable, idleMs: number = IDLE_MS) {
+  constructor(database: Compactable) {
     this.#database = database;
-    this.#idleMs = idleMs;
   }
 
   /** A key that is about to be deleted. */
@@ -34,30 +28,19 @@ export class Reclaimer {
     this.#dead.add(key);
   }
 
-  /** A batch was written. */
-  written(): void {
-    this.#wroteAt = performance.now();
-    if (!this.#dead.isEmpty) this.#arm(this.#idleMs);
+  /** Clears away what was noted until now; one call at a time does. */
+  async reclaim(): Promise<void> {
+    this.#running ??= this.#compact();
+    await this.#running;
   }
 
   /** Begins nothing any more; resolves when nothing is under way. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearTimeout(this.#timer);
     await this.#running;
   }
 
-  #arm(delayMs: number): void {
-    if (this.#stopped || this.#timer !== undefined || this.#running !== undefined) return;
-    this.#timer = setTimeout(() => {
-      this.#timer = undefined;
-      const leftMs = this.#wroteAt + this.#idleMs - performance.now();
-      if (leftMs > 0) this.#arm(leftMs);
-      else this.#running = this.#reclaim();
-    }, delayMs).unref();
-  }
-
-  async #reclaim(): Promise<void> {
+  async #compact(): Promise<void> {
     try {
       for (const { first, last } of this.#dead.take()) {
         if (this.#stopped) return;
@@ -69,7 +52,6 @@ export class Reclaimer {
       // The next write fails for the same reason, and tells.
     } finally {
       this.#running = undefined;
-      if (!this.#dead.isEmpty) this.#arm(this.#idleMs);
     }
   }
 }
