@@ -32,6 +32,7 @@ import type { Fleet } from "./quorum-fleet.ts";
 import type { QuorumCommands } from "./quorum-node.ts";
 
 const LIFE_IN_FLIGHT = 512;
+const IN_FLIGHT_BYTES_MAX = 32 * 1_024 * 1_024;
 /** With more credit than the producer has in flight, an enqueue and the election of its consumer are one round. */
 const PREFETCH = 1_024;
 const LATENCY_PER_SECOND = 200;
@@ -116,15 +117,22 @@ function parseOptions(): Options {
   };
 }
 
+/** The queue refuses what would have more than twice as many bytes wait for a quorum. */
+function fewer(inFlight: number, bytes: number): number {
+  return Math.max(1, Math.min(inFlight, Math.floor(IN_FLIGHT_BYTES_MAX / bytes)));
+}
+
 function casesOf({ works, bytes, inFlight }: Options): Case[] {
   return works.flatMap((work) =>
     bytes.flatMap((size): Case[] => {
       switch (work) {
         case "enqueue":
-          return inFlight.map((count) => ({ work, bytes: size, inFlight: count }));
+          return [...new Set(inFlight.map((count) => fewer(count, size)))].map((count) => {
+            return { work, bytes: size, inFlight: count };
+          });
         case "life":
         case "everywhere":
-          return [{ work, bytes: size, inFlight: LIFE_IN_FLIGHT }];
+          return [{ work, bytes: size, inFlight: fewer(LIFE_IN_FLIGHT, size) }];
         case "latency":
           return [{ work, bytes: size }];
       }
