@@ -17,6 +17,11 @@ const UNDO_RELAXED = 1_000;
 /** What nobody waited for is synced after as long, in milliseconds, as kit's store does it. */
 const RELAXED_MS = 1_000;
 
+interface Written {
+  readonly key: string;
+  readonly record: StoredRecord | undefined;
+}
+
 /** A store: what is synced, and what the process wrote since. */
 class Disk {
   readonly #undoMax: number;
@@ -42,13 +47,13 @@ class Disk {
     else this.view.set(key, record);
   }
 
-  sync(records: readonly Persist[], batchNo: number): void {
-    const before = new Map(records.map(({ key }) => [keyText(key), this.synced.get(keyText(key))]));
+  sync(records: readonly Written[], batchNo: number): void {
+    const before = new Map(records.map(({ key }) => [key, this.synced.get(key)]));
     this.#undo.push({ batchNo, before });
     if (this.#undo.length > this.#undoMax) this.#undo.shift();
     for (const { key, record } of records) {
-      if (record === undefined) this.synced.delete(keyText(key));
-      else this.synced.set(keyText(key), record);
+      if (record === undefined) this.synced.delete(key);
+      else this.synced.set(key, record);
     }
   }
 
@@ -306,11 +311,9 @@ export class SimNode {
   /** The operating system has it: enough for all that happens to processes. */
   #written(records: readonly Persist[]): void {
     this.batchNo += 1;
-    this.disk.sync(records, this.batchNo);
-    this.#world.checker.onSynced(
-      this,
-      records.map(({ key, record }) => ({ key: keyText(key), record })),
-    );
+    const written = records.map(({ key, record }) => ({ key: keyText(key), record }));
+    this.disk.sync(written, this.batchNo);
+    this.#world.checker.onSynced(this, written);
   }
 
   // The world.

@@ -94,8 +94,10 @@ export class FinishedSet {
     if (bits.length === 0) this.#raise((index + 1) * CHUNK_SEQS);
     else if (bits.length === FULL_RECORD.length) this.#fill(index);
     if (bits.length <= FULL_RECORD.length) return this.#dirty.clear();
-    for (let at = 0; at < 8 * bits.length; at += 1) {
-      if (((bits[at >> 3] ?? 0) & (1 << (at & 7))) !== 0) this.add(index * CHUNK_SEQS + at);
+    for (const [byte, eight] of bits.entries()) {
+      for (let left = eight, at = 8 * byte; left !== 0; left >>= 1, at += 1) {
+        if ((left & 1) !== 0) this.add(index * CHUNK_SEQS + at);
+      }
     }
     this.#dirty.clear();
   }
