@@ -6,7 +6,7 @@ import type { Logger } from "@klatsch/kit";
 import { randomBelow } from "@klatsch/kit/core";
 import { createMesh } from "@klatsch/mesh";
 import { createQueues, QueueError } from "@klatsch/queue";
-import type { EnqueueOptions, Message, Queue } from "@klatsch/queue";
+import type { QueueInit, EnqueueOptions, Message, Queue } from "@klatsch/queue";
 import { HistoryWriter } from "./history.ts";
 import type { Act } from "./history.ts";
 import { LEASE_MS } from "./schedule.ts";
@@ -80,14 +80,27 @@ process.on("message", (command: Command) => void obey(command));
 const options = { leaseMs: LEASE_MS, maxDeliveries: 1_000 };
 // The second waits for the others, at first. Clocks that are wrong by an hour must not end the time of its keys.
 const declared = Promise.all([
-  queues.declare("jobs", options),
-  queues.declare("ordered", { ...options, groups: true, dedupMs: 86_400_000 }),
+  declare("jobs", options),
+  declare("ordered", { ...options, groups: true, dedupMs: 86_400_000 }),
 ]);
 const both = await declared;
 const [plain, ordered] = both;
 if (init.consumes) both.forEach(consume);
 const producing = produce();
 void lead();
+
+/** An ordered queue needs its stores when it is made: on a slow machine, or in a partition, they come later. */
+async function declare(queue: string, wanted: QueueInit): Promise<Queue> {
+  for (;;) {
+    try {
+      return await queues.declare(queue, wanted);
+    } catch (error) {
+      if (!(error instanceof QueueError && error.retryable)) throw error;
+      note(`declare ${queue}: ${error.message}`);
+      await delay(100);
+    }
+  }
+}
 
 async function obey(command: Command): Promise<void> {
   await declared;
