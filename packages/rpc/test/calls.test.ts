@@ -33,6 +33,7 @@ const api = contract({
       access: "members",
       class: "bulk",
     }),
+    any: method({ input: z.unknown(), output: z.unknown(), access: "members" }),
     once: method({ input: text, output: z.number(), access: "members" }),
     one: method({ input: text, output: text, access: "members", concurrencyMax: 1 }),
     when: method({
@@ -63,6 +64,7 @@ class Server {
     secret: () => "42",
     bad: () => "no number" as never,
     big: (input) => input,
+    any: (input) => input,
     once: async () => {
       this.runs += 1;
       await new Promise((resolve) => setImmediate(resolve));
@@ -219,6 +221,11 @@ describe("a call", () => {
       code: "TOO_LARGE",
       outcome: "none",
     });
+    const crowd = Array.from({ length: 300_000 }, () => []);
+    await expect(client.any(crowd)).rejects.toMatchObject({ code: "TOO_LARGE", outcome: "none" });
+    const numbers = Array.from({ length: 300_000 }, (_, no) => no);
+    expect(await client.any(numbers)).toEqual(numbers);
+    expect(nodes.get("b").rpc.stats().badFrames).toBe(0);
   });
 
   it("does not wait behind a large one", async () => {

@@ -40,7 +40,7 @@ const said = (no: number): readonly Message[] => [
   { type: "reply", id: no, value: "x" },
   { type: "fail", id: no, fault: fault("DENIED", "no") },
   { type: "cast", method: "echo", input: 1, target: "all & !zone=a", no: 3, trace: undefined },
-  { type: "chunk", flow: 3, last: false, bytes: new Uint8Array(40) },
+  { type: "chunk", flow: 3, last: true, bytes: encodeParts({ type: "cancel", id: no }).head },
   { type: "took", bytes: 1_000 },
   { type: "emit", topic: "news", no: 9, value: 1, replayed: false, spread: true },
   { type: "recall", topic: "news", count: 2 },

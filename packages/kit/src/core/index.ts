@@ -13,3 +13,4 @@ export { hash64, rendezvousOrder } from "./rendezvous.ts";
 export type { Hash64 } from "./rendezvous.ts";
 export { hex8, keyText, rowOf, rowText } from "./row.ts";
 export type { RowKey } from "./row.ts";
+export { isWithinMeans } from "./scan.ts";

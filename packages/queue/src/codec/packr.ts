@@ -1,3 +1,4 @@
+import { isWithinMeans } from "@klatsch/kit/core";
 import { Packr } from "msgpackr";
 
 import { CodecError } from "./fields.ts";
@@ -5,6 +6,8 @@ import { CodecError } from "./fields.ts";
 // Records off: every frame stands alone, and every other MessagePack implementation reads it.
 const packr = new Packr({ useRecords: false, mapsAsObjects: true, variableMapSize: true });
 
+/** Lists, maps, byte strings and the like in what is decoded. What there is more of travels as lists of their own bytes. */
+const PARTS_MAX: number = 256 * 1_024;
 /** What the packer gets for later results when it has used a caller's memory, in bytes. */
 const OWN_BYTES = 8_192;
 
@@ -24,6 +27,7 @@ export function pack(wire: readonly unknown[], memory?: Buffer): Uint8Array {
 
 /** Byte strings in the result are views into `bytes`. Throws {@link CodecError}. */
 export function unpack(bytes: Uint8Array): unknown {
+  if (!isWithinMeans(bytes, PARTS_MAX)) throw new CodecError("not MessagePack, or too much of it");
   try {
     return packr.unpack(bytes) as unknown;
   } catch (error) {

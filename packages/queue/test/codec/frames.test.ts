@@ -87,6 +87,21 @@ describe("frames", () => {
     expect(accepts(new Uint8Array(0))).toBe(false);
   });
 
+  it("are refused where a few bytes would stand for many, or take long", () => {
+    // Lists that have the one before them twice, by extensions of msgpackr's; the packer would write them out in an error.
+    const levels = Array.from({ length: 16 }, (_, level) => [
+      ...[0xd6, 0x69, 0, 0, 0, level],
+      ...(level === 0 ? [0x91, 0x01] : [0x92, ...[1, 1].flatMap(() => [0xd6, 0x70, 0, 0, 0, level - 1])]),
+    ]);
+    const growing = Uint8Array.from([0x92, 4, 0xdc, 0, levels.length, ...levels.flat(), 0]);
+    expect(() => decodeFrame(growing)).toThrow("too much of it");
+    expect(() => decodeFrame(Uint8Array.of(0x92, 4, 0xd4, 0x65, 0, 0x90))).toThrow("too much of it");
+    const crowd = Buffer.alloc(300_007, 0x90);
+    crowd.set([0x92, 4, 0xdd]);
+    crowd.writeUInt32BE(300_000, 3);
+    expect(() => decodeFrame(crowd)).toThrow("too much of it");
+  });
+
   it("hold nothing of one before that could not be written", () => {
     const ref = { lane: "a".repeat(64), seq: 1, epoch: 1, session: "b".repeat(16) };
     const item = { ...ref, kind: "ack", code: "DONE", hint: undefined } as const;

@@ -137,6 +137,7 @@ function faultValues(fault: Fault): Values {
 
 /** Reads a peer's frame. Throws {@link CodecError} at the first thing that is not as it must be. */
 export function decodeFrame(bytes: Uint8Array): readonly Message[] {
+  if (bytes.length > FRAME_BYTES) throw new CodecError("a frame of a forbidden size");
   const frame = unpack(bytes);
   if (!Array.isArray(frame) || frame.length > FRAME_ITEMS_MAX + 1) throw new CodecError("not a frame");
   if (frame[0] !== WIRE_VERSION) throw new CodecError("another version of the protocol");

@@ -1,5 +1,7 @@
+import { isWithinMeans } from "@klatsch/kit/core";
 import { Packr } from "msgpackr";
 
+import { ITEM_PARTS_MAX } from "../core/limits.ts";
 import { CodecError } from "./read.ts";
 
 /**
@@ -49,6 +51,7 @@ function refuseViews(value: unknown): void {
 
 /** Byte strings in the result are views into `bytes`. Throws {@link CodecError}. */
 export function unpack(bytes: Uint8Array): unknown {
+  if (!isWithinMeans(bytes, ITEM_PARTS_MAX)) throw new CodecError("not MessagePack, or too much of it");
   try {
     return packr.unpack(bytes) as unknown;
   } catch (error) {

@@ -1,5 +1,7 @@
 /** Longest packed item (an ask, a reply, one item of a stream), in bytes. Longer things are streams. */
 export const ITEM_BYTES_MAX: number = 4 * 1_024 * 1_024;
+/** Lists, maps, entries of maps, byte strings and instants in it: what takes a decoder longer than its bytes would tell. */
+export const ITEM_PARTS_MAX: number = 256 * 1_024;
 /** Items longer than this are cut into chunks of this size, in bytes. */
 export const CHUNK_BYTES: number = 32 * 1_024;
 /** A frame is closed at this size, in bytes: the longest that the mesh sends in one piece. */
