@@ -1,7 +1,8 @@
 import { callListener } from "@klatsch/kit";
 import type { Clock, Logger } from "@klatsch/kit";
 import type { GossipSub, GossipSubComponents, Message } from "@libp2p/gossipsub";
-import type { Connection, Topology } from "@libp2p/interface";
+import type { RPC } from "@libp2p/gossipsub/message";
+import type { Connection, PeerId, Topology } from "@libp2p/interface";
 import { peerIdFromString } from "@libp2p/peer-id";
 import {
   decodeTopicEnvelope,
@@ -19,6 +20,7 @@ import { checkFunction, checkObject, checkText, refuse } from "./given.ts";
 import type { StateHost } from "./state-host.ts";
 import { countReceived, countSent } from "./traffic.ts";
 import type { Traffic } from "./traffic.ts";
+import { Unverified } from "./unverified.ts";
 
 /** Own entry of gossip state of whoever takes part: the others have to as well, since gossipsub relays for its topics only. */
 const TOPICS_KEY = "klatsch/topics";
@@ -55,6 +57,7 @@ export class Topics implements MeshTopics {
   /** The topologies that gossipsub registered: we tell it of peers, since identify is off. */
   readonly #topologies = new Map<string, Topology>();
   #state: StateHost | undefined;
+  #unverified: Unverified | undefined;
   #starting: Promise<GossipSub> | undefined;
   #mending: NodeJS.Timeout | undefined;
   #subscriptions = 0;
@@ -128,6 +131,7 @@ export class Topics implements MeshTopics {
   }
 
   linkDown(peer: string): void {
+    this.#unverified?.drop(peer);
     for (const topology of this.#topologies.values()) {
       this.#guard(topology.onDisconnect?.(peerIdFromString(peer)));
     }
@@ -135,11 +139,13 @@ export class Topics implements MeshTopics {
 
   forget(peer: string): void {
     this.#budgets.forget(peer);
+    this.#unverified?.forget(peer);
   }
 
   async stop(): Promise<void> {
     this.#stopped = true;
     clearInterval(this.#mending);
+    this.#unverified?.stop();
     const gossip = await this.#starting?.catch(() => undefined);
     if (gossip !== undefined && isService(gossip)) await gossip.stop();
   }
@@ -208,6 +214,7 @@ export class Topics implements MeshTopics {
       if (envelope !== undefined && "from" in msg) this.#deliver(envelope, msg.from.toString());
     });
     if (!isService(gossip)) throw new TypeError("gossipsub cannot be started");
+    this.#dose(gossip);
     await gossip.start();
     if (this.#stopped) return gossip;
     gossip.subscribe(this.#name);
@@ -217,12 +224,32 @@ export class Topics implements MeshTopics {
     return gossip;
   }
 
+  /** Messages are looked at before gossipsub verifies them; the rest of what comes goes its way. */
+  #dose(gossip: Service): void {
+    const handle = gossip.handleReceivedRpc.bind(gossip);
+    const unverified = new Unverified({
+      isThere: (author) => this.#isThere(author),
+      verify: (from, message) => this.#guard(handle(from, { subscriptions: [], messages: [message] })),
+      onRefused: () => (this.#init.counters.framesRefused += 1),
+      clock: this.#init.clock,
+    });
+    this.#unverified = unverified;
+    gossip.handleReceivedRpc = async (from, rpc) => {
+      unverified.enter(from, rpc.messages);
+      await handle(from, { ...rpc, messages: [] });
+    };
+  }
+
+  #isThere(author: string): boolean {
+    const status = this.#init.mesh.member(author)?.status;
+    return status === "alive" || status === "suspect";
+  }
+
   /** Authors that are no members are ignored and not held against whoever passed them on: it may know better. */
   #isWelcome(message: Message): boolean {
     if (!("from" in message)) return false;
     const author = message.from.toString();
-    const status = this.#init.mesh.member(author)?.status;
-    if (status !== "alive" && status !== "suspect") return false;
+    if (!this.#isThere(author)) return false;
     if (decodeTopicEnvelope(message.data) === undefined) {
       this.#init.counters.badFrames += 1;
       return false;
@@ -256,7 +283,7 @@ export class Topics implements MeshTopics {
 
   #guard(told: void | Promise<void>): void {
     Promise.resolve(told).catch((error: unknown) => {
-      this.#init.logger.warn("gossipsub could not be told of a peer", { err: error });
+      this.#init.logger.warn("gossipsub failed at a peer", { err: error });
     });
   }
 
@@ -289,9 +316,15 @@ function isJoined(connection: Connection): boolean {
   );
 }
 
-/** gossipsub is a libp2p service, which libp2p would start and stop; its own type does not say so. */
-function isService(gossip: object): gossip is { start(): Promise<void>; stop(): Promise<void> } {
-  return "start" in gossip && "stop" in gossip;
+interface Service {
+  start(): Promise<void>;
+  stop(): Promise<void>;
+  handleReceivedRpc(from: PeerId, rpc: RPC): Promise<void>;
+}
+
+/** gossipsub is a libp2p service, which libp2p would start and stop, and whose class has more; its own type does not say so. */
+function isService(gossip: object): gossip is Service {
+  return "start" in gossip && "stop" in gossip && "handleReceivedRpc" in gossip;
 }
 
 function isMeant(target: TopicTarget, self: Member): boolean {

@@ -1,8 +1,13 @@
+import { generateKeyPair } from "@libp2p/crypto/keys";
+import { RPC } from "@libp2p/gossipsub/message";
+import type { PublicKey } from "@libp2p/interface";
 import { noise } from "@libp2p/noise";
 import { tcp } from "@libp2p/tcp";
 import { yamux } from "@libp2p/yamux";
+import { multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p } from "libp2p";
 import { describe, expect, it, vi } from "vitest";
+import { openMeshEncrypter } from "@klatsch/mesh";
 import type { Mesh } from "@klatsch/mesh";
 import { Bed, full } from "./helpers.ts";
 
@@ -87,6 +92,47 @@ describe("topics", () => {
     await a.stop();
     await expect(a.topics.publish("news", bytes("x"))).rejects.toMatchObject({ code: "STOPPED" });
   });
+
+  it("are not verified where they cannot be an author's: of thousands said to be, few are looked at", async () => {
+    await using bed = new Bed();
+    const a = await bed.mesh("a");
+    const libp2p = await createLibp2p({
+      addresses: { listen: ["/ip4/127.0.0.1/tcp/0"] },
+      transports: [tcp()],
+      connectionEncrypters: [openMeshEncrypter(), noise()],
+      streamMuxers: [yamux()],
+    });
+    bed.onEnd(() => libp2p.stop());
+    const evil = await bed.mesh("evil", { libp2p, bootstrap: a.addresses() });
+    await full(a, evil);
+    const heard = listen(a);
+    await warmUp(a, heard); // It has begun.
+    const verify = vi.spyOn(libp2p.peerId.publicKey?.constructor.prototype as PublicKey, "verify");
+    const stranger = (await generateKeyPair("Ed25519")).publicKey.toMultihash().bytes;
+    const refused = a.stats().framesRefused;
+    for (const from of [libp2p.peerId.toMultihash().bytes, stranger, stranger.subarray(1)]) {
+      const messages = Array.from({ length: 1_000 }, (_, no) => ({
+        from,
+        data: bytes("x"),
+        seqno: Buffer.from(no.toString(16).padStart(16, "0"), "hex"),
+        topic: "klatsch/default",
+        signature: new Uint8Array(64),
+      }));
+      const stream = await libp2p.dialProtocol(a.addresses().map(multiaddr), "/meshsub/1.1.0");
+      const rpc = RPC.encode({ subscriptions: [], messages });
+      stream.send(
+        Buffer.concat([
+          Buffer.of((rpc.length & 127) | 128, ((rpc.length >> 7) & 127) | 128, rpc.length >> 14),
+          rpc,
+        ]),
+      );
+    }
+    await vi.waitFor(() => expect(a.stats().framesRefused - refused).toBeGreaterThan(2_500), 10_000);
+    expect(verify.mock.calls.length).toBeGreaterThan(100);
+    expect(verify.mock.calls.length).toBeLessThan(500);
+    expect(heard).toEqual([]);
+    await warmUp(a, heard);
+  }, 40_000);
 
   it("are refused inside a libp2p node of the application", async () => {
     await using bed = new Bed();
