@@ -5,20 +5,30 @@ import type { MemberChange, Trace } from "./protocol.ts";
 /** Rows below their headings, in columns; the last one is not padded. */
 export function table(headings: readonly string[], rows: readonly (readonly string[])[]): string {
   const lines = [headings, ...rows].map((row) => row.map(printable));
-  const widths = headings.map((_, column) => Math.max(...lines.map((row) => row[column]?.length ?? 0)));
+  const widths = headings.map((_, column) => Math.max(...lines.map((row) => columnsOf(row[column] ?? ""))));
   return lines
     .map((row) =>
       row
-        .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+        .map((cell, column) => cell + " ".repeat((widths[column] ?? 0) - columnsOf(cell)))
         .join("  ")
         .trimEnd(),
     )
     .join("\n");
 }
 
-/** Other nodes chose these texts: a terminal must not take them for orders. */
+const graphemes = new Intl.Segmenter();
+const WIDE =
+  /^[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Hangul}\p{Emoji_Presentation}\u3000-\u303e\uff01-\uff60\uffe0-\uffe6]|\ufe0f/u;
+
+/** Columns that a text takes in a terminal. */
+function columnsOf(text: string): number {
+  if (/^[ -~]*$/u.test(text)) return text.length;
+  return [...graphemes.segment(text)].reduce((sum, { segment }) => sum + (WIDE.test(segment) ? 2 : 1), 0);
+}
+
+/** Other nodes chose these texts: a terminal must not take them for orders, nor turn around what stands beside them. */
 export function printable(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, "?");
+  return text.replaceAll(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, "?");
 }
 
 export function membersTable(members: readonly Member[]): string {

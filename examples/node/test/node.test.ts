@@ -85,6 +85,25 @@ describe("klatsch", () => {
     expect([await once(metrics, "close"), stderr]).toEqual([[0, null], ""]);
   });
 
+  it("is not watched for those who read no further", async () => {
+    const members = launch("members", "--watch", "--data", a.dataDir);
+    members.stdout.destroy();
+    expect(await once(members, "close")).toEqual([0, null]);
+
+    const states = launch("state", "watch", "noise", "--data", a.dataDir);
+    states.stdout.destroy();
+    let ended: readonly unknown[] = [];
+    void once(states, "close").then((how) => (ended = how));
+    await a.ask((client) =>
+      until("the watch has ended", async () => {
+        await client.call("state.set", { key: "noise", value: Math.random() });
+        return ended.length > 0;
+      }),
+    );
+    expect(ended).toEqual([0, null]);
+    await a.ask(async (client) => await client.call("state.delete", { key: "noise" }));
+  });
+
   it("changes its tags while it runs, for all to see", async () => {
     const tags = async (...args: string[]): Promise<unknown> =>
       await run(["tags", ...args, "--data", b.dataDir]);

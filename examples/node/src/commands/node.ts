@@ -14,6 +14,11 @@ export async function connectTo(flags: NodeFlags): Promise<Client> {
   return await Client.connect(socketPath(flags));
 }
 
+/** Resolves once nobody reads what is printed any more: `head` has seen enough. Found out by printing. */
+export async function unread(): Promise<void> {
+  await new Promise<void>((resolve) => process.stdout.once("error", () => resolve()));
+}
+
 export function printJson(value: unknown): void {
   console.log(JSON.stringify(value, undefined, 2));
 }
@@ -35,7 +40,7 @@ export async function members(
   });
   const all = await client.call("members", {});
   console.log(isJson ? JSON.stringify({ members: all }) : membersTable(all));
-  await changes;
+  await Promise.race([changes, unread()]);
 }
 
 export async function trace(name: string, flags: NodeFlags & { readonly json?: true }): Promise<void> {

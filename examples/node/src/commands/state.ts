@@ -1,7 +1,7 @@
 /** Commands about gossip state. */
 import { printable, table } from "../format.ts";
 import type { StateChange } from "../protocol.ts";
-import { connectTo, printJson } from "./node.ts";
+import { connectTo, printJson, unread } from "./node.ts";
 import type { NodeFlags } from "./node.ts";
 
 interface StateFlags extends NodeFlags {
@@ -60,9 +60,10 @@ export async function watch(
   flags: StateFlags & { readonly json?: true },
 ): Promise<void> {
   await using client = await connectTo(flags);
-  await client.watchState({ prefix, shared: flags.shared }, (change) => {
+  const changes = client.watchState({ prefix, shared: flags.shared }, (change) => {
     console.log(flags.json === true ? JSON.stringify(change) : lineOf(change));
   });
+  await Promise.race([changes, unread()]);
 }
 
 function lineOf({ key, peerId, value }: StateChange): string {

@@ -78,7 +78,7 @@ export class Unverified {
 
 function authorOf({ from = NOBODY }: RPC.Message): string | undefined {
   if (from.length !== AUTHOR_BYTES || KEY_PREFIX.some((byte, at) => from[at] !== byte)) return undefined;
-  const bytes = Uint8Array.from(from);
+  const bytes = new Uint8Array(from);
   return peerIdFromMultihash({
     code: 0,
     size: AUTHOR_BYTES - 2,

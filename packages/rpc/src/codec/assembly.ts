@@ -16,7 +16,7 @@ export class Assembly {
   add({ flow: no, last, bytes }: Message & { readonly type: "chunk" }): Message | undefined {
     const flow = this.#flows.get(no) ?? { parts: [], bytes: 0 };
     // Not `slice` of its own: that of a Buffer is a view, which would keep its whole receive buffer.
-    flow.parts.push(last ? bytes : Uint8Array.from(bytes));
+    flow.parts.push(last ? bytes : new Uint8Array(bytes));
     flow.bytes += bytes.length;
     if (flow.bytes > ITEM_BYTES_MAX || bytes.length === 0)
       throw new CodecError("an item of a forbidden size");
