@@ -33,6 +33,8 @@ const api = contract({
       access: "members",
       class: "bulk",
     }),
+    sized: method({ input: z.number(), output: z.instanceof(Uint8Array), access: "members" }),
+    ticks: method({ input: text, output: text, access: "members", stream: "output" }),
     any: method({ input: z.unknown(), output: z.unknown(), access: "members" }),
     once: method({ input: text, output: z.number(), access: "members" }),
     one: method({ input: text, output: text, access: "members", concurrencyMax: 1 }),
@@ -64,6 +66,10 @@ class Server {
     secret: () => "42",
     bad: () => "no number" as never,
     big: (input) => input,
+    sized: (length) => new Uint8Array(length),
+    ticks: function* (input) {
+      for (let no = 0; no < 3; no += 1) yield input;
+    },
     any: (input) => input,
     once: async () => {
       this.runs += 1;
@@ -237,6 +243,26 @@ describe("a call", () => {
     await Promise.all([large, small]);
     expect(ended).toEqual(["small", "large"]);
   });
+
+  it(
+    "does not wait behind more large ones than there is room for, nor does a stream of small items",
+    { timeout: 60_000 },
+    async () => {
+      const { nodes, client } = await pair();
+      await using _ = nodes;
+      const ended: string[] = [];
+      const large = Array.from({ length: 16 }, async () => {
+        expect(await client.sized(4_000_000, { deadlineMs: 60_000 })).toHaveLength(4_000_000); // 64 MB, where 32 MiB may wait.
+        ended.push("large");
+      });
+      const short = client.greet({ name: "x" }, { deadlineMs: 60_000 }).then(() => ended.push("short"));
+      const stream = (async () => {
+        for await (const item of client.ticks("x")) ended.push(item);
+      })();
+      await Promise.all([...large, short, stream]);
+      expect(ended.slice(0, 4).toSorted()).toEqual(["short", "x", "x", "x"]);
+    },
+  );
 
   it("fails with the outcome that fits when the peer is gone", async () => {
     const { nodes, client, id } = await pair();

@@ -18,6 +18,9 @@ export const CHUNK_WINDOW_BYTES: number = 1_024 * 1_024;
 export const CONFIRM_BYTES: number = 128 * 1_024;
 /** Bytes that may wait for one peer in one class; then new asks are refused with `OVERLOADED`, and answers and streams wait. */
 export const OUTBOX_BYTES_MAX: number = 32 * 1_024 * 1_024;
+/** What is short leaves before all else, so there is room for it up to here. What is no longer is short. */
+export const OUTBOX_SHORT_BYTES_MAX: number = 40 * 1_024 * 1_024;
+export const SHORT_BYTES = 4_096;
 /** Answers and streams that wait for one peer in one class; then its asks are refused with `OVERLOADED`. */
 export const WAITING_MAX = 1_024;
 /** Items of a stream that may be under way and unread, each way. */

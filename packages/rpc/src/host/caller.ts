@@ -207,7 +207,7 @@ export class Caller {
     const engine = this.#engine();
     const way = {
       check: (value: unknown) => parse(remote.method.input, value, "INVALID_INPUT", "input item"),
-      room: () => engine.room(remote.route),
+      room: (value: unknown) => engine.room(remote.route, { type: "item", id, up: true, value }),
       send: (value: unknown): number => {
         const queued = engine.queue(remote.route, { type: "item", id, up: true, value });
         if (typeof queued === "number") return queued;

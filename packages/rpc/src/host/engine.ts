@@ -163,17 +163,28 @@ export class Engine {
       : this.queue(asker.route, { type: "item", id: asker.id, up: false, value });
   }
 
-  /** Resolves when there is room for more for a run's caller; `undefined` if there is now, or nobody listens. */
-  roomFromRun(run: number): Promise<void> | undefined {
+  /** Resolves when there may be room for this item for a run's caller; `undefined` if there is now, or nobody listens. */
+  roomFromRun(run: number, value: unknown): Promise<void> | undefined {
     const asker = this.#serving.askerOf(run);
-    return asker === undefined ? undefined : this.room(asker.route);
+    return asker === undefined
+      ? undefined
+      : this.room(asker.route, { type: "item", id: asker.id, up: false, value });
   }
 
-  /** Resolves when there is room for more on this route, or the session has ended; `undefined` if that is so now. */
-  room(route: Route): Promise<void> | undefined {
+  /** Resolves when there may be room for this on its route, or the session has ended; `undefined` if that is so now. */
+  room(route: Route, message: Message): Promise<void> | undefined {
+    const outbox = this.#crowded(route, message);
+    return outbox && new Promise((resolve) => outbox.whenRoom(() => resolve()));
+  }
+
+  /** Where this has to wait. */
+  #crowded(route: Route, message: Message): Outbox | undefined {
     const outbox = this.#links.get(route)?.outbox;
     if (outbox?.full !== true) return undefined;
-    return new Promise((resolve) => outbox.whenRoom(() => resolve()));
+    if (!outbox.takes(0)) return outbox;
+    // How long it is tells only its encoding, which is dropped where it is too long: byte strings are not even copied.
+    const item = encoded(message);
+    return "code" in item || outbox.takes(item.bytes) ? undefined : outbox;
   }
 
   /** Queues one message. The reason if it cannot travel; nothing was queued then. */
@@ -186,13 +197,14 @@ export class Engine {
   queue(route: Route, message: Message): number | Fault {
     const link = this.#links.get(route);
     if (link === undefined) return NO_LINK;
-    if (isNew(message) && link.outbox.full) return FULL;
+    if (isNew(message) && !link.outbox.takes(0)) return FULL;
     if (link.outbox.isFlooded) {
       this.#channels.get(link.class)?.reset(link.peer, "the peer takes nothing of what it asked for");
       return NO_LINK;
     }
     const item = encoded(message);
     if ("code" in item) return item;
+    if (isNew(message) && !link.outbox.takes(item.bytes)) return FULL;
     link.outbox.push(orderKey(message), item, message.type === "ask" ? message.id : undefined);
     return item.bytes;
   }
@@ -203,9 +215,10 @@ export class Engine {
     return routes.map((route) => {
       const link = this.#links.get(route);
       if (link === undefined) return NO_LINK;
-      if (link.outbox.full) return FULL;
+      if (!link.outbox.takes(0)) return FULL;
       item ??= encoded(message);
       if ("code" in item) return item;
+      if (!link.outbox.takes(item.bytes)) return FULL;
       link.outbox.push(orderKey(message), item, undefined);
       return undefined;
     });
@@ -336,10 +349,10 @@ export class Engine {
     }
   }
 
-  /** An answer that finds no room is not even copied before there is. */
+  /** An answer that finds no room is not kept encoded until there is. */
   #reply(route: Route, reply: Message & { readonly type: "reply" }): void {
-    const outbox = this.#links.get(route)?.outbox;
-    if (outbox?.full === true) {
+    const outbox = this.#crowded(route, reply);
+    if (outbox !== undefined) {
       return outbox.whenRoom((open) => {
         if (open) this.#reply(route, reply);
       });

@@ -208,7 +208,7 @@ export class Handlers {
     const engine = this.#init.engine();
     await outlet.pump(value as AsyncIterable<unknown>, {
       check: (item) => parse(method.output, item, "INVALID_OUTPUT", "output item"),
-      room: () => engine.roomFromRun(run),
+      room: (item) => engine.roomFromRun(run, item),
       send: (item) => {
         const queued = engine.queueFromRun(run, item);
         if (typeof queued === "number") return queued;

@@ -8,6 +8,8 @@ import {
   CONFIRM_BYTES,
   FLOWS_MAX,
   OUTBOX_BYTES_MAX,
+  OUTBOX_SHORT_BYTES_MAX,
+  SHORT_BYTES,
   WINDOW_BYTES,
 } from "../core/limits.ts";
 
@@ -67,9 +69,14 @@ export class Outbox {
     this.#init = init;
   }
 
-  /** No more is taken of what may as well be refused. */
+  /** No more is taken of what may as well be refused, unless it is short. */
   get full(): boolean {
     return this.#waitingBytes >= OUTBOX_BYTES_MAX;
+  }
+
+  /** Whether an item of so many bytes is taken, where it may as well be refused, or wait. */
+  takes(bytes: number): boolean {
+    return this.#waitingBytes < (bytes <= SHORT_BYTES ? OUTBOX_SHORT_BYTES_MAX : OUTBOX_BYTES_MAX);
   }
 
   /** Even what nothing holds back, answers that refuse, is too much by now: the peer asks on and takes nothing. */

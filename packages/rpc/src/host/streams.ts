@@ -109,8 +109,8 @@ export class Inlet implements Sink, AsyncIterableIterator<unknown> {
 export interface Way {
   /** Throws, or rejects, what ends the stream. */
   check(value: unknown): unknown;
-  /** Resolves when there is room for more, or never will be; `undefined` if there is. */
-  room(): Promise<void> | undefined;
+  /** Resolves when there may be room for this, or never will be; `undefined` if there is. */
+  room(value: unknown): Promise<void> | undefined;
   /** Its bytes. Throws what ends the stream. */
   send(value: unknown): number;
 }
@@ -155,7 +155,7 @@ export class Outlet {
       const checked = way.check(value);
       if (checked instanceof Promise) await checked;
       // Whoever waited beside may have taken it.
-      for (let room = way.room(); room !== undefined && !this.#closed; room = way.room())
+      for (let room = way.room(value); room !== undefined && !this.#closed; room = way.room(value))
         await this.#until(room);
       if (this.#closed) return false;
       this.#sent(way.send(value));

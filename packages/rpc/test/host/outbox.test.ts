@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import { encodeParts } from "../../src/codec/frames.ts";
+import { SHORT_BYTES } from "../../src/core/limits.ts";
 import { Outbox } from "../../src/host/outbox.ts";
 
 const turn = async (): Promise<void> => await new Promise((resolve) => process.nextTick(resolve));
@@ -16,6 +17,9 @@ describe("an outbox", () => {
     };
     let id = 0;
     while (!outbox.full) push((id += 1));
+    expect([outbox.takes(SHORT_BYTES + 1), outbox.takes(SHORT_BYTES)]).toEqual([false, true]);
+    while (outbox.takes(0)) push((id += 1));
+    expect([outbox.takes(SHORT_BYTES), outbox.isFlooded]).toEqual([false, false]);
     const told: [number, boolean][] = [];
     for (let no = 0; no < 12; no += 1) {
       outbox.whenRoom((open) => {
