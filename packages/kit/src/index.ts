@@ -9,3 +9,4 @@ export type { LogFields, Logger } from "./logger.ts";
 export { systemRandom } from "./random.ts";
 export { createRunner } from "./runner.ts";
 export type { RunnerInit } from "./runner.ts";
+export { Sluice } from "./sluice.ts";

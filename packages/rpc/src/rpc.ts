@@ -151,6 +151,7 @@ class RpcService implements Rpc {
       engine: () => this.#running,
       guard: this.#guard,
       spreading: this.#spreading,
+      resend: (route, message) => void this.#engine.send(route, message),
       bootOf: (peer) => this.#bootOf(peer),
       gather: async (peers, recall) => {
         const { value } = await this.#groups.gather(peers, RECALL, recallMethod, recall, {});

@@ -52,9 +52,17 @@ function frameOf(messages: readonly Message[]): Uint8Array {
   return writer.finish();
 }
 
+interface Tap {
+  readonly mesh: Mesh;
+  readonly handlers: ChannelHandlers[];
+  resets: number;
+  /** To the peer. */
+  sentBytes: number;
+}
+
 /** The mesh of a node, of which the test takes hold: it hears and says what a peer's channel would. */
-function tapped(mesh: Mesh): { readonly mesh: Mesh; readonly handlers: ChannelHandlers[]; resets: number } {
-  const tap = { mesh, handlers: new Array<ChannelHandlers>(), resets: 0 };
+function tapped(mesh: Mesh): Tap {
+  const tap = { mesh, handlers: new Array<ChannelHandlers>(), resets: 0, sentBytes: 0 };
   tap.mesh = new Proxy(mesh, {
     get(target, name) {
       if (name !== "channel") {
@@ -73,7 +81,10 @@ function tapped(mesh: Mesh): { readonly mesh: Mesh; readonly handlers: ChannelHa
           class: "normal",
           frameBytesMax: 2 ** 24,
           peers: () => [],
-          send: () => true,
+          send: (_peer, frame) => {
+            tap.sentBytes += frame.length;
+            return true;
+          },
           reset,
           close: () => undefined,
         };
@@ -125,4 +136,23 @@ describe("garbage on rpc's channels", () => {
       expect(await rpc.peer(nodes.get("a").id, api).echo("still here")).toBe("still here");
     },
   );
+
+  it("has a limit to what one frame that asks for much has sent in a turn of the event loop", async () => {
+    await using nodes = await Nodes.start("a");
+    const tap = tapped(nodes.get("a").mesh);
+    await nodes.get("a").rpc.stop();
+    await using rpc = createRpc({ mesh: tap.mesh });
+    for (let no = 0; no < 64; no += 1) await rpc.emit("news", no);
+    for (const { onUp } of tap.handlers) onUp("evil");
+    const asked = Array.from(
+      { length: 4_000 },
+      () => ({ type: "recall", topic: "news", count: 64 }) as const,
+    );
+    tap.handlers[1]?.onFrame("evil", frameOf(asked));
+    await new Promise((resolve) => process.nextTick(resolve)); // All that was written has left, if there was room.
+    const told = tap.sentBytes;
+    expect(told).toBeGreaterThan(64 * 64);
+    expect(told).toBeLessThan(256 * 1_024); // All of it would be 4 MB, of which 2 MiB may be under way.
+    await until("the next topics follow", () => tap.sentBytes > told);
+  });
 });

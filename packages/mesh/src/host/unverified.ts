@@ -1,9 +1,9 @@
+import { Sluice } from "@klatsch/kit";
 import type { Clock } from "@klatsch/kit";
 import type { RPC } from "@libp2p/gossipsub/message";
 import type { PeerId } from "@libp2p/interface";
 import { peerIdFromMultihash } from "@libp2p/peer-id";
 import { TopicBudgets } from "../core/topic-rules.ts";
-import { Sluice } from "./sluice.ts";
 
 /** Messages of one peer that are verified in one turn of the event loop, a tenth of a millisecond each, and that wait for it. */
 const TURN_MAX = 32;

@@ -8,6 +8,9 @@ import type { Verdict } from "../core/serving.ts";
 import { rpcError } from "../errors.ts";
 import type { Guard } from "./access.ts";
 
+/** Unknown names that are compared with those there are, in one turn of the event loop: hints are for people. */
+const HINTS_MAX = 32;
+
 /** A method that is served here. */
 export interface Served {
   readonly name: string;
@@ -22,6 +25,9 @@ export class Registry {
   readonly #logger: Logger;
   /** Refused asks since the start. */
   readonly refused: { notFound: number; denied: number } = { notFound: 0, denied: 0 };
+
+  /** Hints given in this turn of the event loop. */
+  #hints = 0;
 
   constructor(guard: Guard, logger: Logger) {
     this.#guard = guard;
@@ -70,8 +76,14 @@ export class Registry {
   #notFound(name: string): Fault {
     this.refused.notFound += 1;
     this.#logger.warn("a call of an unknown method", { method: name });
-    const near = nearest(name, this.#served.keys());
+    const near = this.#mayHint() ? nearest(name, this.#served.keys()) : undefined;
     const hint = near === undefined ? "" : `; did you mean ${near}?`;
     return fault("NOT_FOUND", `no method ${name} is served here${hint}`);
+  }
+
+  #mayHint(): boolean {
+    if (this.#hints === 0) setImmediate(() => (this.#hints = 0));
+    this.#hints += 1;
+    return this.#hints <= HINTS_MAX;
   }
 }

@@ -1,10 +1,11 @@
+import { Sluice } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 import { z } from "zod";
 
 import { isAccess, isSchema, method } from "../contract.ts";
 import type { Access, Method } from "../contract.ts";
 import { HISTORY_MAX, NAME_LENGTH_MAX, TOPICS_MAX } from "../core/limits.ts";
-import type { EmitMessage } from "../core/messages.ts";
+import type { EmitMessage, Route } from "../core/messages.ts";
 import { Seen } from "../core/seen.ts";
 import { rpcError } from "../errors.ts";
 import { parse } from "../schema.ts";
@@ -29,6 +30,10 @@ interface Subscription {
   readonly seen: Seen;
 }
 
+/** Topics that a neighbour is told of in one turn of the event loop, and that wait for the next. */
+const RECALLS_MAX = 64;
+const RECALLS_WAITING_MAX = 8_192;
+
 /** What members that are no neighbours are asked for, all together. */
 export interface Recall {
   readonly topic: string;
@@ -49,6 +54,8 @@ export interface TopicsInit {
   readonly engine: () => Engine;
   readonly guard: Guard;
   readonly spreading: Spreading;
+  /** Says nothing once this node's rpc has stopped. */
+  readonly resend: (route: Route, message: EmitMessage) => void;
   readonly bootOf: (peer: string) => number;
   /** Asks these members for what they emitted last. */
   readonly gather: (
@@ -63,6 +70,8 @@ export class Topics {
   readonly #init: TopicsInit;
   readonly #subscriptions = new Set<Subscription>();
   readonly #histories = new Map<string, EmitMessage[]>();
+  /** What each neighbour has asked for. */
+  readonly #recalls = new Map<string, Sluice<Recall>>();
   /** Values that a subscription's access rule refused. */
   denied = 0;
 
@@ -117,15 +126,23 @@ export class Topics {
 
   /** A peer's session began: it may have emitted before, or while the link was gone. */
   onUp(peer: string): void {
+    this.#recalls.get(peer)?.stop();
+    this.#recalls.delete(peer);
     for (const subscription of this.#subscriptions)
       if (subscription.last > 0) this.#recall(peer, subscription);
   }
 
-  /** A neighbour asks for what was last. */
+  /** A neighbour asks for what was last. A few bytes ask for 64 values: so there is a limit to a turn of the event loop. */
   onRecall(peer: string, recall: Recall): void {
-    for (const one of this.#lastOf(recall)) {
-      this.#init.engine().send(routeOf(peer, "normal"), { ...one, replayed: true, spread: false });
+    let recalls = this.#recalls.get(peer);
+    if (recalls === undefined) {
+      recalls = new Sluice({ turnMax: RECALLS_MAX, waitingMax: RECALLS_WAITING_MAX }, (one) => {
+        for (const last of this.#lastOf(one))
+          this.#init.resend(routeOf(peer, "normal"), { ...last, replayed: true, spread: false });
+      });
+      this.#recalls.set(peer, recalls);
     }
+    recalls.enter(recall);
   }
 
   /** A value that is the first copy of it. */

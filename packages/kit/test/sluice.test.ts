@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Sluice } from "../../src/host/sluice.ts";
+import { Sluice } from "@klatsch/kit";
 
 const turn = async (): Promise<void> => await new Promise((resolve) => setImmediate(resolve));
 
