@@ -31,6 +31,8 @@ export const STREAM_BYTES_MAX: number = 2 * 1_024 * 1_024;
 export const ATTEMPTS_MAX = 4;
 /** Results kept for calls with an idempotency key, oldest given up first. */
 export const KEPT_RESULTS_MAX = 4_096;
+/** Bytes that they have together. */
+export const KEPT_BYTES_MAX: number = 64 * 1_024 * 1_024;
 /** How long they are kept, in milliseconds. */
 export const KEPT_RESULTS_MS = 300_000;
 /** Default deadline of a call, in milliseconds. */

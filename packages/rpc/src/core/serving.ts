@@ -1,7 +1,7 @@
 import type { Instant } from "@klatsch/kit/core";
 
 import { Deadlines } from "./deadlines.ts";
-import { ASKERS_MAX, KEPT_RESULTS_MAX, KEPT_RESULTS_MS } from "./limits.ts";
+import { ASKERS_MAX, KEPT_BYTES_MAX, KEPT_RESULTS_MAX, KEPT_RESULTS_MS } from "./limits.ts";
 import { fault } from "./messages.ts";
 import type { AskMessage, Fault, Message, Route } from "./messages.ts";
 
@@ -27,7 +27,8 @@ export type ServeInput =
       readonly verdict: Verdict;
     }
   | { readonly type: "message"; readonly from: Route; readonly message: CallerMessage }
-  | { readonly type: "done"; readonly run: number; readonly result: Result }
+  /** `bytes`: of the result, where a key keeps it. */
+  | { readonly type: "done"; readonly run: number; readonly result: Result; readonly bytes: number }
   | { readonly type: "tick" }
   | { readonly type: "stop" };
 
@@ -64,6 +65,7 @@ interface Kept {
   readonly atMs: number;
   /** `undefined` while it runs. */
   result: Result | undefined;
+  bytes: number;
   readonly run: number;
 }
 
@@ -77,6 +79,7 @@ export class Serving {
   readonly #asked = new Map<Route, Map<number, Run>>();
   readonly #running = new Map<string, number>();
   readonly #kept = new Map<string, Kept>();
+  #keptBytes = 0;
   readonly #deadlines = new Deadlines<number>();
   #lastRun = 0;
 
@@ -103,7 +106,7 @@ export class Serving {
       case "ask":
         return this.#ask(input, now);
       case "done":
-        return this.#done(input.run, input.result);
+        return this.#done(input.run, input.result, input.bytes);
       case "message":
         return this.#told(input.from, input.message);
       case "up":
@@ -161,7 +164,7 @@ export class Serving {
     asked.set(ask.id, run);
     this.#running.set(ask.method, (this.#running.get(ask.method) ?? 0) + 1);
     if (deadlineAt !== undefined) this.#deadlines.add(no, deadlineAt);
-    if (keyed !== undefined) this.#keep(keyed, { atMs: now.monoMs, result: undefined, run: no });
+    if (keyed !== undefined) this.#keep(keyed, { atMs: now.monoMs, result: undefined, bytes: 0, run: no });
     return { type: "run", run: no, from, ask, deadlineAt };
   }
 
@@ -177,7 +180,7 @@ export class Serving {
     if (kept === undefined) return undefined;
     if (kept.result !== undefined) {
       if (now.monoMs - kept.atMs <= KEPT_RESULTS_MS) return [answer(from, id, kept.result)];
-      this.#kept.delete(keyed);
+      this.#giveUp(keyed);
       return undefined;
     }
     const run = this.#runs.get(kept.run);
@@ -190,14 +193,24 @@ export class Serving {
   }
 
   #keep(keyed: string, kept: Kept): void {
-    for (const [oldest, { result }] of this.#kept) {
-      if (this.#kept.size < KEPT_RESULTS_MAX) break;
-      if (result !== undefined) this.#kept.delete(oldest);
-    }
+    this.#giveUpOldest(KEPT_RESULTS_MAX - 1);
     this.#kept.set(keyed, kept);
   }
 
-  #done(no: number, result: Result): readonly ServeEffect[] {
+  /** Results, until so many are left and their bytes are within their limit; never what still runs. */
+  #giveUpOldest(leaving: number): void {
+    for (const [oldest, { result }] of this.#kept) {
+      if (this.#kept.size <= leaving && this.#keptBytes <= KEPT_BYTES_MAX) break;
+      if (result !== undefined) this.#giveUp(oldest);
+    }
+  }
+
+  #giveUp(keyed: string): void {
+    this.#keptBytes -= this.#kept.get(keyed)?.bytes ?? 0;
+    this.#kept.delete(keyed);
+  }
+
+  #done(no: number, result: Result, bytes: number): readonly ServeEffect[] {
     const run = this.#runs.get(no);
     if (run === undefined) return NOTHING;
     this.#detach(run);
@@ -208,8 +221,13 @@ export class Serving {
     const kept = run.keyed === undefined ? undefined : this.#kept.get(run.keyed);
     if (kept?.run === no) {
       // What did nothing, or failed because it was told to stop, may be tried again under the same key.
-      if (!result.ok && (run.ended || result.fault.outcome === "none")) this.#kept.delete(run.keyed ?? "");
-      else kept.result = result;
+      if (!result.ok && (run.ended || result.fault.outcome === "none")) this.#giveUp(run.keyed ?? "");
+      else {
+        kept.result = result;
+        kept.bytes = bytes;
+        this.#keptBytes += bytes;
+        this.#giveUpOldest(KEPT_RESULTS_MAX);
+      }
     }
     return run.askers.map(({ route, id }) => answer(route, id, result));
   }

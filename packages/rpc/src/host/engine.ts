@@ -187,6 +187,12 @@ export class Engine {
     return "code" in item || outbox.takes(item.bytes) ? undefined : outbox;
   }
 
+  /** Of a value as it travels; 0 if it cannot. */
+  bytesOf(value: unknown): number {
+    const item = encoded({ type: "reply", id: 0, value });
+    return "code" in item ? 0 : item.bytes;
+  }
+
   /** Queues one message. The reason if it cannot travel; nothing was queued then. */
   send(route: Route, message: Message): Fault | undefined {
     const queued = this.queue(route, message);

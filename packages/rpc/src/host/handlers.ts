@@ -129,7 +129,9 @@ export class Handlers {
     const ended = (result: Result): void => {
       this.#running.delete(run);
       profile.record(ask.method, systemClock.now().monoMs - beganMs, result.ok);
-      engine.enterServe({ type: "done", run, result });
+      // Whoever gives no key pays for none.
+      const bytes = ask.key === undefined || !result.ok ? 0 : engine.bytesOf(result.value);
+      engine.enterServe({ type: "done", run, result, bytes });
     };
     const execute = (): Promise<unknown> =>
       this.invoke(served, context, () => this.#execute(run, served, running, ask.input));

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import { Calls } from "../../src/core/calls.ts";
 import type { Call, CallEffect } from "../../src/core/calls.ts";
-import { ASKERS_MAX } from "../../src/core/limits.ts";
+import { ASKERS_MAX, KEPT_BYTES_MAX } from "../../src/core/limits.ts";
 import { fault } from "../../src/core/messages.ts";
 import { Serving } from "../../src/core/serving.ts";
 import type { ServeInput } from "../../src/core/serving.ts";
@@ -116,10 +116,11 @@ describe("the handlers' core", () => {
     ask: { type: "ask", id, method: "m", remainingMs: 100, input: 7, key, trace: undefined },
     verdict,
   });
-  const done = (run: number, value: unknown): ServeInput => ({
+  const done = (run: number, value: unknown, bytes = 0): ServeInput => ({
     type: "done",
     run,
     result: { ok: true, value },
+    bytes,
   });
   const started = (): Serving => {
     const serving = new Serving({ runsMax: 10 });
@@ -151,6 +152,25 @@ describe("the handlers' core", () => {
     expect(serving.step(done(1, "first"), at(0))).toMatchObject([{ message: { id: 1, value: "first" } }]);
     expect(serving.step(ask(5, "k"), at(50))).toMatchObject([{ message: { id: 5, value: "first" } }]);
     expect(serving.step(ask(6, "k"), at(400_000))).toMatchObject([{ type: "run" }]);
+  });
+
+  it("keeps results for their keys within a limit of bytes, the last ones, and counts what it gives up", () => {
+    const serving = started();
+    const quarter = KEPT_BYTES_MAX / 4;
+    const isKept = (id: number, key: string, nowMs: number): boolean => {
+      const [effect] = serving.step(ask(id, key), at(nowMs));
+      if (effect?.type === "run") serving.step(done(effect.run, key, quarter), at(nowMs));
+      return effect?.type === "send";
+    };
+    const keys = ["a", "b", "c", "d"];
+    for (const [no, key] of keys.entries()) expect(isKept(no, key, 0)).toBe(false);
+    for (const [no, key] of keys.entries()) expect(isKept(10 + no, key, 1)).toBe(true);
+    expect(isKept(20, "e", 2)).toBe(false); // In the place of the oldest.
+    expect(["b", "c", "d", "e"].every((key, no) => isKept(30 + no, key, 3))).toBe(true);
+    expect(isKept(40, "b", 400_000)).toBe(false); // It was too old, and is kept anew.
+    expect(["c", "d", "e"].map((key, no) => isKept(50 + no, key, 3))).toEqual([true, true, true]);
+    expect(isKept(60, "a", 5)).toBe(false);
+    expect(isKept(61, "c", 5)).toBe(false);
   });
 
   it("lets go of the one of several asks with a key that was cancelled, and of the others' number", () => {
