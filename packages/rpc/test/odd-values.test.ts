@@ -244,6 +244,21 @@ describe("typed arrays", () => {
   });
 });
 
+describe("maps", () => {
+  it("are refused if their keys are objects, which nobody could read, and end no session", async () => {
+    await using nodes = await two();
+    const client = nodes.get("a").rpc.peer(nodes.get("b").id, api);
+    for (const key of [{}, [1], new Date(5), new Uint8Array(1)])
+      expect(await fate(() => client.echo([{ in: new Map([[key, 1]]) }]))).toBe("INVALID_INPUT");
+    const plain = new Map<unknown, unknown>([
+      ["x", new Map([[1, 2]])],
+      [null, 3],
+    ]);
+    expect(await client.echo(plain)).toEqual({ x: { 1: 2 }, null: 3 });
+    expect(nodes.get("b").rpc.stats().badFrames).toBe(0);
+  });
+});
+
 describe("a stop", () => {
   it("ends a gather with the error of other calls, at once", async () => {
     await using nodes = await two();

@@ -5,13 +5,18 @@ import { ITEM_PARTS_MAX } from "../core/limits.ts";
 import { CodecError } from "./read.ts";
 
 /**
- * The packer asks for `moreTypes` at each typed array that is no Buffer, at sets, errors and the like, and nowhere else:
- * only what has such a value is looked through after it was packed.
+ * The packer asks for `moreTypes` at each typed array that is no Buffer, at sets, errors and the like, for `mapAsEmptyObject` at
+ * maps, and for neither elsewhere: only what has such a value is looked through after it was packed.
  */
 class NoticingPackr extends Packr {
   hasNoticed = false;
 
   get moreTypes(): boolean {
+    this.hasNoticed = true;
+    return false;
+  }
+
+  get mapAsEmptyObject(): boolean {
     this.hasNoticed = true;
     return false;
   }
@@ -22,31 +27,37 @@ const packr = new NoticingPackr({ useRecords: false, mapsAsObjects: true, variab
 
 type Values = Readonly<Record<string, unknown>>;
 
-/** MessagePack of a positional array. The result is the caller's. Throws what the packer throws, and at {@link refuseViews}. */
+/** MessagePack of a positional array. The result is the caller's. Throws what the packer throws, and at {@link refuseOdd}. */
 export function pack(wire: readonly unknown[]): Uint8Array {
   const bytes = packr.pack(wire);
   if (packr.hasNoticed) {
     packr.hasNoticed = false;
-    refuseViews(wire);
+    refuseOdd(wire);
   }
   return bytes;
 }
 
 /**
  * Throws TypeError at a typed array that is no Uint8Array, or a DataView: the packer cuts each element to a byte, and what its
- * memory held before goes after them. Goes where the packer went; that came to an end, so this does.
+ * memory held before goes after them. So too at a map whose keys are objects: the decoder reads none such, and would end the session.
+ * Goes where the packer went; that came to an end, so this does.
  */
-function refuseViews(value: unknown): void {
+function refuseOdd(value: unknown): void {
   if (typeof value !== "object" || value === null || value instanceof Uint8Array) return;
   if (ArrayBuffer.isView(value))
     throw new TypeError(`${value.constructor.name}: of typed arrays only a Uint8Array can travel`);
-  if (Array.isArray(value)) for (const one of value as readonly unknown[]) refuseViews(one);
-  else if (value instanceof Map) for (const entry of value) refuseViews(entry);
+  if (Array.isArray(value)) for (const one of value as readonly unknown[]) refuseOdd(one);
+  else if (value instanceof Map)
+    for (const [key, one] of value as ReadonlyMap<unknown, unknown>) {
+      if (typeof key === "object" && key !== null)
+        throw new TypeError("of maps, only those whose keys are no objects can travel");
+      refuseOdd(one);
+    }
   else if (value.constructor !== Object && "toJSON" in value && typeof value.toJSON === "function")
-    refuseViews(value.toJSON());
-  else if (value instanceof Set) for (const one of value) refuseViews(one);
-  else if (value instanceof Error) refuseViews(value.cause);
-  else for (const key in value) if (Object.hasOwn(value, key)) refuseViews((value as Values)[key]);
+    refuseOdd(value.toJSON());
+  else if (value instanceof Set) for (const one of value) refuseOdd(one);
+  else if (value instanceof Error) refuseOdd(value.cause);
+  else for (const key in value) if (Object.hasOwn(value, key)) refuseOdd((value as Values)[key]);
 }
 
 /** Byte strings in the result are views into `bytes`. Throws {@link CodecError}. */
