@@ -62,6 +62,8 @@ export interface AskMessage {
   readonly key: string | undefined;
   /** W3C `traceparent` of the span that asks. */
   readonly trace: string | undefined;
+  /** Of one that came in chunks. */
+  readonly bytes?: number;
 }
 
 /** Has whoever is meant run a method. */

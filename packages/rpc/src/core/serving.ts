@@ -1,7 +1,7 @@
 import type { Instant } from "@klatsch/kit/core";
 
 import { Deadlines } from "./deadlines.ts";
-import { ASKERS_MAX, KEPT_BYTES_MAX, KEPT_RESULTS_MAX, KEPT_RESULTS_MS } from "./limits.ts";
+import { ASKERS_MAX, HELD_BYTES_MAX, KEPT_BYTES_MAX, KEPT_RESULTS_MAX, KEPT_RESULTS_MS } from "./limits.ts";
 import { fault } from "./messages.ts";
 import type { AskMessage, Fault, Message, Route } from "./messages.ts";
 
@@ -52,6 +52,8 @@ export type ServeEffect =
 interface Run {
   readonly no: number;
   readonly method: string;
+  readonly owner: string;
+  readonly bytes: number;
   readonly deadlineAt: number | undefined;
   readonly stream: boolean;
   /** Who waits for it; several only if they gave the same key. */
@@ -78,6 +80,8 @@ export class Serving {
   /** Runs by session and the caller's id. */
   readonly #asked = new Map<Route, Map<number, Run>>();
   readonly #running = new Map<string, number>();
+  /** Bytes of large calls that run, by owner. */
+  readonly #heldBytes = new Map<string, number>();
   readonly #kept = new Map<string, Kept>();
   #keptBytes = 0;
   readonly #deadlines = new Deadlines<number>();
@@ -137,12 +141,17 @@ export class Serving {
     if (this.#runs.size >= this.#runsMax || busy >= verdict.concurrencyMax) {
       return [failed(from, ask.id, fault("OVERLOADED", `${ask.method} is being called too often at once`))];
     }
-    return [this.#begin(from, asked, ask, verdict.stream, keyed, now)];
+    const bytes = ask.bytes ?? 0;
+    if (bytes > 0 && (this.#heldBytes.get(owner) ?? 0) + bytes > HELD_BYTES_MAX)
+      return [failed(from, ask.id, fault("OVERLOADED", "the caller's calls that run have too many bytes"))];
+    this.#hold(owner, bytes);
+    return [this.#begin(from, asked, owner, ask, verdict.stream, keyed, now)];
   }
 
   #begin(
     from: Route,
     asked: Map<number, Run>,
+    owner: string,
     ask: AskMessage,
     stream: boolean,
     keyed: string | undefined,
@@ -154,6 +163,8 @@ export class Serving {
     const run: Run = {
       no,
       method: ask.method,
+      owner,
+      bytes: ask.bytes ?? 0,
       deadlineAt,
       stream,
       askers: [{ route: from, id: ask.id }],
@@ -166,6 +177,12 @@ export class Serving {
     if (deadlineAt !== undefined) this.#deadlines.add(no, deadlineAt);
     if (keyed !== undefined) this.#keep(keyed, { atMs: now.monoMs, result: undefined, bytes: 0, run: no });
     return { type: "run", run: no, from, ask, deadlineAt };
+  }
+
+  #hold(owner: string, bytes: number): void {
+    const held = (this.#heldBytes.get(owner) ?? 0) + bytes;
+    if (held === 0) this.#heldBytes.delete(owner);
+    else this.#heldBytes.set(owner, held);
   }
 
   /** The first call's result for a repeated key; `undefined` if there is none. */
@@ -215,6 +232,7 @@ export class Serving {
     if (run === undefined) return NOTHING;
     this.#detach(run);
     this.#runs.delete(no);
+    this.#hold(run.owner, -run.bytes);
     const busy = (this.#running.get(run.method) ?? 1) - 1;
     if (busy === 0) this.#running.delete(run.method);
     else this.#running.set(run.method, busy);

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import { Calls } from "../../src/core/calls.ts";
 import type { Call, CallEffect } from "../../src/core/calls.ts";
-import { ASKERS_MAX, KEPT_BYTES_MAX } from "../../src/core/limits.ts";
+import { ASKERS_MAX, HELD_BYTES_MAX, KEPT_BYTES_MAX } from "../../src/core/limits.ts";
 import { fault } from "../../src/core/messages.ts";
 import { Serving } from "../../src/core/serving.ts";
 import type { ServeInput } from "../../src/core/serving.ts";
@@ -107,6 +107,8 @@ describe("the caller's core", () => {
   });
 });
 
+type AskInput = Extract<ServeInput, { readonly type: "ask" }>;
+
 describe("the handlers' core", () => {
   const verdict = { ok: true, concurrencyMax: 2, stream: false } as const;
   const ask = (id: number, key?: string, from = "r"): ServeInput => ({
@@ -139,6 +141,22 @@ describe("the handlers' core", () => {
     expect(serving.step(done(1, "late"), at(0))).toEqual([]);
     expect(serving.step(ask(4), at(0))).toMatchObject([{ type: "run" }]);
     expect(serving.size).toBe(2);
+  });
+
+  it("never runs calls of one peer with more bytes than it may have, and counts them until they have ended", () => {
+    const serving = started();
+    const outcome = (id: number, owner: string, bytes: number): string => {
+      const input = { ...ask(id), owner, verdict: { ...verdict, concurrencyMax: 9 } } as AskInput;
+      return serving.step({ ...input, ask: { ...input.ask, bytes } }, at(0))[0]?.type ?? "none";
+    };
+    const half = HELD_BYTES_MAX / 2;
+    expect([1, 2, 3].map((id) => outcome(id, "p", half))).toEqual(["run", "run", "send"]);
+    expect(outcome(4, "q", half)).toBe("run"); // Another's.
+    expect(outcome(5, "p", 0)).toBe("run"); // One that did not come in chunks.
+    serving.step({ type: "message", from: "r", message: { type: "cancel", id: 1 } }, at(0));
+    expect(outcome(6, "p", half)).toBe("send");
+    serving.step(done(1, 0), at(0));
+    expect(outcome(7, "p", half)).toBe("run");
   });
 
   it("runs a key once, for all who ask with it, even over a broken link", () => {
