@@ -5,7 +5,8 @@ import { describe, expect, it } from "vitest";
 import { z } from "zod";
 
 import { FrameWriter } from "../src/codec/frame-writer.ts";
-import { encodeParts } from "../src/codec/frames.ts";
+import { encodeParts, wholeOf } from "../src/codec/frames.ts";
+import { CHUNK_BYTES } from "../src/core/limits.ts";
 import { fault } from "../src/core/messages.ts";
 import type { Message } from "../src/core/messages.ts";
 import { Nodes, until } from "./support/nodes.ts";
@@ -154,5 +155,40 @@ describe("garbage on rpc's channels", () => {
     expect(told).toBeGreaterThan(64 * 64);
     expect(told).toBeLessThan(256 * 1_024); // All of it would be 4 MB, of which 2 MiB may be under way.
     await until("the next topics follow", () => tap.sentBytes > told);
+  });
+
+  it("runs casts while they have no more bytes than they may, and drops the others", async () => {
+    await using nodes = await Nodes.start("a");
+    const tap = tapped(nodes.get("a").mesh);
+    await nodes.get("a").rpc.stop();
+    await using rpc = createRpc({ mesh: tap.mesh });
+    let running = 0;
+    rpc.serve(api, {
+      echo: async () => {
+        running += 1;
+        return await new Promise(() => undefined);
+      },
+      count: () => [],
+      sum: () => 0,
+    });
+    for (const { onUp } of tap.handlers) onUp("evil");
+    const input = new Uint8Array(4 * 2 ** 20 - 1_024);
+    const cast = {
+      type: "cast",
+      method: "echo",
+      input: [input],
+      target: "all",
+      no: undefined,
+      trace: undefined,
+    } as const;
+    const item = wholeOf(encodeParts(cast));
+    for (let no = 0; no < 40; no += 1)
+      for (let from = 0; from < item.length; from += CHUNK_BYTES) {
+        const bytes = item.subarray(from, from + CHUNK_BYTES);
+        const last = from + CHUNK_BYTES >= item.length;
+        tap.handlers[1]?.onFrame("evil", frameOf([{ type: "chunk", flow: 1, last, bytes }]));
+      }
+    expect(rpc.stats().castsDropped).toBe(8); // 160 MiB, of which 128 may run.
+    await until("the others run", () => running === 32);
   });
 });

@@ -29,7 +29,7 @@ export const STREAM_ITEMS_MAX = 64;
 export const STREAM_BYTES_MAX: number = 2 * 1_024 * 1_024;
 /** Times one call is sent again by itself. */
 export const ATTEMPTS_MAX = 4;
-/** Bytes of the calls of one peer that came in chunks and whose handlers run. */
+/** Bytes of the calls of one peer, and of all casts, that came in chunks and whose handlers run. */
 export const HELD_BYTES_MAX: number = 128 * 1_024 * 1_024;
 /** Results kept for calls with an idempotency key, oldest given up first. */
 export const KEPT_RESULTS_MAX = 4_096;

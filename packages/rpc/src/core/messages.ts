@@ -76,6 +76,8 @@ export interface CastMessage {
   /** Number of this value if it is told over gossip too: whoever gets both runs one. */
   readonly no: number | undefined;
   readonly trace: string | undefined;
+  /** Of one that came in chunks. */
+  readonly bytes?: number;
 }
 
 /** A value of a topic. */

@@ -4,7 +4,14 @@ import type { Mesh } from "@klatsch/mesh";
 
 import type { Method } from "../contract.ts";
 import type { Part } from "../core/gather.ts";
-import { CASTS_MAX, DEADLINE_MS, FANOUT, GATHER_TARGETS_MAX, NAME_LENGTH_MAX } from "../core/limits.ts";
+import {
+  CASTS_MAX,
+  DEADLINE_MS,
+  FANOUT,
+  GATHER_TARGETS_MAX,
+  HELD_BYTES_MAX,
+  NAME_LENGTH_MAX,
+} from "../core/limits.ts";
 import { fault } from "../core/messages.ts";
 import type { CastMessage } from "../core/messages.ts";
 import { reducerOf } from "../core/reducers.ts";
@@ -57,6 +64,7 @@ export class Groups {
   readonly #pending = new Set<() => void>();
   #stopped = false;
   #casting = 0;
+  #castingBytes = 0;
   /** Casts that were not run here. */
   dropped = 0;
 
@@ -126,22 +134,27 @@ export class Groups {
   }
 
   /** A cast that is the first copy of it. */
-  onCast(peer: string, { method, input, target, trace }: CastMessage): void {
+  onCast(peer: string, { method, input, target, trace, bytes = 0 }: CastMessage): void {
     const { registry, guard, handlers, logger } = this.#init;
-    const isMeant = this.#members.isMeant(target) && this.#casting < CASTS_MAX;
+    const isRoom = this.#casting < CASTS_MAX && this.#castingBytes + bytes <= HELD_BYTES_MAX;
+    const isMeant = isRoom && this.#members.isMeant(target);
     const served = isMeant && registry.judge(method, [peer]).ok ? registry.get(method) : undefined;
     if (served?.method.stream !== "none") {
       this.dropped += 1;
       return;
     }
     this.#casting += 1;
+    this.#castingBytes += bytes;
     const context = new Context(
       method,
       guard.caller(peer),
       undefined,
       systemClock.now().monoMs + DEADLINE_MS,
     );
-    const ended = (): void => void (this.#casting -= 1);
+    const ended = (): void => {
+      this.#casting -= 1;
+      this.#castingBytes -= bytes;
+    };
     handlers.direct(served, context, input, trace).then(ended, (error: unknown) => {
       ended();
       logger.warn("a cast failed", { err: error, method, peer });
