@@ -6,8 +6,11 @@ import { CodecError } from "./fields.ts";
 // Records off: every frame stands alone, and every other MessagePack implementation reads it.
 const packr = new Packr({ useRecords: false, mapsAsObjects: true, variableMapSize: true });
 
-/** Lists, maps, byte strings and the like in what is decoded. What there is more of travels as lists of their own bytes. */
-const PARTS_MAX: number = 256 * 1_024;
+/**
+ * Lists, maps, byte strings and the like in what is decoded. A hello with 10,000 ordered queues, each with all the stores it may have, has
+ * some 210,000; what there is more of travels as lists of their own bytes.
+ */
+const PARTS_MAX: number = 512 * 1_024;
 /** What the packer gets for later results when it has used a caller's memory, in bytes. */
 const OWN_BYTES = 8_192;
 
