@@ -184,9 +184,9 @@ class MeshService implements Mesh {
       node: () => this.#node,
       refused: (peer, refusal) => this.#turnedAway(peer, refusal),
       revoked: (subject) => this.#revoked(subject),
-      onForged: (peer, subject) => {
+      onForged: (peer, what) => {
         this.#counters.badFrames += 1;
-        this.#refusals.told(peer, "UNCERTIFIED", `a member told of ${subject} what that one never said`);
+        this.#refusals.told(peer, "UNCERTIFIED", what);
       },
       expiring: (notAfterWallMs, daysLeft) =>
         this.#emitter.emit("certificate:expiring", { notAfterWallMs, daysLeft }),

@@ -16,7 +16,9 @@ interface AnnouncementsInit {
   readonly self: string;
   readonly mesh: string;
   readonly privateKey: Ed25519PrivateKey;
-  /** A member told something in another's name that this one never said. */
+  /** Whether the peer, which is linked, calls itself what its certificate does. */
+  isCertified(record: MemberRecord): boolean;
+  /** A member told something in another's name that this one never said, or something of itself that is not certified. */
   onForged(from: string, subject: string): void;
 }
 
@@ -91,9 +93,15 @@ export class Announcements {
   #isGenuine(from: string, view: View): boolean {
     // Others may hold us for dead, which we answer; but a number above ours they can only have from us, before a disk forgot it.
     const isHonest = view.peer === this.#init.self && !this.#isUnsaid(view);
-    if (isHonest || this.isSaid(view, view.status)) return true;
+    const isSaid = isHonest || (this.isSaid(view, view.status) && this.#isAsCertified(from, view));
+    if (isSaid) return true;
     this.#init.onForged(from, view.peer);
     return false;
+  }
+
+  /** As a hello has to be, lest it say another name afterwards. Of others a member tells what they were believed by those they are linked with. */
+  #isAsCertified(from: string, view: View): boolean {
+    return view.peer !== from || this.#init.isCertified(view);
   }
 }
 

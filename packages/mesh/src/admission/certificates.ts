@@ -49,6 +49,7 @@ export class CertificateAdmission implements AdmissionControl {
     const { key, ports, own, memberTrust } = init;
     this.announcements = new Announcements({
       ...{ self: key.id, mesh: own.mesh, privateKey: key.privateKey },
+      isCertified: (record) => this.#isCertified(record),
       onForged: (from, subject) => {
         if (!memberTrust.trust.revocations.has(subject)) ports.onForged(from, subject);
       },
@@ -109,11 +110,7 @@ export class CertificateAdmission implements AdmissionControl {
   }
 
   isDescribed(record: MemberRecord): boolean {
-    const { peer, name, cloud, tags } = record;
-    const certificate = this.#admitted.get(peer)?.certificate;
-    if (certificate === undefined) return false;
-    const isSame = certificate.name === name && certificate.cloud === cloud;
-    return isSame && isSameRecord(certificate.tags, tags) && this.announcements.isSaid(record, "alive");
+    return this.#isCertified(record) && this.announcements.isSaid(record, "alive");
   }
 
   onLinkUp(peer: string): void {
@@ -229,6 +226,13 @@ export class CertificateAdmission implements AdmissionControl {
     }
     const isTold = refusal === undefined && digest !== revocations.digest;
     return isTold ? noticesOf(roots.rotations, revocations.list()) : NOTHING;
+  }
+
+  #isCertified({ peer, name, cloud, tags }: MemberRecord): boolean {
+    const certificate = this.#admitted.get(peer)?.certificate;
+    if (certificate === undefined) return false;
+    const isSame = certificate.name === name && certificate.cloud === cloud;
+    return isSame && isSameRecord(certificate.tags, tags);
   }
 
   /** Looks at one again: who has no certificate that holds has no link. */

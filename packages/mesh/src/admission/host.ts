@@ -12,10 +12,9 @@ import { admissionEncrypters } from "./encrypter.ts";
 import type { EncrypterFactory, Refusal } from "./encrypter.ts";
 
 /** What the mesh around admission provides, once it is there. */
-interface MeshAround extends Pick<
-  AdmissionPorts,
-  "refused" | "revoked" | "onForged" | "expiring" | "renewed" | "failed"
-> {
+interface MeshAround extends Pick<AdmissionPorts, "refused" | "revoked" | "expiring" | "renewed" | "failed"> {
+  /** A member said what it should not, in these words. */
+  onForged(from: string, what: string): void;
   links(): Links | undefined;
   node(): LinkNode | undefined;
 }
@@ -109,7 +108,11 @@ export class AdmissionHost implements AdmissionPorts {
   }
 
   onForged(from: string, subject: string): void {
-    this.#around?.onForged(from, subject);
+    const what =
+      from === subject
+        ? "a member calls itself what its certificate does not"
+        : `a member told of ${subject} what that one never said`;
+    this.#around?.onForged(from, what);
   }
 
   expiring(notAfterWallMs: number, daysLeft: number): void {

@@ -11,20 +11,24 @@ interface Node {
   readonly announcements: Announcements;
   readonly forged: string[];
   readonly record: MemberRecord;
+  /** What peers may call themselves; anything, if it is not there. */
+  readonly names: Map<string, string>;
 }
 
 async function node(mesh = "m"): Promise<Node> {
   const privateKey = await generateKeyPair("Ed25519");
   const peer = peerIdFromPrivateKey(privateKey).toString();
   const forged: string[] = [];
+  const names = new Map<string, string>();
   const announcements = new Announcements({
     ...{ self: peer, mesh, privateKey },
+    isCertified: (record) => (names.get(record.peer) ?? record.name) === record.name,
     onForged: (from, subject) => void forged.push(`${subject} by ${from}`),
   });
   const tags = { b: "1", "10": "x", "2": "y" };
   const addresses = [`/ip4/127.0.0.1/tcp/1/p2p/${peer}`];
   const record = { peer, boot: 2 ** 41, inc: 3, name: "n", cloud: "c", tags, addresses };
-  return { peer, announcements, forged, record };
+  return { peer, announcements, forged, record, names };
 }
 
 /** As it arrives at the other end. */
@@ -57,6 +61,21 @@ describe("an announcement", () => {
     );
     expect(views(atC)).toMatchObject([{ ...said, ageMs: 70 }]);
     expect([b.forged, c.forged]).toEqual([[], []]);
+  });
+
+  it("of another name than its own link's certificate says is not believed of the member itself", async () => {
+    const [liar, linked] = await Promise.all([node(), node()]);
+    linked.names.set(liar.peer, "n");
+    const says = (name: string): MemberMessage | undefined => {
+      const view: View = { ...liar.record, name, status: "alive", ageMs: 0 };
+      return linked.announcements.incoming(
+        liar.peer,
+        sent(liar.announcements.outgoing({ type: "views", views: [view] })),
+      );
+    };
+    expect(views(says("n"))).toHaveLength(1);
+    expect(views(says("x"))).toEqual([]);
+    expect(linked.forged).toEqual([`${liar.peer} by ${liar.peer}`]);
   });
 
   it("never passes with anything changed, for another status, mesh or none at all", async () => {

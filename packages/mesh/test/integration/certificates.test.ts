@@ -2,8 +2,11 @@ import type { Ed25519PrivateKey } from "@libp2p/interface";
 import { createMesh } from "@klatsch/mesh";
 import type { LinkRefusal, Mesh, MeshInit } from "@klatsch/mesh";
 import { describe, expect, it } from "vitest";
+import { Announcements } from "../../src/admission/announcements.ts";
 import { credentialsText } from "../../src/admission/credentials.ts";
 import { encodeIntroduction } from "../../src/codec/admission-codec.ts";
+import { encodeMemberMessage } from "../../src/codec/link-codec.ts";
+import type { MemberRecord } from "../../src/core/messages.ts";
 import { DAY_MS, HOUR_MS, read, TestClock } from "../admission/keys.ts";
 import { CertifiedBed } from "./certified-bed.ts";
 import { full, next, until } from "./helpers.ts";
@@ -13,6 +16,20 @@ import { Stranger } from "./stranger.ts";
 function introduce(certificate: string): Uint8Array {
   const credentials = Buffer.from(certificate, "base64url");
   return encodeIntroduction({ wallMs: Date.now(), digest: "0", credentials });
+}
+
+/** Signs what a member says of itself. */
+function sealer(
+  self: string,
+  mesh: string,
+  privateKey: Ed25519PrivateKey,
+): (record: MemberRecord) => MemberRecord {
+  const announcements = new Announcements({
+    ...{ self, mesh, privateKey },
+    isCertified: () => true,
+    onForged: () => undefined,
+  });
+  return (record) => announcements.sealed(record, "alive");
 }
 
 /** Has somebody dial `a` by an introduction, and tells how `a` took it. */
@@ -48,6 +65,38 @@ describe("a mesh of certificates", () => {
     expect([b.admission.can(c.peerId, "anything"), b.admission.can(c.peerId, "ca")]).toEqual([true, false]);
     expect(b.admission.can("12D3KooWnobody", "queue")).toBe(false);
     await expect(a.setTags({ disk: "slow" })).rejects.toMatchObject({ code: "FORBIDDEN" });
+  });
+
+  it("never lists a member under another name, cloud or tags than it is certified with, though it signs them", async () => {
+    await using bed = new CertifiedBed();
+    const a = await bed.certified("a");
+    const b = await bed.certified("b", { bootstrap: a.addresses() });
+    await full(a, b);
+    const certificate = await bed.certificate("rogue", { tags: { role: "web" } });
+    const [peer, privateKey] = [await bed.peer("rogue"), await bed.key("rogue")];
+    const mesh = a.admission.meshId ?? "";
+    const sealed = sealer(peer, mesh, privateKey);
+    await using rogue = await Stranger.impostor(privateKey, introduce(certificate));
+    const record = {
+      ...{ peer, boot: 1, inc: 0, name: "rogue", cloud: "default" },
+      ...{ tags: { role: "web" }, addresses: [] },
+    };
+    const link = await rogue.link(a, { mesh, record: sealed(record) });
+    await until([a, b], () => [a, b].every((other) => other.member(peer) !== undefined));
+    const views = [
+      { inc: 1, name: "b" },
+      { inc: 2, cloud: "x" },
+      { inc: 3, tags: {} },
+    ].map((lie) => ({ ...sealed({ ...record, ...lie }), status: "alive", ageMs: 0 }) as const);
+    link.say(1, ...encodeMemberMessage({ type: "views", views }));
+    await until([a], () => a.stats().badFrames === 3);
+    // What it may say of itself it says still.
+    const moved = { ...sealed({ ...record, inc: 4, addresses: [`/ip4/127.0.0.1/tcp/9/p2p/${peer}`] }) };
+    link.say(1, ...encodeMemberMessage({ type: "views", views: [{ ...moved, status: "alive", ageMs: 0 }] }));
+    await until([a, b], () => [a, b].every((other) => other.member(peer)?.addresses.length === 1));
+    for (const other of [a, b])
+      expect(other.member(peer)).toMatchObject({ name: "rogue", cloud: "default", tags: { role: "web" } });
+    expect([a.resolve("b"), b.stats().badFrames]).toEqual([b.peerId, 0]);
   });
 
   it("believes a member that it stops or leaves, by its signature", async () => {

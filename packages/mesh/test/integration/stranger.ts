@@ -3,11 +3,15 @@ import type { Ed25519PrivateKey, Libp2p } from "@libp2p/interface";
 import { noise } from "@libp2p/noise";
 import { tcp } from "@libp2p/tcp";
 import { yamux } from "@libp2p/yamux";
+import type { Mesh } from "@klatsch/mesh";
 import { multiaddr } from "@multiformats/multiaddr";
 import { createLibp2p } from "libp2p";
 import { admissionEncrypters, CERTIFICATE_NOISE } from "../../src/admission/encrypter.ts";
 import type { EncrypterFactory } from "../../src/admission/encrypter.ts";
 import { encodeDecision } from "../../src/codec/admission-codec.ts";
+import { FRAME_HEADER_BYTES, writeFrameHeader } from "../../src/codec/framing.ts";
+import { encodeLinkMessage } from "../../src/codec/link-codec.ts";
+import type { MemberRecord } from "../../src/core/messages.ts";
 
 const PROTOCOLS: readonly string[] = [
   "/klatsch/link/1",
@@ -93,6 +97,29 @@ export class Stranger implements AsyncDisposable {
     } catch {
       // As it should be.
     }
+  }
+
+  /** Becomes a member that says only what it is told to. */
+  async link(
+    to: Mesh,
+    { mesh, record }: { readonly mesh: string; readonly record: MemberRecord },
+  ): Promise<{ say(channel: number, ...payloads: readonly Uint8Array[]): void }> {
+    const connection = await this.#node.dial(multiaddr(to.addresses()[0] ?? ""));
+    const stream = await connection.newStream("/klatsch/link/1");
+    stream.addEventListener("message", () => undefined);
+    const say = (channel: number, ...payloads: readonly Uint8Array[]): void => {
+      for (const payload of payloads) {
+        const frame = Buffer.alloc(FRAME_HEADER_BYTES + payload.length);
+        writeFrameHeader(frame, 0, channel, payload.length);
+        frame.set(payload, FRAME_HEADER_BYTES);
+        stream.send(frame);
+      }
+    };
+    const about = { instance: "0".repeat(32), wallMs: Date.now(), knownBoot: 0, frameBytesMax: 1_000 };
+    const hello = { mesh, ...about, record, digest: undefined };
+    say(0, encodeLinkMessage({ type: "hello", hello }));
+    if (this.peerId < to.peerId) say(0, encodeLinkMessage({ type: "accept" }));
+    return { say };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
