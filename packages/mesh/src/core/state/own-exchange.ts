@@ -10,6 +10,7 @@ const STRANGERS_MAX = 256;
 
 /** Heads of one message: some 40 KiB. */
 const HEADS_MAX = 512;
+const HEAD_BYTES = 80;
 
 type DeltaMessage = Extract<StateMessage, { type: "delta" | "reset" }>;
 
@@ -91,6 +92,7 @@ export class OwnExchange {
   sendHeads(bucket: number, to: string): void {
     for (const part of inRanges(bucket, this.#entries.heads(bucket), HEADS_MAX, ({ peer }) => peer)) {
       this.#context.send(to, { type: "ownHeads", ...part });
+      this.#context.answered(to, part.heads.length * HEAD_BYTES);
     }
   }
 
@@ -117,6 +119,7 @@ export class OwnExchange {
       if (space === undefined || listed.has(peer) || !isWithin(peer, range)) continue;
       this.#replyWithin(budget, from, space, 0);
     }
+    this.#context.answered(from, budget.spent);
     if (budget.isSpent) this.#context.compareBy(from, this.#context.nowMs + this.#context.times.continueMs);
     this.#pull(from, wanted);
   }
@@ -129,6 +132,7 @@ export class OwnExchange {
       const order = head.boot - space.boot || head.version - space.version;
       if (order < 0) this.#replyWithin(budget, from, space, knownOf(head, space));
     }
+    this.#context.answered(from, budget.spent);
   }
 
   /** Passes on what changed to all who did not tell us themselves. */

@@ -3,6 +3,8 @@ import type { HeadsRange } from "./messages.ts";
 /** What may still be sent in answer to one message. */
 export class ReplyBudget {
   #left: number;
+  /** Bytes. */
+  spent = 0;
   isSpent = false;
 
   constructor(bytes: number) {
@@ -11,8 +13,10 @@ export class ReplyBudget {
 
   spend(bytes: number): boolean {
     if (this.#left < bytes) this.isSpent = true;
-    else this.#left -= bytes;
-    return !this.isSpent;
+    if (this.isSpent) return false;
+    this.#left -= bytes;
+    this.spent += bytes;
+    return true;
   }
 }
 

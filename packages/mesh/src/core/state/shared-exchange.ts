@@ -9,6 +9,7 @@ import type { StateRefusal } from "./state-types.ts";
 
 /** Heads of one message: at most some 80 KiB. */
 const HEADS_MAX = 400;
+const HEAD_BYTES = 200;
 /** Ranges of one bucket that one comparison lists. */
 const RANGES_MAX = 8;
 /** Keys asked for in one message. */
@@ -18,6 +19,8 @@ const PULLED_MAX = 32_768;
 /** What was refused is not asked for again within this, in milliseconds; so many are remembered. */
 const REFUSED_MS = 60_000;
 const REFUSED_MAX = 1_024;
+
+type SharedRange = HeadsRange & { readonly heads: readonly SharedHead[] };
 
 /** How shared entries travel: floods, pulls and comparisons. */
 export class SharedExchange {
@@ -69,14 +72,12 @@ export class SharedExchange {
     if (!this.mayOffer) return;
     const ranges = this.#rangesOf(bucket);
     const first = ranges.length > RANGES_MAX ? randomBelow(this.#random, ranges.length) : 0;
-    for (const range of ranges.slice(first, first + RANGES_MAX)) {
-      this.#context.send(to, { type: "sharedHeads", ...range });
-    }
+    this.#list(to, ranges.slice(first, first + RANGES_MAX));
   }
 
   /** Lists all we have of a bucket. */
   sendAllHeads(bucket: number, to: string): void {
-    for (const range of this.#rangesOf(bucket)) this.#context.send(to, { type: "sharedHeads", ...range });
+    this.#list(to, this.#rangesOf(bucket));
   }
 
   /** Somebody lists what it has of a bucket: sends what it lacks, asks for what we lack. */
@@ -145,14 +146,22 @@ export class SharedExchange {
     if (ours !== undefined && compareStamps(entry, ours) === 0) this.#fresh.get(entry.key)?.add(from);
   }
 
-  #rangesOf(bucket: number): (HeadsRange & { readonly heads: readonly SharedHead[] })[] {
+  #rangesOf(bucket: number): SharedRange[] {
     return inRanges(bucket, this.#entries.heads(bucket), HEADS_MAX, ({ key }) => key);
+  }
+
+  #list(to: string, ranges: readonly SharedRange[]): void {
+    for (const range of ranges) {
+      this.#context.send(to, { type: "sharedHeads", ...range });
+      this.#context.answered(to, range.heads.length * HEAD_BYTES);
+    }
   }
 
   #reply(to: string, entries: readonly SharedEntry[]): void {
     const budget = new ReplyBudget(this.#context.times.replyBytesMax);
     const sent = entries.filter(({ key, value }) => budget.spend(256 + key.length + (value?.length ?? 0)));
     if (sent.length > 0) this.#context.send(to, { type: "shared", entries: sent, toAll: false });
+    this.#context.answered(to, budget.spent);
     if (budget.isSpent) this.#context.compareBy(to, this.#context.nowMs + this.#context.times.continueMs);
   }
 

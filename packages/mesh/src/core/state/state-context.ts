@@ -17,7 +17,13 @@ export interface StateLink {
   fruitless: number;
   /** Checks of signatures that this peer may cost us. */
   readonly checks: TokenBucket;
+  /** Answers, in KiB, that this peer may have of us. */
+  readonly answers: TokenBucket;
 }
+
+const KIB = 1_024;
+/** What it costs to look for an answer, even if there is none. */
+const QUESTION_KIB = 16;
 
 /** What the parts of gossip state share: links, time and the effects of the running step. */
 export class StateContext {
@@ -76,6 +82,21 @@ export class StateContext {
 
   send(to: string, message: StateMessage): void {
     if (this.links.has(to)) this.#effects.push({ type: "send", to, message });
+  }
+
+  /** Whether a peer is answered. One that asks for too much has to wait: what it lacks then is found by comparing. */
+  mayAsk(link: StateLink): boolean {
+    if (link.answers.take(this.nowMs)) {
+      link.answers.charge(QUESTION_KIB, this.nowMs);
+      return true;
+    }
+    this.compareBy(link.peer, this.nowMs + this.times.continueMs);
+    return false;
+  }
+
+  /** An answer goes to a linked peer. */
+  answered(peer: string, bytes: number): void {
+    this.links.get(peer)?.answers.charge(Math.ceil(bytes / KIB), this.nowMs);
   }
 
   /** A comparison with this peer was worth it. */

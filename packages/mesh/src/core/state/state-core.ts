@@ -17,6 +17,16 @@ import { SharedExchange } from "./shared-exchange.ts";
 import { TokenBucket } from "./token-bucket.ts";
 import type { ShareOutcome, StateEffect, StateInit, StateInput } from "./state-types.ts";
 
+/** What a peer says so that something is said in return. */
+const QUESTIONS: ReadonlySet<StateMessage["type"]> = new Set([
+  "buckets",
+  "ownHeads",
+  "ownPull",
+  "sharedHeads",
+  "sharedPull",
+  "sharedAsk",
+]);
+
 /** What all members hold in common, as one node sees it: gossip state, reconciled over links. Pure. */
 export class StateCore implements Core<StateInput, StateEffect> {
   readonly #context: StateContext;
@@ -209,12 +219,14 @@ export class StateCore implements Core<StateInput, StateEffect> {
       comparedAt: -Infinity,
       fruitless: 0,
       checks: new TokenBucket(times.checkBudget, nowMs),
+      answers: new TokenBucket(times.answerBudget, nowMs),
     });
     this.#exchange.greet(peer);
     this.#comparing.linkUp(peer);
   }
 
   #message(link: StateLink, message: StateMessage): void {
+    if (QUESTIONS.has(message.type) && !this.#context.mayAsk(link)) return;
     switch (message.type) {
       case "hash":
         this.#comparing.onHash(link, message.hash);

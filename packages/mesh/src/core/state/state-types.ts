@@ -88,6 +88,8 @@ export interface StateTimes {
   readonly replyBytesMax: number;
   /** Signatures that one peer makes us check: after these, one each `refillMs`. */
   readonly checkBudget: Budget;
+  /** Answers of ours that one peer may have, in KiB: a question is cheap to ask, many at once would stop this node. */
+  readonly answerBudget: Budget;
   /** Old deletions are looked for this often. */
   readonly collectMs: number;
   /** The same is not asked for twice within this. */
@@ -107,6 +109,7 @@ export const STATE_TIMES: StateTimes = {
   bucketsMax: 4,
   replyBytesMax: 1024 * 1024,
   checkBudget: { burst: 4_096, refillMs: 1 },
+  answerBudget: { burst: 8 * 1024, refillMs: 1 / 16 },
   collectMs: 60 * 60 * 1_000,
   pullAgainMs: 500,
   collisionMs: 600_000,

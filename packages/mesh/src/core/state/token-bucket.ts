@@ -20,15 +20,21 @@ export class TokenBucket {
   /** Takes a token. `false`: there is none; {@link nextAt} says when there will be. */
   take(nowMs: number): boolean {
     this.#fill(nowMs);
-    if (this.#tokens === 0) return false;
+    if (this.#tokens <= 0) return false;
     this.#tokens -= 1;
     return true;
+  }
+
+  /** Takes so many, even if there are fewer: those that are missing have to come before there is one again. */
+  charge(count: number, nowMs: number): void {
+    this.#fill(nowMs);
+    this.#tokens -= count;
   }
 
   /** When there is a token: `nowMs` if there is one. */
   nextAt(nowMs: number): number {
     this.#fill(nowMs);
-    return this.#tokens > 0 ? nowMs : this.#atMs + this.#budget.refillMs;
+    return this.#tokens > 0 ? nowMs : this.#atMs + this.#budget.refillMs * (1 - this.#tokens);
   }
 
   /** From now on tokens come at another pace. */

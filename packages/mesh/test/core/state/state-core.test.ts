@@ -256,4 +256,48 @@ describe("StateCore", () => {
     expect(refused).toHaveLength(STATE_TIMES.checkBudget.burst);
     expect(net.core("a").shared("k0")).toBeUndefined();
   });
+
+  it.each([
+    ["lists what it has of a bucket", { type: "sharedHeads", after: "", upTo: undefined, heads: [] }],
+    ["asks for a bucket", { type: "sharedAsk" }],
+    ["asks for entries", { type: "sharedPull", keys: Array.from({ length: 64 }, (_, at) => `k${at}`) }],
+    ["lists what it has of others' own", { type: "ownHeads", after: "", upTo: undefined, heads: [] }],
+    ["asks for others' own", { type: "ownPull", heads: [{ peer: "a", boot: 0, version: 0 }] }],
+    ["shows hashes", { type: "buckets", hashes: Array.from({ length: 64 }, () => ({ high: 1, low: 1 })) }],
+  ] as const)(
+    "answers no more than one peer may cost if it %s without end, and others as ever",
+    (_what, asked) => {
+      const net = new Net("a", "b", "c");
+      net.link("a", "b");
+      net.link("a", "c");
+      net.loses = () => true; // Neither peer says anything but this.
+      const value = new Uint8Array(8_000);
+      for (let at = 0; at < 64; at += 1)
+        net.enter("a", { type: "share", request: at, key: `k${at}`, value, override: false });
+      net.core("a").write("own", value);
+      net.enter("a", { type: "tick" });
+      const { burst } = STATE_TIMES.answerBudget;
+      const ask = (peer: string, times: number): number => {
+        const before = net.sent.length;
+        for (let count = 0; count < times; count += 1) {
+          const message = { ...asked, bucket: count % 64 } as StateMessage;
+          net.enter("a", { type: "message", peer, message });
+        }
+        return net.sent.length - before;
+      };
+      const bytesOf = (message: StateMessage): number => {
+        if (message.type === "shared")
+          return message.entries.reduce((sum, entry) => sum + (entry.value?.length ?? 0), 0);
+        return message.type === "reset" || message.type === "delta" ? 8_000 : 0;
+      };
+      const before = net.sent.length;
+      ask("b", burst);
+      const bytes = net.sent.slice(before).reduce((sum, { message }) => sum + bytesOf(message), 0);
+      expect(bytes).toBeLessThan((burst + 1_024) * 1_024);
+      expect(ask("b", 1_000)).toBe(0);
+      expect(ask("c", 64)).toBeGreaterThan(0);
+      net.nowMs += 5_000;
+      expect(ask("b", 64)).toBeGreaterThan(0);
+    },
+  );
 });
