@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, open, readFile, rename } from "node:fs/promises";
+import { link, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fileFailed } from "../errors.ts";
 
@@ -8,7 +8,7 @@ export async function readIfPresent(file: string): Promise<Uint8Array | undefine
   try {
     return await readFile(file);
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    if (codeOf(error) === "ENOENT") return undefined;
     throw fileFailed(`cannot read ${file}`, error);
   }
 }
@@ -30,7 +30,39 @@ export async function writeDurably(directory: string, name: string, bytes: Uint8
   });
 }
 
-async function replace(directory: string, name: string, bytes: Uint8Array): Promise<void> {
+/**
+ * Makes a file as {@link writeDurably} does, if there is none: of two that make one at once, one does. Mode 0600.
+ * @returns whether it was made. @throws MeshError `STORE_FAILED` with the reason.
+ */
+export async function createDurably(directory: string, name: string, bytes: Uint8Array): Promise<boolean> {
+  try {
+    await replace(directory, name, bytes, claim);
+    return true;
+  } catch (error) {
+    if (codeOf(error) === "EEXIST") return false;
+    throw fileFailed(`cannot write ${join(directory, name)}`, error);
+  }
+}
+
+/** Unlike a rename, a link takes nobody's place. Not all file systems have them. */
+async function claim(beside: string, file: string): Promise<void> {
+  try {
+    await link(beside, file);
+  } catch (error) {
+    if (codeOf(error) === "EEXIST") throw error;
+    await rename(beside, file);
+    return;
+  } finally {
+    await rm(beside, { force: true });
+  }
+}
+
+async function replace(
+  directory: string,
+  name: string,
+  bytes: Uint8Array,
+  put: (beside: string, file: string) => Promise<void> = rename,
+): Promise<void> {
   const beside = join(directory, `${name}.${randomBytes(4).toString("hex")}.new`);
   const file = await open(beside, "wx", 0o600);
   try {
@@ -39,11 +71,15 @@ async function replace(directory: string, name: string, bytes: Uint8Array): Prom
   } finally {
     await file.close();
   }
-  await rename(beside, join(directory, name));
+  await put(beside, join(directory, name));
   const folder = await open(directory, "r");
   try {
     await folder.sync();
   } finally {
     await folder.close();
   }
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
 }

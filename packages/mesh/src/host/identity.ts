@@ -23,7 +23,7 @@ export async function loadIdentity(dataDir: string, given?: Ed25519PrivateKey): 
   await makeDirectory(dataDir);
   const advice = "restore it from a backup, or remove it to become a new peer";
   const privateKey =
-    given ?? (await readKey(dataDir, KEY_FILE, advice)) ?? (await makeKey(dataDir, KEY_FILE));
+    given ?? (await readKey(dataDir, KEY_FILE, advice)) ?? (await makeKey(dataDir, KEY_FILE, advice));
   const lastBoot = await loadBoot(join(dataDir, BOOT_FILE));
   return {
     peerId: peerIdFromPrivateKey(privateKey).toString(),

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from "@libp2p/crypto/keys";
 import type { Ed25519PrivateKey } from "@libp2p/interface";
 import { MeshError } from "../errors.ts";
-import { readIfPresent, writeDurably } from "./files.ts";
+import { createDurably, readIfPresent } from "./files.ts";
 
 /**
  * Reads an Ed25519 key; `undefined` if there is no such file.
@@ -27,13 +27,9 @@ export async function readKey(
   }
 }
 
-/** Makes a key and its file, mode 0600. */
-export async function makeKey(directory: string, name: string): Promise<Ed25519PrivateKey> {
+/** Makes a key and its file, mode 0600. Where somebody else makes one at the same time, all get the same. */
+export async function makeKey(directory: string, name: string, advice: string): Promise<Ed25519PrivateKey> {
   const made = await generateKeyPair("Ed25519");
-  await writeKey(directory, name, made);
-  return made;
-}
-
-async function writeKey(directory: string, name: string, key: Ed25519PrivateKey): Promise<void> {
-  await writeDurably(directory, name, privateKeyToProtobuf(key));
+  if (await createDurably(directory, name, privateKeyToProtobuf(made))) return made;
+  return (await readKey(directory, name, advice)) ?? (await makeKey(directory, name, advice));
 }
