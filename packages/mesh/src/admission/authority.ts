@@ -125,6 +125,7 @@ class KeyAuthority implements MeshAuthority {
   readonly #clock: Clock;
   #file: AuthorityFile;
   #key: SigningKey;
+  #turn: Promise<unknown> = Promise.resolve();
 
   constructor(directory: string, file: AuthorityFile, key: SigningKey, clock: Clock) {
     this.meshId = meshIdOf(file.genesis);
@@ -163,6 +164,10 @@ class KeyAuthority implements MeshAuthority {
 
   async revoke(subject: string): Promise<string> {
     parseWith(subjectSchema, subject, "subject");
+    return await this.#inTurn(() => this.#revoke(subject));
+  }
+
+  async #revoke(subject: string): Promise<string> {
     if (this.#file.revocations.length >= REVOCATIONS_MAX) {
       throw new MeshError("AUTHORITY_INVALID", `${REVOCATIONS_MAX} revocations are the most a mesh keeps`);
     }
@@ -185,7 +190,8 @@ class KeyAuthority implements MeshAuthority {
     }
     const advice = "remove it to make a new one";
     const key = signingKey(
-      (await readKey(directory, ADMIN_KEY_FILE, advice)) ?? (await makeKey(directory, ADMIN_KEY_FILE)),
+      (await readKey(directory, ADMIN_KEY_FILE, advice)) ??
+        (await makeKey(directory, ADMIN_KEY_FILE, advice)),
     );
     const body: Delegation = { mesh: this.meshId, key: key.id, ...this.#validity(lifeMs) };
     const delegation = sealStatement("delegation", body, this.#key);
@@ -195,6 +201,10 @@ class KeyAuthority implements MeshAuthority {
   async rotate(init: { readonly overlapMs?: number | undefined } = {}): Promise<string> {
     this.#requireRoot("only the root can be replaced");
     const { overlapMs = ROTATION_OVERLAP_MS_MAX } = parseWith(rotateSchema, init);
+    return await this.#inTurn(() => this.#rotate(overlapMs));
+  }
+
+  async #rotate(overlapMs: number): Promise<string> {
     const { rotations } = this.#file;
     const seq = rotations.length + 1;
     if (seq > ROTATIONS_MAX)
@@ -208,10 +218,10 @@ class KeyAuthority implements MeshAuthority {
       { ...body, nextHash: hashOfKey(next.id), atWallMs, overlapMs },
       key,
     );
-    this.#key = key;
     // Whoever joins after the overlap would not believe the old root's revocations.
-    const revocations = this.#file.revocations.map(({ statement }) => this.#revocation(statement.body));
+    const revocations = this.#file.revocations.map(({ statement }) => this.#revocation(statement.body, key));
     await this.#save({ ...this.#file, rotations: [...rotations, rotation], revocations });
+    this.#key = key;
     return noticesText([rotation], revocations);
   }
 
@@ -224,8 +234,8 @@ class KeyAuthority implements MeshAuthority {
     });
   }
 
-  #revocation(body: Revocation): Endorsed<Revocation> {
-    return this.#endorse(sealStatement("revocation", body, this.#key));
+  #revocation(body: Revocation, key = this.#key): Endorsed<Revocation> {
+    return this.#endorse(sealStatement("revocation", body, key));
   }
 
   #endorse<Body>(statement: Signed<Body>): Endorsed<Body> {
@@ -243,6 +253,13 @@ class KeyAuthority implements MeshAuthority {
       );
     }
     return { notBeforeWallMs, notAfterWallMs };
+  }
+
+  /** One change of the file after the other: each begins with what the one before has written. */
+  async #inTurn(change: () => Promise<string>): Promise<string> {
+    const turn = this.#turn.then(change);
+    this.#turn = turn.catch(() => undefined);
+    return await turn;
   }
 
   async #save(file: AuthorityFile): Promise<void> {
@@ -276,10 +293,11 @@ const subjectSchema = z
 
 async function rootKey(directory: string, seq: number, makes: boolean): Promise<SigningKey> {
   const name = rootKeyFile(seq);
-  const key = await readKey(directory, name, "restore it from a backup");
+  const advice = "restore it from a backup";
+  const key = await readKey(directory, name, advice);
   if (key !== undefined) return signingKey(key);
   if (!makes) throw new MeshError("AUTHORITY_INVALID", `${join(directory, name)} is needed and not there`);
-  return signingKey(await makeKey(directory, name));
+  return signingKey(await makeKey(directory, name, advice));
 }
 
 async function adminKey(directory: string): Promise<SigningKey> {
