@@ -1,5 +1,5 @@
 import { lookup } from "node:dns/promises";
-import { rm } from "node:fs/promises";
+import { lstat, rm } from "node:fs/promises";
 import { connect } from "node:net";
 import type { Upgrader } from "@libp2p/interface";
 import { memory } from "@libp2p/memory";
@@ -101,7 +101,10 @@ export async function removeStaleSocket(address: string): Promise<void> {
     });
     socket.on("error", (error) => resolve("code" in error ? error.code : undefined));
   });
-  if (code === "ECONNREFUSED") await rm(path, { force: true });
+  if (code !== "ECONNREFUSED") return;
+  // The same is said of any other file, which is not ours to remove.
+  const found = await lstat(path).catch(() => undefined);
+  if (found?.isSocket() === true) await rm(path, { force: true });
 }
 
 /** ECONNREFUSED, a unix socket or a name in process that is gone, or somebody else's key at the address. */
