@@ -426,8 +426,7 @@ class MeshService implements Mesh {
 
   leave(): Promise<void> {
     if (this.#stopping !== undefined) return Promise.reject(new MeshError("STOPPED", "the mesh has stopped"));
-    this.#stopping = this.#depart("left");
-    return this.#stopping;
+    return (this.#stopping = this.#depart("left"));
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -688,6 +687,7 @@ class MeshService implements Mesh {
     this.#routing.stop();
     this.#links?.stop(reason);
     await this.#node?.stop();
+    this.#admission.control.stop(); // It looks at certificates as long as anybody comes.
     this.#runner?.stop();
     await this.#state?.stop();
     this.#options.logger.info("mesh stopped", { reason });

@@ -312,6 +312,7 @@ export class CertificateAdmission implements AdmissionControl {
 
   /** Once the others have been told: a rotation may end the very links over which they are. */
   #reviewRotated(): void {
+    if (this.#stopped) return;
     clearTimeout(this.#rotating);
     this.#rotating = setTimeout(() => this.#review(), ROTATION_TOLD_MS);
   }

@@ -1,13 +1,14 @@
 import type { Ed25519PrivateKey } from "@libp2p/interface";
 import { createMesh } from "@klatsch/mesh";
 import type { LinkRefusal, Mesh, MeshInit } from "@klatsch/mesh";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { Announcements } from "../../src/admission/announcements.ts";
 import { credentialsText } from "../../src/admission/credentials.ts";
 import { encodeIntroduction } from "../../src/codec/admission-codec.ts";
 import { encodeMemberMessage } from "../../src/codec/link-codec.ts";
 import type { MemberRecord } from "../../src/core/messages.ts";
 import { DAY_MS, HOUR_MS, read, TestClock } from "../admission/keys.ts";
+import { heapBytes } from "../garbage.ts";
 import { CertifiedBed } from "./certified-bed.ts";
 import { full, next, until } from "./helpers.ts";
 import { Stranger } from "./stranger.ts";
@@ -109,6 +110,25 @@ describe("a mesh of certificates", () => {
     await Promise.all([next(a, "member:stopped"), next(b, "member:stopped"), c.stop()]);
     await Promise.all([next(a, "member:left"), next(b, "member:left"), d.leave()]);
     expect([a, b].map((mesh) => mesh.stats().badFrames)).toEqual([0, 0]);
+  });
+
+  it("keeps nothing of a node that has stopped", async () => {
+    await using bed = new CertifiedBed();
+    const start = async (): Promise<WeakRef<Mesh>[]> => {
+      const a = await bed.certified("a");
+      const b = await bed.certified("b", { bootstrap: a.addresses() });
+      await full(a, b);
+      await Promise.all(bed.meshes.splice(0).map((mesh) => mesh.stop()));
+      return [new WeakRef(a), new WeakRef(b)];
+    };
+    const stopped = await start();
+    await vi.waitFor(
+      () => {
+        heapBytes();
+        expect(stopped.map((mesh) => mesh.deref()?.stats())).toEqual([undefined, undefined]);
+      },
+      { timeout: 10_000 },
+    );
   });
 
   it("refuses an ordinary libp2p node and serves it nothing, whoever dials", async () => {
