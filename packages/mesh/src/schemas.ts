@@ -33,13 +33,14 @@ export const tagsSchema: z.ZodType<Record<string, string>, Readonly<Record<strin
   .refine((given) => Object.keys(given).length <= TAGS_MAX, `has more than ${TAGS_MAX} entries`);
 
 export const clockSchema: z.ZodType<Clock> = portSchema("now");
-export const loggerSchema: z.ZodType<Logger> = portSchema("warn");
+export const loggerSchema: z.ZodType<Logger> = portSchema("debug", "info", "warn", "error");
 
-/** An object of the application's that has this method. */
-export function portSchema<Port>(method: string): z.ZodType<Port> {
+/** An object of the application's that has these methods. */
+export function portSchema<Port>(...methods: readonly string[]): z.ZodType<Port> {
   return z.custom<Port>(
-    (value) => typeof (value as Record<string, unknown> | null)?.[method] === "function",
-    `needs ${method}()`,
+    (value) =>
+      methods.every((method) => typeof (value as Record<string, unknown> | null)?.[method] === "function"),
+    `needs ${methods.map((method) => `${method}()`).join(", ")}`,
   );
 }
 

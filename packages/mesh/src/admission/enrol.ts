@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { silentLogger, systemClock } from "@klatsch/kit";
+import { callListener, silentLogger, systemClock } from "@klatsch/kit";
 import type { Clock, Logger } from "@klatsch/kit";
 import type { Libp2p } from "@libp2p/interface";
 import { createLibp2p } from "libp2p";
@@ -168,8 +168,12 @@ class EnrolmentServer implements Enrolment {
 
   stop(): Promise<void> {
     clearTimeout(this.#timer);
-    this.#stopping ??= Promise.resolve(this.#node?.stop());
-    return this.#stopping;
+    return (this.#stopping ??= this.#end());
+  }
+
+  async #end(): Promise<void> {
+    await this.#node?.stop();
+    await this.#closed.catch(() => undefined); // Whoever starts the node next finds what it was given.
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -274,20 +278,23 @@ class EnrolmentServer implements Enrolment {
     const { monoMs } = this.#clock.now();
     const { code, untilMs, isNew } = this.#window.current(monoMs);
     if (isNew) {
-      clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => this.#code(), untilMs - monoMs);
-      try {
-        this.#init.onCode(code, untilMs - monoMs);
-      } catch (error) {
-        this.#logger.error("onCode threw", { err: error });
-      }
+      this.#after(untilMs - monoMs, () => this.#code());
+      callListener(
+        () => this.#init.onCode(code, untilMs - monoMs),
+        (error) => this.#logger.error("onCode threw", { err: error }),
+      );
     }
     return code;
   }
 
   #linger(): void {
+    this.#after(LINGER_MS, () => this.#finish());
+  }
+
+  /** Dialogs may go on for a moment after the end. */
+  #after(delayMs: number, task: () => void): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#finish(), LINGER_MS);
+    if (this.#stopping === undefined) this.#timer = setTimeout(task, delayMs);
   }
 
   #finish(): void {

@@ -67,6 +67,7 @@ const WRONG: Readonly<
       ["onCode", { ...enrolment, onCode: undefined }],
       ["clock", { ...enrolment, clock: 5 }],
       ["logger", { ...enrolment, logger: 5 }],
+      ["logger", { ...enrolment, logger: { warn: () => undefined } }],
       ["wrongPauseMs", { ...enrolment, wrongPauseMs: Number.NaN }],
     ],
   ],

@@ -1,5 +1,7 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
+import { silentLogger } from "@klatsch/kit";
+import type { Instant, Logger } from "@klatsch/kit";
 import { generateKeyPair } from "@libp2p/crypto/keys";
 import type { Ed25519PrivateKey } from "@libp2p/interface";
 import { peerIdFromPrivateKey } from "@libp2p/peer-id";
@@ -7,7 +9,7 @@ import { multiaddr } from "@multiformats/multiaddr";
 import { createMeshRoot, openAuthority, startEnrolment } from "@klatsch/mesh";
 import type { Enrolment, EnrolmentInit, MeshAuthority } from "@klatsch/mesh";
 import { createLibp2p } from "libp2p";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { newNonce, proofOf } from "../../src/admission/enrol-code.ts";
 import { enrolEncrypter } from "../../src/admission/enrol-dialog.ts";
 import type { EnrolExchange } from "../../src/admission/enrol-dialog.ts";
@@ -230,6 +232,39 @@ describe("enrolment", () => {
     });
     const refused = { type: "refused", code: "ALREADY_ADOPTED" };
     expect(answers).toMatchObject([{ type: "ack" }, answers[0], refused, refused]);
+  });
+
+  it("plans nothing more once it was stopped, though an adopter is there", async () => {
+    await using bed = new EnrolBed();
+    const root = await bed.root();
+    const startedMs = performance.now();
+    let stopsNow = false;
+    let stopped: Promise<void> | undefined;
+    const now = (): Instant => {
+      if (stopsNow) stopped ??= a.stop();
+      return { monoMs: startedMs + (stopsNow ? CODE_LIFE_MS : 0), wallMs: Date.now() };
+    };
+    const a = await bed.waiting("a", { clock: { now } });
+    const planned = vi.spyOn(globalThis, "setTimeout");
+    stopsNow = true; // While a proof for a code is judged that has run out.
+    const adopting = root.adopt({ address: addressOf(a), code: bed.code, name: "a" });
+    await expect(adopting).rejects.toMatchObject({ code: "ENROL_REFUSED" });
+    await stopped;
+    const delays = planned.mock.calls.map(([, delayMs]) => delayMs ?? 0);
+    planned.mockRestore();
+    expect(bed.codes.length).toBe(2);
+    expect(delays).not.toContain(CODE_LIFE_MS);
+  });
+
+  it("logs what an async onCode rejects with", async () => {
+    await using bed = new EnrolBed();
+    const error = new Error("no terminal");
+    const logged: unknown[] = [];
+    const logger: Logger = { ...silentLogger, error: (_message, fields) => logged.push(fields?.["err"]) };
+    const rejects = (): unknown => Promise.reject(error);
+    await bed.waiting("a", { logger, onCode: rejects });
+    await new Promise(setImmediate);
+    expect(logged).toEqual([error]);
   });
 
   it("is done by an admin key too, within what the root gave it", async () => {
