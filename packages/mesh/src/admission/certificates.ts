@@ -10,7 +10,7 @@ import { encodeCredentials } from "../codec/credentials-codec.ts";
 import { CLOCK_SKEW_MS, grants } from "../core/trust/statements.ts";
 import type { Credentials, Validity } from "../core/trust/statements.ts";
 import type { MemberRecord } from "../core/messages.ts";
-import type { Admitted, Verdict } from "../core/trust/trust.ts";
+import type { Admitted, Learnt, Verdict } from "../core/trust/trust.ts";
 import { MeshError } from "../errors.ts";
 import { Announcements } from "./announcements.ts";
 import type { AdmissionControl, MemberCertificate } from "./control.ts";
@@ -30,6 +30,8 @@ const ADMITTED_MAX = 8_192;
 const REVIEW_MS_MAX: number = 60 * 60 * 1_000;
 /** How long links go on after a rotation, so that it can be told over them, in milliseconds. */
 const ROTATION_TOLD_MS = 1_000;
+/** Peers of whom it was logged that what they told was not taken. */
+const LOGGED_MAX = 1_024;
 const NOTHING: Notices = { rotations: [], revocations: [] };
 
 /** Only peers with a certificate of the mesh are let in, for as long as it holds. */
@@ -43,6 +45,7 @@ export class CertificateAdmission implements AdmissionControl {
   #timer: NodeJS.Timeout | undefined;
   #rotating: NodeJS.Timeout | undefined;
   #stopped = false;
+  readonly #logged = new Set<string>();
 
   constructor(init: CertificatesInit) {
     this.#init = init;
@@ -290,12 +293,20 @@ export class CertificateAdmission implements AdmissionControl {
   /** `false`: something in it is signed wrongly. */
   #learn(notices: Notices, from: string): boolean {
     const learnt = this.#init.memberTrust.learn(notices, this.#wallMs());
-    for (const outcome of learnt.refused)
-      this.#init.logger.warn("a revocation or rotation was not taken", { from, outcome });
+    for (const outcome of new Set(learnt.refused)) this.#notTaken(from, outcome);
     this.#spread(learnt, from).catch((error: unknown) =>
       this.#init.logger.error("revocations cannot be saved", { err: error }),
     );
     return !learnt.bad;
+  }
+
+  /** Once for each peer: it may tell the same for ever. */
+  #notTaken(from: string, outcome: Learnt): void {
+    const told = `${from}/${outcome}`;
+    if (this.#logged.has(told)) return;
+    if (this.#logged.size >= LOGGED_MAX) this.#logged.clear();
+    this.#logged.add(told);
+    this.#init.logger.warn("a revocation or rotation was not taken", { from, outcome });
   }
 
   async #spread({ fresh, revoked }: LearntNotices, from: string | undefined): Promise<void> {

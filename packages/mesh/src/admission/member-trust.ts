@@ -1,4 +1,6 @@
 import { decodeTrust, encodeTrust } from "../codec/credentials-codec.ts";
+import type { EndorsedText } from "../codec/credentials-codec.ts";
+import { hashOfKey } from "../codec/statement-codec.ts";
 import type { Notices } from "../codec/admission-codec.ts";
 import { REVOCATIONS_MAX } from "../core/trust/revocations.ts";
 import type { Credentials, Revocation } from "../core/trust/statements.ts";
@@ -8,7 +10,7 @@ import { MeshError } from "../errors.ts";
 import { readIfPresent, writeDurably } from "../host/files.ts";
 import { join } from "node:path";
 import { openEndorsed } from "./credentials.ts";
-import { openStatement } from "./envelope.ts";
+import { openStatement, peekStatement } from "./envelope.ts";
 
 const TRUST_FILE = "trust";
 
@@ -53,13 +55,15 @@ export class MemberTrust {
     const refused: Learnt[] = [];
     let bad = false;
     for (const envelope of notices.rotations) {
-      const rotation = openStatement("rotation", envelope);
-      const learnt = rotation === undefined ? undefined : this.trust.rotate(rotation);
+      const learnt = this.#rotate(envelope);
       bad ||= learnt === undefined;
       if (learnt === "added") rotations.push(envelope);
       else if (learnt !== undefined && learnt !== "known") refused.push(learnt);
     }
     for (const text of notices.revocations) {
+      const unchecked = this.#unchecked(text, wallMs);
+      if (unchecked === "refused") refused.push(unchecked);
+      if (unchecked !== undefined) continue;
       const entry = openEndorsed("revocation", text);
       const learnt = entry === undefined ? undefined : this.trust.revoke(entry, wallMs);
       bad ||= learnt === undefined;
@@ -69,6 +73,29 @@ export class MemberTrust {
       } else if (learnt !== undefined && learnt !== "known") refused.push(learnt);
     }
     return { fresh: { rotations, revocations }, revoked, bad, refused };
+  }
+
+  #rotate(envelope: string): Learnt | undefined {
+    const peeked = peekStatement(envelope);
+    if (peeked !== undefined && !this.trust.roots.isCommitted(hashOfKey(peeked.signer))) return "refused";
+    const rotation = openStatement("rotation", envelope);
+    return rotation === undefined ? undefined : this.trust.rotate(rotation);
+  }
+
+  /**
+   * What can be said of a revocation without a look at its signatures. Members pass on what others have signed, and checking a
+   * signature costs more than making us check it: only what a key of this mesh says to have signed is checked, once.
+   */
+  #unchecked(text: EndorsedText, wallMs: number): "known" | "refused" | undefined {
+    const peeked = peekStatement(text.statement);
+    if (peeked === undefined) return undefined;
+    const { roots, revocations } = this.trust;
+    if (revocations.isKnown(peeked.id)) return "known";
+    if (text.delegation === "") return roots.isTrusted(peeked.signer, wallMs) ? undefined : "refused";
+    const delegator = peekStatement(text.delegation)?.signer ?? "";
+    if (!roots.isTrusted(delegator, wallMs)) return "refused";
+    const delegation = openStatement("delegation", text.delegation);
+    return delegation === undefined || delegation.body.key === peeked.signer ? undefined : "refused";
   }
 
   /** Resolves once all that is known now is on disk; what comes meanwhile shares one more write. */

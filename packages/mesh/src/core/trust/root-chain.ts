@@ -45,6 +45,11 @@ export class RootChain {
     return "added";
   }
 
+  /** Whether the key with this hash was named before as a root to come, or is one. */
+  isCommitted(keyHash: string): boolean {
+    return keyHash === this.#committed(1) || this.#rotations.some(({ body }) => body.nextHash === keyHash);
+  }
+
   /** Whether the key is the root, or was it so lately that what it signed still counts. */
   isTrusted(key: string, wallMs: number): boolean {
     const keys = [this.#genesis.root, ...this.#rotations.map(({ body }) => body.key)];
