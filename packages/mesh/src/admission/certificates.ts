@@ -189,7 +189,7 @@ export class CertificateAdmission implements AdmissionControl {
     if ("code" in verdict) {
       // Of what it showed before, and may be linked by, this takes nothing back: it would be watched over no more.
       this.#holds(peer, wallMs);
-      return refusal(verdict.code, clocks(verdict.validity, wallMs, theirWallMs));
+      return refusal(verdict.code, why(verdict, wallMs, theirWallMs));
     }
     this.#admitted.delete(peer); // So that the map is in order of age.
     this.#admitted.set(peer, verdict.admitted);
@@ -212,8 +212,8 @@ export class CertificateAdmission implements AdmissionControl {
     if (message?.type !== "decision") return unreadable(message);
     if (message.refusal !== undefined) {
       this.#learn(message.notices, peer); // If we were revoked, this proves it.
-      const detail = message.detail || clocks(undefined, this.#wallMs(), message.wallMs);
-      return { code: message.refusal, detail, byUs: false };
+      const { refusal: code, detail, wallMs } = message;
+      return { code, detail: detail || why({ code }, this.#wallMs(), wallMs), byUs: false };
     }
     if (!this.#learn(message.notices, peer)) return refusal("TAMPERED", "a revocation is signed wrongly");
     // It may just have told us so of itself.
@@ -364,6 +364,22 @@ function unreadable(message: HandshakeMessage | undefined): Refusal {
   if (message?.type === "foreign")
     return refusal("PROTOCOL_VERSION", `handshake version ${message.version} is not spoken here`);
   return refusal("TAMPERED", "a message of the handshake cannot be read");
+}
+
+const REASONS: Partial<Readonly<Record<Refusal["code"], string>>> = {
+  REVOKED: "the key or certificate was revoked",
+  UNTRUSTED_ISSUER: "the certificate is signed by a key that does not count",
+  WRONG_PEER: "the certificate is another peer's",
+};
+
+/** In words; empty where the code says it all. */
+function why(
+  { code, validity }: { readonly code: Refusal["code"]; readonly validity?: Validity | undefined },
+  ourWallMs: number,
+  theirWallMs: number | undefined,
+): string {
+  const isOfTime = code === "EXPIRED" || code === "NOT_YET_VALID";
+  return isOfTime ? clocks(validity, ourWallMs, theirWallMs) : (REASONS[code] ?? "");
 }
 
 /** Where time matters, a person needs to see whose clock is off. */

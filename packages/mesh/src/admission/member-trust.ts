@@ -65,11 +65,12 @@ export class MemberTrust {
       if (unchecked === "refused") refused.push(unchecked);
       if (unchecked !== undefined) continue;
       const entry = openEndorsed("revocation", text);
+      const isNews = entry !== undefined && !this.trust.revocations.has(entry.statement.body.subject);
       const learnt = entry === undefined ? undefined : this.trust.revoke(entry, wallMs);
       bad ||= learnt === undefined;
       if (entry !== undefined && learnt === "added") {
         revocations.push(text);
-        revoked.push(entry.statement.body);
+        if (isNews) revoked.push(entry.statement.body); // A root to come signs all of them again.
       } else if (learnt !== undefined && learnt !== "known") refused.push(learnt);
     }
     return { fresh: { rotations, revocations }, revoked, bad, refused };

@@ -93,4 +93,16 @@ describe("what a member tells of keys", () => {
     const text = await admin.revoke(peer.id); // The delegation of a root that counts no more.
     expect(trust.learn(noticesOf(text), later)).toMatchObject({ bad: false, refused: ["refused"] });
   });
+
+  it("is told of once, though a root to come signs it again", async () => {
+    const another = await createMeshRoot({ directory: join(PARENT, "another") });
+    const certificate = another.issueCertificate({ peer: peer.id, name: "a" });
+    const trust = await MemberTrust.open(read(certificate), join(PARENT, "node"), now);
+    const subject = (await key()).id;
+    const first = trust.learn(noticesOf(await another.revoke(subject)), Date.now());
+    expect(first.revoked).toMatchObject([{ subject }]);
+    const again = trust.learn(noticesOf(await another.rotate()), Date.now());
+    expect(again).toMatchObject({ revoked: [], refused: [] });
+    expect(again.fresh.revocations).toHaveLength(1); // Others are passed it on nevertheless.
+  });
 });
