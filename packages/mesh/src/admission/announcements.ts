@@ -2,6 +2,7 @@ import type { Ed25519PrivateKey } from "@libp2p/interface";
 import { announcementBytes } from "../codec/record-codec.ts";
 import type { MemberMessage, MemberRecord, View, ViewStatus } from "../core/messages.ts";
 import { Signing } from "../host/signing.ts";
+import type { Checks } from "./checks.ts";
 
 /** Announcements known to be good: most of what comes is told by several members. */
 const CHECKED_MAX = 4_096;
@@ -12,6 +13,8 @@ interface Checked {
 }
 
 interface AnnouncementsInit {
+  /** What members may cost. */
+  readonly checks: Checks;
   /** Peer id of this node. */
   readonly self: string;
   readonly mesh: string;
@@ -71,11 +74,17 @@ export class Announcements {
 
   /** Whether a member itself says so. */
   isSaid(record: MemberRecord, status: ViewStatus): boolean {
+    return this.#isSaid(record, status, () => true) === true;
+  }
+
+  /** `undefined`: it was not checked. */
+  #isSaid(record: MemberRecord, status: ViewStatus, mayCheck: () => boolean): boolean | undefined {
     const { peer, signature } = record;
     if (signature === undefined) return false;
     const bytes = announcementBytes(this.#init.mesh, statusSaid(status), record);
     const known = this.#checked.get(peer);
     if (known !== undefined && isSame(known.bytes, bytes) && isSame(known.signature, signature)) return true;
+    if (!mayCheck()) return undefined;
     if (!this.#signing.verify(peer, bytes, signature)) return false;
     this.#checked.delete(peer);
     this.#checked.set(peer, { bytes, signature: Uint8Array.from(signature) });
@@ -93,8 +102,10 @@ export class Announcements {
   #isGenuine(from: string, view: View): boolean {
     // Others may hold us for dead, which we answer; but a number above ours they can only have from us, before a disk forgot it.
     const isHonest = view.peer === this.#init.self && !this.#isUnsaid(view);
-    const isSaid = isHonest || (this.isSaid(view, view.status) && this.#isAsCertified(from, view));
-    if (isSaid) return true;
+    if (isHonest) return true;
+    const isSaid = this.#isSaid(view, view.status, () => this.#init.checks.take(from));
+    if (isSaid === undefined) return false; // It is told again, as long as tables differ.
+    if (isSaid && this.#isAsCertified(from, view)) return true;
     this.#init.onForged(from, view.peer);
     return false;
   }

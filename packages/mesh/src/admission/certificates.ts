@@ -13,6 +13,7 @@ import type { MemberRecord } from "../core/messages.ts";
 import type { Admitted, Learnt, Verdict } from "../core/trust/trust.ts";
 import { MeshError } from "../errors.ts";
 import { Announcements } from "./announcements.ts";
+import { Checks } from "./checks.ts";
 import type { AdmissionControl, MemberCertificate } from "./control.ts";
 import { openCredentials } from "./credentials.ts";
 import { CERTIFICATE_NOISE } from "./encrypter.ts";
@@ -32,6 +33,8 @@ const REVIEW_MS_MAX: number = 60 * 60 * 1_000;
 const ROTATION_TOLD_MS = 1_000;
 /** Peers of whom it was logged that what they told was not taken. */
 const LOGGED_MAX = 1_024;
+/** Signatures in credentials, about: those of all rotations there can be. */
+const CREDENTIALS_CHECKS = 32;
 const NOTHING: Notices = { rotations: [], revocations: [] };
 
 /** Only peers with a certificate of the mesh are let in, for as long as it holds. */
@@ -41,6 +44,7 @@ export class CertificateAdmission implements AdmissionControl {
   readonly #init: CertificatesInit;
   readonly #admitted = new Map<string, Admitted>();
   readonly #renewals: Renewals;
+  readonly #checks: Checks;
   readonly announcements: Announcements;
   #timer: NodeJS.Timeout | undefined;
   #rotating: NodeJS.Timeout | undefined;
@@ -50,7 +54,9 @@ export class CertificateAdmission implements AdmissionControl {
   constructor(init: CertificatesInit) {
     this.#init = init;
     const { key, ports, own, memberTrust } = init;
+    this.#checks = new Checks(() => ports.monoMs());
     this.announcements = new Announcements({
+      checks: this.#checks,
       ...{ self: key.id, mesh: own.mesh, privateKey: key.privateKey },
       isCertified: (record) => this.#isCertified(record),
       onForged: (from, subject) => {
@@ -132,6 +138,7 @@ export class CertificateAdmission implements AdmissionControl {
       case "notices":
         return this.#learn(message.notices, peer);
       case "credentials":
+        if (!this.#checks.take(peer, CREDENTIALS_CHECKS)) return true; // It had its turn, and shows them when it dials.
         return this.#judge(peer, message.credentials, undefined)?.code !== "TAMPERED";
       case "renew": {
         const member = this.#admitted.get(peer);
@@ -139,7 +146,7 @@ export class CertificateAdmission implements AdmissionControl {
         return true;
       }
       case "renewed":
-        return this.#renewals.onRenewed(message, this.#wallMs());
+        return this.#renewals.onRenewed(peer, message, this.#wallMs());
     }
   }
 

@@ -7,6 +7,7 @@ import type { AdmissionRules, Refusal } from "./encrypter.ts";
 /** What admission asks of the mesh around it. */
 export interface AdmissionPorts {
   wallMs(): number;
+  monoMs(): number;
   /** Peers with a link. */
   linked(): readonly string[];
   /** Sends a frame of admission on the peer's link; nothing without one. */

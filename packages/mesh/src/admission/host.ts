@@ -82,6 +82,10 @@ export class AdmissionHost implements AdmissionPorts {
     return this.#clock.now().wallMs;
   }
 
+  monoMs(): number {
+    return this.#clock.now().monoMs;
+  }
+
   linked(): readonly string[] {
     return this.#around?.links()?.upPeers() ?? [];
   }

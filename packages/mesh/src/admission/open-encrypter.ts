@@ -7,6 +7,7 @@ import { OpenAdmission } from "./open.ts";
 /** There is no mesh yet to tell. */
 const NOBODY: AdmissionPorts = {
   wallMs: () => systemClock.now().wallMs,
+  monoMs: () => systemClock.now().monoMs,
   linked: () => [],
   send: () => undefined,
   disconnect: () => undefined,

@@ -43,6 +43,8 @@ export class Renewals {
   readonly #init: RenewalsInit;
   #own: Credentials;
   #renewAtWallMs = Infinity;
+  /** Who was asked last, and has not answered. */
+  #asked: string | undefined;
   #warned: { notAfterWallMs: number; days: number } | undefined;
   /** When each member was last given a renewal. */
   readonly #given = new Map<string, number>();
@@ -82,7 +84,8 @@ export class Renewals {
       .filter(({ certificate }) => grants(certificate.capabilities, CA_CAPABILITY));
     const issuer = issuers[this.#init.random.uint32() % Math.max(1, issuers.length)];
     if (issuer === undefined) return; // Whoever links next is asked: a link up is a review.
-    this.#init.send(issuer.certificate.peer, { type: "renew" });
+    this.#asked = issuer.certificate.peer;
+    this.#init.send(this.#asked, { type: "renew" });
     this.#renewAtWallMs = wallMs + Math.min(RETRY_MS, this.#lifeMs() * RENEWED_PART);
   }
 
@@ -114,7 +117,9 @@ export class Renewals {
   }
 
   /** A renewal has come. `false`: it is signed wrongly. */
-  onRenewed(message: Extract<AdmissionMessage, { type: "renewed" }>, wallMs: number): boolean {
+  onRenewed(from: string, message: Extract<AdmissionMessage, { type: "renewed" }>, wallMs: number): boolean {
+    if (from !== this.#asked) return true; // Each would cost a few checks.
+    this.#asked = undefined;
     const statement = openStatement("renewal", message.statement);
     const issuer = openEndorsed("certificate", message.issuer);
     if (statement === undefined || issuer === undefined) return false;

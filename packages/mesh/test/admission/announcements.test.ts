@@ -2,6 +2,7 @@ import { generateKeyPair } from "@libp2p/crypto/keys";
 import { peerIdFromPrivateKey } from "@libp2p/peer-id";
 import { describe, expect, it } from "vitest";
 import { Announcements } from "../../src/admission/announcements.ts";
+import { CHECK_BUDGET, Checks } from "../../src/admission/checks.ts";
 import { decodeMemberMessage, encodeMemberMessage } from "../../src/codec/link-codec.ts";
 import type { MemberMessage, MemberRecord, View } from "../../src/core/messages.ts";
 import { recordOf } from "../../src/core/views.ts";
@@ -15,6 +16,8 @@ interface Node {
   readonly names: Map<string, string>;
 }
 
+let nowMs = 0;
+
 async function node(mesh = "m"): Promise<Node> {
   const privateKey = await generateKeyPair("Ed25519");
   const peer = peerIdFromPrivateKey(privateKey).toString();
@@ -22,6 +25,7 @@ async function node(mesh = "m"): Promise<Node> {
   const names = new Map<string, string>();
   const announcements = new Announcements({
     ...{ self: peer, mesh, privateKey },
+    checks: new Checks(() => nowMs),
     isCertified: (record) => (names.get(record.peer) ?? record.name) === record.name,
     onForged: (from, subject) => void forged.push(`${subject} by ${from}`),
   });
@@ -61,6 +65,28 @@ describe("an announcement", () => {
     );
     expect(views(atC)).toMatchObject([{ ...said, ageMs: 70 }]);
     expect([b.forged, c.forged]).toEqual([[], []]);
+  });
+
+  it("is checked no oftener for one peer than that may cost, and for others as ever", async () => {
+    const [teller, other, hearer] = await Promise.all([node(), node(), node()]);
+    const forged: View = { ...a.record, status: "alive", ageMs: 0, signature: new Uint8Array(64) };
+    const count = CHECK_BUDGET.burst + 100;
+    const message: MemberMessage = { type: "views", views: Array.from({ length: count }, () => forged) };
+    expect(views(hearer.announcements.incoming(teller.peer, message))).toEqual([]);
+    expect(hearer.forged).toHaveLength(CHECK_BUDGET.burst);
+    const good = sent(
+      other.announcements.outgoing({
+        type: "views",
+        views: [{ ...other.record, status: "alive", ageMs: 0 }],
+      }),
+    );
+    expect(views(hearer.announcements.incoming(teller.peer, good))).toEqual([]);
+    expect(views(hearer.announcements.incoming(other.peer, good))).toHaveLength(1);
+    // What was found good costs nothing any more.
+    expect(views(hearer.announcements.incoming(teller.peer, good))).toHaveLength(1);
+    nowMs += 10 * CHECK_BUDGET.refillMs;
+    hearer.announcements.incoming(teller.peer, message);
+    expect(hearer.forged).toHaveLength(CHECK_BUDGET.burst + 10);
   });
 
   it("of another name than its own link's certificate says is not believed of the member itself", async () => {

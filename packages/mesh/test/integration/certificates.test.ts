@@ -3,8 +3,9 @@ import { createMesh } from "@klatsch/mesh";
 import type { LinkRefusal, Mesh, MeshInit } from "@klatsch/mesh";
 import { describe, expect, it, vi } from "vitest";
 import { Announcements } from "../../src/admission/announcements.ts";
+import { Checks } from "../../src/admission/checks.ts";
 import { credentialsText } from "../../src/admission/credentials.ts";
-import { encodeIntroduction } from "../../src/codec/admission-codec.ts";
+import { encodeAdmissionMessage, encodeIntroduction } from "../../src/codec/admission-codec.ts";
 import { encodeMemberMessage } from "../../src/codec/link-codec.ts";
 import type { MemberRecord } from "../../src/core/messages.ts";
 import { DAY_MS, HOUR_MS, read, TestClock } from "../admission/keys.ts";
@@ -27,6 +28,7 @@ function sealer(
 ): (record: MemberRecord) => MemberRecord {
   const announcements = new Announcements({
     ...{ self, mesh, privateKey },
+    checks: new Checks(() => 0),
     isCertified: () => true,
     onForged: () => undefined,
   });
@@ -91,6 +93,9 @@ describe("a mesh of certificates", () => {
     ].map((lie) => ({ ...sealed({ ...record, ...lie }), status: "alive", ageMs: 0 }) as const);
     link.say(1, ...encodeMemberMessage({ type: "views", views }));
     await until([a], () => a.stats().badFrames === 3);
+    // Nobody asked it for a renewal: it is not looked at, and breaks nothing.
+    const renewed = { statement: "AAAA", issuer: { statement: "AAAA", delegation: "" } };
+    link.say(4, encodeAdmissionMessage({ type: "renewed", ...renewed }));
     // What it may say of itself it says still.
     const moved = { ...sealed({ ...record, inc: 4, addresses: [`/ip4/127.0.0.1/tcp/9/p2p/${peer}`] }) };
     link.say(1, ...encodeMemberMessage({ type: "views", views: [{ ...moved, status: "alive", ageMs: 0 }] }));
