@@ -51,9 +51,6 @@ async function claim(beside: string, file: string): Promise<void> {
   } catch (error) {
     if (codeOf(error) === "EEXIST") throw error;
     await rename(beside, file);
-    return;
-  } finally {
-    await rm(beside, { force: true });
   }
 }
 
@@ -64,19 +61,28 @@ async function replace(
   put: (beside: string, file: string) => Promise<void> = rename,
 ): Promise<void> {
   const beside = join(directory, `${name}.${randomBytes(4).toString("hex")}.new`);
-  const file = await open(beside, "wx", 0o600);
   try {
-    await file.writeFile(bytes);
-    await file.sync();
+    await write(beside, bytes);
+    await put(beside, join(directory, name));
   } finally {
-    await file.close();
+    // Else each start on a full disk would leave one more.
+    await rm(beside, { force: true }).catch(() => undefined);
   }
-  await put(beside, join(directory, name));
   const folder = await open(directory, "r");
   try {
     await folder.sync();
   } finally {
     await folder.close();
+  }
+}
+
+async function write(path: string, bytes: Uint8Array): Promise<void> {
+  const file = await open(path, "wx", 0o600);
+  try {
+    await file.writeFile(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
   }
 }
 
