@@ -9,8 +9,13 @@ import { createLibp2p } from "libp2p";
 import { admissionEncrypters, CERTIFICATE_NOISE } from "../../src/admission/encrypter.ts";
 import type { EncrypterFactory } from "../../src/admission/encrypter.ts";
 import { encodeDecision } from "../../src/codec/admission-codec.ts";
-import { FRAME_HEADER_BYTES, writeFrameHeader } from "../../src/codec/framing.ts";
-import { encodeLinkMessage } from "../../src/codec/link-codec.ts";
+import { FRAME_HEADER_BYTES, FrameDecoder, writeFrameHeader } from "../../src/codec/framing.ts";
+import {
+  decodeMemberMessage,
+  encodeLinkMessage,
+  encodeMemberMessage,
+  LINK_PAYLOAD_BYTES_MAX,
+} from "../../src/codec/link-codec.ts";
 import type { MemberRecord } from "../../src/core/messages.ts";
 
 const PROTOCOLS: readonly string[] = [
@@ -99,14 +104,13 @@ export class Stranger implements AsyncDisposable {
     }
   }
 
-  /** Becomes a member that says only what it is told to. */
+  /** Becomes a member that answers when it is probed, and else says only what it is told to. */
   async link(
     to: Mesh,
     { mesh, record }: { readonly mesh: string; readonly record: MemberRecord },
   ): Promise<{ say(channel: number, ...payloads: readonly Uint8Array[]): void }> {
     const connection = await this.#node.dial(multiaddr(to.addresses()[0] ?? ""));
     const stream = await connection.newStream("/klatsch/link/1");
-    stream.addEventListener("message", () => undefined);
     const say = (channel: number, ...payloads: readonly Uint8Array[]): void => {
       for (const payload of payloads) {
         const frame = Buffer.alloc(FRAME_HEADER_BYTES + payload.length);
@@ -115,6 +119,13 @@ export class Stranger implements AsyncDisposable {
         stream.send(frame);
       }
     };
+    const decoder = new FrameDecoder(LINK_PAYLOAD_BYTES_MAX);
+    const hear = (channel: number, payload: Uint8Array): boolean => {
+      const heard = channel === 1 ? decodeMemberMessage(payload) : undefined;
+      if (heard?.type === "ping") say(1, ...encodeMemberMessage({ ...heard, type: "ack" }));
+      return true;
+    };
+    stream.addEventListener("message", ({ data }) => void decoder.push(data.subarray(), hear));
     const about = { instance: "0".repeat(32), wallMs: Date.now(), knownBoot: 0, frameBytesMax: 1_000 };
     const hello = { mesh, ...about, record, digest: undefined };
     say(0, encodeLinkMessage({ type: "hello", hello }));
