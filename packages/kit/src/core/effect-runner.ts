@@ -45,6 +45,8 @@ export interface EffectRunnerPorts<Input, Effect> {
 }
 
 const BATCH_WEIGHT_MAX = 65_536;
+/** Inputs of one run: with tens of thousands in it, all else of the process would stand still for a second. */
+const RUN_INPUTS_MAX = 1_024;
 
 interface Batch<Effect> {
   weight: number;
@@ -115,7 +117,7 @@ export class EffectRunner<Input, Effect> {
     const inputs = this.#inbox;
     this.#inbox = [];
     let taken = 0;
-    while (taken < inputs.length && !this.#isFull()) {
+    while (taken < Math.min(inputs.length, RUN_INPUTS_MAX) && !this.#isFull()) {
       this.#sort(core.step(inputs[taken] as Input, now));
       taken += 1;
     }
@@ -123,6 +125,7 @@ export class EffectRunner<Input, Effect> {
     this.#sort(core.flush(now));
     this.#commit();
     this.#arm();
+    if (this.#inbox.length > 0) this.#schedule();
     this.#settle();
   }
 

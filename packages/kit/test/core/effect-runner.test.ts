@@ -105,6 +105,18 @@ describe("EffectRunner", () => {
     expect(bench.takeLog()).toEqual(["synced", "after 1 @1"]);
   });
 
+  it("leaves what is too much for one turn to the next ones, in order", () => {
+    const bench = new Bench(undefined, Number.POSITIVE_INFINITY);
+    for (let no = 0; no < 3_000; no += 1) bench.enter(now(no));
+    bench.turn();
+    expect(bench.core.seen.length).toBe(1_024);
+    bench.enter(now(3_000)).turn();
+    expect(bench.core.seen.length).toBe(2_048);
+    bench.turn();
+    expect(bench.takeLog()).toEqual(Array.from({ length: 3_001 }, (_, no) => `now ${no} @0`));
+    expect(bench.turns).toEqual([]);
+  });
+
   it("steps all inputs of a turn, flushes once and commits once", () => {
     const bench = new Bench().enter(persist(1)).enter(persist(2));
     bench.core.flushEffects = [persist(3), now(4)];
