@@ -661,12 +661,13 @@ class QueuesService implements Queues {
   }
 
   #endRequests(code: "FAILED" | "STOPPED"): void {
-    const text = `the queues of this node have ended: ${code === "FAILED" ? "failed" : "stopped"}`;
+    const why = code === "FAILED" ? `failed: ${this.#failure?.message}` : "stopped";
+    const text = `the queues of this node have ${why}`;
     const verdicts = [...this.#verdicts.values()];
     const resolves = [...this.#resolves.values()];
     this.#verdicts.clear();
     this.#resolves.clear();
-    this.#entering.end(new QueueError(code, text, { outcome: "unknown", cause: this.#failure }));
+    this.#entering.end(this.#engine, code, text, this.#failure);
     for (const done of verdicts) done(code);
     for (const done of resolves) done(undefined);
     this.#exchanges.stop();

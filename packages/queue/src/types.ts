@@ -388,7 +388,9 @@ export interface Queue {
    * Resolves once a majority of the message's replicas, f+1, have it on disk. `body` is copied: it is the
    * caller's again at once.
    * @throws {@link QueueError} `MESSAGE_TOO_LARGE`, `QUEUE_FULL`, `QUORUM_UNAVAILABLE`, `INDETERMINATE` (with
-   * `id`, unless nobody had said yet which it has in an ordered queue: there a `dedupKey` makes asking again safe), `OVERLOADED`, `INVALID_OPTIONS`, `QUEUE_NOT_FOUND`, `QUEUE_DELETED`, `FAILED`, `STOPPED`.
+   * `id`, unless nobody had said yet which it has in an ordered queue: there a `dedupKey` makes asking again safe), `OVERLOADED`,
+   * `INVALID_OPTIONS`, `QUEUE_NOT_FOUND`, `QUEUE_DELETED`; `FAILED`, `STOPPED` (with `outcome: "unknown"` and the `id`, likewise, if it
+   * was under way).
    */
   enqueue(body: Uint8Array, options?: EnqueueOptions): Promise<Enqueued>;
   /**

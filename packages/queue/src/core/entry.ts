@@ -191,9 +191,16 @@ export class Entry<P extends PendingEnqueue> {
 
   /** Its time is over: what may be said of it. */
   expire(pending: P): EnqueueResult {
+    const result = this.whatIfLeft(pending);
+    const [side, item] = this.#where.get(pending) ?? [];
+    if (side !== undefined && item !== undefined) this.#end(side, item);
+    return result;
+  }
+
+  /** What may be said of it if nobody says more. */
+  whatIfLeft(pending: P): EnqueueResult {
     const [side, item] = this.#where.get(pending) ?? [];
     if (side === undefined || item === undefined) return { code: "INDETERMINATE", lane: undefined, seq: 0 };
-    this.#end(side, item);
     const { lane, newest } = side;
     if (item.open > 0) {
       return { code: "INDETERMINATE", lane: item.seq === undefined ? undefined : lane, seq: item.seq ?? 0 };

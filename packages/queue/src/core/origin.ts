@@ -64,7 +64,8 @@ export class Origin {
   /** Enqueues per lane whose outcome is being resolved: they hold the floor back [M12]. */
   readonly #orphans = new Map<LaneId, Set<Waiting>>();
   #nextLaneNo = 0;
-  #waitingCount = 0;
+  /** Not answered yet, by their requests. */
+  readonly #waiting = new Map<number, Waiting>();
   #waitingBytes = 0;
   #floorTimer: Timer | undefined;
   #held: { readonly lane: LaneId; readonly sinceMs: number } | undefined;
@@ -90,7 +91,7 @@ export class Origin {
 
   /** Enqueues that wait for a quorum. */
   get waiting(): number {
-    return this.#waitingCount;
+    return this.#waiting.size;
   }
 
   #side(definition: Definition): QueueSide {
@@ -106,8 +107,8 @@ export class Origin {
   enqueue(definition: Definition, pending: Omit<PendingEnqueue, "enqueuedWallMs">): void {
     const { pendingEnqueues, pendingBytes } = this.#context.tuning;
     const bytes = this.#waitingBytes + pending.body.length;
-    if (this.#waitingCount >= pendingEnqueues || bytes > pendingBytes) {
-      const waiting = this.#waitingCount;
+    if (this.#waiting.size >= pendingEnqueues || bytes > pendingBytes) {
+      const waiting = this.#waiting.size;
       const waitingBytes = this.#waitingBytes;
       this.#host.onEnqueued(pending.requestId, { code: "OVERLOADED", waiting, waitingBytes });
       return;
@@ -130,7 +131,7 @@ export class Origin {
       at: undefined,
       answered: false,
     };
-    this.#waitingCount += 1;
+    this.#waiting.set(waiting.requestId, waiting);
     this.#waitingBytes = bytes;
     waiting.timer = this.#context.timers.set(pending.deadlineMs, () => this.#onDeadline(waiting));
     if (isOrdered) return this.entry.add(definition, waiting);
@@ -143,7 +144,7 @@ export class Origin {
     if (waiting.answered) return;
     waiting.answered = true;
     this.#context.timers.cancel(waiting.timer);
-    this.#waitingCount -= 1;
+    this.#waiting.delete(waiting.requestId);
     this.#waitingBytes -= waiting.body.length;
     this.#host.onEnqueued(waiting.requestId, result);
   }
@@ -171,15 +172,23 @@ export class Origin {
 
   #onDeadline(waiting: Waiting): void {
     if (waiting.isOrdered) return this.#answer(waiting, this.entry.expire(waiting));
-    if (waiting.at !== undefined) {
-      this.#answer(waiting, { code: "INDETERMINATE", ...waiting.at });
-      return;
-    }
+    this.#sides.get(waiting.queue)?.waiting.delete(waiting);
+    this.#answer(waiting, this.#whatIfLeft(waiting));
+  }
+
+  /** What may be said of an enqueue when this node ends; `undefined` if it is not under way here. */
+  whatIfLeft(requestId: number): EnqueueResult | undefined {
+    const waiting = this.#waiting.get(requestId);
+    return waiting && this.#whatIfLeft(waiting);
+  }
+
+  #whatIfLeft(waiting: Waiting): EnqueueResult {
+    if (waiting.isOrdered) return this.entry.whatIfLeft(waiting);
+    if (waiting.at !== undefined) return { code: "INDETERMINATE", ...waiting.at };
     const side = this.#sides.get(waiting.queue);
-    if (side === undefined) return this.#answer(waiting, { code: "QUEUE_DELETED" });
-    side.waiting.delete(waiting);
+    if (side === undefined) return { code: "QUEUE_DELETED" };
     const { reachable, quorum } = this.#place(side.definition);
-    this.#answer(waiting, { code: "QUORUM_UNAVAILABLE", have: reachable, need: quorum });
+    return { code: "QUORUM_UNAVAILABLE", have: reachable, need: quorum };
   }
 
   onEnqueued(pending: PendingEnqueue, lane: LaneId, seq: number): void {

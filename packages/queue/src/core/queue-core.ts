@@ -94,7 +94,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   readonly members: Members;
   readonly definitions: Definitions;
   readonly #consumers: Consumers;
-  readonly #origin: Origin;
+  readonly origin: Origin;
   readonly #steals: Steals;
   readonly #resolves: Resolves;
   readonly #manage: Manage;
@@ -155,13 +155,13 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       replicasOf: (root) => this.#replicasOf(root),
       consumers: (queue) => this.#consumers.roster(queue),
     });
-    this.#origin = this.#makeOrigin();
+    this.origin = this.#makeOrigin();
     this.#consumers = this.#makeConsumers();
     this.#handlers = this.#makeHandlers();
     this.members.load(records);
     const registers = init.registers ?? new StoredRegisters(this.tuning);
     this.acceptor.load(records, registers);
-    this.#origin.load(records);
+    this.origin.load(records);
     this.acceptor.dropDeleted();
     this.#hearOf([...this.acceptor.lanes()].flatMap(heirsIn));
     this.#restored = new RestoredLanes(this.acceptor, this.peer, (peer) => this.members.isGreeted(peer));
@@ -185,8 +185,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         this.#moves.onStolen(lane, parentOver);
         this.#moves.watch();
       },
-      onOrphans: (lane, orphans) => this.#origin.onOrphans(lane, orphans),
-      onEnqueued: (pending, lane, seq) => this.#origin.onEnqueued(pending, lane, seq),
+      onOrphans: (lane, orphans) => this.origin.onOrphans(lane, orphans),
+      onEnqueued: (pending, lane, seq) => this.origin.onEnqueued(pending, lane, seq),
       onElected: (queue, { peer }) => this.#emit({ type: "elected", queue, peer }),
       onDied: ({ descriptor, root }, seq, value) => {
         this.#emit({ type: "died", queue: descriptor.queue, lane: root, seq, value });
@@ -217,7 +217,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       candidates: (queue) => this.members.candidates(queue),
       isLost: (replica) => this.members.isLost(replica),
       storeOf: (peer) => this.members.storeOf(peer),
-      openHeir: (make) => this.#origin.openHeir(make),
+      openHeir: (make) => this.origin.openHeir(make),
       take: (heir) => this.#steals.take(heir),
       hearEnded: (lane) => this.#steals.hearEnded(lane),
       giveUp: (lane) => this.lanes.giveUp(lane),
@@ -326,7 +326,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       lanesKept: [...this.acceptor.lanes()].length,
       held: this.#consumers.heldCount,
       alive: this.#quota.count,
-      waitingEnqueues: this.#origin.waiting,
+      waitingEnqueues: this.origin.waiting,
       peers: this.members.writers().length - 1,
     };
   }
@@ -367,7 +367,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#wake(now);
     this.#tellRoster();
     this.#consumers.flush();
-    this.#origin.entry.flush();
+    this.origin.entry.flush();
     this.lanes.flush();
     for (const [store, link] of this.#links) {
       for (const frame of link.flush()) {
@@ -408,7 +408,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       case "enqueue": {
         const { requestId } = input;
         const definition = this.definitions.get(input.queue);
-        if (definition !== undefined) this.#origin.enqueue(definition, input);
+        if (definition !== undefined) this.origin.enqueue(definition, input);
         else this.#emit({ type: "enqueued", requestId, result: { code: "QUEUE_DELETED" } });
         return;
       }
@@ -451,11 +451,11 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       boot: this.boot,
       definitions: this.definitions.all(),
       consumes: this.#consumers.queues(),
-      floor: this.#origin.floor,
+      floor: this.origin.floor,
       echoes: this.members.echoesOf(peer),
       deleted: this.definitions.deleted(),
     });
-    const descriptors = this.#origin.entry.moved();
+    const descriptors = this.origin.entry.moved();
     for (let at = 0; at < descriptors.length; at += HEIRS_EACH) {
       this.send(peer, { type: "heirs", descriptors: descriptors.slice(at, at + HEIRS_EACH) });
     }
@@ -465,7 +465,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   #hearOf(heirs: readonly Descriptor[]): void {
     const descriptors = heirs.filter((heir) => {
       const definition = this.definitions.get(heir.queue);
-      return definition !== undefined && this.#origin.entry.move(definition, heir);
+      return definition !== undefined && this.origin.entry.move(definition, heir);
     });
     for (const { heirOf, shard } of descriptors) {
       if (heirOf !== undefined) this.acceptor.closeMoved(heirOf.root, shard?.moves ?? 0);
@@ -481,9 +481,9 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#manage.linkDown(peer);
     this.#restored.drop(peer);
     this.lanes.linkDown(peer);
-    this.#origin.entry.linkDown(peer);
+    this.origin.entry.linkDown(peer);
     if (store !== undefined) this.#links.get(store)?.down();
-    this.#origin.review();
+    this.origin.review();
   }
 
   #onHello(from: PeerId, hello: Message & { type: "hello" }): void {
@@ -502,7 +502,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#consumers.linkUp(from);
     this.#quota.linkUp();
     this.#steals.recheck();
-    this.#origin.entry.linkUp();
+    this.origin.entry.linkUp();
     this.#onRoster(from, hello.consumes);
   }
 
@@ -518,7 +518,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   #onRoster(from: PeerId, consumes: readonly QueueId[]): void {
     this.members.setConsumes(from, consumes);
     this.lanes.dispatch.wake(consumes);
-    this.#origin.review();
+    this.origin.review();
   }
 
   #define(definition: Definition): void {
@@ -553,7 +553,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       if (definition !== undefined) this.#emit({ type: "deleted", atWallMs, definition });
     }
     const lanes = [...this.lanes.all()].filter(({ descriptor }) => gone.has(descriptor.queue));
-    this.#origin.forget(gone, lanes);
+    this.origin.forget(gone, lanes);
     this.#consumers.forget(gone);
     // First: no lane that is left is to hand out what others gave back.
     for (const queue of gone) {
@@ -578,7 +578,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     if (this.members.isOut(peer)) this.lanes.peerOut(peer);
     else this.lanes.dispatch.peerBack(peer);
     this.#steals.recheck();
-    this.#origin.review();
+    this.origin.review();
   }
 
   // Resolve.
@@ -592,7 +592,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   ): void {
     const known = replicas.map(({ peer }) => peer);
     const isAway = !known.some((peer) => this.members.isGreeted(peer));
-    const asksAll = known.length === 0 || (isAway && this.#origin.entry.replicasOf(lane).length > 0);
+    const asksAll = known.length === 0 || (isAway && this.origin.entry.replicasOf(lane).length > 0);
     const peers = asksAll ? [...known, ...this.members.writers()] : known;
     this.#resolves.ask(lane, seq, [...new Set(peers)], deadlineMs, then);
   }
@@ -600,7 +600,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   /** Who may know of messages with this lane in their ids. */
   #replicasOf(root: LaneId): readonly Replica[] {
     const here = this.acceptor.replicasOf(root) ?? [];
-    const moved = this.#origin.entry.replicasOf(root).filter((replica) => !this.members.isLost(replica));
+    const moved = this.origin.entry.replicasOf(root).filter((replica) => !this.members.isLost(replica));
     return [...here, ...moved];
   }
 
@@ -670,7 +670,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         this.send(from, { type: "resolved", lane, seq, resolution });
       },
       enter: (from, message) => lanes.enter(from, message),
-      entered: (from, message) => this.#origin.entry.entered(from, message),
+      entered: (from, message) => this.origin.entry.entered(from, message),
       resolved: (from, message) => this.#resolves.resolved(from, message),
       credit: (from, { items, stampMs }) => {
         lanes.stamp(from, stampMs);

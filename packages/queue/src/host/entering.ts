@@ -9,7 +9,7 @@ import type { makeContent } from "./content.ts";
 import type { Engine } from "./engine.ts";
 import type { QueueMetrics } from "./queue-metrics.ts";
 import { countOne } from "./queue-metrics.ts";
-import { enqueueError } from "./told.ts";
+import { endedError, enqueueError } from "./told.ts";
 
 type Content = ReturnType<typeof makeContent>;
 
@@ -87,10 +87,13 @@ export class Entering {
     if (this.#entered.size > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
   }
 
-  end(error: QueueError): void {
-    const entered = [...this.#entered.values()];
+  /** The node's queues have ended: nobody answers what is under way. */
+  end(engine: Engine | undefined, code: "FAILED" | "STOPPED", text: string, cause: unknown): void {
+    const entered = [...this.#entered];
     this.#entered.clear();
     this.#onIdle?.();
-    for (const { reject } of entered) reject(error);
+    for (const [requestId, { reject }] of entered) {
+      reject(endedError(engine?.core.origin.whatIfLeft(requestId), code, text, cause));
+    }
   }
 }

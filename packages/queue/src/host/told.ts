@@ -150,11 +150,7 @@ export function enqueueError(result: Exclude<EnqueueResult, { code: "OK" }>): Qu
     }
     case "INDETERMINATE": {
       const id = result.lane === undefined ? undefined : messageId(result.lane, result.seq);
-      const tells =
-        id === undefined
-          ? "the same dedupKey again finds it, if there is one"
-          : `resolve("${id}") tells what became of the message`;
-      const text = `no quorum answered in time; ${tells}`;
+      const text = `no quorum answered in time; ${whoTells(id)}`;
       return new QueueError("INDETERMINATE", text, { outcome: "unknown", id });
     }
     case "QUEUE_DELETED":
@@ -167,4 +163,32 @@ export function enqueueError(result: Exclude<EnqueueResult, { code: "OK" }>): Qu
       return new QueueError("OVERLOADED", text);
     }
   }
+}
+
+function whoTells(id: string | undefined): string {
+  return id === undefined
+    ? "the same dedupKey again finds it, if there is one"
+    : `resolve("${id}") tells what became of the message`;
+}
+
+/** What an enqueue is told that was under way when the queues of its node ended, by what is known of it. */
+export function endedError(
+  result: EnqueueResult | undefined,
+  code: "FAILED" | "STOPPED",
+  text: string,
+  cause: unknown,
+): QueueError {
+  if (result?.code !== "INDETERMINATE") {
+    return new QueueError(code, `${text}; nothing was enqueued`, { cause });
+  }
+  const id = result.lane === undefined ? undefined : messageId(result.lane, result.seq);
+  return new QueueError(
+    code,
+    `${text}; ${whoTells(id)}, on another node or here once they are opened again`,
+    {
+      outcome: "unknown",
+      id,
+      cause,
+    },
+  );
 }
