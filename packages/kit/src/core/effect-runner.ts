@@ -45,8 +45,12 @@ export interface EffectRunnerPorts<Input, Effect> {
 }
 
 const BATCH_WEIGHT_MAX = 65_536;
-/** Inputs of one run: with tens of thousands in it, all else of the process would stand still for a second. */
-const RUN_INPUTS_MAX = 1_024;
+/** A run takes no further inputs after this long, in milliseconds: all else of the process would stand still meanwhile. */
+const RUN_MS = 20;
+/** Inputs between two looks at the clock. */
+const LOOK_INPUTS = 16;
+/** Inputs that may be left for later runs: with more of them, whoever sends them has to be slowed down. */
+const LEFT_INPUTS_MAX = 65_536;
 
 interface Batch<Effect> {
   weight: number;
@@ -117,7 +121,9 @@ export class EffectRunner<Input, Effect> {
     const inputs = this.#inbox;
     this.#inbox = [];
     let taken = 0;
-    while (taken < Math.min(inputs.length, RUN_INPUTS_MAX) && !this.#isFull()) {
+    while (taken < inputs.length && !this.#isFull()) {
+      const mayLeave = taken % LOOK_INPUTS === 0 && inputs.length - taken <= LEFT_INPUTS_MAX;
+      if (mayLeave && clock.now().monoMs - now.monoMs >= RUN_MS) break;
       this.#sort(core.step(inputs[taken] as Input, now));
       taken += 1;
     }
