@@ -21,6 +21,10 @@ const PACKED_BYTES = 58;
 const SHORT_BYTES = 4_096;
 /** A link whose queue is full is tried again after this long, in milliseconds. */
 const FULL_MS = 10;
+/** Answers to an operator's questions that wait for one peer: it has no more questions than this open at once. */
+const ANSWERS_MAX = 512;
+/** Messages that wait for one peer before pages among them are looked through for those that nobody wants any more. */
+const TIDY_MIN = 1_024;
 /** Messages in one frame at most. */
 const FRAME_MESSAGES = 1_024;
 
@@ -39,6 +43,8 @@ interface Line {
   /** The hello of this session has been said. */
   greeted: boolean;
   waiting: Message[];
+  /** With so many of them, what waits is tidied. */
+  tidyAt: number;
   /** A body is being read: what follows waits, so that order holds. */
   loading: boolean;
   /** The link's queue was full: everything waits for a while. */
@@ -76,8 +82,11 @@ export class Outbox {
     if (line === undefined) return;
     if (message.type === "hello") line.greeted = true;
     if (!line.greeted) return;
+    // Who asks and does not read is owed nothing: an answer that does not come is missing there.
+    if (message.type === "managed" && line.waiting.length >= ANSWERS_MAX && isOwedMuch(line)) return;
     if (message.type === "deliver") line.waiting.push(...split(message));
     else line.waiting.push(message);
+    if (message.type === "page" && line.waiting.length >= line.tidyAt) tidy(line);
     if (this.#scheduled) return;
     this.#scheduled = true;
     process.nextTick(() => {
@@ -87,7 +96,7 @@ export class Outbox {
   }
 
   up(peer: PeerId): void {
-    this.#lines.set(peer, { greeted: false, waiting: [], loading: false, full: false });
+    this.#lines.set(peer, { greeted: false, waiting: [], tidyAt: TIDY_MIN, loading: false, full: false });
   }
 
   down(peer: PeerId): void {
@@ -213,6 +222,25 @@ export class Outbox {
     const bodies = this.#load(wanted.map((item) => ({ lane: laneOf(item), seq: item.seq })));
     return bodies instanceof Promise ? bodies.then(attach) : attach(bodies);
   }
+}
+
+/**
+ * Whoever asks for a lane anew has given the transfer before up: of one lane's pages with one number the last counts. Else a peer
+ * that asks again and again, and does not read, would be kept each page of each answer.
+ */
+function tidy(line: Line): void {
+  const last = new Map<string, Message>();
+  for (const message of line.waiting) {
+    if (message.type === "page") last.set(`${message.lane} ${message.index}`, message);
+  }
+  line.waiting = line.waiting.filter(
+    (message) => message.type !== "page" || last.get(`${message.lane} ${message.index}`) === message,
+  );
+  line.tidyAt = Math.max(TIDY_MIN, line.waiting.length * 2);
+}
+
+function isOwedMuch({ waiting }: Line): boolean {
+  return waiting.filter(({ type }) => type === "managed").length >= ANSWERS_MAX;
 }
 
 function isBodiless(item: { readonly attach?: boolean }): boolean {

@@ -1,5 +1,5 @@
 import type { Channel } from "@klatsch/mesh";
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 
 import { decodeFrame } from "../../src/codec/frames.ts";
 import { bodyHash } from "../../src/codec/hash.ts";
@@ -81,4 +81,66 @@ it("says nothing in a session before its hello, whatever the last one left to sa
   expect(await turn(floor(6))).toEqual([]);
   expect(await turn(hello)).toEqual(["hello"]);
   expect(failed).toEqual([]);
+});
+
+/** A channel whose queue is full until `open` is called, and what it carries then. */
+function fullChannel(): { channel: Channel; sent: Message[]; open: () => void } {
+  const sent: Message[] = [];
+  let isFull = true;
+  const channel: Channel = {
+    name: "test",
+    class: "high",
+    frameBytesMax: 1_024 * 1_024,
+    peers: () => ["b"],
+    send: (_, frame) => !isFull && sent.push(...decodeFrame(frame)) > 0,
+    reset: () => undefined,
+    close: () => undefined,
+  };
+  return { channel, sent, open: () => (isFull = false) };
+}
+
+/** What a peer that does not read for a while is sent once it does. */
+async function afterwards(messages: readonly Message[]): Promise<readonly Message[]> {
+  vi.useFakeTimers();
+  const { channel, sent, open } = fullChannel();
+  const outbox = new Outbox(
+    { channel: () => channel, bulk: () => undefined },
+    () => [],
+    (error) => expect.fail(String(error)),
+  );
+  outbox.up("b");
+  for (const message of messages) outbox.push("b", message);
+  await vi.advanceTimersByTimeAsync(1);
+  open();
+  await vi.advanceTimersByTimeAsync(100);
+  vi.useRealTimers();
+  return sent;
+}
+
+it("keeps no more answers for a peer that does not read than it can have questions open", async () => {
+  const counts = { ready: 0, delayed: 0, leased: 0, dead: 0, unserved: 0, oldestWallMs: 0 };
+  const lanes = { lanes: 0, weakLanes: 0, movingLanes: 0 };
+  const nothing = { items: [], count: 0, consumers: [], groups: [], shards: [], last: undefined };
+  const managed = (token: number): Message => {
+    return { type: "managed", token, counts: { ...counts, ...lanes }, ...nothing };
+  };
+  const answers = Array.from({ length: 600 }, (_, token) => managed(token));
+  const types = (await afterwards([hello, ...answers, floor(1)])).map(({ type }) => type);
+  expect(types.filter((type) => type === "managed")).toHaveLength(512);
+  expect([types[0], types.at(-1)]).toEqual(["hello", "floor"]);
+});
+
+it("keeps the last of the pages of one lane, for a peer that asks again and does not read", async () => {
+  const nothing = { last: true, registers: [], finished: [], end: undefined, keys: [], packed: [] };
+  const page = (lane: string, round: number): Message => {
+    return { type: "page", lane: lane.repeat(64), round, snapshot: round, index: 0, ...nothing };
+  };
+  const again = Array.from({ length: 3_000 }, (_, no) => page("7", no + 1));
+  const sent = await afterwards([hello, page("8", 1), floor(1), ...again]);
+  const rounds = sent.flatMap((message) =>
+    message.type === "page" && message.lane.startsWith("7") ? message.round : [],
+  );
+  expect(rounds.length).toBeLessThan(1_024);
+  expect(rounds.at(-1)).toBe(3_000);
+  expect(sent.slice(0, 3).map(({ type }) => type)).toEqual(["hello", "page", "floor"]);
 });
