@@ -683,6 +683,7 @@ class QueuesService implements Queues {
     const timeoutMs = parseTimeout(options, STOP_MS);
     this.#stopping ??= this.#stop(timeoutMs);
     await this.#stopping;
+    this.#sessions.abandon();
   }
 
   async #stop(timeoutMs: number): Promise<void> {

@@ -358,7 +358,10 @@ export interface Consumer extends AsyncDisposable {
   /** Unique in the mesh, and never the same after a restart. */
   readonly session: string;
   readonly stats: ConsumerStats;
-  /** Takes no more messages and waits for the handlers that run. May be called twice. */
+  /**
+   * Takes no more messages and waits for the handlers that run, however long: {@link Queues.stop} has a limit, and ends this wait
+   * with its own. May be called twice.
+   */
   stop(): Promise<void>;
 }
 

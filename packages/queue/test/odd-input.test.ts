@@ -244,7 +244,7 @@ describe("the queues of a node", () => {
     await using nodes = await Nodes.start("a");
     const [jobs] = await nodes.declare("jobs", { replicas: 1 });
     let signal: AbortSignal | undefined;
-    jobs?.consume(async (message) => {
+    const consumer = jobs?.consume(async (message) => {
       signal = message.signal;
       await new Promise(() => undefined);
     });
@@ -252,7 +252,30 @@ describe("the queues of a node", () => {
     await until("it runs", () => signal !== undefined);
     const { queues } = nodes.get("a");
     await expect(queues.stop({ timeoutMs: -1 })).rejects.toMatchObject(INVALID);
+    const stopping = consumer?.stop();
     await queues.stop({ timeoutMs: 50 });
     expect(signal?.aborted).toBe(true);
+    await stopping;
+    await consumer?.stop();
+  });
+
+  it("wait for the handlers of consumers that are being stopped already", async () => {
+    await using nodes = await Nodes.start("a");
+    const [jobs] = await nodes.declare("jobs", { replicas: 1 });
+    const gate = Promise.withResolvers<void>();
+    let signal: AbortSignal | undefined;
+    const consumer = jobs?.consume(async (message) => {
+      signal = message.signal;
+      await gate.promise;
+    });
+    await jobs?.enqueue(body);
+    await until("it runs", () => signal !== undefined);
+    const stopping = consumer?.stop();
+    const ending = nodes.get("a").queues.stop();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(signal?.aborted).toBe(false);
+    gate.resolve();
+    await Promise.all([stopping, ending]);
+    expect([signal?.aborted, consumer?.stats.acked]).toEqual([false, 1]);
   });
 });

@@ -43,6 +43,7 @@ export class HandlerConsumer implements Consumer {
   /** Handled, and the outcome is not confirmed yet. */
   #concluding = 0;
   #ended = false;
+  #abandoned = false;
   #tokens: number;
   #filledMs: number;
   #timer: NodeJS.Timeout | undefined;
@@ -155,9 +156,15 @@ export class HandlerConsumer implements Consumer {
     for (const then of this.#idle.splice(0)) then();
   }
 
-  /** Handlers run, or outcomes wait to be confirmed. */
+  /** Handlers run, or outcomes wait to be confirmed, and that is waited for. */
   get #isBusy(): boolean {
-    return this.#running + this.#concluding > 0;
+    return !this.#abandoned && this.#running + this.#concluding > 0;
+  }
+
+  /** Nobody waits for the handlers that still run: they may never return. */
+  abandon(): void {
+    this.#abandoned = true;
+    this.#rest();
   }
 
   /** What is in hand and not begun. */

@@ -115,7 +115,8 @@ export class Sessions {
       onHandled: (tookMs, failed) => this.#port.onHandled(session.queue, tookMs, failed),
       onEnd: () => {
         this.#end(enter, session);
-        this.#consumers.delete(consumer);
+        // Whoever stops all waits for its handlers, too, although it takes nothing more.
+        void consumer.stop().then(() => this.#consumers.delete(consumer));
       },
     });
     this.#consumers.add(consumer);
@@ -228,6 +229,11 @@ export class Sessions {
     const consumers = [...this.#exclusive.keys(), ...this.#consumers];
     this.fail(error);
     await Promise.all(consumers.map((consumer) => consumer.stop()));
+  }
+
+  /** Handlers that still run were waited for long enough. */
+  abandon(): void {
+    for (const consumer of this.#consumers) consumer.abandon();
   }
 
   /** Who waits learns why, consumers end, and nobody asks to be elected any more. */
