@@ -2,8 +2,9 @@
 export type LogFields = Readonly<Record<string, unknown>>;
 
 /**
- * Port: where hosts and services write what people may want to read; pino fits. Cores never log.
- * Implementations must not throw.
+ * Port: where hosts and services write what people may want to read; `console` and winston fit as they are. pino has its
+ * arguments the other way round and drops the fields: give `{ info: (message, fields) => log.info(fields ?? {}, message), … }`.
+ * An error is the field `err`. Cores never log. Implementations must not throw.
  */
 export interface Logger {
   /** Useful only to whoever debugs this library. */
