@@ -155,11 +155,24 @@ export type Implementation<M extends Methods> = { readonly [Name in keyof M]: Ha
 const CLASSES: readonly CallClass[] = ["high", "normal", "bulk"];
 const STREAMS: readonly Streaming[] = ["none", "output", "input", "both"];
 
+const METHOD_OPTIONS: readonly string[] = [
+  "input",
+  "output",
+  "access",
+  "stream",
+  "idempotent",
+  "class",
+  "concurrencyMax",
+  "guard",
+] satisfies (keyof Method)[];
+
 /** Defines a method. @throws RpcError `INVALID_OPTIONS`, above all without a stated `access`. */
 export function method<In extends Schema, Out extends Schema, S extends Streaming = "none">(
   init: MethodInit<In, Out, S>,
 ): Method<In, Out, NoInfer<S>> {
   check("method", isObject(init), "takes an object");
+  for (const name of Object.keys(init))
+    check(name, METHOD_OPTIONS.includes(name), "is no option of a method");
   const { input, output, access, concurrencyMax = 4_096, idempotent = false } = init;
   const stream = init.stream ?? ("none" as S);
   const trafficClass = init.class ?? "normal";
@@ -224,7 +237,9 @@ function isObject(value: unknown): boolean {
   return typeof value === "object" && value !== null;
 }
 
-function checkGuard({ breaker, bulkhead, hedge }: CallGuard, idempotent: boolean): void {
+function checkGuard(guard: CallGuard, idempotent: boolean): void {
+  const { breaker, bulkhead, hedge, ...rest } = guard;
+  for (const name of Object.keys(rest)) check(`guard.${name}`, false, "is none of breaker, bulkhead, hedge");
   const isWhole = (value: unknown, min: number): boolean =>
     Number.isSafeInteger(value) && Number(value) >= min;
   const rule = "has whole numbers only; see CallGuard";

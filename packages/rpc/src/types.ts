@@ -263,7 +263,10 @@ export interface RpcStats {
 export interface Rpc extends AsyncDisposable, MetricSource {
   /** Offers methods until the returned function is called. @throws RpcError `CONFLICT`, `INVALID_OPTIONS`, `STOPPED`. */
   serve<M extends Methods>(contract: Contract<M>, implementation: Implementation<M>): () => void;
-  /** The methods of one peer, this node included. Its calls reject with {@link RpcError}. */
+  /**
+   * The methods of one peer, this node included, by its peer id (`mesh.resolve` gives that of a name). Its calls reject with
+   * {@link RpcError}.
+   */
   peer<M extends Methods>(peerId: string, contract: Contract<M>): Client<M>;
   /**
    * The methods of one of the members meant: those with a link first, in turn; the next where one did nothing, or the

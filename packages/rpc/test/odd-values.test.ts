@@ -1,5 +1,5 @@
 import { contract, method, RpcError } from "@klatsch/rpc";
-import type { CallOptions, OnceQueues, Reducer, Schema } from "@klatsch/rpc";
+import type { CallOptions, OnceQueues, Reducer, Schema, SubscribeOptions } from "@klatsch/rpc";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 
@@ -301,6 +301,7 @@ describe("wrong arguments", () => {
     expect(await gather({ signal: {} })).toMatch(/^INVALID_OPTIONS signal: /);
     expect(await gather({ onProgress: 5 })).toMatch(/^INVALID_OPTIONS onProgress: /);
     expect(await gather(null)).toMatch(/^INVALID_OPTIONS options: /);
+    expect(await gather({ timeoutMs: 5 })).toMatch(/^INVALID_OPTIONS timeoutMs: /);
     for (const bounds of [[3, 1], [1, Number.NaN], [1, Infinity], []])
       expect(await gather({ reduce: { by: "histogram", bounds } })).toMatch(/^INVALID_OPTIONS .*bounds/);
     for (const target of [null, 5, [5]]) expect(await gather({}, target)).toMatch(/^INVALID_TARGET /);
@@ -321,6 +322,8 @@ describe("wrong arguments", () => {
     expect(await fate(() => rpc.subscribe("x", any, 5 as never))).toBe("INVALID_OPTIONS");
     for (const schema of [{}, null])
       expect(await fate(() => rpc.subscribe("x", schema as never, handler))).toBe("INVALID_OPTIONS");
+    const misspelt = { acess: "self" } as SubscribeOptions;
+    expect(await fate(() => rpc.subscribe("x", any, handler, misspelt))).toBe("INVALID_OPTIONS");
   });
 
   it("of calls are RpcErrors", async () => {
@@ -329,7 +332,8 @@ describe("wrong arguments", () => {
     const client = rpc.peer(id, api);
     const { alone } = client;
     const anybody = rpc.any("all", api);
-    for (const options of [{ signal: {} }, { deadlineMs: "5" }, { deadlineMs: -1 }] as CallOptions[]) {
+    const wrong: object[] = [{ signal: {} }, { deadlineMs: "5" }, { deadlineMs: -1 }, { timeoutMs: 5 }];
+    for (const options of wrong as CallOptions[]) {
       for (const call of [client.echo, alone, anybody.echo])
         expect(await fate(() => call(1, options))).toBe("INVALID_OPTIONS");
       expect(await fate(() => listed(client.down(1, options)))).toBe("INVALID_OPTIONS");
@@ -358,6 +362,8 @@ describe("wrong arguments", () => {
     }
     calls.push(
       () => method(none),
+      () => method({ ...api.methods.echo, idempotant: true } as never),
+      () => method({ ...api.methods.echo, guard: { braker: { failures: 1, resetMs: 1 } } } as never),
       () => contract(none),
       () => contract({ methods: { x: none } }),
     );

@@ -131,7 +131,7 @@ export class Calls {
       return fault("DEADLINE_EXCEEDED", `no time is left to call ${call.method}`);
     }
     if (this.#routes.has(call.route) || call.reachable) return undefined;
-    return fault("UNAVAILABLE", "the peer is not a live member of the mesh");
+    return fault("UNAVAILABLE", "no live member of the mesh has this peer id");
   }
 
   #send(pending: Pending, boot: number, now: Instant): CallEffect {

@@ -9,7 +9,7 @@ import { RpcError, rpcError } from "../errors.ts";
 import { parse } from "../schema.ts";
 import type { ClientMiddleware, OutgoingSpan, Tracing } from "../types.ts";
 import { ambient } from "./ambient.ts";
-import { checkDeadline, checkSignal, checkSource } from "./checks.ts";
+import { checkCall, checkSource } from "./checks.ts";
 import type { Engine } from "./engine.ts";
 import { routeOf } from "./route.ts";
 import type { Profile } from "./profile.ts";
@@ -238,7 +238,7 @@ export class Caller {
     const id = this.#lastId;
     const signal = options?.signal;
     const key = options?.idempotencyKey;
-    checkSignal(signal);
+    checkCall(options);
     if (signal?.aborted === true)
       throw new RpcError(fault("CANCELLED", `the call of ${name} was cancelled`), signal.reason);
     if (key !== undefined && (typeof key !== "string" || key.length === 0 || key.length > NAME_LENGTH_MAX)) {
@@ -317,7 +317,6 @@ export class Caller {
 
 /** Never later than what the calling handler has left. */
 function deadlineOf(deadlineMs: number | undefined, stream: boolean, nowMs: number): number | undefined {
-  checkDeadline(deadlineMs);
   const inherited = ambient.getStore()?.deadlineAt;
   const wanted = deadlineMs ?? (stream || inherited !== undefined ? undefined : DEADLINE_MS);
   if (wanted === undefined) return inherited;

@@ -1,3 +1,5 @@
+import { excerpt } from "@klatsch/kit";
+
 import type { CallOptions, Contract } from "../contract.ts";
 import { DEADLINE_MS_MAX } from "../core/limits.ts";
 import { rpcError } from "../errors.ts";
@@ -19,8 +21,22 @@ export function checkSignal(signal: unknown): void {
     throw rpcError("INVALID_OPTIONS", "signal: must be an AbortSignal");
 }
 
+/** A misspelt option must not be taken for none. @throws RpcError `INVALID_OPTIONS`. */
+export function checkKnown<Options extends object>(
+  options: Options | undefined,
+  known: readonly (keyof Options & string)[],
+): void {
+  for (const name in options) {
+    if (!known.includes(name))
+      throw rpcError("INVALID_OPTIONS", `${excerpt(name)}: is none of the options ${known.join(", ")}`);
+  }
+}
+
+const CALL_OPTIONS: readonly (keyof CallOptions)[] = ["deadlineMs", "signal", "idempotencyKey"];
+
 /** What has to hold before a call waits for its turn, or begins. @throws RpcError `INVALID_OPTIONS`. */
 export function checkCall(options: CallOptions | undefined): void {
+  checkKnown(options, CALL_OPTIONS);
   checkDeadline(options?.deadlineMs);
   checkSignal(options?.signal);
 }

@@ -30,7 +30,7 @@ import type {
 import type { Guard } from "./access.ts";
 import { ambient } from "./ambient.ts";
 import type { Caller } from "./caller.ts";
-import { checkDeadline, checkFunction, checkSignal, isDuration } from "./checks.ts";
+import { checkDeadline, checkFunction, checkKnown, checkSignal, isDuration } from "./checks.ts";
 import type { Engine } from "./engine.ts";
 import { routeOf } from "./route.ts";
 import { COLLECT, collectSchema, Gathering, servedMethod } from "./gathering.ts";
@@ -335,10 +335,20 @@ class Tally {
   }
 }
 
+const GATHER_OPTIONS: readonly (keyof GatherOptions)[] = [
+  "reduce",
+  "until",
+  "fanout",
+  "deadlineMs",
+  "signal",
+  "onProgress",
+];
+
 /** @throws RpcError `INVALID_OPTIONS` naming the field. The rest is checked with what children are asked. */
 function checkOptions(options: GatherOptions | null): void {
   if (typeof options !== "object" || options === null)
     throw rpcError("INVALID_OPTIONS", "options: must be an object");
+  checkKnown(options, GATHER_OPTIONS);
   const { until, deadlineMs, signal, onProgress } = options;
   checkDeadline(deadlineMs);
   checkSignal(signal);

@@ -12,7 +12,7 @@ import { parse } from "../schema.ts";
 import type { Schema } from "../schema.ts";
 import type { SubscribeOptions } from "../types.ts";
 import type { Guard } from "./access.ts";
-import { checkFunction } from "./checks.ts";
+import { checkFunction, checkKnown } from "./checks.ts";
 import type { Engine } from "./engine.ts";
 import { routeOf } from "./route.ts";
 import type { Spreading } from "./spreading.ts";
@@ -108,6 +108,7 @@ export class Topics {
     checkTopic(topic);
     if (!isSchema(schema)) throw rpcError("INVALID_OPTIONS", "schema: must be a Standard Schema");
     checkFunction(handler, "handler");
+    checkKnown(options, ["last", "access"]);
     const { last = 0, access = "members" } = (options as SubscribeOptions | null) ?? {};
     if (!Number.isSafeInteger(last) || last < 0 || last > HISTORY_MAX) {
       throw rpcError("INVALID_OPTIONS", `last: must be a whole number up to ${HISTORY_MAX}`);
