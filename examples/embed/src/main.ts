@@ -3,7 +3,7 @@ import { createMesh } from "@klatsch/mesh";
 import { createQueues } from "@klatsch/queue";
 import { createService } from "./service.ts";
 
-// DATA=/tmp/one PORT=8081 node src/main.ts, and on other machines the same with BOOTSTRAP=<an address it printed>.
+// DATA=/tmp/one PORT=8081 npm start -w examples/embed; for a second node another DATA and PORT, and BOOTSTRAP=<an address it printed>.
 const { DATA = "data", PORT = "8080", BOOTSTRAP } = process.env;
 const bootstrap = BOOTSTRAP === undefined ? [] : BOOTSTRAP.split(",");
 const mesh = await createMesh({ name: `service-${PORT}`, dataDir: DATA, bootstrap });
