@@ -170,7 +170,7 @@ export interface Inspection {
 
 /** Options of `createQueues`. */
 export interface QueuesInit {
-  /** The mesh this node is a member of. The queues use it and do not stop it. */
+  /** The mesh this node is a member of, for one `createQueues` (a second one: `CHANNEL_EXISTS`). The queues use it and do not stop it. */
   readonly mesh: Mesh;
   /** Directory of this node; the queues keep theirs in `queue/` below it. Two processes must not share it. */
   readonly dataDir: string;
@@ -650,7 +650,9 @@ export interface Queues extends AsyncDisposable, MetricSource {
   /** Forgets an exchange with its bindings. */
   deleteExchange(name: string): Promise<void>;
   /**
-   * Waits to be the one leader of `name` (1 to 64 of `A-Z a-z 0-9 . _ -`) among all members that ask.
+   * Waits to be the one leader of `name` (1 to 64 of `A-Z a-z 0-9 . _ -`) among all members that ask. Nodes that have not met yet
+   * elect apart, and all but one lose it when they meet; an election begun with fewer than three nodes waits for each of these that
+   * dies, until about a minute after the third came. So ask once `stats().peers` is 2 or more.
    * @throws {@link QueueError} as `enqueue` and `take`; the reason of `signal`.
    */
   elect(name: string, options?: ElectOptions): Promise<Leadership>;

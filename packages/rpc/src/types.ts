@@ -61,6 +61,7 @@ export interface OutgoingSpan {
 
 /** Options of `createRpc`. */
 export interface RpcInit {
+  /** The mesh this node is a member of, for one `createRpc` (a second one: `CHANNEL_EXISTS`). It is used and not stopped. */
   readonly mesh: Mesh;
   /** Calls of this node that may wait for an answer. Default 65,536; more are refused with `OVERLOADED`. */
   readonly pendingMax?: number | undefined;
