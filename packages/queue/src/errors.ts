@@ -4,7 +4,7 @@ import type { KlatschErrorInit } from "@klatsch/kit";
 /**
  * What went wrong. Removing one is a breaking change.
  * - `INVALID_OPTIONS`: an option or argument is missing or wrong; the message names the field.
- * - `QUEUE_CONFLICT`: the queue exists with other options; the message names the difference.
+ * - `QUEUE_CONFLICT`: the queue exists with other options, as far as this node has heard; the message names the difference.
  * - `QUEUE_NOT_FOUND`: no queue of that name is known here.
  * - `QUEUE_DELETED`: somebody deleted the queue while this waited for it; what was enqueued went with it.
  * - `EXCHANGE_NOT_FOUND`: no exchange of that name is known here.

@@ -33,6 +33,7 @@ import {
   assertSame,
   checkFit,
   describeQueue,
+  differenceBetween,
   fitTo,
   orderOf,
   shardsOf,
@@ -204,7 +205,7 @@ class QueuesService implements Queues {
       onSynced: (tookMs) => this.#metrics.synced(tookMs),
       onFailed: (error) => this.#onFailed(error),
     });
-    for (const definition of this.#engine.core.definitions.all()) this.#names.define(definition);
+    for (const definition of this.#engine.core.definitions.all()) this.#define(definition);
     if (this.#state === "starting") this.#state = "running";
     this.#watchPauses();
   }
@@ -297,6 +298,18 @@ class QueuesService implements Queues {
     this.#names.define(definition);
     engine.enter({ type: "declare", definition });
     return definition;
+  }
+
+  /** A queue is known. What is in another one of its name is reached only through handles from before, which a person has to know. */
+  #define(definition: Definition): void {
+    const other = this.#names.define(definition);
+    const kept = this.#names.find(definition.name);
+    if (other === undefined || kept === undefined) return;
+    const difference = differenceBetween(kept, other);
+    if (difference === undefined) return;
+    const text =
+      "a queue was declared twice with different options, apart: one has the name, the other its messages and old handles";
+    this.#logger.warn(text, { queue: definition.name, difference, kept: kept.queue, other: other.queue });
   }
 
   async delete(name: string, options?: { readonly timeoutMs?: number | undefined }): Promise<Changed> {
@@ -604,7 +617,7 @@ class QueuesService implements Queues {
       case "fetched":
         return this.#operations.onAnswer(effect);
       case "defined":
-        return this.#names.define(effect.definition);
+        return this.#define(effect.definition);
       case "deleted":
         return this.#onDeleted(effect);
       case "died":

@@ -613,7 +613,8 @@ export interface QueuesStats {
 /** The queues of this node. */
 export interface Queues extends AsyncDisposable, MetricSource {
   /**
-   * Makes a queue known, here and on every node this one reaches. Names: 1 to 128 of `A-Z a-z 0-9 . _ -`.
+   * Makes a queue known, here and on every node this one reaches. Names: 1 to 128 of `A-Z a-z 0-9 . _ -`. With other options than
+   * it has on nodes that this one has not met, it is a second queue of the name, which a warning tells when they meet.
    * @throws {@link QueueError} `INVALID_OPTIONS`, `QUEUE_CONFLICT`, `LIMIT_REACHED`, `FAILED`, `STOPPED`; `QUORUM_UNAVAILABLE`: an
    * ordered queue is new, and fewer stores than its `replicas` were reached within 10 s.
    */

@@ -1,3 +1,5 @@
+import { silentLogger } from "@klatsch/kit";
+import type { LogFields } from "@klatsch/kit";
 import { createMesh } from "@klatsch/mesh";
 import { createQueues, QueueError } from "@klatsch/queue";
 import type { Message } from "@klatsch/queue";
@@ -330,6 +332,28 @@ describe("what is wrong", () => {
     const consumer = b?.consume((message) => void sizes.add(message.body.length));
     await until("both are handled", () => consumer?.stats.acked === 2);
     expect(sizes).toEqual(new Set([2 ** 20, 0]));
+  });
+
+  it("says that a queue was declared with other options by a node that had not met this one", async () => {
+    const warnings: string[] = [];
+    const warn = (message: string, { queue, difference }: LogFields = {}): void => {
+      if (message.startsWith("a queue was declared twice"))
+        warnings.push(`${String(queue)} ${String(difference)}`);
+    };
+    await using nodes = await Nodes.start({ logger: { ...silentLogger, warn } });
+    const a = await nodes.addAlone("a");
+    await a.queues.declare("jobs", { replicas: 1 });
+    await a.queues.declare("same", { replicas: 1 });
+    const b = await nodes.addAlone("b");
+    await b.queues.declare("jobs", { replicas: 1, maxDeliveries: 5 });
+    await b.queues.declare("same", { replicas: 1 });
+    await nodes.add("c");
+    const known = (): (number | undefined)[] => [a, b].map(({ queues }) => queues.list()[0]?.maxDeliveries);
+    await until("both agree, and all three say so", () => {
+      return warnings.length === 3 && new Set(known()).size === 1;
+    });
+    const [kept = 0] = known();
+    expect(new Set(warnings)).toEqual(new Set([`jobs maxDeliveries ${kept}, not ${25 - kept}`]));
   });
 
   it("ends every call of a node that was stopped", async () => {

@@ -48,12 +48,13 @@ export class Names {
     return known;
   }
 
-  /** Of two that were declared at once with different options, the smaller id keeps the name. */
-  define(definition: Definition): void {
+  /** Of two that were declared apart with different options, the smaller id keeps the name. Returns the other one. */
+  define(definition: Definition): Definition | undefined {
     const known = this.#names.get(definition.name);
-    if (known === undefined || definition.queue < known.queue) {
-      this.#names.set(definition.name, definition);
-    }
+    const loses = known !== undefined && known.queue <= definition.queue;
+    if (!loses) this.#names.set(definition.name, definition);
+    if (known?.queue === definition.queue) return undefined;
+    return loses ? definition : known;
   }
 
   /**

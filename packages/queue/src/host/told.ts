@@ -51,6 +51,16 @@ function differenceOf(known: Definition, options: QueueOptions): string | undefi
   return undefined;
 }
 
+/** How two queues of one name differ in their options; `undefined` if in nothing but where they were placed, or how often deleted. */
+export function differenceBetween(kept: Definition, other: Definition): string | undefined {
+  const [here, there] = [describeQueue(kept, false), describeQueue(other, false)];
+  for (const field of Object.keys(here) as (keyof QueueDescription)[]) {
+    const [one, two] = [JSON.stringify(here[field]), JSON.stringify(there[field])];
+    if (one !== two) return `${field} ${one}, not ${two}`;
+  }
+  return undefined;
+}
+
 export function isSame(known: Definition, options: QueueOptions): boolean {
   return differenceOf(known, options) === undefined;
 }
