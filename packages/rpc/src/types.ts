@@ -331,6 +331,9 @@ export interface Rpc extends AsyncDisposable, MetricSource {
   stats(): RpcStats;
   /** A histogram of seconds by method, calls in progress and faults, in the text format of Prometheus. */
   metrics(): string;
-  /** Ends all calls, tells all handlers to stop, and leaves the links. May be called twice. */
+  /**
+   * Ends all calls at once, fires the signals of all handlers without waiting for them, and leaves the links. Their callers get
+   * `UNAVAILABLE`. May be called twice.
+   */
   stop(): Promise<void>;
 }
