@@ -1,5 +1,5 @@
 import type { EffectPhase, Instant } from "@klatsch/kit/core";
-import { EffectRunner, keyText } from "@klatsch/kit/core";
+import { EffectRunner, hash64, keyText } from "@klatsch/kit/core";
 import type { Message } from "../../packages/queue/src/core/messages.ts";
 import type { QueueEffect, QueueInput } from "../../packages/queue/src/core/inputs.ts";
 import type { QueueCore } from "../../packages/queue/src/core/queue-core.ts";
@@ -103,7 +103,7 @@ export class SimNode {
   store: StoreId;
   disk: Disk;
   /** What its host tells others of its batches. */
-  tail = new Tail("", 0);
+  tail = new Tail("", 0, () => 0);
   /** Left for good. */
   hasLeft = false;
   boot = 0;
@@ -172,7 +172,8 @@ export class SimNode {
     this.disk.revert();
     this.state = "up";
     this.#syncedNo = this.batchNo;
-    this.tail = new Tail(this.store, this.batchNo);
+    const { store } = this;
+    this.tail = new Tail(store, this.batchNo, (no) => hash64(`${store}${no}`).low);
     const core = this.#world.makeCore(this, seed);
     this.core = core;
     this.#runner = this.#makeRunner(core, this.#life);
@@ -346,7 +347,7 @@ export class SimNode {
   #complete(message: Message, batchNo: number): Message {
     switch (message.type) {
       case "ok":
-        return { ...message, batchNo };
+        return { ...message, batchNo, proof: this.tail.prove(batchNo) };
       case "body":
         if (message.attach !== true) return message;
         return { ...message, attach: false, body: this.body(message.lane, message.seq) };

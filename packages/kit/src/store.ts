@@ -41,6 +41,12 @@ export interface Store extends AsyncDisposable {
   readonly batchNo: number;
 
   /**
+   * A number below 2 to the power of 48 that only this store can tell, the same for the same batch for ever: kept elsewhere beside the
+   * number of a batch, it shows that the number came from here. A secret of the store's is hashed with it.
+   */
+  proofOf(batchNo: number): number;
+
+  /**
    * Writes all of `operations` or none and resolves with the number of the batch once it is synced.
    * Commits take effect in call order, and reads see them from the call on, before the sync. A commit starts
    * when the previous sync returns; those that wait meanwhile share the next one, and its number.

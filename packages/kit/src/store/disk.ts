@@ -39,12 +39,18 @@ export interface Disk {
   close(): Promise<void>;
 }
 
+/** A disk for a store. */
+export interface SealedDisk extends Disk {
+  /** 16 random bytes, made with the database, and told to nobody. */
+  readonly seal: Uint8Array;
+}
+
 /** Opens the database in `location`, or fails with a `StoreError`. `journalFileBytes`: size of a file of the journal. */
 export type OpenDisk = (
   location: string,
   createIfMissing: boolean,
   journalFileBytes: number,
-) => Promise<Disk>;
+) => Promise<SealedDisk>;
 
 /** The range of all keys beginning with `prefix`, which must not end in `0x7f`. */
 export function prefixRange(prefix: string): DiskRange {

@@ -1,5 +1,7 @@
+import { Buffer } from "node:buffer";
+import { hash } from "node:crypto";
 import { Arena } from "./arena.ts";
-import type { Disk, DiskOperation } from "./disk.ts";
+import type { DiskOperation, SealedDisk } from "./disk.ts";
 import { prefixRange } from "./disk.ts";
 import { diskError, StoreError } from "./errors.ts";
 import { checkArgument, checkText } from "./given.ts";
@@ -9,20 +11,23 @@ import type { StoreVisitor } from "./load.ts";
 import { visitAll } from "./load.ts";
 import { Overlay } from "./overlay.ts";
 import type { CommitDone, StoreOperation } from "./record.ts";
-import { encodedBytes, JournalBatch } from "./record.ts";
+import { encodedBytes, JournalBatch, writeUint64 } from "./record.ts";
 import type { RecoveredChain } from "./recovery.ts";
 import type { Base } from "./table.ts";
 import { baseKey, baseOperation, DATA_PREFIX, guarded, journalKey, tableValue } from "./table.ts";
 
 /** What a store is made from once its directory has been read and found intact. */
 export interface JournalStoreInit {
-  readonly disk: Disk;
+  readonly disk: SealedDisk;
   readonly storeId: string;
   readonly chain: RecoveredChain;
   readonly limits: StoreLimits;
   /** Called once the disk is closed. */
   readonly onClosed: () => void;
 }
+
+/** What the seal is hashed with for a proof, and for nothing else. */
+const PROOF_LABEL = "proof of a batch";
 
 /** Room a new batch starts with, in bytes. */
 const BATCH_BYTES_MIN = 1_024;
@@ -37,7 +42,7 @@ const IDLE_OPERATIONS_MIN = 256;
 export class JournalStore {
   readonly storeId: string;
   readonly boot: number;
-  readonly #disk: Disk;
+  readonly #disk: SealedDisk;
   readonly #limits: StoreLimits;
   readonly #onClosed: () => void;
   readonly #overlay = new Overlay();
@@ -93,6 +98,12 @@ export class JournalStore {
 
   get batchNo(): number {
     return this.#syncedNo;
+  }
+
+  proofOf(batchNo: number): number {
+    const of = Buffer.alloc(PROOF_LABEL.length + 8, PROOF_LABEL);
+    writeUint64(of, PROOF_LABEL.length, batchNo);
+    return hash("sha256", Buffer.concat([this.#disk.seal, of]), "buffer").readUIntBE(0, 6);
   }
 
   commit(operations: readonly StoreOperation[]): Promise<number> {

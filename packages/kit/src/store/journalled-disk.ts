@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import type { Disk, DiskOperation, DiskPage, DiskRange, DiskVisitor, OpenDisk } from "./disk.ts";
+import type { Disk, DiskOperation, DiskPage, DiskRange, DiskVisitor, OpenDisk, SealedDisk } from "./disk.ts";
 import { journalLocation } from "./directory.ts";
 import { StoreError } from "./errors.ts";
 import { JournalFiles } from "./journal-files.ts";
@@ -17,13 +17,15 @@ const SEAL_BYTES = 16;
  * LevelDB for the table and files of their own for the journal, as one disk: to the store the records are keys like
  * others. A record is gone once a base record says so that is itself durable, or if it is deleted and nothing else is done.
  */
-class JournalledDisk implements Disk {
+class JournalledDisk implements SealedDisk {
+  readonly seal: Uint8Array;
   readonly #table: Disk;
   readonly #journal: JournalFiles;
   /** Journalled since the table was last synced, in bytes. */
   #unsyncedBytes = 0;
 
-  constructor(table: Disk, journal: JournalFiles) {
+  constructor(table: Disk, journal: JournalFiles, seal: Uint8Array) {
+    this.seal = seal;
     this.#table = table;
     this.#journal = journal;
   }
@@ -104,7 +106,7 @@ export const openJournalledDisk: OpenDisk = async (location, createIfMissing, jo
     const doneNo = typeof found === "string" ? 0 : found.base.no;
     const seal = await readSeal(table, location);
     const journal = await JournalFiles.open({ directory, fileBytes: journalFileBytes, doneNo, seal });
-    return new JournalledDisk(table, journal);
+    return new JournalledDisk(table, journal, seal);
   } catch (error) {
     await table.close();
     throw error;

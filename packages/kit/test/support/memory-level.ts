@@ -1,5 +1,7 @@
-import type { Disk, DiskOperation, DiskPage, DiskRange, OpenDisk } from "../../src/store/disk.ts";
+import type { DiskOperation, DiskPage, DiskRange, OpenDisk, SealedDisk } from "../../src/store/disk.ts";
 import { StoreError } from "../../src/store/errors.ts";
+
+const SEAL = new Uint8Array(16).fill(7);
 
 interface LoggedWrite {
   readonly operations: readonly DiskOperation[];
@@ -54,10 +56,11 @@ export class MemoryLevel {
     this.#log.push({ operations, synced: true });
   }
 
-  #disk(generation: number): Disk {
+  #disk(generation: number): SealedDisk {
     const never = new Promise<never>(() => {});
     const alive = (): boolean => generation === this.#generation;
     return {
+      seal: SEAL,
       write: async (operations, sync) => {
         if (!alive()) return await never;
         const copy = operations.map(copyOperation);

@@ -9,6 +9,8 @@ export const SEQ_MAX = 0x7fff_ffff;
 /** Highest round or step of a ballot: it takes 6 bytes on disk, and nobody gets there by counting. */
 export const ROUND_MAX: number = 2 ** 48 - 1;
 
+const PROOF_MAX: number = 2 ** 48 - 1;
+
 /**
  * Reads the positional array of one record. Fields beyond those read are a later version's and ignored;
  * a field that is missing or of the wrong type throws {@link CodecError}.
@@ -34,6 +36,11 @@ export class Fields {
       throw new CodecError(`field ${this.#at}: expected a whole number up to ${max}`);
     }
     return value;
+  }
+
+  /** A store's proof of a batch; 0, which proves nothing, where an earlier version wrote none. */
+  proof(): number {
+    return this.optional((at) => at.uint(PROOF_MAX)) ?? 0;
   }
 
   /** A whole number that may be −1. */

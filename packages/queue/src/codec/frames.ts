@@ -4,12 +4,13 @@ import type {
   Counts,
   CreditItem,
   Deleted,
+  Echoes,
   EnteredCode,
   EnterItem,
   Exception,
-  KeptKeys,
   GroupItem,
   HeldItem,
+  KeptKeys,
   LaneRefusal,
   ManagedItem,
   Message,
@@ -129,7 +130,7 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
   declare: (m) => [shapes.definition.write(m.definition)],
   deleted: (m) => [m.queues],
   ops: (m) => [m.session, m.no, m.sections.map(writeSection), m.echoes],
-  ok: (m) => [m.session, m.no, m.exceptions.map(writeException), m.batchNo],
+  ok: (m) => [m.session, m.no, m.exceptions.map(writeException), m.batchNo, m.proof],
   prepare: (m) => [m.lane, shapes.descriptor.write(m.descriptor), m.round, m.pid],
   refused: (m) => [m.lane, m.round, m.promise === undefined ? null : shapes.right.write(m.promise)],
   page: (m) => [
@@ -292,6 +293,7 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     no: f.uint(),
     exceptions: f.list(ITEMS_MAX, readException),
     batchNo: f.uint(),
+    proof: f.proof(),
   }),
   credit: (f) => ({ type: "credit", items: f.list(ITEMS_MAX, readCredit), stampMs: f.number() }),
   returned: (f) => ({ type: "returned", session: f.hex(SESSION_DIGITS), count: f.uint() }),
@@ -501,10 +503,10 @@ function readGroup(at: unknown): GroupItem {
   return { group: f.text(KEY_MAX), count: f.uint(), head: readManagedFrom(f.nested()) };
 }
 
-function readEchoes(f: Fields): readonly (readonly [store: string, batchNo: number])[] {
+function readEchoes(f: Fields): Echoes {
   return f.list(shapes.REPLICAS_MAX * 16, (at) => {
     const echo = new Fields(at);
-    return [echo.hex(shapes.STORE_DIGITS), echo.uint()] as const;
+    return [echo.hex(shapes.STORE_DIGITS), echo.uint(), echo.proof()] as const;
   });
 }
 

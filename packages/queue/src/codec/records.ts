@@ -191,7 +191,7 @@ function wireOf(record: Exclude<StoredRecord, { kind: "message" | "register" }>)
     case "member":
       return [record.peer, record.boot, record.retired];
     case "echo":
-      return [record.batchNo];
+      return [record.batchNo, record.proof];
     case "definition":
       return [shapes.definition.write(record.definition)];
     case "deleted":
@@ -239,7 +239,7 @@ export function decodeRecord(key: string, bytes: Uint8Array): StoredRecord {
         retired: fields.bool(),
       };
     case "e":
-      return { kind: "echo", batchNo: fields.uint() };
+      return { kind: "echo", batchNo: fields.uint(), proof: fields.proof() };
     case "q":
       return { kind: "definition", definition: shapes.definition.read(fields) };
     case "x":

@@ -301,7 +301,7 @@ export class Acceptor {
       this.#section(from, section, index, exceptions);
     });
     const { session, no } = message;
-    this.#context.sendAfter(from, { type: "ok", session, no, exceptions, batchNo: 0 });
+    this.#context.sendAfter(from, { type: "ok", session, no, exceptions, batchNo: 0, proof: 0 });
   }
 
   #section(from: PeerId, section: Section, index: number, exceptions: Exception[]): void {

@@ -3,7 +3,7 @@ import type { Instant } from "@klatsch/kit/core";
 import type { Pid } from "./ballot.ts";
 import { pidBoot, pidStore } from "./ballot.ts";
 import { DEFINITIONS_MAX } from "./definitions.ts";
-import type { Message } from "./messages.ts";
+import type { Echo, Echoes, Message } from "./messages.ts";
 import type { Candidate } from "./placement.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyOf } from "./records.ts";
@@ -65,7 +65,7 @@ export class Members {
   readonly #stores = new Map<StoreId, Store>();
   /** Stores that said hello since this process began: what they counted on of this one was there. */
   readonly #met = new Set<StoreId>();
-  readonly #echoes = new Map<StoreId, number>();
+  readonly #echoes = new Map<StoreId, Echo>();
   /** Those that no batch holds yet. */
   readonly #unsavedEchoes = new Set<StoreId>();
   #isSavingEchoes = false;
@@ -86,7 +86,7 @@ export class Members {
     for (const [key, record] of records) {
       const id = key.slice(2);
       if (record.kind === "member") this.#stores.set(id, record);
-      else if (record.kind === "echo") this.#echoes.set(id, record.batchNo);
+      else if (record.kind === "echo") this.#echoes.set(id, record);
     }
     this.#announce(this.#host.store, this.#host.peer, this.#host.boot);
   }
@@ -299,19 +299,25 @@ export class Members {
   }
 
   /** What was counted on of the stores a peer had, so that a lost tail shows; which it has now, only its hello tells. */
-  echoesOf(id: PeerId): readonly (readonly [store: StoreId, batchNo: number])[] {
-    const echoes: (readonly [StoreId, number])[] = [];
+  echoesOf(id: PeerId): Echoes {
+    const echoes: (readonly [StoreId, number, number])[] = [];
     for (const [store, { peer }] of this.#stores) {
-      const batchNo = this.#echoes.get(store);
-      if (peer === id && batchNo !== undefined) echoes.push([store, batchNo]);
+      const echo = this.#echoes.get(store);
+      if (peer === id && echo !== undefined) echoes.push([store, echo.batchNo, echo.proof]);
     }
     return echoes.slice(-ECHOES_MAX);
   }
 
-  raiseEcho(store: StoreId, batchNo: number): void {
-    if (batchNo <= (this.#echoes.get(store) ?? 0) || !this.#stores.has(store) || store === this.#host.store)
-      return;
-    this.#echoes.set(store, batchNo);
+  /** Somebody else counted on it. */
+  raiseEcho(store: StoreId, echo: Echo): void {
+    if (echo.batchNo > (this.#echoes.get(store)?.batchNo ?? 0)) this.setEcho(store, echo);
+  }
+
+  /** The store itself says so, having heard what was known of it: others may have told anything. */
+  setEcho(store: StoreId, { batchNo, proof }: Echo): void {
+    const isNew = batchNo > 0 && batchNo !== this.#echoes.get(store)?.batchNo;
+    if (!isNew || !this.#stores.has(store) || store === this.#host.store) return;
+    this.#echoes.set(store, { batchNo, proof });
     this.#unsavedEchoes.add(store);
     if (this.#isSavingEchoes) return;
     this.#isSavingEchoes = true;
@@ -327,8 +333,8 @@ export class Members {
     const stores = [...this.#unsavedEchoes];
     this.#unsavedEchoes.clear(); // First: what is persisted asks for them again.
     for (const store of stores) {
-      const batchNo = this.#echoes.get(store) ?? 0;
-      this.#host.persist(keyOf.echo(store), { kind: "echo", batchNo });
+      const echo = this.#echoes.get(store);
+      if (echo !== undefined) this.#host.persist(keyOf.echo(store), { kind: "echo", ...echo });
     }
   }
 

@@ -156,6 +156,14 @@ export interface CreditItem {
 /** A queue that somebody deleted, and when. */
 export type Deleted = readonly [queue: QueueId, atWallMs: number];
 
+/** A batch that a store said it had answered by, and what shows that it did: whoever has not heard it cannot make it up. */
+export interface Echo {
+  readonly batchNo: number;
+  readonly proof: number;
+}
+
+export type Echoes = readonly (readonly [store: StoreId, batchNo: number, proof: number])[];
+
 export type Message =
   | {
       readonly type: "hello";
@@ -165,7 +173,7 @@ export type Message =
       readonly consumes: readonly QueueId[];
       readonly floor: Floor | undefined;
       /** Highest synced batches that the sender counted on, of the stores that it knows the receiver to have, or to have had. */
-      readonly echoes: readonly (readonly [store: StoreId, batchNo: number])[];
+      readonly echoes: Echoes;
       readonly deleted: readonly Deleted[];
     }
   /** To this node itself: the lane's descriptor, or part of what is left of it, is on disk. Never on the wire. */
@@ -180,15 +188,16 @@ export type Message =
       readonly no: number;
       readonly sections: readonly Section[];
       /** Highest synced batches the sender counted, per store. */
-      readonly echoes: readonly (readonly [store: StoreId, batchNo: number])[];
+      readonly echoes: Echoes;
     }
   | {
       readonly type: "ok";
       readonly session: number;
       readonly no: number;
       readonly exceptions: readonly Exception[];
-      /** The batch that made it durable; the host fills it in as the answer leaves. */
+      /** The batch that made it durable, with the store's proof of it; the host fills them in as the answer leaves. */
       readonly batchNo: number;
+      readonly proof: number;
     }
   | {
       readonly type: "prepare";

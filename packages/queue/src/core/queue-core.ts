@@ -19,7 +19,7 @@ import { Lanes } from "./lanes.ts";
 import type { PeerStatus } from "./members.ts";
 import { Members } from "./members.ts";
 import { Moves } from "./moves.ts";
-import type { Deleted, Message } from "./messages.ts";
+import type { Deleted, Echo, Echoes, Message } from "./messages.ts";
 import { shardDescriptors } from "./ordered.ts";
 import { Origin } from "./origin.ts";
 import type { RecordKey, StoredRecord } from "./records.ts";
@@ -380,15 +380,15 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     return this.#take();
   }
 
-  #echoesFor(frame: Message & { type: "ops" }, receiver: StoreId): readonly (readonly [StoreId, number])[] {
-    const echoes = new Map<StoreId, number>();
+  #echoesFor(frame: Message & { type: "ops" }, receiver: StoreId): Echoes {
+    const echoes = new Map<StoreId, Echo>();
     for (const { lane } of frame.sections) {
       for (const { store } of this.lanes.get(lane)?.descriptor.replicas ?? []) {
-        const batchNo = this.#links.get(store)?.batchNo ?? 0;
-        if (store !== receiver && batchNo > 0) echoes.set(store, batchNo);
+        const echo = this.#links.get(store)?.echo;
+        if (store !== receiver && echo !== undefined && echo.batchNo > 0) echoes.set(store, echo);
       }
     }
-    return [...echoes];
+    return [...echoes].map(([store, { batchNo, proof }]) => [store, batchNo, proof]);
   }
 
   #handle(input: QueueInput): void {
@@ -636,7 +636,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         acceptor.dropping.onSynced(lane);
       },
       ops: (from, message) => {
-        for (const [store, batchNo] of message.echoes) members.raiseEcho(store, batchNo);
+        for (const [store, batchNo, proof] of message.echoes) members.raiseEcho(store, { batchNo, proof });
         acceptor.ops(from, message);
       },
       ok: (from, message) => this.#onOk(from, message),
@@ -722,7 +722,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     const link = store === undefined ? undefined : this.#links.get(store);
     if (store === undefined || link === undefined) return;
     link.ok(message);
-    this.members.raiseEcho(store, link.batchNo);
+    this.members.setEcho(store, link.echo);
   }
 }
 

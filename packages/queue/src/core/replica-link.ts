@@ -1,6 +1,6 @@
 import type { Right } from "./ballot.ts";
 import type { Context } from "./context.ts";
-import type { AcceptOp, Exception, Message, Section } from "./messages.ts";
+import type { AcceptOp, Echo, Exception, Message, Section } from "./messages.ts";
 import type { Descriptor, EndValue, LaneId, PeerId, Ranges, StoreId } from "./types.ts";
 
 /** What an operation costs of the window beside its body. */
@@ -49,7 +49,7 @@ export class ReplicaLink {
   readonly peer: PeerId;
   readonly store: StoreId;
   /** Highest synced batch of that store this node has counted on. */
-  batchNo = 0;
+  echo: Echo = { batchNo: 0, proof: 0 };
   readonly #context: Context;
   #session = 0;
   #up = false;
@@ -231,7 +231,7 @@ export class ReplicaLink {
     this.#ops -= sent.ops;
     this.#bytes -= sent.bytes;
     this.#adapt(sent);
-    this.batchNo = Math.max(this.batchNo, message.batchNo);
+    if (message.batchNo > this.echo.batchNo) this.echo = { batchNo: message.batchNo, proof: message.proof };
     const { exceptions } = message;
     sent.sections.forEach((section, at) => {
       const own = exceptions.length === 0 ? exceptions : exceptions.filter((e) => e.section === at);

@@ -78,7 +78,7 @@ export class Engine {
     this.#directory = opened.directory;
     this.#mesh = mesh;
     this.#events = events;
-    this.#tail = new Tail(opened.store.storeId, opened.store.batchNo);
+    this.#tail = new Tail(opened.store.storeId, opened.store.batchNo, (no) => opened.store.proofOf(no));
     this.#outbox = new Outbox(
       { channel: () => this.#channel, bulk: () => this.#bulk },
       (refs) => this.#loadBodies(refs),
@@ -223,7 +223,7 @@ export class Engine {
     if (effect.type === "persist") return;
     if (!("message" in effect)) return this.#events.onEffect(effect);
     const { to, message } = effect;
-    const whole = message.type === "ok" ? { ...message, batchNo } : message;
+    const whole = message.type === "ok" ? { ...message, batchNo, proof: this.#tail.prove(batchNo) } : message;
     if (to === this.core.peer) return this.#sendSelf(whole);
     this.#tail.told(whole);
     this.#outbox.push(to, whole);

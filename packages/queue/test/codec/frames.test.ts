@@ -211,7 +211,9 @@ describe("records", () => {
   });
 
   it("are refused when their key is nobody's or their version is another", () => {
-    expect(() => decodeRecord("z/1", encodeRecord({ kind: "echo", batchNo: 1 }))).toThrow(CodecError);
+    expect(() => decodeRecord("z/1", encodeRecord({ kind: "echo", batchNo: 1, proof: 2 }))).toThrow(
+      CodecError,
+    );
     expect(() => decodeRecord("e/1", new Uint8Array([0x92, 0x63, 0x01]))).toThrow(CodecError);
   });
 });

@@ -50,7 +50,7 @@ describe("a link to a replica", () => {
     const answered: string[] = [];
     for (let no = 0; no < 6; no += 1) {
       const { session = 0, no: frame = 0 } = frames.shift() ?? {};
-      link.ok({ type: "ok", session, no: frame, batchNo: 1, exceptions: [] });
+      link.ok({ type: "ok", session, no: frame, batchNo: 1, proof: 1, exceptions: [] });
       const sent = link.flush();
       frames.push(...sent);
       answered.push(...sent.flatMap(({ sections }) => sections.map(({ lane }) => lane)));
@@ -108,7 +108,7 @@ function saturated(
   for (; now.monoMs < endMs; now.monoMs += 1) {
     for (let next = due[0]; next !== undefined && next.atMs <= now.monoMs; next = due[0]) {
       due.shift();
-      link.ok({ type: "ok", session: next.session, no: next.no, batchNo: 1, exceptions: [] });
+      link.ok({ type: "ok", session: next.session, no: next.no, batchNo: 1, proof: 1, exceptions: [] });
       if (now.monoMs >= endMs - 20_000) tookMs = Math.max(tookMs, now.monoMs - next.sentMs);
     }
     for (const { session, no, sections } of link.flush()) {
