@@ -401,12 +401,12 @@ class MeshService implements Mesh {
   }
 
   stats(): MeshStats {
-    const links = this.#links;
     return {
       ...this.#counters,
-      connections: links?.connectionCount ?? 0,
-      links: links?.upCount ?? 0,
-      tunnels: links?.tunnelCount ?? 0,
+      seeds: this.#options.seeds.size + this.#options.unnamedSeeds.length,
+      connections: this.#links?.connectionCount ?? 0,
+      links: this.#links?.upCount ?? 0,
+      tunnels: this.#links?.tunnelCount ?? 0,
       tunnelsCarried: this.#routing.tunnels.carriedCount,
       bytesCarried: this.#routing.carriedBytes,
     };

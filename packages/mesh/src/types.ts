@@ -235,6 +235,8 @@ export interface MeshStats {
   readonly dialsFailed: number;
   /** Entries of gossip state that were not taken over: forged, forbidden, too large, or from a clock too far ahead. */
   readonly stateRefused: number;
+  /** Places of `bootstrap` that it joins by; 0: others come, or nobody does. */
+  readonly seeds: number;
   /** Live connections. */
   readonly connections: number;
   /** Members with completed hello. */

@@ -92,8 +92,8 @@ export async function createQueues(init: QueuesInit): Promise<Queues> {
   return await QueuesService.start(parseInit(init));
 }
 
-/** How long after the start a conflict may come from not having heard of others yet, in milliseconds. */
-const HEAR_MS = 2_000;
+/** How long after the start this node may not have heard of others yet, in milliseconds. */
+const HEAR_MS = 5_000;
 
 /** How long handlers may go on once the queues stop, in milliseconds. */
 const STOP_MS = 30_000;
@@ -262,7 +262,7 @@ class QueuesService implements Queues {
     this.#assertRunning();
     const known = await awaitSame(() => this.#names.find(parseName(name)), options, {
       endMs: this.#startedMs + HEAR_MS,
-      check: () => this.#assertRunning(),
+      hasHeard: () => this.#running.hasHeard,
     });
     if (known !== undefined) {
       this.#names.noteDeclared(name);
@@ -304,12 +304,11 @@ class QueuesService implements Queues {
   #define(definition: Definition): void {
     const other = this.#names.define(definition);
     const kept = this.#names.find(definition.name);
-    if (other === undefined || kept === undefined) return;
-    const difference = differenceBetween(kept, other);
+    const difference = other && kept && differenceBetween(kept, other);
     if (difference === undefined) return;
     const text =
       "a queue was declared twice with different options, apart: one has the name, the other its messages and old handles";
-    this.#logger.warn(text, { queue: definition.name, difference, kept: kept.queue, other: other.queue });
+    this.#logger.warn(text, { queue: definition.name, difference, kept: kept?.queue, other: other?.queue });
   }
 
   async delete(name: string, options?: { readonly timeoutMs?: number | undefined }): Promise<Changed> {

@@ -334,6 +334,19 @@ describe("what is wrong", () => {
     expect(sizes).toEqual(new Set([2 ** 20, 0]));
   });
 
+  it("tells a node that has just been started of a queue that is there with other options", async () => {
+    await using nodes = await Nodes.start();
+    const a = await nodes.addAlone("a");
+    const jobs = await a.queues.declare("jobs", { replicas: 1 });
+    await jobs.enqueue(new Uint8Array(1));
+    const b = await nodes.addAlone("b", a.mesh.addresses());
+    await expect(b.queues.declare("jobs", { replicas: 1, maxDeliveries: 5 })).rejects.toMatchObject({
+      code: "QUEUE_CONFLICT",
+    });
+    const same = await b.queues.declare("jobs", { replicas: 1 });
+    expect(await same.counts()).toMatchObject({ ready: 1 });
+  });
+
   it("says that a queue was declared with other options by a node that had not met this one", async () => {
     const warnings: string[] = [];
     const warn = (message: string, { queue, difference }: LogFields = {}): void => {

@@ -67,6 +67,11 @@ export class Attention {
     this.#timer.unref();
   }
 
+  /** Members that are there and have queues, as far as it is known. */
+  fellows(): readonly PeerId[] {
+    return [...this.#kept.keys()];
+  }
+
   #look(): void {
     const sharing = new Set<PeerId>();
     for (const { registers, descriptor } of this.#init.lanes()) {

@@ -50,21 +50,28 @@ export async function declareOrdered(
   return known;
 }
 
+interface Waiting {
+  readonly endMs: number;
+  /** Whether this node has heard of the queues there are. Throws once its own have ended. */
+  readonly hasHeard: () => boolean;
+}
+
 /**
  * What is known under a name, once it is what is wanted of it. Right after the start that may still be a queue that was
- * deleted meanwhile, and of the one after it this node will hear.
+ * deleted meanwhile, and of the one after it this node will hear; or nothing, as this node has met nobody yet: to make a queue then
+ * would be to make another one of that name.
  * @throws QueueError `QUEUE_CONFLICT`
  */
 export async function awaitSame(
   find: () => Definition | undefined,
   options: QueueOptions,
-  { endMs, check }: { readonly endMs: number; readonly check: () => void },
+  { endMs, hasHeard }: Waiting,
 ): Promise<Definition | undefined> {
   const isSettled = (): boolean => {
     const known = find();
-    return known === undefined || isSame(known, options);
+    return (known !== undefined && isSame(known, options)) || hasHeard();
   };
-  await until({ check }, isSettled, endMs);
+  await until({ check: hasHeard }, isSettled, endMs);
   const known = find();
   if (known !== undefined) assertSame(known, options);
   return known;

@@ -214,6 +214,14 @@ export class Engine {
     this.#events.onFailed(new StoreError("STORE_DAMAGED", text, { storeId }));
   }
 
+  /** Whether all have said hello that are known to have queues, and somebody has where there is anybody to be met. */
+  get hasHeard(): boolean {
+    const { others } = this.core.members.candidates("");
+    const heard = new Set(others.filter(({ reachable }) => reachable).map(({ peer }) => peer));
+    if (heard.size > 0) return this.#attention?.fellows().every((peer) => heard.has(peer)) === true;
+    return this.#mesh.stats().seeds === 0 && this.#mesh.members().every(({ self }) => self);
+  }
+
   /** Hands the core one input; ignored once the engine has ended. */
   enter(input: QueueInput): void {
     this.#runner.enter(input);
