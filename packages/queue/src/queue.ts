@@ -1,4 +1,4 @@
-import { Emitter, silentLogger, systemClock } from "@klatsch/kit";
+import { callListener, Emitter, silentLogger, systemClock } from "@klatsch/kit";
 import type { Logger, MetricFamily } from "@klatsch/kit";
 
 import { DEFINITIONS_MAX } from "./core/definitions.ts";
@@ -116,10 +116,18 @@ class QueuesService implements Queues {
       return (input) => engine.enter(input);
     },
     elect: (name, leaseMs, signal) => this.#elect(name, leaseMs, signal),
-    onHandled: (queue, tookMs, failed) => {
+    onHandled: (queue, tookMs, failure) => {
       const counters = this.#metrics.of(queue);
       counters.handlerMs += tookMs;
-      counters[failed ? "threw" : "handled"] += 1;
+      counters[failure ? "threw" : "handled"] += 1;
+      if (failure === undefined) return;
+      const { id, attempt } = failure.message;
+      const fields = { err: failure.error, queue: this.#nameOf(queue), id, attempt };
+      // A logger may choke on what was thrown.
+      callListener(
+        () => this.#logger.warn("a handler threw", fields),
+        () => undefined,
+      );
     },
   });
   readonly #held = new Map<string, HeldMessage>();

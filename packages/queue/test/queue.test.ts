@@ -63,7 +63,11 @@ describe("a queue on three nodes", () => {
   });
 
   it("gives a message that was nacked, or whose handler threw, again at a higher epoch", async () => {
-    await using nodes = await Nodes.start("a", "b", "c");
+    const logged: LogFields[] = [];
+    const warn = (message: string, fields: LogFields = {}): void => {
+      if (message === "a handler threw") logged.push(fields);
+    };
+    await using nodes = await Nodes.start("a", "b", "c", { logger: { ...silentLogger, warn } });
     const [a, b] = await nodes.declare("jobs");
     await a?.enqueue(bytes("nacked"));
     const first = await b?.take();
@@ -73,13 +77,16 @@ describe("a queue on three nodes", () => {
     expect([second?.attempt, (second?.epoch ?? 0) > (first?.epoch ?? 0)]).toEqual([2, true]);
     await second?.ack();
     const attempts: number[] = [];
+    const notYet = new Error("not yet");
     const consumer = b?.consume((message) => {
       attempts.push(message.attempt);
-      if (message.attempt < 3) throw new Error("not yet");
+      if (message.attempt < 3) throw notYet;
     });
-    await a?.enqueue(bytes("thrown"));
+    const thrown = await a?.enqueue(bytes("thrown"));
     await until("the third attempt succeeds", () => consumer?.stats.acked === 1);
     expect(attempts).toEqual([1, 2, 3]);
+    const failure = { err: notYet, queue: "jobs", id: thrown?.id };
+    expect(logged).toEqual([1, 2].map((attempt) => ({ ...failure, attempt })));
   });
 
   it("does not count a release, and never delivers what was rejected", async () => {

@@ -97,6 +97,7 @@ class RpcService implements Rpc {
       middleware: options.server,
       tracing,
       profile: this.#serverProfile,
+      logger,
     });
     this.#spreading = new Spreading({
       mesh,

@@ -1,6 +1,7 @@
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 
+import { silentLogger } from "@klatsch/kit";
 import { contract, method, RpcError } from "@klatsch/rpc";
 import type { Implementation, Schema, SchemaResult } from "@klatsch/rpc";
 import { describe, expect, it } from "vitest";
@@ -174,6 +175,29 @@ describe("a call", () => {
     const error: unknown = await client.fail("x").catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(RpcError);
     expect(error).toMatchObject({ code: "HANDLER_FAILED", remoteCode: "NO_COFFEE", message: "no coffee" });
+  });
+
+  it("has what a handler threw in its own node's log, and nothing of what was to be told", async () => {
+    const logged: unknown[] = [];
+    const warn = (message: string, fields?: unknown): void => void logged.push([message, fields]);
+    await using nodes = await Nodes.start("a");
+    const { rpc, id } = await nodes.add("b", { logger: { ...silentLogger, warn } });
+    const broken = new Error("no coffee");
+    const shop = contract({
+      name: "shop",
+      methods: { brew: method({ input: z.literal("coffee"), output: text, access: "members" }) },
+    });
+    rpc.serve(shop, {
+      brew: () => {
+        throw broken;
+      },
+    });
+    const { brew } = nodes.get("a").rpc.peer(id, shop);
+    await expect(brew("coffee")).rejects.toMatchObject({ code: "HANDLER_FAILED" });
+    await expect(brew("tea" as "coffee")).rejects.toMatchObject({ code: "INVALID_INPUT" });
+    expect(logged).toEqual([
+      ["a handler threw", { err: broken, method: "shop.brew", peer: nodes.get("a").id }],
+    ]);
   });
 
   it("inherits what its caller's caller has left", async () => {

@@ -17,9 +17,15 @@ export interface Pace {
   readonly turn: Turn;
 }
 
+/** What a handler threw, and at which message. */
+export interface Failure {
+  readonly message: HeldMessage;
+  readonly error: unknown;
+}
+
 /** What a consumer tells of itself. */
 interface ConsumerEvents {
-  onHandled(tookMs: number, failed: boolean): void;
+  onHandled(tookMs: number, failure: Failure | undefined): void;
   /** It wants no more messages. */
   onEnd(): void;
 }
@@ -117,14 +123,15 @@ export class HandlerConsumer implements Consumer {
   }
 
   async #run(message: HeldMessage): Promise<void> {
-    let reason: string | undefined;
+    let failure: Failure | undefined;
     const beganMs = performance.now();
     try {
       await this.#begin(message);
     } catch (error) {
-      reason = nameAndText(error).slice(0, FAILURE_REASON_MAX).toWellFormed();
+      failure = { message, error };
     }
-    this.#events.onHandled(performance.now() - beganMs, reason !== undefined);
+    const reason = failure && nameAndText(failure.error).slice(0, FAILURE_REASON_MAX).toWellFormed();
+    this.#events.onHandled(performance.now() - beganMs, failure);
     if (!message.isSettled) this.#conclude(message, reason);
     this.#running -= 1;
     this.#next();

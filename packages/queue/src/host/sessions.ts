@@ -18,6 +18,7 @@ import type {
   TakeOptions,
 } from "../types.ts";
 import { HandlerConsumer } from "./consumer.ts";
+import type { Failure } from "./consumer.ts";
 import { ExclusiveConsumer } from "./exclusive.ts";
 import type { HeldMessage } from "./message.ts";
 import { MessageStream } from "./messages.ts";
@@ -36,7 +37,7 @@ interface SessionsPort {
   assertRunning(): Enter;
   elect(name: string, leaseMs: number, signal: AbortSignal): Promise<Leadership>;
   /** A handler ran for so long, and returned or threw. */
-  onHandled(queue: QueueId, tookMs: number, failed: boolean): void;
+  onHandled(queue: QueueId, tookMs: number, failure: Failure | undefined): void;
 }
 
 /** Somebody who is handed messages. Session and queue are others once the queue was deleted and declared again. */
@@ -112,7 +113,7 @@ export class Sessions {
       giveBack: () => consumer.giveBack(),
     });
     const consumer: HandlerConsumer = new HandlerConsumer(() => session.id, handler, pace, {
-      onHandled: (tookMs, failed) => this.#port.onHandled(session.queue, tookMs, failed),
+      onHandled: (tookMs, failure) => this.#port.onHandled(session.queue, tookMs, failure),
       onEnd: () => {
         this.#end(enter, session);
         // Whoever stops all waits for its handlers, too, although it takes nothing more.

@@ -1,4 +1,5 @@
-import { systemClock } from "@klatsch/kit";
+import { callListener, systemClock } from "@klatsch/kit";
+import type { Logger } from "@klatsch/kit";
 
 import type { CallContext, Caller } from "../contract.ts";
 import type { AskMessage, Fault } from "../core/messages.ts";
@@ -69,6 +70,7 @@ export interface HandlersInit {
   readonly middleware: readonly ServerMiddleware[];
   readonly tracing: Tracing | undefined;
   readonly profile: Profile;
+  readonly logger: Logger;
 }
 
 /** The handlers that run now. */
@@ -111,7 +113,7 @@ export class Handlers {
   }
 
   #begin(run: number, ask: AskMessage, from: string, peer: string, deadlineAt: number | undefined): void {
-    const { registry, guard, profile } = this.#init;
+    const { registry, guard, profile, logger } = this.#init;
     const engine = this.#init.engine();
     const served = registry.get(ask.method);
     if (served === undefined) return;
@@ -139,7 +141,14 @@ export class Handlers {
       .run({ deadlineAt }, () => this.#traced(context, ask.trace, execute))
       .then(
         (value) => ended({ ok: true, value }),
-        (error: unknown) => ended({ ok: false, fault: faultOf(error) }),
+        (error: unknown) => {
+          const told = faultOf(error);
+          // The caller gets its text alone. A logger may choke on what was thrown.
+          const fields = { err: error, method: ask.method, peer };
+          if (told.code === "HANDLER_FAILED")
+            callListener(() => logger.warn("a handler threw", fields), ignore);
+          ended({ ok: false, fault: told });
+        },
       );
   }
 
@@ -225,3 +234,5 @@ export class Handlers {
 async function* parsed({ method }: Served, inlet: Inlet): AsyncGenerator {
   for await (const item of inlet) yield await parse(method.input, item, "INVALID_INPUT", "input item");
 }
+
+function ignore(): void {}
