@@ -27,7 +27,8 @@ import { QUEUES_EVENTS } from "./host/queue-events.ts";
 import { countOne, QueueMetrics } from "./host/queue-metrics.ts";
 import { exclusiveElection, Sessions } from "./host/sessions.ts";
 import { checkScheduled, Schedules } from "./host/schedules.ts";
-import { awaitSame, declareOrdered } from "./host/declare.ts";
+import { awaitSame, declareOrdered, met } from "./host/declare.ts";
+import type { Meeting } from "./host/declare.ts";
 import {
   agreedOf,
   assertSame,
@@ -268,10 +269,7 @@ class QueuesService implements Queues {
   async declare(name: string, init?: QueueInit): Promise<Queue> {
     const options = parseQueue(init);
     this.#assertRunning();
-    const known = await awaitSame(() => this.#names.find(parseName(name)), options, {
-      endMs: this.#startedMs + HEAR_MS,
-      hasHeard: () => this.#running.hasHeard,
-    });
+    const known = await awaitSame(() => this.#names.find(parseName(name)), options, this.#meeting);
     if (known !== undefined) {
       this.#names.noteDeclared(name);
       return this.#handle(known);
@@ -294,6 +292,10 @@ class QueuesService implements Queues {
     // Somebody else may have declared it meanwhile, and otherwise.
     assertSame(made, options);
     return this.#handle(made);
+  }
+
+  get #meeting(): Meeting {
+    return { endMs: this.#startedMs + HEAR_MS, hasHeard: () => this.#running.hasHeard };
   }
 
   #agree(agreed: Agreed): Definition {
@@ -537,13 +539,14 @@ class QueuesService implements Queues {
     return await this.#elect(parseExchangeName(name), leaseMs, signal);
   }
 
-  #elect(name: string, leaseMs: number, signal: AbortSignal | undefined): Promise<Leadership> {
+  async #elect(name: string, leaseMs: number, signal: AbortSignal | undefined): Promise<Leadership> {
+    await met(this.#meeting); // Or both would lead.
     const declare = (queue: string, lease: number): Queue => {
       const known = this.#names.find(queue);
       const fixed = { name: queue, replicas: 3, leaseMs: lease, maxDeliveries: Number.MAX_SAFE_INTEGER };
       return this.#handle(known ?? this.#agree(fixed));
     };
-    return elect({ shared: this.#mesh.state.shared, declare }, name, leaseMs, signal);
+    return await elect({ shared: this.#mesh.state.shared, declare }, name, leaseMs, signal);
   }
 
   #deliver(item: Delivery): void {

@@ -651,8 +651,8 @@ export interface Queues extends AsyncDisposable, MetricSource {
   /** Forgets an exchange with its bindings. */
   deleteExchange(name: string): Promise<void>;
   /**
-   * Waits to be the one leader of `name` (1 to 64 of `A-Z a-z 0-9 . _ -`) among all members that ask. Nodes that have not met yet
-   * elect apart, and all but one lose it when they meet; an election begun with fewer than three nodes waits for each of these that
+   * Waits to be the one leader of `name` (1 to 64 of `A-Z a-z 0-9 . _ -`) among all members that ask. In its first 5 s a node waits to
+   * meet the others; those that have not met elect apart, and all but one lose it when they meet. An election begun with fewer than three nodes waits for each of these that
    * dies, until about a minute after the third came. So ask once `stats().peers` is 2 or more.
    * @throws {@link QueueError} as `enqueue` and `take`; the reason of `signal`.
    */

@@ -50,10 +50,16 @@ export async function declareOrdered(
   return known;
 }
 
-interface Waiting {
+/** Until a new node has met the others. */
+export interface Meeting {
   readonly endMs: number;
   /** Whether this node has heard of the queues there are. Throws once its own have ended. */
   readonly hasHeard: () => boolean;
+}
+
+/** Resolves once it has met them, or time is over. */
+export async function met({ endMs, hasHeard }: Meeting): Promise<void> {
+  await until({ check: hasHeard }, hasHeard, endMs);
 }
 
 /**
@@ -65,7 +71,7 @@ interface Waiting {
 export async function awaitSame(
   find: () => Definition | undefined,
   options: QueueOptions,
-  { endMs, hasHeard }: Waiting,
+  { endMs, hasHeard }: Meeting,
 ): Promise<Definition | undefined> {
   const isSettled = (): boolean => {
     const known = find();

@@ -219,7 +219,8 @@ export class Engine {
     const { others } = this.core.members.candidates("");
     const heard = new Set(others.filter(({ reachable }) => reachable).map(({ peer }) => peer));
     if (heard.size > 0) return this.#attention?.fellows().every((peer) => heard.has(peer)) === true;
-    return this.#mesh.stats().seeds === 0 && this.#mesh.members().every(({ self }) => self);
+    const isAlone = others.length === 0 && this.#mesh.members().every(({ self }) => self);
+    return isAlone && this.#mesh.stats().seeds === 0;
   }
 
   /** Hands the core one input; ignored once the engine has ended. */
