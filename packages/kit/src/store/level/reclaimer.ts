@@ -30,7 +30,8 @@ export class Reclaimer {
 
   /** Clears away what was noted until now; one call at a time does. */
   async reclaim(): Promise<void> {
-    this.#running ??= this.#compact();
+    // Not in `#compact` itself: without anything to clear away it ends before this has what it returns.
+    this.#running ??= this.#compact().finally(() => (this.#running = undefined));
     await this.#running;
   }
 
@@ -50,8 +51,6 @@ export class Reclaimer {
       }
     } catch {
       // The next write fails for the same reason, and tells.
-    } finally {
-      this.#running = undefined;
     }
   }
 }

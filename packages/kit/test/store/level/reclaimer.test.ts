@@ -77,6 +77,9 @@ describe("what was deleted", () => {
     expect(asked.splice(0)).toEqual(['b/1/3 "b/1/3\\u0000"', "b/1/3 to b/1/3"]);
     await reclaimer.reclaim();
     reclaimer.note("b/1/4");
+    await reclaimer.reclaim();
+    expect(asked.splice(0)).toEqual(['b/1/4 "b/1/4\\u0000"', "b/1/4 to b/1/4"]);
+    reclaimer.note("b/1/5");
     await reclaimer.stop();
     await reclaimer.reclaim();
     expect(asked).toEqual([]);
