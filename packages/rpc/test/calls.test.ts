@@ -7,6 +7,7 @@ import type { Implementation, Schema, SchemaResult } from "@klatsch/rpc";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 
+import { ITEM_BYTES_MAX, KEPT_BYTES_MAX } from "../src/core/limits.ts";
 import { Nodes, until } from "./support/nodes.ts";
 
 /** Bytes held by this process after a collection. */
@@ -225,6 +226,30 @@ describe("a call", () => {
     expect([...results, await client.once("x", { idempotencyKey: "k" })]).toEqual([1, 1, 1, 1]);
     expect(await client.once("x", { idempotencyKey: "other" })).toBe(2);
     expect(server.runs).toBe(2);
+  });
+
+  it("has its result kept for its key at the price of the largest if it cannot travel, whatever size it is", async () => {
+    const { nodes } = await pair();
+    await using _ = nodes;
+    const odd = contract({
+      name: "odd",
+      methods: { make: method({ input: text, output: z.symbol(), access: "members" }) },
+    });
+    let runs = 0;
+    const make = (input: string): symbol => {
+      runs += 1;
+      return Symbol(input);
+    };
+    nodes.get("b").rpc.serve(odd, { make });
+    const client = nodes.get("a").rpc.peer(nodes.get("b").id, odd);
+    const ask = async (no: number): Promise<unknown> =>
+      await client.make("x", { idempotencyKey: `${no}` }).catch((error: unknown) => error);
+    const keptMax = KEPT_BYTES_MAX / ITEM_BYTES_MAX;
+    for (let no = 0; no <= keptMax; no += 1) expect(await ask(no)).toMatchObject({ code: "INVALID_OUTPUT" });
+    await ask(keptMax);
+    expect(runs).toBe(keptMax + 1);
+    await ask(0); // The oldest was given up.
+    expect(runs).toBe(keptMax + 2);
   });
 
   it("is refused with OVERLOADED beyond a method's concurrency", async () => {

@@ -187,10 +187,10 @@ export class Engine {
     return "code" in item || outbox.takes(item.bytes) ? undefined : outbox;
   }
 
-  /** Of a value as it travels; 0 if it cannot. */
+  /** Of a value as it travels; if it cannot, as many as an item may have: it may be any size, and is kept all the same. */
   bytesOf(value: unknown): number {
     const item = encoded({ type: "reply", id: 0, value });
-    return "code" in item ? 0 : item.bytes;
+    return "code" in item ? ITEM_BYTES_MAX : item.bytes;
   }
 
   /** Queues one message. The reason if it cannot travel; nothing was queued then. */
