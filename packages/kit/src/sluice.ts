@@ -6,7 +6,8 @@ export class Sluice<Item> {
   #waiting: Item[] = [];
   /** How many may still go through in this turn. */
   #left: number;
-  #turning: NodeJS.Immediate | undefined;
+  /** The next turn is waited for. */
+  #isTurning = false;
 
   constructor(
     { turnMax, waitingMax }: { readonly turnMax: number; readonly waitingMax: number },
@@ -29,18 +30,20 @@ export class Sluice<Item> {
   /** Those that wait are dropped. */
   stop(): void {
     this.#waiting = [];
-    clearImmediate(this.#turning);
   }
 
   #run(): void {
-    this.#turning ??= setImmediate(() => {
-      this.#turning = undefined;
-      this.#left = this.#turnMax;
-      if (this.#waiting.length > 0) this.#run();
-    });
+    if (!this.#isTurning) setImmediate(this.#onTurn);
+    this.#isTurning = true;
     for (const item of this.#waiting.splice(0, this.#left)) {
       this.#left -= 1;
       this.#through(item);
     }
   }
+
+  readonly #onTurn = (): void => {
+    this.#isTurning = false;
+    this.#left = this.#turnMax;
+    if (this.#waiting.length > 0) this.#run();
+  };
 }

@@ -19,5 +19,7 @@ describe("a sluice", () => {
     sluice.stop();
     await turn();
     expect(gone).toEqual([0, 1, 2, 3, 4, 7]);
+    sluice.enter(9); // It goes on with what comes after.
+    expect(gone.at(-1)).toBe(9);
   });
 });
