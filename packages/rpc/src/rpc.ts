@@ -142,6 +142,7 @@ class RpcService implements Rpc {
         else if (!message.spread || this.#isFirst(peer, message.no)) this.#onFirst(peer, message);
       },
       onUp: (peer) => this.#topics.onUp(peer),
+      onDown: (peer) => this.#topics.onDown(peer),
       onBadFrame: (peer, reason) => this.#onBadFrame(peer, reason),
     });
   }

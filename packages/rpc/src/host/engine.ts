@@ -34,6 +34,8 @@ export interface EngineEvents {
   onTopic(peer: string, message: Message & { readonly type: "emit" | "recall" }): void;
   /** A peer's session of class `normal` began. */
   onUp(peer: string): void;
+  /** It ended. */
+  onDown(peer: string): void;
   onBadFrame(peer: string, reason: string): void;
 }
 
@@ -249,6 +251,7 @@ export class Engine {
     this.enterServe({ type: "down", route });
     this.enterCall({ type: "down", route, unsent });
     if (!this.isReachable(link.peer)) this.enterCall({ type: "gone", route });
+    if (link.class === "normal") this.#events.onDown(link.peer);
   }
 
   #gone({ peerId }: Member): void {

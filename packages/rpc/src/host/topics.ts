@@ -127,10 +127,14 @@ export class Topics {
 
   /** A peer's session began: it may have emitted before, or while the link was gone. */
   onUp(peer: string): void {
-    this.#recalls.get(peer)?.stop();
-    this.#recalls.delete(peer);
     for (const subscription of this.#subscriptions)
       if (subscription.last > 0) this.#recall(peer, subscription);
+  }
+
+  /** Nothing can be said to the peer any more. */
+  onDown(peer: string): void {
+    this.#recalls.get(peer)?.stop();
+    this.#recalls.delete(peer);
   }
 
   /** A neighbour asks for what was last. A few bytes ask for 64 values: so there is a limit to a turn of the event loop. */
