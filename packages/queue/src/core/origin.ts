@@ -66,6 +66,8 @@ export class Origin {
   #nextLaneNo = 0;
   /** Not answered yet, by their requests. */
   readonly #waiting = new Map<number, Waiting>();
+  /** The newest request that came here. */
+  #lastRequest = 0;
   #waitingBytes = 0;
   #floorTimer: Timer | undefined;
   #held: { readonly lane: LaneId; readonly sinceMs: number } | undefined;
@@ -131,7 +133,8 @@ export class Origin {
       at: undefined,
       answered: false,
     };
-    this.#waiting.set(waiting.requestId, waiting);
+    this.#waiting.set(requestId, waiting);
+    this.#lastRequest = Math.max(this.#lastRequest, requestId);
     this.#waitingBytes = bytes;
     waiting.timer = this.#context.timers.set(pending.deadlineMs, () => this.#onDeadline(waiting));
     if (isOrdered) return this.entry.add(definition, waiting);
@@ -176,10 +179,13 @@ export class Origin {
     this.#answer(waiting, this.#whatIfLeft(waiting));
   }
 
-  /** What may be said of an enqueue when this node ends; `undefined` if it is not under way here. */
+  /** What may be said of an enqueue that nobody was told the end of, when this node ends; `undefined` if it never came here. */
   whatIfLeft(requestId: number): EnqueueResult | undefined {
     const waiting = this.#waiting.get(requestId);
-    return waiting && this.#whatIfLeft(waiting);
+    if (waiting !== undefined) return this.#whatIfLeft(waiting);
+    // Its answer went with the step that threw after giving it.
+    const isAnswered = requestId <= this.#lastRequest;
+    return isAnswered ? { code: "INDETERMINATE", lane: undefined, seq: 0 } : undefined;
   }
 
   #whatIfLeft(waiting: Waiting): EnqueueResult {
