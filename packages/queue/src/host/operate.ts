@@ -101,14 +101,16 @@ export class Operations {
   async drain(queue: string, name: string, timeoutMs: number): Promise<void> {
     const endMs = systemClock.now().monoMs + timeoutMs;
     let seen: QueueCounts | undefined;
+    let silent: readonly string[] | undefined;
     for (;;) {
       const leftMs = Math.max(1, endMs - systemClock.now().monoMs);
       const counts = await this.counts(queue, leftMs);
       const { ready, delayed, leased, unserved, missing } = counts;
       if (ready + delayed + leased + unserved === 0 && missing.length === 0) return;
-      // The last look has no time left for others to answer: the one before knows more.
+      // The last look may have no time left for others to answer: those before know more.
       if (seen === undefined || missing.length <= seen.missing.length) seen = counts;
-      if (systemClock.now().monoMs >= endMs) throw notDrained(name, seen);
+      if (silent === undefined || leftMs >= LOOK_MS) silent = missing;
+      if (systemClock.now().monoMs >= endMs) throw notDrained(name, seen, silent);
       await new Promise((resolve) => setTimeout(resolve, Math.min(LOOK_MS, leftMs)));
     }
   }
@@ -307,7 +309,8 @@ function stateOf(value: Value, wallMs: number): MessageInfo["state"] {
   return value.notBeforeWallMs > wallMs ? "delayed" : "ready";
 }
 
-function notDrained(name: string, { ready, delayed, leased, unserved, missing }: QueueCounts): QueueError {
+function notDrained(name: string, seen: QueueCounts, missing: readonly string[]): QueueError {
+  const { ready, delayed, leased, unserved } = seen;
   const more = unserved === 0 ? "" : `, and ${unserved} that wait for another node to serve them`;
   const silent = missing.length === 0 ? "" : `; not heard of: ${missing.join(", ")}`;
   const text = `${name} has ${ready} ready, ${delayed} delayed and ${leased} held messages${more}${silent}`;
