@@ -17,6 +17,8 @@ export class Reclaimer {
   readonly #database: Compactable;
   readonly #dead = new DeadRanges();
   #running: Promise<void> | undefined;
+  /** What was noted until the last call is not under way yet. */
+  #isAsked = false;
   #stopped = false;
 
   constructor(database: Compactable) {
@@ -28,8 +30,9 @@ export class Reclaimer {
     this.#dead.add(key);
   }
 
-  /** Clears away what was noted until now; one call at a time does. */
+  /** Clears away what was noted until now, after what is being cleared away already. */
   async reclaim(): Promise<void> {
+    this.#isAsked = true;
     // Not in `#compact` itself: without anything to clear away it ends before this has what it returns.
     this.#running ??= this.#compact().finally(() => (this.#running = undefined));
     await this.#running;
@@ -43,11 +46,14 @@ export class Reclaimer {
 
   async #compact(): Promise<void> {
     try {
-      for (const { first, last } of this.#dead.take()) {
-        if (this.#stopped) return;
-        // One of them at least; the end is not included there.
-        const bytes = await this.#database.approximateSize(first, `${last}\0`);
-        if (bytes >= LEAST_BYTES && !this.#stopped) await this.#database.compactRange(first, last);
+      while (this.#isAsked) {
+        this.#isAsked = false;
+        for (const { first, last } of this.#dead.take()) {
+          if (this.#stopped) return;
+          // One of them at least; the end is not included there.
+          const bytes = await this.#database.approximateSize(first, `${last}\0`);
+          if (bytes >= LEAST_BYTES && !this.#stopped) await this.#database.compactRange(first, last);
+        }
       }
     } catch {
       // The next write fails for the same reason, and tells.
