@@ -315,7 +315,8 @@ export class Members {
 
   /** The store itself says so, having heard what was known of it: others may have told anything. */
   setEcho(store: StoreId, { batchNo, proof }: Echo): void {
-    const isNew = batchNo > 0 && batchNo !== this.#echoes.get(store)?.batchNo;
+    const known = this.#echoes.get(store);
+    const isNew = batchNo > 0 && (batchNo !== known?.batchNo || proof !== known.proof);
     if (!isNew || !this.#stores.has(store) || store === this.#host.store) return;
     this.#echoes.set(store, { batchNo, proof });
     this.#unsavedEchoes.add(store);

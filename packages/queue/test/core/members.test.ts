@@ -34,6 +34,8 @@ it("what a store says of its batches counts, whatever others told of them", () =
   expect(members.echoesOf("b")).toEqual([[store("b"), 40, 9]]);
   members.raiseEcho(store("b"), { batchNo: 41, proof: 7 });
   expect(members.echoesOf("b")).toEqual([[store("b"), 41, 7]]);
+  members.setEcho(store("b"), { batchNo: 41, proof: 6 });
+  expect(members.echoesOf("b")).toEqual([[store("b"), 41, 6]]);
 });
 
 // What a hundred simulated runs found once, and other rules make up for today.
