@@ -1,5 +1,6 @@
 import { contract, method, RpcError } from "@klatsch/rpc";
 import type { CallOptions, OnceQueues, Reducer, Schema, SubscribeOptions } from "@klatsch/rpc";
+import { addExtension } from "msgpackr";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 
@@ -255,6 +256,20 @@ describe("maps", () => {
       [null, 3],
     ]);
     expect(await client.echo(plain)).toEqual({ x: { 1: 2 }, null: 3 });
+    expect(nodes.get("b").rpc.stats().badFrames).toBe(0);
+  });
+});
+
+describe("what the application added to msgpackr", () => {
+  it("is refused where it is sent, as no peer reads it, and ends no session", async () => {
+    class Money {
+      readonly cents = 5;
+    }
+    addExtension({ Class: Money, type: 11, write: ({ cents }: Money) => cents, read: (cents) => cents });
+    await using nodes = await two();
+    const client = nodes.get("a").rpc.peer(nodes.get("b").id, api);
+    expect(await fate(() => client.echo([new Money()]))).toBe("INVALID_INPUT");
+    expect(await client.echo([1])).toEqual([1]);
     expect(nodes.get("b").rpc.stats().badFrames).toBe(0);
   });
 });

@@ -10,7 +10,7 @@ import { CodecError } from "../codec/read.ts";
 import type { CallClass } from "../contract.ts";
 import { Calls } from "../core/calls.ts";
 import type { CallEffect, CallInput } from "../core/calls.ts";
-import { CHUNK_BYTES, ITEM_BYTES_MAX, ITEM_PARTS_MAX, WAITING_MAX } from "../core/limits.ts";
+import { ITEM_BYTES_MAX, ITEM_PARTS_MAX, WAITING_MAX } from "../core/limits.ts";
 import { fault } from "../core/messages.ts";
 import type { AskMessage, CastMessage, EmitMessage, Fault, Message, Route } from "../core/messages.ts";
 import { Serving } from "../core/serving.ts";
@@ -424,11 +424,11 @@ function encoded(message: Message): Encoded | Fault {
   }
   if (item.bytes > ITEM_BYTES_MAX)
     return fault("TOO_LARGE", `${item.bytes} bytes exceed the limit of ${ITEM_BYTES_MAX}: use a stream`);
-  // What is smaller cannot have so many. What the peer would refuse would cost the session, and all others' calls.
-  const isLong = item.body === undefined && item.bytes > CHUNK_BYTES;
-  if (isLong && !isWithinMeans(item.head, ITEM_PARTS_MAX))
-    return fault("TOO_LARGE", `more than ${ITEM_PARTS_MAX} lists, objects and fields: use a stream`);
-  return item;
+  if (item.body !== undefined || isWithinMeans(item.head, ITEM_PARTS_MAX)) return item;
+  // What the peer would refuse would cost the session, and all others' calls.
+  return isWithinMeans(item.head, Infinity)
+    ? fault("TOO_LARGE", `more than ${ITEM_PARTS_MAX} lists, objects and fields: use a stream`)
+    : fault("INVALID_INPUT", "the value has an extension of MessagePack that the peer would not read");
 }
 
 /** Messages of one call, of either side, keep their order. */
