@@ -140,7 +140,8 @@ export class FaultMaker {
     for (const other of nodes) {
       if (other === node || other.hasLeft) continue;
       const echo = other.disk.synced.get(`e/${node.store}`);
-      from = Math.min(from, echo?.kind === "echo" ? echo.batchNo : 0);
+      const told = echo?.kind === "echo" ? Math.max(echo.said.batchNo, echo.heard.batchNo) : 0;
+      from = Math.min(from, told);
     }
     const content = from === 0 || from > node.batchNo ? undefined : node.disk.before(from);
     // Lanes that were closed or forgotten may be open again.

@@ -79,7 +79,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: "for (const peer of this.members.linked()) this.send(peer, message);",
     replace: "for (const peer of this.members.greeted()) if (peer !== this.peer) this.send(peer, message);",
     stuck: true,
-    from: 515,
+    from: 6_050,
     seeds: 1_000,
   },
   {

@@ -1,6 +1,7 @@
 import type { Ballot } from "../core/ballot.ts";
 import { PID_DIGITS } from "../core/ballot.ts";
 import { CHUNK_SEQS } from "../core/finished.ts";
+import type { Echo } from "../core/messages.ts";
 import type { StoredRecord } from "../core/records.ts";
 import type { PlainRegister } from "../core/register-table.ts";
 import type { Value } from "../core/types.ts";
@@ -191,7 +192,7 @@ function wireOf(record: Exclude<StoredRecord, { kind: "message" | "register" }>)
     case "member":
       return [record.peer, record.boot, record.retired];
     case "echo":
-      return [record.batchNo, record.proof];
+      return [record.said, record.heard].flatMap(({ batchNo, proof }) => [batchNo, proof]);
     case "definition":
       return [shapes.definition.write(record.definition)];
     case "deleted":
@@ -239,7 +240,7 @@ export function decodeRecord(key: string, bytes: Uint8Array): StoredRecord {
         retired: fields.bool(),
       };
     case "e":
-      return { kind: "echo", batchNo: fields.uint(), proof: fields.proof() };
+      return { kind: "echo", said: readEcho(fields), heard: readEcho(fields) };
     case "q":
       return { kind: "definition", definition: shapes.definition.read(fields) };
     case "x":
@@ -247,4 +248,9 @@ export function decodeRecord(key: string, bytes: Uint8Array): StoredRecord {
     default:
       throw new CodecError(`no record has the key ${key}`);
   }
+}
+
+/** Nothing of it is there where an earlier version wrote none. */
+function readEcho(fields: Fields): Echo {
+  return { batchNo: fields.optional((at) => at.uint()) ?? 0, proof: fields.proof() };
 }

@@ -3,7 +3,7 @@ import type { Instant } from "@klatsch/kit/core";
 import type { Pid } from "./ballot.ts";
 import { pidBoot, pidStore } from "./ballot.ts";
 import { DEFINITIONS_MAX } from "./definitions.ts";
-import type { Echo, Echoes, Message } from "./messages.ts";
+import type { Echo, Echoes, Message, Told } from "./messages.ts";
 import type { Candidate } from "./placement.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyOf } from "./records.ts";
@@ -15,8 +15,8 @@ export type PeerStatus = "alive" | "suspect" | "dead" | "stopped" | "left";
 
 /** Peers and stores one node knows at most. */
 const MEMBERS_MAX = 4_096;
-/** Stores of one peer that its hello speaks of, the newest. */
-const ECHOES_MAX = 16;
+/** Echoes in a hello, of the newest stores that its receiver had: one or two each. */
+const ECHOES_MAX = 32;
 /** How long after its start a node waits for members it knows from disk before it counts them as gone. */
 const UNSEEN_MS = 10_000;
 /**
@@ -24,6 +24,7 @@ const UNSEEN_MS = 10_000;
  * was more than half of all syncs of a node that enqueues now and then.
  */
 const ECHO_SAVE_MS = 100;
+const NO_ECHO: Echo = { batchNo: 0, proof: 0 };
 /** C keeps a node for this long after its last consumer, in milliseconds. */
 const CONSUMES_MS = 30_000;
 
@@ -65,7 +66,7 @@ export class Members {
   readonly #stores = new Map<StoreId, Store>();
   /** Stores that said hello since this process began: what they counted on of this one was there. */
   readonly #met = new Set<StoreId>();
-  readonly #echoes = new Map<StoreId, Echo>();
+  readonly #echoes = new Map<StoreId, Told>();
   /** Those that no batch holds yet. */
   readonly #unsavedEchoes = new Set<StoreId>();
   #isSavingEchoes = false;
@@ -302,23 +303,27 @@ export class Members {
   echoesOf(id: PeerId): Echoes {
     const echoes: (readonly [StoreId, number, number])[] = [];
     for (const [store, { peer }] of this.#stores) {
-      const echo = this.#echoes.get(store);
-      if (peer === id && echo !== undefined) echoes.push([store, echo.batchNo, echo.proof]);
+      const told = this.#echoes.get(store);
+      if (peer !== id || told === undefined) continue;
+      for (const { batchNo, proof } of [told.said, told.heard])
+        if (batchNo > 0) echoes.push([store, batchNo, proof]);
     }
     return echoes.slice(-ECHOES_MAX);
   }
 
-  /** Somebody else counted on it. */
-  raiseEcho(store: StoreId, echo: Echo): void {
-    if (echo.batchNo > (this.#echoes.get(store)?.batchNo ?? 0)) this.setEcho(store, echo);
-  }
-
-  /** The store itself says so, having heard what was known of it: others may have told anything. */
-  setEcho(store: StoreId, { batchNo, proof }: Echo): void {
-    const known = this.#echoes.get(store);
-    const isNew = batchNo > 0 && (batchNo !== known?.batchNo || proof !== known.proof);
-    if (!isNew || !this.#stores.has(store) || store === this.#host.store) return;
-    this.#echoes.set(store, { batchNo, proof });
+  /** What the store says itself, or what others `heard`: they may have made it up, so neither takes the other's place. */
+  raiseEcho(store: StoreId, echo: Echo, heard: boolean): void {
+    const known = this.#echoes.get(store) ?? { said: NO_ECHO, heard: NO_ECHO };
+    const before = heard ? known.heard : known.said;
+    const isNew =
+      echo.batchNo > before.batchNo || (echo.batchNo === before.batchNo && echo.proof !== before.proof);
+    const isLess = heard && echo.batchNo <= known.said.batchNo;
+    if (!isNew || isLess || !this.#stores.has(store) || store === this.#host.store) return;
+    const isOver = known.heard.batchNo <= echo.batchNo;
+    this.#echoes.set(
+      store,
+      heard ? { said: known.said, heard: echo } : { said: echo, heard: isOver ? NO_ECHO : known.heard },
+    );
     this.#unsavedEchoes.add(store);
     if (this.#isSavingEchoes) return;
     this.#isSavingEchoes = true;
@@ -334,8 +339,8 @@ export class Members {
     const stores = [...this.#unsavedEchoes];
     this.#unsavedEchoes.clear(); // First: what is persisted asks for them again.
     for (const store of stores) {
-      const echo = this.#echoes.get(store);
-      if (echo !== undefined) this.#host.persist(keyOf.echo(store), { kind: "echo", ...echo });
+      const told = this.#echoes.get(store);
+      if (told !== undefined) this.#host.persist(keyOf.echo(store), { kind: "echo", ...told });
     }
   }
 

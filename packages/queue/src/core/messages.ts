@@ -162,6 +162,12 @@ export interface Echo {
   readonly proof: number;
 }
 
+/** The highest echoes of a store: what it said itself, and what others did. */
+export interface Told {
+  readonly said: Echo;
+  readonly heard: Echo;
+}
+
 export type Echoes = readonly (readonly [store: StoreId, batchNo: number, proof: number])[];
 
 export type Message =

@@ -636,7 +636,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         acceptor.dropping.onSynced(lane);
       },
       ops: (from, message) => {
-        for (const [store, batchNo, proof] of message.echoes) members.raiseEcho(store, { batchNo, proof });
+        for (const [store, batchNo, proof] of message.echoes)
+          members.raiseEcho(store, { batchNo, proof }, true);
         acceptor.ops(from, message);
       },
       ok: (from, message) => this.#onOk(from, message),
@@ -722,7 +723,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     const link = store === undefined ? undefined : this.#links.get(store);
     if (store === undefined || link === undefined) return;
     link.ok(message);
-    this.members.setEcho(store, link.echo);
+    this.members.raiseEcho(store, link.echo, false);
   }
 }
 

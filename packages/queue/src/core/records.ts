@@ -2,7 +2,7 @@ import type { RowKey } from "@klatsch/kit/core";
 import { hex8 } from "@klatsch/kit/core";
 
 import type { Ballot, Right } from "./ballot.ts";
-import type { Echo, Floor } from "./messages.ts";
+import type { Floor, Told } from "./messages.ts";
 import type { Definition, Descriptor, EndValue, Keys, LaneId, PeerId, StoreId, Value } from "./types.ts";
 
 /** What a store keeps, by kind of key. See PROTOCOL.md, "Keys". */
@@ -42,7 +42,7 @@ export type StoredRecord =
       readonly boot: number;
       readonly retired: boolean;
     }
-  | ({ readonly kind: "echo" } & Echo)
+  | ({ readonly kind: "echo" } & Told)
   | { readonly kind: "definition"; readonly definition: Definition }
   | { readonly kind: "deleted"; readonly atWallMs: number };
 

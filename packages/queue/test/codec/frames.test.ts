@@ -153,6 +153,7 @@ describe("frames", () => {
 });
 
 describe("records", () => {
+  const echo = fc.record({ batchNo: count, proof: count });
   const record: fc.Arbitrary<readonly [string, StoredRecord]> = fc.oneof(
     fc
       .record({
@@ -179,6 +180,9 @@ describe("records", () => {
     fc
       .record({ kind: fc.constant("member" as const), peer, boot: count, retired: fc.boolean() })
       .map((one) => [keyOf.member("x"), one] as const),
+    fc
+      .record({ kind: fc.constant("echo" as const), said: echo, heard: echo })
+      .map((one) => [keyOf.echo("x"), one] as const),
   );
 
   const stored = (one: StoredRecord): Uint8Array =>
@@ -211,9 +215,12 @@ describe("records", () => {
   });
 
   it("are refused when their key is nobody's or their version is another", () => {
-    expect(() => decodeRecord("z/1", encodeRecord({ kind: "echo", batchNo: 1, proof: 2 }))).toThrow(
-      CodecError,
-    );
+    expect(() =>
+      decodeRecord(
+        "z/1",
+        encodeRecord({ kind: "echo", said: { batchNo: 1, proof: 2 }, heard: { batchNo: 3, proof: 4 } }),
+      ),
+    ).toThrow(CodecError);
     expect(() => decodeRecord("e/1", new Uint8Array([0x92, 0x63, 0x01]))).toThrow(CodecError);
   });
 });

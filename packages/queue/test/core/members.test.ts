@@ -27,15 +27,35 @@ function greetedBy(members: Members, peer: string): void {
 it("what a store says of its batches counts, whatever others told of them", () => {
   const members = membersOf({ monoMs: 0, wallMs: 0 });
   greetedBy(members, "b");
-  members.raiseEcho(store("b"), { batchNo: 2 ** 50, proof: 0 });
-  expect(members.echoesOf("b")).toEqual([[store("b"), 2 ** 50, 0]]);
-  members.setEcho(store("b"), { batchNo: 40, proof: 9 });
-  members.raiseEcho(store("b"), { batchNo: 39, proof: 8 });
-  expect(members.echoesOf("b")).toEqual([[store("b"), 40, 9]]);
-  members.raiseEcho(store("b"), { batchNo: 41, proof: 7 });
-  expect(members.echoesOf("b")).toEqual([[store("b"), 41, 7]]);
-  members.setEcho(store("b"), { batchNo: 41, proof: 6 });
-  expect(members.echoesOf("b")).toEqual([[store("b"), 41, 6]]);
+  const said = (batchNo: number, proof: number): void =>
+    members.raiseEcho(store("b"), { batchNo, proof }, false);
+  const heard = (batchNo: number, proof: number): void =>
+    members.raiseEcho(store("b"), { batchNo, proof }, true);
+  const told = (): unknown => members.echoesOf("b").map(([, batchNo, proof]) => [batchNo, proof]);
+  heard(120, 1);
+  said(101, 2); // A slow link's: what others saw since still counts.
+  expect(told()).toEqual([
+    [101, 2],
+    [120, 1],
+  ]);
+  heard(2 ** 50, 0); // Made up.
+  said(121, 3);
+  heard(119, 4);
+  expect(told()).toEqual([
+    [121, 3],
+    [2 ** 50, 0],
+  ]);
+  said(121, 5);
+  said(120, 6);
+  expect((told() as unknown[])[0]).toEqual([121, 5]);
+});
+
+it("what others told of a store's batches is over once the store has said more", () => {
+  const members = membersOf({ monoMs: 0, wallMs: 0 });
+  greetedBy(members, "b");
+  members.raiseEcho(store("b"), { batchNo: 40, proof: 1 }, true);
+  members.raiseEcho(store("b"), { batchNo: 40, proof: 2 }, false);
+  expect(members.echoesOf("b")).toEqual([[store("b"), 40, 2]]);
 });
 
 // What a hundred simulated runs found once, and other rules make up for today.
