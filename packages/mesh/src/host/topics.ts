@@ -12,7 +12,8 @@ import {
 } from "../codec/topic-codec.ts";
 import { NAME_PATTERN, TAG_KEY_LENGTH_MAX, TAG_VALUE_LENGTH_MAX } from "../codec/record-codec.ts";
 import type { TopicEnvelope } from "../codec/topic-codec.ts";
-import { TopicBudgets } from "../core/topic-rules.ts";
+import { TokenBucket } from "../core/state/token-bucket.ts";
+import { TOPIC_BUDGET, TopicBudgets } from "../core/topic-rules.ts";
 import { MeshError } from "../errors.ts";
 import type { Member, Mesh, MeshTopics, TopicListener, TopicPublishOptions, TopicTarget } from "../types.ts";
 import type { LinkCounters } from "./channels.ts";
@@ -53,6 +54,7 @@ export interface TopicsInit {
 export class Topics implements MeshTopics {
   readonly #init: TopicsInit;
   readonly #listeners = new Map<string, Set<TopicListener>>();
+  readonly #own: TokenBucket;
   readonly #budgets = new TopicBudgets();
   /** The topologies that gossipsub registered: we tell it of peers, since identify is off. */
   readonly #topologies = new Map<string, Topology>();
@@ -65,6 +67,7 @@ export class Topics implements MeshTopics {
 
   constructor(init: TopicsInit) {
     this.#init = init;
+    this.#own = new TokenBucket(TOPIC_BUDGET, init.clock.now().monoMs);
   }
 
   /** Learns from gossip state who takes part. */
@@ -105,7 +108,7 @@ export class Topics implements MeshTopics {
       throw new MeshError("INVALID_OPTIONS", `body: is longer than ${TOPIC_BODY_BYTES_MAX} bytes`);
     }
     const { peerId } = this.#init.mesh;
-    if (!this.#budgets.take(peerId, this.#init.clock.now().monoMs)) {
+    if (!this.#own.take(this.#init.clock.now().monoMs)) {
       throw new MeshError("LIMIT_REACHED", "too many messages on topics, 100 a second at length", {
         retryable: true,
       });

@@ -127,9 +127,9 @@ describe("topics", () => {
         ]),
       );
     }
-    await vi.waitFor(() => expect(a.stats().framesRefused - refused).toBeGreaterThan(2_500), 10_000);
+    await vi.waitFor(() => expect(a.stats().framesRefused - refused).toBeGreaterThan(2_300), 10_000);
     expect(verify.mock.calls.length).toBeGreaterThan(100);
-    expect(verify.mock.calls.length).toBeLessThan(500);
+    expect(verify.mock.calls.length).toBeLessThan(900);
     expect(heard).toEqual([]);
     await warmUp(a, heard);
   }, 40_000);
