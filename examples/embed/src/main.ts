@@ -10,7 +10,7 @@ const mesh = await createMesh({ name: `service-${PORT}`, dataDir: DATA, bootstra
 const queues = await createQueues({ mesh, dataDir: DATA });
 const thumbnails = await queues.declare("thumbnails", { maxLength: 10_000 });
 
-const consumer = thumbnails.consume(
+thumbnails.consume(
   ({ body, attempt }) => console.log(`a thumbnail of ${Buffer.from(body).toString()}, attempt ${attempt}`),
   { concurrency: 2 },
 );
@@ -19,8 +19,7 @@ await once(server, "listening");
 console.log(`http://127.0.0.1:${PORT}`, ...mesh.addresses());
 
 await Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]);
-// Clients first, then the work in hand, then the queue, then the mesh.
+// Clients first, then the queues, which wait up to 30 s for the work in hand, then the mesh.
 server.close();
-await consumer.stop();
 await queues.stop();
 await mesh.stop();
