@@ -45,6 +45,8 @@ export class CertificateAdmission implements AdmissionControl {
   readonly #admitted = new Map<string, Admitted>();
   readonly #renewals: Renewals;
   readonly #checks: Checks;
+  /** Of credentials: what a peer tells of others does not keep it from showing its own. */
+  readonly #shown: Checks;
   readonly announcements: Announcements;
   #timer: NodeJS.Timeout | undefined;
   #rotating: NodeJS.Timeout | undefined;
@@ -55,6 +57,7 @@ export class CertificateAdmission implements AdmissionControl {
     this.#init = init;
     const { key, ports, own, memberTrust } = init;
     this.#checks = new Checks(() => ports.monoMs());
+    this.#shown = new Checks(() => ports.monoMs());
     this.announcements = new Announcements({
       checks: this.#checks,
       ...{ self: key.id, mesh: own.mesh, privateKey: key.privateKey },
@@ -138,7 +141,7 @@ export class CertificateAdmission implements AdmissionControl {
       case "notices":
         return this.#learn(message.notices, peer);
       case "credentials":
-        if (!this.#checks.take(peer, CREDENTIALS_CHECKS)) return true; // It had its turn, and shows them when it dials.
+        if (!this.#shown.take(peer, CREDENTIALS_CHECKS)) return true; // It had its turn, and shows them when it dials.
         return this.#judge(peer, message.credentials, undefined)?.code !== "TAMPERED";
       case "renew": {
         const member = this.#admitted.get(peer);

@@ -25,6 +25,8 @@ const FULL_MS = 10;
 const ANSWERS_MAX = 512;
 /** Messages that wait for one peer before pages among them are looked through for those that nobody wants any more. */
 const TIDY_MIN = 1_024;
+/** Messages that wait for a peer whose link is full, until its session is ended. */
+const WAITING_MAX = 131_072;
 /** Messages in one frame at most. */
 const FRAME_MESSAGES = 1_024;
 
@@ -87,12 +89,19 @@ export class Outbox {
     if (message.type === "deliver") line.waiting.push(...split(message));
     else line.waiting.push(message);
     if (message.type === "page" && line.waiting.length >= line.tidyAt) tidy(line);
+    if (line.full && line.waiting.length > WAITING_MAX) return this.#giveUp(peer);
     if (this.#scheduled) return;
     this.#scheduled = true;
     process.nextTick(() => {
       this.#scheduled = false;
       for (const [to, one] of this.#lines) if (one.waiting.length > 0) this.#drain(to, one);
     });
+  }
+
+  /** All that is owed to it is said anew in its next session. */
+  #giveUp(peer: PeerId): void {
+    this.#lines.delete(peer);
+    this.#channel()?.reset(peer, "the peer takes nothing of what it is told");
   }
 
   up(peer: PeerId): void {

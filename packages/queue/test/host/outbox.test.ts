@@ -144,3 +144,26 @@ it("keeps the last of the pages of one lane, for a peer that asks again and does
   expect(rounds.at(-1)).toBe(3_000);
   expect(sent.slice(0, 3).map(({ type }) => type)).toEqual(["hello", "page", "floor"]);
 });
+
+it("ends the session of a peer that takes nothing, before what waits for it is without end", async () => {
+  vi.useFakeTimers();
+  const { channel, sent, open } = fullChannel();
+  const resets: string[] = [];
+  const outbox = new Outbox(
+    { channel: () => ({ ...channel, reset: (peer) => void resets.push(peer) }), bulk: () => undefined },
+    () => [],
+    (error) => expect.fail(String(error)),
+  );
+  outbox.up("b");
+  outbox.push("b", hello);
+  await vi.advanceTimersByTimeAsync(1);
+  for (let laneNo = 0; laneNo < 140_000; laneNo += 1) outbox.push("b", floor(laneNo));
+  expect(resets).toEqual(["b"]);
+  outbox.down("b");
+  outbox.up("b");
+  open();
+  for (const message of [hello, floor(1)]) outbox.push("b", message);
+  await vi.advanceTimersByTimeAsync(100);
+  vi.useRealTimers();
+  expect(sent.map(({ type }) => type)).toEqual(["hello", "floor"]);
+});
