@@ -540,7 +540,7 @@ class QueuesService implements Queues {
   }
 
   async #elect(name: string, leaseMs: number, signal: AbortSignal | undefined): Promise<Leadership> {
-    await met(this.#meeting); // Or both would lead.
+    await met(this.#meeting, signal); // Or both would lead.
     const declare = (queue: string, lease: number): Queue => {
       const known = this.#names.find(queue);
       const fixed = { name: queue, replicas: 3, leaseMs: lease, maxDeliveries: Number.MAX_SAFE_INTEGER };

@@ -58,8 +58,8 @@ export interface Meeting {
 }
 
 /** Resolves once it has met them, or time is over. */
-export async function met({ endMs, hasHeard }: Meeting): Promise<void> {
-  await until({ check: hasHeard }, hasHeard, endMs);
+export async function met({ endMs, hasHeard }: Meeting, signal: AbortSignal | undefined): Promise<void> {
+  await until({ check: () => signal?.throwIfAborted() }, hasHeard, endMs);
 }
 
 /**
