@@ -82,8 +82,10 @@ export class Channels {
         `name: a channel name has 1 to ${CHANNEL_NAME_LENGTH_MAX} characters`,
       );
     }
-    if (this.#channels.has(name))
-      throw new MeshError("CHANNEL_EXISTS", `channel ${name} is registered already`);
+    if (this.#channels.has(name)) {
+      const text = `channel ${name} is registered already: a mesh has one createQueues and one createRpc at a time`;
+      throw new MeshError("CHANNEL_EXISTS", text);
+    }
     if (this.#channels.size >= CHANNELS_MAX) {
       throw new MeshError("LIMIT_REACHED", `no more than ${CHANNELS_MAX} channels at once`);
     }
