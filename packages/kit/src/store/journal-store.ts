@@ -28,6 +28,7 @@ export interface JournalStoreInit {
 
 /** What the seal is hashed with for a proof, and for nothing else. */
 const PROOF_LABEL = "proof of a batch";
+const NUMBER_BYTES = 8;
 
 /** Room a new batch starts with, in bytes. */
 const BATCH_BYTES_MIN = 1_024;
@@ -43,6 +44,8 @@ export class JournalStore {
   readonly storeId: string;
   readonly boot: number;
   readonly #disk: SealedDisk;
+  /** What is hashed for a proof: the seal, the label, and the number that is written over. */
+  readonly #proven: Buffer;
   readonly #limits: StoreLimits;
   readonly #onClosed: () => void;
   readonly #overlay = new Overlay();
@@ -77,6 +80,7 @@ export class JournalStore {
     this.storeId = init.storeId;
     this.boot = last.boot + 1;
     this.#disk = init.disk;
+    this.#proven = Buffer.concat([init.disk.seal, Buffer.from(PROOF_LABEL), Buffer.alloc(NUMBER_BYTES)]);
     this.#limits = init.limits;
     this.#arena = new Arena(init.limits.slabBytes);
     this.#onClosed = init.onClosed;
@@ -101,9 +105,8 @@ export class JournalStore {
   }
 
   proofOf(batchNo: number): number {
-    const of = Buffer.alloc(PROOF_LABEL.length + 8, PROOF_LABEL);
-    writeUint64(of, PROOF_LABEL.length, batchNo);
-    return hash("sha256", Buffer.concat([this.#disk.seal, of]), "buffer").readUIntBE(0, 6);
+    writeUint64(this.#proven, this.#proven.length - NUMBER_BYTES, batchNo);
+    return hash("sha256", this.#proven, "buffer").readUIntBE(0, 6);
   }
 
   commit(operations: readonly StoreOperation[]): Promise<number> {

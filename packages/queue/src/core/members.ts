@@ -319,11 +319,9 @@ export class Members {
       echo.batchNo > before.batchNo || (echo.batchNo === before.batchNo && echo.proof !== before.proof);
     const isLess = heard && echo.batchNo <= known.said.batchNo;
     if (!isNew || isLess || !this.#stores.has(store) || store === this.#host.store) return;
-    const isOver = known.heard.batchNo <= echo.batchNo;
-    this.#echoes.set(
-      store,
-      heard ? { said: known.said, heard: echo } : { said: echo, heard: isOver ? NO_ECHO : known.heard },
-    );
+    const said = heard ? known.said : echo;
+    const others = heard ? echo : known.heard;
+    this.#echoes.set(store, { said, heard: others.batchNo > said.batchNo ? others : NO_ECHO });
     this.#unsavedEchoes.add(store);
     if (this.#isSavingEchoes) return;
     this.#isSavingEchoes = true;

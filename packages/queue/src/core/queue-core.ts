@@ -19,7 +19,7 @@ import { Lanes } from "./lanes.ts";
 import type { PeerStatus } from "./members.ts";
 import { Members } from "./members.ts";
 import { Moves } from "./moves.ts";
-import type { Deleted, Echo, Echoes, Message } from "./messages.ts";
+import type { Deleted, Echoes, Message } from "./messages.ts";
 import { shardDescriptors } from "./ordered.ts";
 import { Origin } from "./origin.ts";
 import type { RecordKey, StoredRecord } from "./records.ts";
@@ -381,14 +381,14 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   }
 
   #echoesFor(frame: Message & { type: "ops" }, receiver: StoreId): Echoes {
-    const echoes = new Map<StoreId, Echo>();
+    const echoes = new Map<StoreId, Echoes[number]>();
     for (const { lane } of frame.sections) {
       for (const { store } of this.lanes.get(lane)?.descriptor.replicas ?? []) {
-        const echo = this.#links.get(store)?.echo;
-        if (store !== receiver && echo !== undefined && echo.batchNo > 0) echoes.set(store, echo);
+        const { batchNo = 0, proof = 0 } = this.#links.get(store)?.echo ?? {};
+        if (store !== receiver && batchNo > 0) echoes.set(store, [store, batchNo, proof]);
       }
     }
-    return [...echoes].map(([store, { batchNo, proof }]) => [store, batchNo, proof]);
+    return [...echoes.values()];
   }
 
   #handle(input: QueueInput): void {

@@ -216,10 +216,11 @@ export class Engine {
 
   /** Whether all have said hello that are known to have queues, and somebody has where there is anybody to be met. */
   get hasHeard(): boolean {
-    const { others } = this.core.members.candidates("");
-    const heard = new Set(others.filter(({ reachable }) => reachable).map(({ peer }) => peer));
-    if (heard.size > 0) return this.#attention?.fellows().every((peer) => heard.has(peer)) === true;
-    const isAlone = others.length === 0 && this.#mesh.members().every(({ self }) => self);
+    const { members } = this.core;
+    const heard = new Set(members.writers()); // This node is one of them.
+    if (heard.size > 1) return this.#attention?.fellows().every((peer) => heard.has(peer)) === true;
+    const isAlone =
+      members.candidates("").others.length === 0 && this.#mesh.members().every(({ self }) => self);
     return isAlone && this.#mesh.stats().seeds === 0;
   }
 

@@ -159,7 +159,7 @@ export function enqueueError(result: Exclude<EnqueueResult, { code: "OK" }>): Qu
       return new QueueError("QUORUM_UNAVAILABLE", text);
     }
     case "INDETERMINATE": {
-      const id = result.lane === undefined ? undefined : messageId(result.lane, result.seq);
+      const id = idIn(result);
       const text = `no quorum answered in time; ${whoTells(id)}`;
       return new QueueError("INDETERMINATE", text, { outcome: "unknown", id });
     }
@@ -173,6 +173,10 @@ export function enqueueError(result: Exclude<EnqueueResult, { code: "OK" }>): Qu
       return new QueueError("OVERLOADED", text);
     }
   }
+}
+
+function idIn({ lane, seq }: Extract<EnqueueResult, { code: "INDETERMINATE" }>): string | undefined {
+  return lane === undefined ? undefined : messageId(lane, seq);
 }
 
 function whoTells(id: string | undefined): string {
@@ -191,7 +195,7 @@ export function endedError(
   if (result?.code !== "INDETERMINATE") {
     return new QueueError(code, `${text}; nothing was enqueued`, { cause });
   }
-  const id = result.lane === undefined ? undefined : messageId(result.lane, result.seq);
+  const id = idIn(result);
   return new QueueError(
     code,
     `${text}; ${whoTells(id)}, on another node or here once they are opened again`,
