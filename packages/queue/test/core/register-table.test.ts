@@ -1,3 +1,6 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
@@ -13,6 +16,15 @@ const waiting: fc.Arbitrary<StoredRegister> = any.map((one) => {
   return { ...one, hasBody: true, value: { ...one.value, ...state, ...rare, ...counts } };
 });
 const register: fc.Arbitrary<StoredRegister> = fc.oneof(any, waiting);
+
+/** Bytes held by this process after a collection. */
+function heldBytes(): number {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  collect();
+  const { heapUsed, arrayBuffers } = process.memoryUsage();
+  return heapUsed + arrayBuffers;
+}
 const step = fc.record({
   seq: fc.oneof(fc.nat(8), fc.nat(70_000)),
   put: fc.option(register, { nil: undefined }),
@@ -61,11 +73,9 @@ describe("a register table", () => {
     );
     if (one === undefined) throw new Error("no sample");
     const table = new RegisterTable(0);
-    const before = process.memoryUsage();
+    const before = heldBytes();
     for (let seq = 0; seq < 65_536; seq += 1) table.set(seq, { ...one, value: { ...one.value } });
-    const after = process.memoryUsage();
-    // What the loop leaves behind may not be collected yet: 16 MB and more if it is all kept.
-    const bytes = after.arrayBuffers + after.heapUsed - before.arrayBuffers - before.heapUsed;
+    const bytes = heldBytes() - before;
     expect(table.size).toBe(65_536);
     expect(bytes / table.size).toBeLessThan(200);
   });
