@@ -6,10 +6,11 @@ import { BODY_BYTES_MAX, HEADER_BYTES_MAX, KEY_MAX, PRIORITY_MAX, REASON_MAX } f
 import type { Binding, ExchangeKind } from "./core/exchange.ts";
 import { MANAGE_ITEMS_MAX } from "./core/manage.ts";
 import { parseMessageId } from "./core/message-id.ts";
-import type { ManageScope, RetryPolicy } from "./core/types.ts";
+import type { ManageScope, Policy, RetryPolicy } from "./core/types.ts";
 import { QueueError } from "./errors.ts";
 import type { QueueHooks } from "./hooks.ts";
 import type {
+  AlterableInit,
   BindOptions,
   BrowseOptions,
   ChangeOptions,
@@ -24,6 +25,7 @@ import type {
   NackOptions,
   Published,
   PublishOutcome,
+  QueueChanges,
   QueueInit,
   QueuesInit,
   RetryOptions,
@@ -78,29 +80,35 @@ const nackSchema = z
   })
   .refine(({ delayMs, retry }) => delayMs === undefined || retry === undefined, "delayMs or retry, not both");
 
+const policyFields = {
+  leaseMs: durationMs.min(1_000).default(30_000),
+  maxDeliveries: z.int().min(1).max(1_000_000).default(20),
+  retry: retrySchema.optional(),
+  maxLength: z.int().min(1).optional(),
+  maxBytes: z.int().min(1).optional(),
+  bodyBytesMax: z
+    .int()
+    .min(1)
+    .max(BODY_BYTES_LIMIT)
+    .optional()
+    .transform((bytes) => (bytes === BODY_BYTES_DEFAULT ? undefined : bytes)),
+};
+/** What `alter` may change; of what a later version wrote, what this one knows. */
+export const policySchema: z.ZodType<Policy, AlterableInit> = z.object(policyFields);
+
 const queueSchema: z.ZodType<QueueOptions, QueueInit> = z
   .strictObject({
+    ...policyFields,
     replicas: z
       .int()
       .min(1)
       .max(15)
       .refine((count) => count % 2 === 1, "must be odd")
       .default(3),
-    leaseMs: durationMs.min(1_000).default(30_000),
-    maxDeliveries: z.int().min(1).max(1_000_000).default(20),
-    retry: retrySchema.optional(),
     exclusive: z.boolean().default(false),
     groups: z.boolean().default(false),
     dedupMs: durationMs.min(1_000).max(DEDUP_MS_MAX).optional(),
     shards: z.int().min(1).max(SHARDS_MAX).optional(),
-    maxLength: z.int().min(1).optional(),
-    maxBytes: z.int().min(1).optional(),
-    bodyBytesMax: z
-      .int()
-      .min(1)
-      .max(BODY_BYTES_LIMIT)
-      .optional()
-      .transform((bytes) => (bytes === BODY_BYTES_DEFAULT ? undefined : bytes)),
     durability: z.enum(["fsync", "relaxed"]).default("fsync"),
   })
   .refine(
@@ -306,6 +314,18 @@ export function parseName(name: string): string {
 
 export function parseQueue(init: QueueInit | undefined): QueueOptions {
   return parse(queueSchema, init ?? {}, "options");
+}
+
+/** The options that a queue has after these changes. */
+export function parseChanges(now: Policy, changes: QueueChanges): Policy {
+  const names = Object.keys(parse(z.record(z.string(), z.unknown()), changes, "changes"));
+  const other = names.find((name) => !Object.hasOwn(policyFields, name));
+  if (other !== undefined) refuse(`changes.${other}`, "cannot be changed of a queue that is there");
+  const { leaseMs, maxDeliveries, retry, maxLength, maxBytes, bodyBytesMax } = now;
+  const kept = Object.entries(changes).filter(([, value]) => value !== undefined);
+  const wanted = kept.map(([name, value]) => [name, value ?? undefined] as const);
+  const before = { leaseMs, maxDeliveries, retry, maxLength, maxBytes, bodyBytesMax };
+  return parse(policySchema, { ...before, ...Object.fromEntries(wanted) }, "changes");
 }
 
 export function parseNack(options: NackOptions | undefined): {

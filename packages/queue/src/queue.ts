@@ -8,6 +8,7 @@ import type { Delivery } from "./core/messages.ts";
 import type { Definition, Verdict } from "./core/types.ts";
 import { QueueError } from "./errors.ts";
 import type { QueueHooks } from "./hooks.ts";
+import { Controls } from "./host/controls.ts";
 import { Engine } from "./host/engine.ts";
 import { Entering } from "./host/entering.ts";
 import type { Waiter } from "./host/entering.ts";
@@ -16,7 +17,7 @@ import type { EngineInit, HostEffect } from "./host/engine.ts";
 import { elect, electionKey, isElection, isElectionOf } from "./host/elect.ts";
 import { ExchangeCalls } from "./host/exchange-calls.ts";
 import { copyOf, makeContent } from "./host/content.ts";
-import { makeHandle, PAUSED } from "./host/handle.ts";
+import { makeHandle } from "./host/handle.ts";
 import { HeldMessage } from "./host/message.ts";
 import type { SettleDone } from "./host/message.ts";
 import { publishKey } from "./host/publish.ts";
@@ -35,6 +36,7 @@ import {
   checkFit,
   describeQueue,
   differenceBetween,
+  isSame,
   fitTo,
   orderOf,
   shardsOf,
@@ -157,7 +159,7 @@ class QueuesService implements Queues {
   #stopping: Promise<void> | undefined;
   #lastRequest = 0;
   readonly #startedMs = systemClock.now().monoMs;
-  #unwatch: (() => void) | undefined;
+  readonly #controls: Controls;
 
   private constructor(mesh: QueuesInit["mesh"], logger: Logger, hooks: QueueHooks) {
     this.#mesh = mesh;
@@ -166,12 +168,16 @@ class QueuesService implements Queues {
     this.#exchanges = new ExchangeCalls(mesh, {
       check: () => this.#assertRunning(),
       enqueue: (queue, body, message, publishId, timeoutMs) => {
-        const definition = this.#names.get(queue);
+        const definition = this.#get(queue);
         const fitting = fitTo(definition, message, publishKey(publishId, queue));
         return this.#enterHooked(definition, body, fitting, timeoutMs);
       },
       deduplicates: (queue) => orderOf(this.#names.get(queue)).dedupMs !== undefined,
       resolve: (id, timeoutMs) => this.resolve(id, { timeoutMs }),
+    });
+    this.#controls = new Controls(mesh.state.shared, logger, {
+      check: () => this.#assertRunning(),
+      enter: (input) => this.#engine?.enter(input),
     });
     this.#entering = new Entering({
       running: () => this.#running,
@@ -216,16 +222,7 @@ class QueuesService implements Queues {
     });
     for (const definition of this.#engine.core.definitions.all()) this.#define(definition);
     if (this.#state === "starting") this.#state = "running";
-    this.#watchPauses();
-  }
-
-  #watchPauses(): void {
-    const { shared } = this.#mesh.state;
-    const tell = (key: string, value: unknown): void => {
-      this.#engine?.enter({ type: "pause", queue: key.slice(PAUSED.length), paused: value === true });
-    };
-    for (const { key, value } of shared.entries({ prefix: PAUSED })) tell(key, value);
-    this.#unwatch = shared.watch({ prefix: PAUSED }, ({ key, value }) => tell(key, value));
+    this.#controls.start();
   }
 
   on<Name extends keyof QueuesEvents>(
@@ -269,8 +266,12 @@ class QueuesService implements Queues {
   async declare(name: string, init?: QueueInit): Promise<Queue> {
     const options = parseQueue(init);
     this.#assertRunning();
-    const known = await awaitSame(() => this.#names.find(parseName(name)), options, this.#meeting);
+    parseName(name);
+    const fits = (one: Definition): boolean =>
+      isSame(one, options) || isSame(this.#controls.current(one), options);
+    const known = await awaitSame(() => this.#names.find(name), fits, this.#meeting);
     if (known !== undefined) {
+      assertSame(known, this.#controls.current(known), options);
       this.#names.noteDeclared(name);
       return this.#handle(known);
     }
@@ -290,7 +291,7 @@ class QueuesService implements Queues {
       order,
     );
     // Somebody else may have declared it meanwhile, and otherwise.
-    assertSame(made, options);
+    assertSame(made, this.#controls.current(made), options);
     return this.#handle(made);
   }
 
@@ -331,7 +332,7 @@ class QueuesService implements Queues {
     const found = [named, ...others.filter(({ queue }) => queue !== named.queue)];
     const changed = await Promise.all(found.map(({ queue }) => this.#operations.delete(queue, timeoutMs)));
     for (const { queue, exclusive } of found) {
-      await this.#shared.delete(PAUSED + queue);
+      await this.#controls.forget(queue);
       if (exclusive === true) await this.#endElection(exclusiveElection(queue), timeoutMs);
     }
     const count = changed.reduce((sum, one) => sum + one.count, 0);
@@ -362,22 +363,28 @@ class QueuesService implements Queues {
 
   #handle(definition: Definition): Queue {
     let current = definition;
+    const last = (): Definition => this.#controls.current(current);
     const now = (): Definition => {
       const isDeleted = this.#engine?.core.isDeleted(current.queue) === true;
       if (isDeleted) current = this.#names.get(definition.name);
-      return current;
+      return last();
     };
     return makeHandle(definition, {
       now,
+      last,
       depth: () => this.#engine?.core.lanes.dispatch.depth(current.queue) ?? 0,
-      isPaused: () => this.#mesh.state.shared.get(PAUSED + current.queue) === true,
-      shared: () => this.#shared,
+      controls: this.#controls,
       operations: this.#operations,
       sessions: this.#sessions,
       enqueue: (body, options) => this.#enqueue(now, body, options),
       enqueueMany: async (items, options) => await this.#enqueueMany(now(), items, options),
       consume: (handler, options) => this.#consume(now(), handler, options),
     });
+  }
+
+  /** The queue of that name, as it is now. */
+  #get(name: string): Definition {
+    return this.#controls.current(this.#names.get(name));
   }
 
   open(name: string): Queue {
@@ -395,8 +402,8 @@ class QueuesService implements Queues {
 
   list(): readonly QueueDescription[] {
     const known = this.#names.all().filter(({ name }) => !isElection(name));
-    const { shared } = this.#mesh.state;
-    const described = known.map((one) => describeQueue(one, shared.get(PAUSED + one.queue) === true));
+    const controls = this.#controls;
+    const described = known.map((one) => describeQueue(controls.current(one), controls.isPaused(one.queue)));
     return described.toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
@@ -423,7 +430,7 @@ class QueuesService implements Queues {
   async schedule(name: string, options: ScheduleInit): Promise<void> {
     this.#assertRunning();
     const parsed = parseSchedule(options);
-    const definition = this.#names.get(parsed.queue);
+    const definition = this.#get(parsed.queue);
     checkScheduled(definition, parseExchangeName(name), parsed);
     await this.#schedules.set(name, parsed);
   }
@@ -695,7 +702,7 @@ class QueuesService implements Queues {
     for (const done of resolves) done(undefined);
     this.#exchanges.stop();
     this.#schedules.stop();
-    this.#unwatch?.();
+    this.#controls.stop();
     this.#operations.end();
     this.#sessions.fail(new QueueError(code, text));
     for (const message of this.#held.values()) message.lose();

@@ -231,6 +231,15 @@ export type Durability = "fsync" | "relaxed";
 /** Names and values of a message: at most 64, names of 128 characters, 16 KiB in all. */
 export type MessageHeaders = Readonly<Record<string, string>>;
 
+/** Of the options of a queue, those that `alter` changes. */
+export type AlterableInit = Pick<
+  QueueInit,
+  "leaseMs" | "maxDeliveries" | "retry" | "maxLength" | "maxBytes" | "bodyBytesMax"
+>;
+
+/** What `alter` changes: an option that is left out stays as it is, with `null` it is the default again. */
+export type QueueChanges = { readonly [Name in keyof AlterableInit]?: AlterableInit[Name] | null };
+
 /** Options of `enqueue`. */
 export interface EnqueueOptions {
   /** Travel in front of the body and are handed to the consumer with it. */
@@ -416,6 +425,13 @@ export interface Queue {
   pause(): Promise<void>;
   resume(): Promise<void>;
   readonly isPaused: boolean;
+  /**
+   * Changes some of the options, for all nodes, while the queue goes on: of what is enqueued, leased and failed from then on. A node
+   * that cannot be reached hears of it later. Of two such changes at once one stays. Whoever declares the queue may say the options
+   * it was declared with first, or those it has now.
+   * @throws {@link QueueError} `INVALID_OPTIONS`, `QUEUE_NOT_FOUND`, `FAILED`, `STOPPED`; `MeshError` as `mesh.state.shared.set` does.
+   */
+  alter(changes: QueueChanges): Promise<void>;
   /**
    * Waits until no message is left that is not dead.
    * @throws {@link QueueError} `NOT_DRAINED` after `timeoutMs` (default 60,000).

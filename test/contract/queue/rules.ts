@@ -243,6 +243,22 @@ const MANY: readonly Rule[] = [
     },
   },
   {
+    name: "an altered queue is altered on all nodes, and goes by what it was declared with for who declares it",
+    async run(nodes) {
+      const [here, there] = await declare(nodes, { leaseMs: 20_000, maxLength: 7 });
+      await here.alter({ leaseMs: 40_000, maxLength: null });
+      await until("the other knows", () => there.leaseMs === 40_000);
+      for (const queues of nodes) {
+        const described = queues.list().find(({ name }) => name === here.name);
+        assert.deepEqual([described?.leaseMs, described?.maxLength], [40_000, undefined]);
+        await queues.declare(here.name, { leaseMs: 20_000, maxLength: 7 });
+        await queues.declare(here.name, { leaseMs: 40_000 });
+        await assert.rejects(queues.declare(here.name, { leaseMs: 30_000 }), code("QUEUE_CONFLICT"));
+      }
+      await assert.rejects(there.alter({ replicas: 1 } as never), code("INVALID_OPTIONS"));
+    },
+  },
+  {
     name: "a full queue refuses, and takes more once there is room",
     async run(nodes) {
       const [here, there] = await declare(nodes, { maxLength: 1 });

@@ -3,7 +3,7 @@ import type { Instant } from "@klatsch/kit/core";
 import type { Deleted } from "./messages.ts";
 import type { StoredRecord } from "./records.ts";
 import { keyOf } from "./records.ts";
-import type { Definition, QueueId } from "./types.ts";
+import type { Definition, Policy, QueueId } from "./types.ts";
 
 /** Queue definitions one node knows at most, and deleted queues it remembers: the newest. */
 export const DEFINITIONS_MAX = 10_000;
@@ -19,6 +19,9 @@ interface DefinitionsHost {
 export class Definitions {
   readonly #host: DefinitionsHost;
   readonly #known = new Map<QueueId, Definition>();
+  /** Of queues that are not as they were declared, known or not yet. The host bounds how many there are. */
+  readonly #policies = new Map<QueueId, Policy>();
+  readonly #altered = new Map<QueueId, Definition>();
   readonly #deleted = new Map<QueueId, number>();
   /** None of them was deleted before. */
   #oldestWallMs = Number.POSITIVE_INFINITY;
@@ -32,12 +35,33 @@ export class Definitions {
     }
   }
 
+  /** As it is now. */
   get(queue: QueueId): Definition | undefined {
+    return this.#altered.get(queue) ?? this.#known.get(queue);
+  }
+
+  /** As it was declared. */
+  declared(queue: QueueId): Definition | undefined {
     return this.#known.get(queue);
   }
 
+  /** As they were declared. */
   all(): readonly Definition[] {
     return [...this.#known.values()];
+  }
+
+  /** `undefined`: it is as it was declared. */
+  alter(queue: QueueId, policy: Policy | undefined): void {
+    if (policy === undefined) this.#policies.delete(queue);
+    else this.#policies.set(queue, policy);
+    this.#apply(queue);
+  }
+
+  #apply(queue: QueueId): void {
+    const known = this.#known.get(queue);
+    const policy = this.#policies.get(queue);
+    if (known === undefined || policy === undefined) this.#altered.delete(queue);
+    else this.#altered.set(queue, altered(known, policy));
   }
 
   /** `true` if it is new here. A deleted queue is not declared again: one of the same name and options is another generation. */
@@ -46,6 +70,7 @@ export class Definitions {
     if (this.#known.has(queue) || this.isDeleted(queue)) return false;
     if (this.#known.size >= DEFINITIONS_MAX) return false;
     this.#known.set(queue, definition);
+    this.#apply(queue);
     this.#host.persist(keyOf.definition(queue), { kind: "definition", definition });
     return true;
   }
@@ -109,9 +134,16 @@ export class Definitions {
       if (!this.#deleted.has(queue)) return false;
       this.#host.persist(keyOf.deleted(queue), { kind: "deleted", atWallMs });
       if (this.#known.delete(queue)) this.#host.persist(keyOf.definition(queue), undefined);
+      this.#apply(queue);
       return true;
     });
   }
+}
+
+/** What the policy leaves out has its default, whatever was declared. */
+export function altered(declared: Definition, policy: Policy): Definition {
+  const none = { retry: undefined, maxLength: undefined, maxBytes: undefined, bodyBytesMax: undefined };
+  return { ...declared, ...none, ...policy };
 }
 
 function newestFirst([a, aWallMs]: Deleted, [b, bWallMs]: Deleted): number {

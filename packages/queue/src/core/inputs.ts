@@ -8,6 +8,7 @@ import type {
   Definition,
   LaneId,
   PeerId,
+  Policy,
   QueueId,
   Resolution,
   SettledCode,
@@ -59,6 +60,8 @@ export type QueueInput =
       readonly deadlineMs: number;
     }
   | { readonly type: "pause"; readonly queue: QueueId; readonly paused: boolean }
+  /** `undefined`: as it was declared. */
+  | { readonly type: "alter"; readonly queue: QueueId; readonly policy: Policy | undefined }
   | ({ readonly type: "manage" } & ManageRequest)
   | {
       readonly type: "fetch";

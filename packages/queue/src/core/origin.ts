@@ -23,7 +23,7 @@ interface Waiting extends PendingEnqueue {
 }
 
 interface QueueSide {
-  readonly definition: Definition;
+  definition: Definition;
   open: LaneWriter | undefined;
   readonly waiting: Set<Waiting>;
   /** Last time a lane was replaced for its shape. */
@@ -103,6 +103,7 @@ export class Origin {
       side = { definition, open: undefined, waiting: new Set(), reshapedMs };
       this.#sides.set(definition.queue, side);
     }
+    side.definition = definition;
     return side;
   }
 

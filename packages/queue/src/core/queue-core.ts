@@ -406,11 +406,10 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
       case "declare":
         return this.#declare(input.definition);
       case "enqueue": {
-        const { requestId } = input;
-        const definition = this.definitions.get(input.queue);
-        if (definition !== undefined) this.origin.enqueue(definition, input);
-        else this.#emit({ type: "enqueued", requestId, result: { code: "QUEUE_DELETED" } });
-        return;
+        const { requestId, queue } = input;
+        const definition = this.definitions.get(queue);
+        if (definition !== undefined) return this.origin.enqueue(definition, input);
+        return this.#emit({ type: "enqueued", requestId, result: { code: "QUEUE_DELETED" } });
       }
       case "consume":
         if (this.#isDeletedView(input.queue)) return;
@@ -425,6 +424,9 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         });
       case "pause":
         return this.lanes.dispatch.pause(input.queue, input.paused);
+      case "alter":
+        this.definitions.alter(input.queue, input.policy);
+        return this.#quota.tellAgain();
       case "manage":
         return this.#manage.ask(input, (result) => {
           this.#emit({ type: "managed", requestId: input.requestId, result });
@@ -500,7 +502,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     }
     this.#restored.release((asker, message) => this.#onMessage(asker, message));
     this.#consumers.linkUp(from);
-    this.#quota.linkUp();
+    this.#quota.tellAgain();
     this.#steals.recheck();
     this.origin.entry.linkUp();
     this.#onRoster(from, hello.consumes);
@@ -528,11 +530,9 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
   }
 
   #declare(definition: Definition): void {
-    const deletedWallMs = this.definitions.deletedAt(definition.queue);
+    const atWallMs = this.definitions.deletedAt(definition.queue);
     // Its name was given to it before this node heard of that.
-    if (deletedWallMs !== undefined) {
-      return this.#emit({ type: "deleted", atWallMs: deletedWallMs, definition });
-    }
+    if (atWallMs !== undefined) return this.#emit({ type: "deleted", atWallMs, definition });
     if (this.definitions.add(definition)) this.#openShards(definition);
     this.#tellOthers({ type: "declare", definition });
   }
@@ -544,7 +544,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
 
   /** Of a deleted queue nothing is kept but that it was; whoever may not have heard of it is told. */
   #delete(queues: readonly Deleted[]): void {
-    const known = new Map(queues.map(([queue]) => [queue, this.definitions.get(queue)]));
+    const known = new Map(queues.map(([queue]) => [queue, this.definitions.declared(queue)]));
     const news = this.definitions.delete(queues);
     if (news.length === 0) return;
     const gone = new Set(news.map(([queue]) => queue));

@@ -114,8 +114,8 @@ export class Quota {
     this.#others.set(from, new Map(items.map(({ queue, count, bytes }) => [queue, { count, bytes }])));
   }
 
-  /** Somebody may have missed what was told. */
-  linkUp(): void {
+  /** Somebody may have missed what was told, or not have been told what is limited from now on. */
+  tellAgain(): void {
     this.#told.clear();
     this.#tellLater();
   }

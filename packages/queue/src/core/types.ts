@@ -96,6 +96,12 @@ export interface Definition {
   readonly generation?: number | undefined;
 }
 
+/** What may be changed of a queue that is there; its id stays that of the options it was declared with. Absent ones have their defaults. */
+export type Policy = Pick<
+  Definition,
+  "leaseMs" | "maxDeliveries" | "retry" | "maxLength" | "maxBytes" | "bodyBytesMax"
+>;
+
 /** Who holds a lease. The session is never the same after a restart. */
 export interface Holder {
   readonly peer: PeerId;

@@ -5,8 +5,6 @@ import { REPLICAS_MAX } from "../codec/shapes.ts";
 import type { Candidate } from "../core/placement.ts";
 import type { Definition, Ordered } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
-import type { QueueOptions } from "../options.ts";
-import { assertSame, isSame } from "./told.ts";
 
 /** How long the stores of a new ordered queue may take to be reached, in milliseconds. */
 const STORES_MS = 10_000;
@@ -66,21 +64,18 @@ export async function met({ endMs, hasHeard }: Meeting, signal: AbortSignal | un
  * What is known under a name, once it is what is wanted of it. Right after the start that may still be a queue that was
  * deleted meanwhile, and of the one after it this node will hear; or nothing, as this node has met nobody yet: to make a queue then
  * would be to make another one of that name.
- * @throws QueueError `QUEUE_CONFLICT`
  */
 export async function awaitSame(
   find: () => Definition | undefined,
-  options: QueueOptions,
+  fits: (known: Definition) => boolean,
   { endMs, hasHeard }: Meeting,
 ): Promise<Definition | undefined> {
   const isSettled = (): boolean => {
     const known = find();
-    return (known !== undefined && isSame(known, options)) || hasHeard();
+    return (known !== undefined && fits(known)) || hasHeard();
   };
   await until(undefined, isSettled, endMs);
-  const known = find();
-  if (known !== undefined) assertSame(known, options);
-  return known;
+  return find();
 }
 
 async function reachable(

@@ -1,16 +1,13 @@
-import type { Mesh } from "@klatsch/mesh";
-
 import { deadViewOf } from "../core/dead-queue.ts";
 import type { Definition, QueueId } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
 import { parseBrowse, parseChange, parseTimeout } from "../options.ts";
 import type { Changed, ChangeOptions, DeadLetters, Queue } from "../types.ts";
+import type { Controls } from "./controls.ts";
 import type { Operations } from "./operate.ts";
 import type { Sessions } from "./sessions.ts";
 import { durabilityOf, orderOf } from "./told.ts";
 
-/** Shared entries that say that a queue is paused. */
-export const PAUSED = "queue/paused/";
 /** How long `drain` waits by default, in milliseconds. */
 const DRAIN_MS = 60_000;
 
@@ -18,24 +15,28 @@ const DRAIN_MS = 60_000;
 export interface HandlePort extends Pick<Queue, "enqueue" | "enqueueMany" | "consume"> {
   /** The queue that is meant: once it is deleted, whatever has its name. @throws QueueError `QUEUE_NOT_FOUND` */
   now(): Definition;
+  /** The same, deleted or not. */
+  last(): Definition;
   depth(): number;
-  isPaused(): boolean;
-  /** @throws QueueError `FAILED`, `STOPPED` */
-  shared(): Mesh["state"]["shared"];
+  readonly controls: Controls;
   readonly operations: Operations;
   readonly sessions: Sessions;
 }
 
 /** One queue, as applications see it. */
 export function makeHandle(definition: Definition, port: HandlePort): Queue {
-  const { name, replicas, leaseMs, maxDeliveries } = definition;
-  const { operations, sessions } = port;
+  const { name, replicas } = definition;
+  const { operations, sessions, controls } = port;
   const id = (): QueueId => port.now().queue;
   return {
     name,
     replicas,
-    leaseMs,
-    maxDeliveries,
+    get leaseMs() {
+      return port.last().leaseMs;
+    },
+    get maxDeliveries() {
+      return port.last().maxDeliveries;
+    },
     durability: durabilityOf(definition),
     get depth() {
       return port.depth();
@@ -46,10 +47,11 @@ export function makeHandle(definition: Definition, port: HandlePort): Queue {
     take: async (options) => await sessions.take(sharedId(port), options),
     messages: (options) => sessions.messages(sharedId(port), options),
     get isPaused() {
-      return port.isPaused();
+      return controls.isPaused(port.last().queue);
     },
-    pause: async () => await port.shared().set(PAUSED + id(), true),
-    resume: async () => void (await port.shared().delete(PAUSED + id())),
+    pause: async () => await controls.pause(id()),
+    resume: async () => await controls.resume(id()),
+    alter: async (changes) => await controls.alter(port.now(), changes),
     drain: async (options) => await operations.drain(id(), name, parseTimeout(options, DRAIN_MS)),
     dead: makeDead(name, port),
     groups: async (options) =>

@@ -65,11 +65,11 @@ export function isSame(known: Definition, options: QueueOptions): boolean {
   return differenceOf(known, options) === undefined;
 }
 
-/** Throws `QUEUE_CONFLICT` if the queue is not what somebody wants of it. */
-export function assertSame(known: Definition, options: QueueOptions): void {
-  const difference = differenceOf(known, options);
-  if (difference === undefined) return;
-  throw new QueueError("QUEUE_CONFLICT", `queue ${known.name} exists with ${difference}`);
+/** Throws `QUEUE_CONFLICT` if the queue is neither now what somebody wants of it, nor was declared so. */
+export function assertSame(declared: Definition, now: Definition, options: QueueOptions): void {
+  const difference = differenceOf(now, options);
+  if (difference === undefined || isSame(declared, options)) return;
+  throw new QueueError("QUEUE_CONFLICT", `queue ${now.name} exists with ${difference}`);
 }
 
 /** The options of a queue that make it ordered, as its declarer gave them. */

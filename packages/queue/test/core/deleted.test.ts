@@ -26,6 +26,37 @@ function definitions(records: readonly (readonly [string, StoredRecord])[] = [])
   return { known: new Definitions({ now, persist: () => undefined }, records), now };
 }
 
+const JOBS: Definition = {
+  queue: id(1),
+  name: "jobs",
+  replicas: 3,
+  leaseMs: 1_000,
+  maxDeliveries: 2,
+  maxLength: 9,
+};
+
+describe("a queue that is altered", () => {
+  it("is so once it is known, and told on as it was declared", () => {
+    const { known } = definitions();
+    known.alter(JOBS.queue, { leaseMs: 5_000, maxDeliveries: 3, maxBytes: 7 });
+    expect(known.get(JOBS.queue)).toBe(undefined);
+    expect(known.add(JOBS)).toBe(true);
+    const now = { ...JOBS, leaseMs: 5_000, maxDeliveries: 3, maxLength: undefined, maxBytes: 7 };
+    expect(known.get(JOBS.queue)).toEqual(now);
+    expect([known.all(), known.declared(JOBS.queue)]).toEqual([[JOBS], JOBS]);
+    known.alter(JOBS.queue, undefined);
+    expect(known.get(JOBS.queue)).toEqual(JOBS);
+  });
+
+  it("is gone when it is deleted", () => {
+    const { known } = definitions();
+    known.add(JOBS);
+    known.alter(JOBS.queue, { leaseMs: 5_000, maxDeliveries: 3 });
+    known.delete([[JOBS.queue, 99 * DAY_MS]]);
+    expect([known.get(JOBS.queue), known.all()]).toEqual([undefined, []]);
+  });
+});
+
 describe("what is remembered of deleted queues", () => {
   it("is told on as it is believed: nobody deletes in the future", () => {
     const { known, now } = definitions();
