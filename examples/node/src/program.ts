@@ -231,12 +231,15 @@ function addQueueCommands(program: Command): void {
 function addTendingCommands(queues: Command): void {
   const listing = (usage: string, description: string): Command =>
     asking(queues, usage, description)
-      .option("--limit <count>", "at most as many (default: 100)", wholeNumber)
+      .option("--limit <count>", "at most as many, or on each page (default: 100)", wholeNumber)
+      .option("--after <next>", "what follows the page that ended with this")
       .option("--json", "as JSON");
+  const paging = (usage: string, description: string): Command =>
+    listing(usage, description).option("--all", "page after page, to the end");
   const state = "any, alive, ready or dead (default: alive)";
-  listing("browse <queue>", "messages as they are now").option("--state <state>", state).action(tend.browse);
+  paging("browse <queue>", "messages as they are now").option("--state <state>", state).action(tend.browse);
   listing("peek <queue>", "messages with their bodies").option("--state <state>", state).action(tend.peek);
-  listing("dead <queue>", "dead messages, and what happened to them").action(tend.dead);
+  paging("dead <queue>", "dead messages, and what happened to them").action(tend.dead);
   asking(queues, "count <queue>", "how many messages there are")
     .option("--json", "as JSON")
     .action(tend.count);

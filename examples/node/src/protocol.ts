@@ -242,6 +242,8 @@ interface BrowseArgs {
   readonly queue: string;
   readonly state?: (typeof STATES)[number] | undefined;
   readonly limit?: number | undefined;
+  /** `next` of the page before. */
+  readonly after?: string | undefined;
   readonly timeoutMs?: number | undefined;
 }
 

@@ -6,7 +6,7 @@ import type { Operations } from "./operation-types.ts";
 import { STATES, WAIT_MS_MAX } from "./protocol.ts";
 import type { TendingOperation } from "./protocol.ts";
 
-const BROWSE_FIELDS = ["queue", "state", "limit", "timeoutMs"] as const;
+const BROWSE_FIELDS = ["queue", "state", "limit", "after", "timeoutMs"] as const;
 const LIMIT_MAX = 1_000;
 /** Bodies of one answer, together: it has to fit one line. */
 const PEEK_BYTES_MAX: number = 1_024 * 1_024;
@@ -14,7 +14,12 @@ const PEEK_BYTES_MAX: number = 1_024 * 1_024;
 function browseOptions(args: Fields): NonNullable<Parameters<ReturnType<Queues["open"]>["browse"]>[0]> {
   const state = args.text("state") === undefined ? undefined : args.oneOf("state", STATES);
   const limit = args.wholeNumber("limit", 1, LIMIT_MAX);
-  return { state, limit, timeoutMs: args.wholeNumber("timeoutMs", 1, WAIT_MS_MAX) };
+  return {
+    state,
+    limit,
+    after: args.text("after"),
+    timeoutMs: args.wholeNumber("timeoutMs", 1, WAIT_MS_MAX),
+  };
 }
 
 export function tendingOperations(queues: Queues): Pick<Operations, TendingOperation> {

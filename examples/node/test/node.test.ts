@@ -307,6 +307,26 @@ describe("klatsch", () => {
     });
   });
 
+  it("lists a queue page by page: one, the next, or all", async () => {
+    const ids: string[] = [];
+    for (const { dataDir } of [a, b, c, a, b]) {
+      ids.push((await run(["queue", "put", "paged", "x", "--data", dataDir])).stdout.trim());
+    }
+    const idsIn = (text: string): string[] => text.match(/^[0-9a-f]{64}-[0-9]+/gm) ?? [];
+    const page = ["queue", "browse", "paged", "--limit", "2"];
+    const first = await run([...page, "--data", a.dataDir]);
+    const [, next = ""] = /^there is more: --after (\S+), or --all\n$/.exec(first.stderr) ?? [];
+    const rest = await run([...page, "--after", next, "--all", "--data", b.dataDir]);
+    expect([first.stdout, rest.stdout].map((text) => text.match(/^ID /gm)?.length)).toEqual([1, 1]);
+    expect(rest).toMatchObject({ code: 0, stderr: "" });
+    expect([...idsIn(first.stdout), ...idsIn(rest.stdout)].toSorted()).toEqual(ids.toSorted());
+    const peeked = await run(["queue", "peek", "paged", "--after", next, "--data", c.dataDir]);
+    expect(idsIn(peeked.stdout).toSorted()).toEqual(idsIn(rest.stdout).toSorted());
+    const wrong = await run([...page, "--after", "x", "--data", a.dataDir]);
+    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining("after: is not the `next`") });
+    await run(["queue", "delete", "paged", "--data", a.dataDir]);
+  });
+
   it("says something on one node and reads it on another, or all write and read it", async () => {
     const quiet = { code: 0, stdout: "", stderr: "" };
     expect(await run(["state", "set", "color", "dark red", "--data", a.dataDir])).toEqual(quiet);

@@ -193,9 +193,12 @@ const enqueueSchema = z.strictObject({
   ...messageFields,
   timeoutMs: durationMs.min(1).default(TIMEOUT_MS),
 });
+/** Longest `next` of a page. */
+const NEXT_MAX = 128;
 const browseSchema = z.strictObject({
   state: z.enum(["any", "alive", "ready", "dead"]).default("alive"),
   limit: z.int().min(1).max(MANAGE_ITEMS_MAX).default(100),
+  after: z.string().max(NEXT_MAX).optional(),
   timeoutMs: durationMs.min(1).default(TIMEOUT_MS),
 });
 const changeSchema = z.strictObject({
@@ -340,9 +343,11 @@ export function parseNack(options: NackOptions | undefined): {
 export function parseBrowse(options: BrowseOptions | undefined): {
   readonly state: ManageScope;
   readonly limit: number;
+  readonly after: string | undefined;
   readonly timeoutMs: number;
 } {
-  return parse(browseSchema, options ?? {}, "options");
+  const { after, ...rest } = parse(browseSchema, options ?? {}, "options");
+  return { after, ...rest };
 }
 
 /** `ids` as the core names them, if these are meant and no others. */

@@ -43,6 +43,8 @@ export interface BrowseOptions {
   readonly state?: "any" | "alive" | "ready" | "dead" | undefined;
   /** 1 to 1,000. Default 100. */
   readonly limit?: number | undefined;
+  /** `next` of the page before, on whatever node: what lies behind it. Default: from the beginning. */
+  readonly after?: string | undefined;
   /** Default 10,000. */
   readonly timeoutMs?: number | undefined;
 }
@@ -111,10 +113,19 @@ export interface Groups {
   readonly missing: readonly string[];
 }
 
-/** Messages, the oldest first, and the nodes that did not answer. */
+/**
+ * A page of messages, the oldest of it first. Pages go through the queue lane by lane, whoever writes them now: what is there all the
+ * while is in one of them, once, except for what is in `missing` and `unserved`; so ask once more with the same `after`, or
+ * go on without it. What comes or goes meanwhile may be in or not.
+ */
 export interface Browsed {
   readonly messages: readonly MessageInfo[];
+  /** `after` of the next page; `undefined`: this was the last. */
+  readonly next: string | undefined;
+  /** Nodes that did not answer: what is in the lanes that they write is not here. */
   readonly missing: readonly string[];
+  /** Messages of any state, and some that are over, in lanes on this page that just now nobody who answers writes. */
+  readonly unserved: number;
 }
 
 /** How many messages a queue has, by state. */

@@ -87,6 +87,28 @@ describe("more dead letters than one answer has room for", () => {
     expect([await listed(350), await listed(1_000)]).toEqual([350, 400]);
   });
 
+  it("are listed page by page, each once, although a node takes over the lanes of another between two pages", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const queues = await nodes.declare("jobs");
+    const names = Array.from({ length: 7 }, (_, no) => `${no}`);
+    for (const queue of queues) await kill(queue, names);
+    const [a, b] = queues;
+    const first = await a?.dead.list({ limit: 5 });
+    await nodes.end("c");
+    await until("c's lanes are taken over", async () => {
+      const { dead, unserved, missing } = (await b?.counts()) ?? {};
+      return dead === 21 && unserved === 0 && missing?.length === 0;
+    });
+    const seen = first?.messages.map(({ id }) => id) ?? [];
+    for (let after = first?.next; after !== undefined;) {
+      const page = await b?.dead.list({ limit: 5, after });
+      expect([page?.missing, page?.unserved]).toEqual([[], 0]);
+      seen.push(...(page?.messages.map(({ id }) => id) ?? []));
+      after = page?.next;
+    }
+    expect([seen.length, new Set(seen).size]).toEqual([21, 21]);
+  });
+
   it("are put back once, however fast they die again", async () => {
     await using nodes = await Nodes.start("a");
     const [queue] = await nodes.declare("jobs", { replicas: 1 });
@@ -110,6 +132,8 @@ describe("more dead letters than one answer has room for", () => {
   });
 });
 
+const NO_PAGE = { messages: [], unserved: 0, missing: [] };
+
 describe("a queue seen from outside", () => {
   it("goes on at once where a node's queues end and its mesh does not", async () => {
     await using nodes = await Nodes.start("a", "b", "c");
@@ -123,20 +147,24 @@ describe("a queue seen from outside", () => {
     expect(nodes.get("b").mesh.member(nodes.get("a").mesh.peerId)?.status).toBe("alive");
   });
 
-  it("is never counted as empty while a node takes over the lanes of another", async () => {
+  it("is never counted or listed as empty while a node takes over the lanes of another", async () => {
     await using nodes = await Nodes.start("a", "b", "c");
     const [a, , c] = await nodes.declare("jobs");
     for (let no = 0; no < 10; no += 1) await c?.enqueue(bytes(`${no}`));
     const stopping = nodes.end("c");
     const sums: number[] = [];
+    let listed = Infinity;
     const isTaken = (): boolean =>
       nodes.get("a").queues.stats().alive + nodes.get("b").queues.stats().alive >= 10;
     while (!isTaken()) {
       const counts = await a?.counts();
       if (counts !== undefined) sums.push(counts.ready + counts.unserved + counts.missing.length);
+      const { messages, unserved, missing } = (await a?.browse()) ?? NO_PAGE;
+      listed = Math.min(listed, messages.length + unserved + 10 * missing.length);
     }
     await stopping;
     expect(Math.min(...sums)).toBeGreaterThan(0);
+    expect(listed).toBeGreaterThanOrEqual(10);
     expect(await a?.counts()).toMatchObject({ ready: 10, unserved: 0, missing: [] });
   });
 
@@ -186,7 +214,9 @@ describe("a queue seen from outside", () => {
     expect(votes.length).toBeGreaterThanOrEqual(2);
     expect(votes[0]?.message?.holder?.peer).toBe(nodes.get("b").mesh.peerId);
     await held?.ack();
-    await expect(nodes.get("c").queues.inspect("x")).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
+    for (const none of ["x", `${id.slice(0, 64)}-9999999999`]) {
+      await expect(nodes.get("c").queues.inspect(none)).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
+    }
     expect(c?.depth).toBe(0);
   });
 

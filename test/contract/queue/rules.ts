@@ -231,6 +231,36 @@ const MANY: readonly Rule[] = [
     },
   },
   {
+    name: "messages are listed page by page, each once, the pages on whatever node, while others come and go",
+    async run(nodes) {
+      const [here, there] = await declare(nodes);
+      const ids: string[] = [];
+      for (const queue of [here, there]) {
+        const outcomes = await queue.enqueueMany(Array.from({ length: 5 }, () => ({ body: bytes("x") })));
+        for (const { id } of outcomes) ids.push(id ?? "");
+      }
+      const [gone = "", ...stay] = ids;
+      const seen: string[] = [];
+      let after: string | undefined;
+      do {
+        const pages: Queue = seen.length % 2 === 0 ? there : here;
+        const page = await pages.browse({ limit: 3, after });
+        assert.deepEqual([page.missing, page.unserved], [[], 0]);
+        assert(page.messages.length <= 3 && (page.next === undefined || page.messages.length > 0));
+        seen.push(...page.messages.map(({ id }) => id));
+        if (after === undefined) await here.purge({ ids: [gone] });
+        after = page.next;
+      } while (after !== undefined);
+      assert.equal(new Set(seen).size, seen.length);
+      assert.deepEqual(seen.filter((id) => id !== gone).toSorted(), stay.toSorted());
+      const [other] = await declare(nodes);
+      await assert.rejects(async () => await here.browse({ after: "x" }), code("INVALID_OPTIONS"));
+      const { next } = await here.browse({ limit: 1 });
+      await assert.rejects(async () => await other.browse({ after: next }), code("INVALID_OPTIONS"));
+      await here.purge();
+    },
+  },
+  {
     name: "a paused queue hands out nothing on any node, and takes everything in",
     async run(nodes) {
       const [here, there] = await declare(nodes);

@@ -1,5 +1,5 @@
 /** Commands of those who look after queues. */
-import type { Changed, MessageInfo } from "@klatsch/queue";
+import type { Browsed, Changed, MessageInfo } from "@klatsch/queue";
 import { NodeError } from "../errors.ts";
 import { printable, table, valueRows } from "../format.ts";
 import { STATES } from "../protocol.ts";
@@ -7,7 +7,9 @@ import { connectTo, printJson } from "./node.ts";
 import type { NodeFlags } from "./node.ts";
 
 type JsonFlags = NodeFlags & { readonly json?: true };
-type BrowseFlags = JsonFlags & { readonly state?: string; readonly limit?: number };
+type ListFlags = JsonFlags & { readonly limit?: number; readonly after?: string };
+type PagesFlags = ListFlags & { readonly all?: true };
+type BrowseFlags = { readonly state?: string };
 
 function stateOf(text: string | undefined): (typeof STATES)[number] | undefined {
   const state = STATES.find((each) => each === text);
@@ -17,52 +19,76 @@ function stateOf(text: string | undefined): (typeof STATES)[number] | undefined 
   return state;
 }
 
-function messagesTable(messages: readonly MessageInfo[]): string {
-  return table(
-    ["ID", "STATE", "EPOCH", "FAILED", "AGE S", "BYTES", "GROUP", "KEY", "HOLDER OR REASON"],
-    messages.map((message) => [
-      message.id,
-      message.state,
-      String(message.epoch),
-      String(message.deliveries),
-      (message.ageMs / 1_000).toFixed(1),
-      String(message.bodyBytes),
-      message.group ?? "-",
-      message.dedupKey ?? "-",
-      message.reason ?? message.holder?.peer ?? "",
-    ]),
-  );
+const HEADINGS = ["ID", "STATE", "EPOCH", "FAILED", "AGE S", "BYTES", "GROUP", "KEY", "HOLDER OR REASON"];
+
+function rowOf(message: MessageInfo): readonly string[] {
+  return [
+    message.id,
+    message.state,
+    String(message.epoch),
+    String(message.deliveries),
+    (message.ageMs / 1_000).toFixed(1),
+    String(message.bodyBytes),
+    message.group ?? "-",
+    message.dedupKey ?? "-",
+    message.reason ?? message.holder?.peer ?? "",
+  ];
 }
 
 function tellMissing(missing: readonly string[]): void {
   for (const peer of missing) console.error(printable(`${peer} did not answer`));
 }
 
-export async function browse(queue: string, { json, state, limit, ...flags }: BrowseFlags): Promise<void> {
-  await using client = await connectTo(flags);
-  const found = await client.call("queue.browse", { queue, state: stateOf(state), limit });
-  if (json === true) return printJson(found);
-  console.log(messagesTable(found.messages));
-  tellMissing(found.missing);
+function tellAround({ next, missing, unserved }: Browsed, isAll: boolean): void {
+  tellMissing(missing);
+  if (unserved > 0) console.error(`${unserved} more may be there: no node that answers serves them now`);
+  if (next !== undefined && !isAll) console.error(`there is more: --after ${next}, or --all`);
 }
 
-/** What is dead, each with its history below it. */
-export async function dead(queue: string, { json, limit, ...flags }: BrowseFlags): Promise<void> {
+/** A page, or one after the other: none is kept. */
+async function pages(
+  queue: string,
+  state: (typeof STATES)[number] | undefined,
+  { json, limit, after: first, all, ...flags }: PagesFlags,
+  more: (messages: readonly MessageInfo[]) => readonly string[],
+): Promise<void> {
   await using client = await connectTo(flags);
-  const found = await client.call("queue.browse", { queue, state: "dead", limit });
-  if (json === true) return printJson(found);
-  console.log(messagesTable(found.messages));
-  for (const { id, failures } of found.messages) {
-    for (const { epoch, atWallMs, peer, reason } of failures) {
-      console.log(printable(`${id} epoch ${epoch} ${new Date(atWallMs).toISOString()} ${peer}: ${reason}`));
+  const isAll = all === true;
+  let after = first;
+  do {
+    const found = await client.call("queue.browse", { queue, state, limit, after });
+    if (json === true) printJson(found);
+    else {
+      const [heading = "", ...rows] = table(HEADINGS, found.messages.map(rowOf)).split("\n");
+      const head = after === first ? [heading] : [];
+      for (const line of [...head, ...rows, ...more(found.messages)]) console.log(line);
+      tellAround(found, isAll);
     }
-  }
-  tellMissing(found.missing);
+    after = isAll ? found.next : undefined;
+  } while (after !== undefined);
 }
 
-export async function peek(queue: string, { json, state, limit, ...flags }: BrowseFlags): Promise<void> {
+export async function browse(queue: string, { state, ...flags }: PagesFlags & BrowseFlags): Promise<void> {
+  await pages(queue, stateOf(state), flags, () => []);
+}
+
+/** What is dead, each page with the history of its messages below it. */
+export async function dead(queue: string, flags: PagesFlags): Promise<void> {
+  await pages(queue, "dead", flags, (messages) =>
+    messages.flatMap(({ id, failures }) =>
+      failures.map(({ epoch, atWallMs, peer, reason }) =>
+        printable(`${id} epoch ${epoch} ${new Date(atWallMs).toISOString()} ${peer}: ${reason}`),
+      ),
+    ),
+  );
+}
+
+export async function peek(
+  queue: string,
+  { json, state, limit, after, ...flags }: ListFlags & BrowseFlags,
+): Promise<void> {
   await using client = await connectTo(flags);
-  const messages = await client.call("queue.peek", { queue, state: stateOf(state), limit });
+  const messages = await client.call("queue.peek", { queue, state: stateOf(state), limit, after });
   if (json === true) return printJson(messages);
   for (const { id, headers, body } of messages) {
     const named = Object.entries(headers).map(([name, value]) => `${name}=${value}`);

@@ -1,4 +1,5 @@
 import { PID_DIGITS } from "../core/ballot.ts";
+import { LISTED_LANES_MAX } from "../core/listed-lanes.ts";
 import { MANAGE_ITEMS_MAX } from "../core/manage.ts";
 import type {
   Counts,
@@ -12,6 +13,7 @@ import type {
   HeldItem,
   KeptKeys,
   LaneRefusal,
+  ListedLanes,
   ManagedItem,
   Message,
   OpRefusal,
@@ -180,10 +182,13 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
     const items = m.items.map((i) => [i.lane, i.seq, encodeValue(i.value)]);
     const consumers = m.consumers.map((c) => [c.session, c.prefetch, c.held]);
     const plain = [m.token, items, m.count, counts, consumers];
-    if (m.groups.length === 0 && m.shards.length === 0 && m.last === undefined) return plain;
+    const isShort = m.groups.length + m.shards.length === 0 && m.last === undefined;
+    if (isShort && m.lanes === undefined) return plain;
     const head = (i: ManagedItem): Wire => [i.lane, i.seq, encodeValue(i.value)];
     const groups = m.groups.map((g) => [g.group, g.count, head(g.head)]);
-    return m.last === undefined ? [...plain, groups, m.shards] : [...plain, groups, m.shards, place(m.last)];
+    const last = m.last === undefined && m.lanes === undefined ? [] : [place(m.last)];
+    const listed = m.lanes === undefined ? [] : [[m.lanes.served, m.lanes.kept]];
+    return [...plain, groups, m.shards, ...last, ...listed];
   },
   enter: (m) => [m.lane, m.items.map((i) => [encodeValue(i.value), i.body])],
   entered: (m) => [m.lane, m.items.map((i) => [i.token, ENTERED.indexOf(i.code), i.seq]), m.hint ?? null],
@@ -331,6 +336,7 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     shards:
       f.optional((at) => at.list(shapes.SHARDS_MAX, (no) => new Fields([no]).uint(shapes.SHARDS_MAX))) ?? [],
     last: f.optional(readPlace),
+    lanes: f.optional((at) => readListed(at.nested())),
   }),
   enter: (f) => ({ type: "enter", lane: lane(f), items: f.list(ITEMS_MAX, readEnter) }),
   entered: (f) => ({
@@ -488,6 +494,16 @@ function place(at: Place | undefined): Wire | null {
 function readPlace(f: Fields): Place {
   const at = f.nested();
   return { lane: lane(at), seq: seq(at) };
+}
+
+function readListed(f: Fields): ListedLanes {
+  return {
+    served: f.list(LISTED_LANES_MAX, (at) => lane(new Fields([at]))),
+    kept: f.list(LISTED_LANES_MAX, (at) => {
+      const inner = new Fields(at);
+      return [lane(inner), inner.uint()] as const;
+    }),
+  };
 }
 
 function readManaged(at: unknown): ManagedItem {

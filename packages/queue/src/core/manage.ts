@@ -1,9 +1,11 @@
 import type { Acceptor, AcceptorLane } from "./acceptor.ts";
 import type { Context } from "./context.ts";
 import { isInDeadView } from "./dead-queue.ts";
+import { listedLanes, restricted } from "./listed-lanes.ts";
 import type { Register } from "./lane-register.ts";
 import type { LaneWriter } from "./lane-writer.ts";
-import type { Counts, GroupItem, ManagedItem, Message, RosterEntry } from "./messages.ts";
+import { SEQ_LAST } from "./message-id.ts";
+import type { Counts, GroupItem, ListedLanes, ManagedItem, Message, RosterEntry } from "./messages.ts";
 import type { Timer } from "./timers.ts";
 import type { LaneId, ManageAct, ManageScope, PeerId, Place, QueueId, Replica } from "./types.ts";
 
@@ -30,6 +32,8 @@ export interface ManageRequest {
   readonly only: Place | undefined;
   /** Of changes: in all. Of a list: of each writer. */
   readonly limit: number;
+  /** Of a list: what lies behind it, whoever writes it. */
+  readonly after?: Place | undefined;
   /** Asks only these, for what lies behind these places; `undefined`: from the beginning. */
   readonly from: Places | undefined;
   readonly deadlineMs: number;
@@ -46,6 +50,8 @@ export interface ManageResult {
   readonly groups: readonly (GroupItem & { readonly peer: PeerId })[];
   /** Shards of the queue that somebody writes. */
   readonly shards: readonly number[];
+  /** Of a list: which lanes are told of, and known of, by each who answered. */
+  readonly lanes: readonly (ListedLanes | undefined)[];
   /** Who may have more, and behind what: `from` of the next question. */
   readonly more: Places;
   /** Who did not answer in time. */
@@ -192,11 +198,12 @@ export class Manage {
       const consumers = answers.flatMap((a) => a.consumers.map((one) => ({ ...one, peer: a.peer })));
       const groups = answers.flatMap((a) => a.groups.map((one) => ({ ...one, peer: a.peer })));
       const shards = answers.flatMap((answer) => answer.shards);
-      then({ items, count, counts, consumers, groups, shards, more, missing });
+      const lanes = answers.map((answer) => answer.lanes);
+      then({ items, count, counts, consumers, groups, shards, lanes, more, missing });
     });
     for (const peer of peers) {
       const limit = shares?.get(peer) ?? request.limit;
-      const after = from?.get(peer);
+      const after = from?.get(peer) ?? request.after;
       this.#context.send(peer, { type: "manage", token, queue, act, scope, only, limit, after });
     }
   }
@@ -258,8 +265,19 @@ export class Manage {
     const { token, queue, act, scope, only, after } = message;
     const limit = Math.min(message.limit, MANAGE_ITEMS_MAX);
     let last: Place | undefined;
+    const known = act === "list" ? this.#listedLanes(queue, after) : undefined;
     const answer = (items: readonly ManagedItem[], count: number, counts: Counts): void => {
-      this.#context.send(from, { type: "managed", token, items, count, counts, consumers, ...order, last });
+      const listed = { last, lanes: known && restricted(known.lanes, last) };
+      this.#context.send(from, {
+        type: "managed",
+        token,
+        items,
+        count,
+        counts,
+        consumers,
+        ...order,
+        ...listed,
+      });
     };
     const consumers = act === "consumers" ? this.#host.consumers(queue).slice(0, MANAGE_ITEMS_MAX) : [];
     const order = act === "groups" ? this.#groups(queue) : NO_ORDER;
@@ -270,18 +288,20 @@ export class Manage {
     const found: (readonly [LaneWriter, Register])[] = [];
     const items: ManagedItem[] = [];
     let bytes = 0;
-    for (const [lane, register] of this.#matching(queue, scope, only, after)) {
+    for (const [lane, register] of this.#matching(queue, act, scope, only, after)) {
       if (found.length >= limit || bytes >= MANAGE_BYTES_MAX) {
         const [before] = found.slice(-1);
         last = before && { lane: before[0].root, seq: before[1].seq };
         break;
       }
+      if (known?.end !== undefined && lane.root > known.end) break;
       found.push([lane, register]);
       if (act !== "list") continue;
       const { attributes, reason } = register.value;
       bytes += 200 + (reason?.length ?? 0) + 500 * (attributes?.failures.length ?? 0);
       items.push({ lane: lane.root, seq: register.seq, value: register.value });
     }
+    if (known?.end !== undefined) last ??= { lane: known.end, seq: SEQ_LAST };
     if (act === "list") return answer(items, items.length, NO_COUNTS);
     if (this.#sweeps >= SWEEPS_MAX) return;
     const changed = found.flatMap(([lane, { seq }]) => {
@@ -299,9 +319,16 @@ export class Manage {
   #delete(from: PeerId, token: number, queue: QueueId): void {
     const { ready, delayed, leased, dead } = this.#count(queue);
     this.#host.delete(queue);
-    const nothing = { items: [], counts: NO_COUNTS, consumers: [], ...NO_ORDER, last: undefined };
+    const nothing = { items: [], counts: NO_COUNTS, consumers: [], ...NO_ORDER };
     const count = ready + delayed + leased + dead;
-    this.#context.sendAfter(from, { type: "managed", token, count, ...nothing });
+    this.#context.sendAfter(from, {
+      type: "managed",
+      token,
+      count,
+      ...nothing,
+      last: undefined,
+      lanes: undefined,
+    });
   }
 
   /** Groups of the lanes this node writes, those with most messages first. */
@@ -321,8 +348,20 @@ export class Manage {
     return { groups: groups.slice(0, GROUPS_MAX), shards };
   }
 
+  /** Behind `end` there are more than one answer names. */
+  #listedLanes(queue: QueueId, after: Place | undefined): ReturnType<typeof listedLanes> {
+    const served = [...this.#lanesOf(queue)].map(({ root }) => root);
+    const kept: [LaneId, number][] = [];
+    for (const { lane, descriptor, closed, registers } of this.#acceptor.lanes()) {
+      if (descriptor.queue !== queue || closed || registers.size === 0) continue;
+      kept.push([descriptor.heirOf?.root ?? lane, registers.size]);
+    }
+    return listedLanes(served, kept, after);
+  }
+
   *#matching(
     queue: QueueId,
+    act: ManageAct,
     scope: ManageScope,
     only: Place | undefined,
     after: Place | undefined,
@@ -333,10 +372,11 @@ export class Manage {
       if (only !== undefined && only.lane !== lane.root) continue;
       if (after !== undefined && lane.root < after.lane) continue;
       const fromSeq = after?.lane === lane.root ? after.seq + 1 : 0;
-      const registers =
-        only === undefined ? lane.registers.inOrder(fromSeq) : [lane.registers.peek(only.seq)];
-      for (const register of registers) {
-        if (register?.chosen === true && isIn(register, scope)) yield [lane, register];
+      // None that is dead rests.
+      const all = scope === "dead" ? lane.registers.awakeInOrder(fromSeq) : lane.registers.inOrder(fromSeq);
+      for (const register of only === undefined ? all : [lane.registers.peek(only.seq)]) {
+        if (register === undefined || !isIn(register, scope)) continue;
+        if (register.chosen || (act === "list" && isThere(register))) yield [lane, register];
       }
     }
   }
@@ -503,6 +543,14 @@ function sumOf(all: readonly Counts[]): Counts {
     }),
     NO_COUNTS,
   );
+}
+
+/**
+ * A message whose next step is under way is in its queue all the while: a list in pages must not pass it over. One that is being
+ * entered, or is as good as done, is not.
+ */
+function isThere({ enqueue, value }: Register): boolean {
+  return enqueue === undefined && value.state !== "DONE";
 }
 
 function isIn({ value }: Register, scope: ManageScope): boolean {

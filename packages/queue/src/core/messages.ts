@@ -301,6 +301,8 @@ export type Message =
       readonly shards: readonly number[];
       /** Where the sender stopped because of a limit: behind it there may be more. */
       readonly last: Place | undefined;
+      /** Of a list. Earlier versions do not say. */
+      readonly lanes: ListedLanes | undefined;
     }
   /** To the writer of an ordered lane, as far as the sender knows who that is. */
   | { readonly type: "enter"; readonly lane: LaneId; readonly items: readonly EnterItem[] }
@@ -349,6 +351,14 @@ export interface ManagedItem {
   readonly lane: LaneId;
   readonly seq: number;
   readonly value: Value;
+}
+
+/** Lanes of a list's queue, by the first of their line, from where it begins to where the sender stopped. */
+export interface ListedLanes {
+  /** Those the sender writes: whatever is in them it listed. */
+  readonly served: readonly LaneId[];
+  /** Those its store has messages of, and how many. */
+  readonly kept: readonly (readonly [lane: LaneId, count: number])[];
 }
 
 /** A group with messages that are neither done nor dead. */

@@ -107,7 +107,7 @@ export class WriterRegisters {
 
   /** The same from `fromSeq` on, in the order of seqs. */
   *inOrder(fromSeq: number): Generator<Register> {
-    const awake = [...this.#awake.keys()].filter((seq) => seq >= fromSeq).toSorted((a, b) => a - b);
+    const awake = this.#awakeFrom(fromSeq);
     const pages = [...this.#pages.keys()].filter((page) => (page + 1) * PAGE_SEQS > fromSeq);
     let at = 0;
     for (const seq of this.#restingIn(pages.toSorted((a, b) => a - b))) {
@@ -117,6 +117,15 @@ export class WriterRegisters {
       yield* this.#look(seq);
     }
     for (; at < awake.length; at += 1) yield* this.#look(awake[at] ?? 0);
+  }
+
+  /** Of these, all but the resting ones. */
+  *awakeInOrder(fromSeq: number): Generator<Register> {
+    for (const seq of this.#awakeFrom(fromSeq)) yield* this.#look(seq);
+  }
+
+  #awakeFrom(fromSeq: number): readonly number[] {
+    return [...this.#awake.keys()].filter((seq) => seq >= fromSeq).toSorted((a, b) => a - b);
   }
 
   *#look(seq: number): Generator<Register> {

@@ -58,12 +58,10 @@ export function makeHandle(definition: Definition, port: HandlePort): Queue {
       await operations.groups(id(), orderOf(port.now()).shards, parseTimeout(options)),
     counts: async (options) => await operations.counts(id(), parseTimeout(options)),
     browse: async (options) => {
-      const { state, limit, timeoutMs } = parseBrowse(options);
-      return await operations.browse(id(), state, limit, timeoutMs);
+      return await operations.browse(id(), parseBrowse(options));
     },
     peek: async (options) => {
-      const { state, limit, timeoutMs } = parseBrowse(options);
-      return await operations.peek(id(), state, limit, timeoutMs);
+      return await operations.peek(id(), parseBrowse(options));
     },
     purge: async (options) => await change(operations, id(), "discard", "ready", options),
   };
@@ -76,8 +74,7 @@ function makeDead(name: string, port: HandlePort): DeadLetters {
   return {
     name: `${name}.dead`,
     list: async (options) => {
-      const { limit, timeoutMs } = parseBrowse(options);
-      return await operations.browse(id(), "dead", limit, timeoutMs);
+      return await operations.browse(id(), { ...parseBrowse(options), state: "dead" });
     },
     take: async (options) => await sessions.take(view(), options),
     consume: (handler, options) => sessions.consume(view(), handler, options),

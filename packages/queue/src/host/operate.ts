@@ -9,6 +9,7 @@ import { messageId } from "../core/message-id.ts";
 import { QueueError } from "../errors.ts";
 import type { HostEffect } from "./engine.ts";
 import { Gate } from "./gate.ts";
+import { nextOf, Page, placeOf } from "./listing.ts";
 import type { QueueInput } from "../core/inputs.ts";
 import type { LaneId, ManageAct, ManageScope, Place, Value } from "../core/types.ts";
 import type {
@@ -30,6 +31,14 @@ const CHANGES_MAX = 64;
 const LOOK_MS = 200;
 
 type Answer = Extract<HostEffect, { readonly type: "managed" | "inspected" | "fetched" }>;
+
+/** Which messages are listed. */
+interface Listed {
+  readonly state: ManageScope;
+  readonly limit: number;
+  readonly after: string | undefined;
+  readonly timeoutMs: number;
+}
 
 /** Where requests go, and when there is nobody to ask any more. */
 interface Way {
@@ -78,12 +87,12 @@ export class Operations {
     act: ManageAct,
     scope: ManageScope,
     timeoutMs: number,
-    more: Partial<Pick<ManageRequest, "only" | "limit" | "from">> = {},
+    more: Partial<Pick<ManageRequest, "only" | "limit" | "from" | "after">> = {},
   ): Promise<ManageResult> {
     const deadlineMs = systemClock.now().monoMs + timeoutMs;
-    const { only, limit = MANAGE_ITEMS_MAX, from } = more;
+    const { only, limit = MANAGE_ITEMS_MAX, from, after } = more;
     const answer = await this.#ask((requestId) => {
-      return { type: "manage", requestId, queue, act, scope, only, limit, from, deadlineMs };
+      return { type: "manage", requestId, queue, act, scope, only, limit, from, after, deadlineMs };
     });
     if (answer?.type === "managed") return answer.result;
     throw new QueueError("STOPPED", "the queues of this node have ended");
@@ -135,48 +144,28 @@ export class Operations {
     return { groups: found.toSorted((a, b) => b.head.ageMs - a.head.ageMs), unreachable, missing };
   }
 
-  /** What each writer has, up to `limit`, in as many parts as it takes. Who is in the middle when time is over is missing. */
-  async #list(
-    queue: string,
-    scope: ManageScope,
-    limit: number,
-    timeoutMs: number,
-  ): Promise<Pick<ManageResult, "items" | "missing">> {
+  /** In as many parts as it takes; once time is over the page ends where it is. */
+  async #list(queue: string, { state, limit, after, timeoutMs }: Listed): Promise<Page> {
     const endMs = systemClock.now().monoMs + timeoutMs;
-    const items: ManageResult["items"][number][] = [];
-    const missing = new Set<string>();
-    const counts = new Map<string, number>();
-    let from: ManageRequest["from"];
+    const page = new Page(limit, after === undefined ? undefined : placeOf(queue, after));
     do {
       const leftMs = Math.max(1, endMs - systemClock.now().monoMs);
-      const result = await this.#manage(queue, "list", scope, leftMs, { limit, from });
-      for (const peer of result.missing) missing.add(peer);
-      for (const item of result.items) {
-        items.push(item);
-        counts.set(item.peer, (counts.get(item.peer) ?? 0) + 1);
-      }
-      from = new Map([...result.more].filter(([peer]) => (counts.get(peer) ?? 0) < limit));
-    } while (from.size > 0 && systemClock.now().monoMs < endMs);
-    for (const peer of from.keys()) missing.add(peer);
-    return { items, missing: [...missing] };
+      page.add(await this.#manage(queue, "list", state, leftMs, page.wanted));
+    } while (!page.isFull && systemClock.now().monoMs < endMs);
+    return page;
   }
 
-  async browse(queue: string, scope: ManageScope, limit: number, timeoutMs: number): Promise<Browsed> {
-    const { items, missing } = await this.#list(queue, scope, limit, timeoutMs);
+  async browse(queue: string, options: Listed): Promise<Browsed> {
+    const { items, missing, unserved, next } = await this.#list(queue, options);
     const messages = items.map(({ lane, seq, value, peer }) => infoOf(lane, seq, value, peer));
     messages.sort((a, b) => b.ageMs - a.ageMs);
-    return { messages: messages.slice(0, limit), missing };
+    return { messages, next: next && nextOf(queue, next), missing, unserved };
   }
 
-  async peek(
-    queue: string,
-    scope: ManageScope,
-    limit: number,
-    timeoutMs: number,
-  ): Promise<readonly PeekedMessage[]> {
-    const { items } = await this.#list(queue, scope, limit, timeoutMs);
-    const found = items.slice(0, limit).map(async ({ lane, seq, value, peer }) => {
-      const deadlineMs = systemClock.now().monoMs + timeoutMs;
+  async peek(queue: string, options: Listed): Promise<readonly PeekedMessage[]> {
+    const { items } = await this.#list(queue, options);
+    const found = items.map(async ({ lane, seq, value, peer }) => {
+      const deadlineMs = systemClock.now().monoMs + options.timeoutMs;
       const answer = await this.#ask((requestId) => {
         return { type: "fetch", requestId, peer, lane, seq, deadlineMs };
       });

@@ -12,7 +12,7 @@ const LANES = { lanes: 0, weakLanes: 0, movingLanes: 0 };
 
 function found(ready: number, missing: readonly string[]): ManageResult {
   const counts = { ...NONE, ...LANES, ready };
-  const lists = { items: [], consumers: [], groups: [], shards: [], more: new Map() };
+  const lists = { items: [], consumers: [], groups: [], shards: [], lanes: [], more: new Map() };
   return { ...lists, count: 0, counts, missing };
 }
 

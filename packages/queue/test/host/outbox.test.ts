@@ -120,7 +120,15 @@ async function afterwards(messages: readonly Message[]): Promise<readonly Messag
 it("keeps no more answers for a peer that does not read than it can have questions open", async () => {
   const counts = { ready: 0, delayed: 0, leased: 0, dead: 0, unserved: 0, oldestWallMs: 0 };
   const lanes = { lanes: 0, weakLanes: 0, movingLanes: 0 };
-  const nothing = { items: [], count: 0, consumers: [], groups: [], shards: [], last: undefined };
+  const nothing = {
+    items: [],
+    count: 0,
+    consumers: [],
+    groups: [],
+    shards: [],
+    last: undefined,
+    lanes: undefined,
+  };
   const managed = (token: number): Message => {
     return { type: "managed", token, counts: { ...counts, ...lanes }, ...nothing };
   };

@@ -344,6 +344,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     ),
     shards: list(fc.nat(63)),
     last: maybe(fc.record({ lane, seq })),
+    lanes: maybe(fc.record({ served: list(lane), kept: list(fc.tuple(lane, count)) })),
   }),
   of("enter", { lane, items: list(entering) }),
   of("entered", {
