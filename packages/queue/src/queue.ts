@@ -120,9 +120,7 @@ class QueuesService implements Queues {
     },
     elect: (name, leaseMs, signal) => this.#elect(name, leaseMs, signal),
     onHandled: (queue, tookMs, failure) => {
-      const counters = this.#metrics.of(queue);
-      counters.handlerMs += tookMs;
-      counters[failure ? "threw" : "handled"] += 1;
+      this.#metrics.handled(queue, tookMs, failure !== undefined);
       if (failure === undefined) return;
       const { id, attempt } = failure.message;
       const fields = { err: failure.error, queue: this.#nameOf(queue), id, attempt };
@@ -564,9 +562,7 @@ class QueuesService implements Queues {
       this.#settle(held, verdict, done);
     });
     this.#counts.delivered += 1;
-    const counters = this.#metrics.of(queue);
-    counters.delivered += 1;
-    if (message.attempt > 1) counters.redelivered += 1;
+    this.#metrics.delivered(queue, message);
     this.#held.set(message.id, message);
     this.#sessions.deliver(item.session, message);
   }

@@ -50,6 +50,20 @@ describe("metrics of queues", () => {
     expect(flowB.get('klatsch_queue_outcomes_total{queue="jobs",outcome="ack"}')).toBe(1);
     expect(flowB.get('klatsch_queue_handlers_total{queue="jobs",outcome="threw"}')).toBeGreaterThanOrEqual(2);
     expect(flowB.get('klatsch_queue_handler_seconds_total{queue="jobs"}')).toBeGreaterThan(0);
+    const counted = (samples: Map<string, number>, name: string, labels = "", le = "+Inf"): unknown => {
+      const all = samples.get(`klatsch_queue_${name}_duration_seconds_count${labels && `{${labels}}`}`);
+      const bucket = `klatsch_queue_${name}_duration_seconds_bucket{${labels && `${labels},`}le="${le}"}`;
+      expect(samples.get(bucket)).toBe(all);
+      return all;
+    };
+    const jobs = 'queue="jobs"';
+    expect(counted(flowA, "enqueue", jobs)).toBe(flowA.get(`klatsch_queue_enqueued_total{${jobs}}`));
+    expect(counted(flowA, "sync")).toBe(flowA.get("klatsch_queue_syncs_total"));
+    expect(counted(flowB, "wait", jobs)).toBe(2); // The third failed before.
+    expect(counted(flowB, "handler", jobs)).toBe(
+      flowB.get(`klatsch_queue_handlers_total{${jobs},outcome="threw"}`),
+    );
+    expect(flowA.has(`klatsch_queue_handler_duration_seconds_count{${jobs}}`)).toBe(false);
   });
 
   it("put all elections under one label, and count hooks", async () => {

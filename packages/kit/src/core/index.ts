@@ -5,7 +5,7 @@ export { assert, excerpt, InvariantError, KlatschError, textOf } from "./errors.
 export type { KlatschErrorInit, Outcome } from "./errors.ts";
 export { IntervalSet } from "./interval-set.ts";
 export type { Interval } from "./interval-set.ts";
-export { counter, gauge, renderMetrics } from "./metrics.ts";
+export { counter, gauge, Histogram, histogram, renderMetrics } from "./metrics.ts";
 export type { MetricFamily, MetricSample, MetricSource } from "./metrics.ts";
 export { randomBelow, randomHex, SeededRandom } from "./random.ts";
 export type { Random } from "./random.ts";

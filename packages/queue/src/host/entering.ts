@@ -60,14 +60,13 @@ export class Entering {
     if (result.code === "QUEUE_DELETED" && this.#enterAgain(requestId, entered, engine)) return;
     this.#entered.delete(requestId);
     if (this.#entered.size === 0) this.#onIdle?.();
-    const counters = this.#port.metrics.of(entered.queue);
+    const { metrics } = this.#port;
     if (result.code === "OK") {
       this.#port.onEnqueued();
-      counters.enqueued += 1;
-      counters.enqueueMs += systemClock.now().monoMs - entered.beganMs;
+      metrics.enqueued(entered.queue, systemClock.now().monoMs - entered.beganMs);
       entered.resolve({ id: messageId(result.lane, result.seq), duplicate: result.duplicate === true });
     } else {
-      countOne(counters.failures, result.code);
+      countOne(metrics.of(entered.queue).failures, result.code);
       entered.reject(enqueueError(result));
     }
   }

@@ -1,20 +1,39 @@
-import { counter, gauge } from "@klatsch/kit";
+import { counter, gauge, Histogram, histogram } from "@klatsch/kit";
 import type { MetricFamily } from "@klatsch/kit";
 
 import { deadViewOf } from "../core/dead-queue.ts";
 import type { Census } from "../core/manage.ts";
 import type { QueueId } from "../core/types.ts";
-import type { QueuesStats } from "../types.ts";
+import type { Message, QueuesStats } from "../types.ts";
 import { isElection } from "./elect.ts";
 import type { HookCounts } from "./hook-runner.ts";
 
 /** The label of all elections together: each term is a queue of its own. */
 const ELECTIONS = "~elections";
 const UNKNOWN = "?";
+/** Queues whose times are counted one by one; more share one label, for each takes some forty lines. */
+const TIMED_QUEUES_MAX = 256;
+const OTHERS = "~others";
+/** Upper bounds of buckets, in seconds: of what messages wait for, and of what disks take. */
+const BOUNDS: readonly number[] = [0.001, 0.005, 0.01, 0.025, 0.1, 0.25, 1, 5, 30, 300];
+const SYNC_BOUNDS: readonly number[] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5];
+
+/** How long it took, in seconds, of one queue or of several. */
+class Times {
+  readonly label: string;
+  readonly enqueue: Histogram = new Histogram(BOUNDS);
+  readonly wait: Histogram = new Histogram(BOUNDS);
+  readonly handler: Histogram = new Histogram(BOUNDS);
+
+  constructor(label: string) {
+    this.label = label;
+  }
+}
 
 /** What happened to messages of one queue at this node since its start. */
 interface QueueCounters {
   readonly label: string;
+  readonly times: Times;
   enqueued: number;
   /** In milliseconds, of those that were acknowledged. */
   enqueueMs: number;
@@ -49,8 +68,10 @@ export class QueueMetrics {
   readonly #nameOf: (queue: QueueId) => string | undefined;
   readonly #queues = new Map<QueueId, QueueCounters>();
   readonly #byLabel = new Map<string, QueueCounters>();
-  #syncs = 0;
-  #syncMs = 0;
+  readonly #others = new Times(OTHERS);
+  /** Queues with times of their own. */
+  #timed = 0;
+  readonly #syncs = new Histogram(SYNC_BOUNDS);
   #syncMsMax = 0;
 
   constructor(nameOf: (queue: QueueId) => string | undefined) {
@@ -62,7 +83,12 @@ export class QueueMetrics {
     if (known !== undefined) return known;
     const label = this.#labelOf(queue);
     let counters = this.#byLabel.get(label);
-    if (counters === undefined) this.#byLabel.set(label, (counters = newCounters(label)));
+    if (counters === undefined) {
+      const isTimed = this.#timed < TIMED_QUEUES_MAX;
+      if (isTimed) this.#timed += 1;
+      counters = newCounters(label, isTimed ? new Times(label) : this.#others);
+      this.#byLabel.set(label, counters);
+    }
     // Who is unknown now may have a name later.
     if (label !== UNKNOWN) this.#queues.set(queue, counters);
     return counters;
@@ -74,7 +100,9 @@ export class QueueMetrics {
       const label = this.#queues.get(view)?.label;
       this.#queues.delete(view);
       const isShared = [...this.#queues.values()].some((other) => other.label === label);
-      if (label !== undefined && !isShared) this.#byLabel.delete(label);
+      if (label === undefined || isShared) continue;
+      const times = this.#byLabel.get(label)?.times;
+      if (this.#byLabel.delete(label) && times !== this.#others) this.#timed -= 1;
     }
   }
 
@@ -86,15 +114,38 @@ export class QueueMetrics {
 
   /** A batch was written and synced. */
   synced(tookMs: number): void {
-    this.#syncs += 1;
-    this.#syncMs += tookMs;
+    this.#syncs.observe(tookMs / 1e3);
     this.#syncMsMax = Math.max(this.#syncMsMax, tookMs);
+  }
+
+  /** A majority has it. */
+  enqueued(queue: QueueId, tookMs: number): void {
+    const counters = this.of(queue);
+    counters.enqueued += 1;
+    counters.enqueueMs += tookMs;
+    counters.times.enqueue.observe(tookMs / 1e3);
+  }
+
+  delivered(queue: QueueId, { attempt, ageMs }: Pick<Message, "attempt" | "ageMs">): void {
+    const counters = this.of(queue);
+    counters.delivered += 1;
+    if (attempt > 1) counters.redelivered += 1;
+    // What failed had its time in a handler, too, and waited as the retry policy says.
+    else counters.times.wait.observe(ageMs / 1e3);
+  }
+
+  handled(queue: QueueId, tookMs: number, threw: boolean): void {
+    const counters = this.of(queue);
+    counters.handlerMs += tookMs;
+    counters[threw ? "threw" : "handled"] += 1;
+    counters.times.handler.observe(tookMs / 1e3);
   }
 
   families(view: QueueMetricsView): MetricFamily[] {
     return [
       ...this.#stockFamilies(view),
       ...this.#flowFamilies(),
+      ...this.#timeFamilies(),
       ...this.#protocolFamilies(view),
       ...hookFamilies(view),
     ];
@@ -202,6 +253,30 @@ export class QueueMetrics {
     ];
   }
 
+  /** How long it took, by queue. */
+  #timeFamilies(): MetricFamily[] {
+    const all = new Set([...this.#byLabel.values()].map(({ times }) => times));
+    const each = (of: "enqueue" | "wait" | "handler"): Samples =>
+      [...all].flatMap((times) => (times[of].count === 0 ? [] : times[of].samples({ queue: times.label })));
+    return [
+      histogram(
+        "klatsch_queue_enqueue_duration_seconds",
+        "From the call of enqueue until a majority had it, of messages entered here.",
+        each("enqueue"),
+      ),
+      histogram(
+        "klatsch_queue_wait_duration_seconds",
+        "From enqueue to delivery, delays included, by both nodes' clocks, of messages handed to consumers here that had not failed before.",
+        each("wait"),
+      ),
+      histogram(
+        "klatsch_queue_handler_duration_seconds",
+        "Of handlers that ended here, whether they returned or threw.",
+        each("handler"),
+      ),
+    ];
+  }
+
   #protocolFamilies({ census, stats }: QueueMetricsView): MetricFamily[] {
     const longestMs = this.#syncMsMax;
     this.#syncMsMax = 0;
@@ -211,8 +286,13 @@ export class QueueMetrics {
         "Lanes that this node keeps, by state, and whether it writes them.",
         census.lanes.map(({ role, state, count }) => ({ labels: { role, state }, value: count })),
       ),
-      counter("klatsch_queue_syncs_total", "Batches written and synced.", this.#syncs),
-      counter("klatsch_queue_sync_seconds_total", "Time these took, in all.", this.#syncMs / 1e3),
+      counter("klatsch_queue_syncs_total", "Batches written and synced.", this.#syncs.count),
+      counter("klatsch_queue_sync_seconds_total", "Time these took, in all.", this.#syncs.sum),
+      histogram(
+        "klatsch_queue_sync_duration_seconds",
+        "Of batches written and synced.",
+        this.#syncs.samples({}),
+      ),
       gauge(
         "klatsch_queue_sync_longest_seconds",
         "The longest since it was last asked for.",
@@ -247,9 +327,10 @@ function hookFamilies({ hooks }: QueueMetricsView): MetricFamily[] {
   ];
 }
 
-function newCounters(label: string): QueueCounters {
+function newCounters(label: string, times: Times): QueueCounters {
   return {
     label,
+    times,
     ...{
       enqueued: 0,
       enqueueMs: 0,

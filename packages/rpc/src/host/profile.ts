@@ -1,3 +1,4 @@
+import { Histogram } from "@klatsch/kit";
 import type { MetricFamily } from "@klatsch/kit";
 
 /** What calls of one method have cost so far. */
@@ -15,15 +16,15 @@ interface Tally {
   errors: number;
   totalMs: number;
   maxMs: number;
-  /** Calls by the first of `BOUNDS_MS` that they did not exceed; the last is for all that did. */
-  readonly buckets: Uint32Array;
+  /** In seconds. */
+  readonly times: Histogram;
 }
 
 /** Methods counted one by one; more share one line, so that made-up names cannot fill the memory. */
 const METHODS_MAX = 1_000;
-/** Upper bounds of the histogram's buckets, in milliseconds. */
-const BOUNDS_MS: readonly number[] = [
-  0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000,
+/** Upper bounds of the histogram's buckets, in seconds. */
+const BOUNDS: readonly number[] = [
+  0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
 ];
 
 /** Counts, times and errors by method. */
@@ -36,9 +37,7 @@ export class Profile {
     if (!ok) tally.errors += 1;
     tally.totalMs += tookMs;
     if (tookMs > tally.maxMs) tally.maxMs = tookMs;
-    let at = 0;
-    while (at < BOUNDS_MS.length && tookMs > (BOUNDS_MS[at] as number)) at += 1;
-    tally.buckets[at] = (tally.buckets[at] as number) + 1;
+    tally.times.observe(tookMs / 1_000);
   }
 
   #begin(method: string): Tally {
@@ -48,32 +47,19 @@ export class Profile {
       errors: 0,
       totalMs: 0,
       maxMs: 0,
-      buckets: new Uint32Array(BOUNDS_MS.length + 1),
+      times: new Histogram(BOUNDS),
     };
     this.#tallies.set(name, tally);
     return tally;
   }
 
   list(): readonly MethodProfile[] {
-    return [...this.#tallies].map(([method, { buckets: _buckets, ...tally }]) => ({ method, ...tally }));
+    return [...this.#tallies].map(([method, { times: _times, ...tally }]) => ({ method, ...tally }));
   }
 
   /** `side`: `client` or `server`. */
   histogram(side: string): MetricFamily["samples"] {
-    return [...this.#tallies].flatMap(([method, { count, totalMs, buckets }]) => {
-      const labels = { side, method };
-      let below = 0;
-      const cumulated = [...BOUNDS_MS, Infinity].map((bound, at) => {
-        below += buckets[at] ?? 0;
-        const le = bound === Infinity ? "+Inf" : String(bound / 1_000);
-        return { suffix: "_bucket" as const, labels: { ...labels, le }, value: below };
-      });
-      return [
-        ...cumulated,
-        { suffix: "_sum" as const, labels, value: totalMs / 1_000 },
-        { suffix: "_count" as const, labels, value: count },
-      ];
-    });
+    return [...this.#tallies].flatMap(([method, { times }]) => times.samples({ side, method }));
   }
 
   errors(side: string): MetricFamily["samples"] {
