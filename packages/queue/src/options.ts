@@ -30,6 +30,7 @@ import type {
   QueuesInit,
   RetryOptions,
   ScheduleInit,
+  StopOptions,
   TakeOptions,
 } from "./types.ts";
 
@@ -286,6 +287,10 @@ const messagesSchema = z.strictObject({
   signal: z.instanceof(AbortSignal).optional(),
 });
 const takeSchema = z.strictObject({ signal: z.instanceof(AbortSignal).optional() });
+const stopSchema = z.strictObject({
+  timeoutMs: durationMs.min(1).optional(),
+  signal: z.instanceof(AbortSignal).optional(),
+});
 const electSchema = z.strictObject({
   leaseMs: durationMs.min(1_000).default(10_000),
   signal: z.instanceof(AbortSignal).optional(),
@@ -448,6 +453,10 @@ export function parseMessages(options: MessagesOptions | undefined): {
 
 export function parseTake(options: TakeOptions | undefined): TakeOptions {
   return options === undefined ? {} : parse(takeSchema, options, "options");
+}
+
+export function parseStop(options: StopOptions | undefined): StopOptions {
+  return options === undefined ? {} : parse(stopSchema, options, "options");
 }
 
 export function parseElect(options: ElectOptions | undefined): {

@@ -42,7 +42,7 @@ import {
   shardsOf,
   statsOf,
 } from "./host/told.ts";
-import { within } from "./host/within.ts";
+import { RELEASE_MS, within } from "./host/within.ts";
 import {
   checkBody,
   parseElect,
@@ -100,8 +100,6 @@ const HEAR_MS = 5_000;
 
 /** How long handlers may go on once the queues stop, in milliseconds. */
 const STOP_MS = 30_000;
-/** How long what they held may take to be released after that, in milliseconds. */
-const RELEASE_MS = 1_000;
 
 class QueuesService implements Queues {
   readonly #logger: Logger;

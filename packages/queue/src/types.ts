@@ -373,16 +373,26 @@ export interface DeadLetters {
   purge(options?: ChangeOptions): Promise<Changed>;
 }
 
+/** Options of a consumer's `stop`. */
+export interface StopOptions {
+  /** How long handlers may go on, in milliseconds. Default: no limit. */
+  readonly timeoutMs?: number | undefined;
+  /** They may go on until it aborts. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** A running `consume`. */
 export interface Consumer extends AsyncDisposable {
   /** Unique in the mesh, and never the same after a restart. */
   readonly session: string;
   readonly stats: ConsumerStats;
   /**
-   * Takes no more messages and waits for the handlers that run, however long: {@link Queues.stop} has a limit, and ends this wait
-   * with its own. May be called twice.
+   * Takes no more messages and waits for the handlers that run: up to `timeoutMs`, and until `signal` aborts, then aborts the
+   * handlers' signals and releases what is held (1 s more, if nobody answers). Without either it waits however long;
+   * {@link Queues.stop} has a limit, and ends this wait with its own. May be called twice: the limit that comes first counts.
+   * @throws {@link QueueError} `INVALID_OPTIONS`.
    */
-  stop(): Promise<void>;
+  stop(options?: StopOptions): Promise<void>;
 }
 
 /** Counters of one consumer since it began. */

@@ -1,4 +1,4 @@
-import type { Leadership } from "@klatsch/queue";
+import type { Leadership, Message } from "@klatsch/queue";
 import { describe, expect, it } from "vitest";
 
 import { Nodes, until } from "./support/nodes.ts";
@@ -162,5 +162,23 @@ describe("an exclusive queue", () => {
     await expect(a?.take()).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
     expect(nodes.get("c").queues.list()).toMatchObject([{ name: "jobs", exclusive: true }]);
     await consumers[1 - active]?.stop();
+  });
+
+  it("goes on elsewhere when its consumer is stopped with a limit, whatever the handler does", async () => {
+    await using nodes = await Nodes.start("a", "b");
+    const [a, b] = await nodes.declare("jobs", { exclusive: true });
+    const held: Message[] = [];
+    const consumer = a?.consume(async (message) => {
+      held.push(message);
+      await new Promise(() => undefined);
+    });
+    await a?.enqueue(bytes("x"));
+    await until("it is held", () => held.length === 1);
+    await consumer?.stop({ timeoutMs: 1 });
+    expect(held[0]?.signal.aborted).toBe(true);
+    const next = b?.consume((message) => void held.push(message));
+    await until("the other one has it", () => held.length === 2);
+    expect([held[1]?.id, held[1]?.attempt]).toEqual([held[0]?.id, 1]);
+    await next?.stop();
   });
 });

@@ -94,6 +94,33 @@ const DELIVERY: readonly Rule[] = [
     },
   },
   {
+    name: "a consumer that is stopped with a limit tells its handlers, and gives back what they hold",
+    async run(nodes) {
+      const [here, there] = await declare(nodes);
+      const ends = [{ timeoutMs: 20 }, { signal: AbortSignal.timeout(20) }];
+      for (const end of ends) {
+        await here.enqueue(bytes("x"));
+        const running = Promise.withResolvers<Message>();
+        const consumer = there.consume(async (message) => {
+          running.resolve(message);
+          await new Promise(() => undefined);
+        });
+        const held = await running.promise;
+        const endless = consumer.stop();
+        await assert.rejects(consumer.stop({ timeoutMs: 0 }), code("INVALID_OPTIONS"));
+        assert(!held.signal.aborted);
+        await consumer.stop(end);
+        await endless;
+        assert(held.signal.aborted);
+        await assert.rejects(held.ack(), code("SETTLED"));
+        const next = await take(here);
+        assert.deepEqual([next.id, next.attempt], [held.id, 1]);
+        assert(next.epoch > held.epoch);
+        await next.ack();
+      }
+    },
+  },
+  {
     name: "each delivery has a higher epoch; failures count as attempts, releases do not",
     async run(nodes) {
       const [here, there] = await declare(nodes, { retry: { kind: "fixed", delayMs: 1 } });

@@ -1,9 +1,11 @@
 import { textOf } from "@klatsch/kit/core";
 
 import { FAILURE_REASON_MAX } from "../core/register.ts";
-import type { Consumer, ConsumerStats, Handler } from "../types.ts";
+import { parseStop } from "../options.ts";
+import type { Consumer, ConsumerStats, Handler, StopOptions } from "../types.ts";
 import type { HeldMessage } from "./message.ts";
 import type { Turn } from "./turn.ts";
+import { RELEASE_MS, within } from "./within.ts";
 
 /** A consumer that may begin next in days looks at the clock once in an hour, in milliseconds. */
 const LOOK_MS = 3_600_000;
@@ -45,11 +47,13 @@ export class HandlerConsumer implements Consumer {
   };
   /** In hand and not begun; their leases are renewed like the others'. Bounded by the prefetch. */
   readonly #waiting: HeldMessage[] = [];
-  #running = 0;
+  /** Handlers run for these, settled or not. */
+  readonly #running = new Set<HeldMessage>();
   /** Handled, and the outcome is not confirmed yet. */
   #concluding = 0;
   #ended = false;
   #abandoned = false;
+  #givenUp: Promise<void> | undefined;
   #tokens: number;
   #filledMs: number;
   #timer: NodeJS.Timeout | undefined;
@@ -82,7 +86,7 @@ export class HandlerConsumer implements Consumer {
   }
 
   #next(): void {
-    while (this.#running < this.#pace.concurrency) {
+    while (this.#running.size < this.#pace.concurrency) {
       const message = this.#waiting[0];
       if (message === undefined) return;
       // Somebody else has it by now, or will soon: that is enough.
@@ -91,7 +95,7 @@ export class HandlerConsumer implements Consumer {
       if (message.isLost) {
         message.giveBack();
       } else {
-        this.#running += 1;
+        this.#running.add(message);
         void this.#run(message);
       }
     }
@@ -133,7 +137,7 @@ export class HandlerConsumer implements Consumer {
     const reason = failure && nameAndText(failure.error).slice(0, FAILURE_REASON_MAX).toWellFormed();
     this.#events.onHandled(performance.now() - beganMs, failure);
     if (!message.isSettled) this.#conclude(message, reason);
-    this.#running -= 1;
+    this.#running.delete(message);
     this.#next();
     this.#rest();
   }
@@ -165,7 +169,7 @@ export class HandlerConsumer implements Consumer {
 
   /** Handlers run, or outcomes wait to be confirmed, and that is waited for. */
   get #isBusy(): boolean {
-    return !this.#abandoned && this.#running + this.#concluding > 0;
+    return !this.#abandoned && this.#running.size + this.#concluding > 0;
   }
 
   /** Nobody waits for the handlers that still run: they may never return. */
@@ -179,14 +183,28 @@ export class HandlerConsumer implements Consumer {
     for (const message of this.#waiting.splice(0)) message.giveBack();
   }
 
-  async stop(): Promise<void> {
+  async stop(options?: StopOptions): Promise<void> {
+    const { timeoutMs, signal } = parseStop(options);
     if (!this.#ended) {
       this.#ended = true;
       clearTimeout(this.#timer);
       this.#events.onEnd();
       this.giveBack();
     }
-    if (this.#isBusy) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    if (!this.#isBusy) return;
+    const idle = new Promise<void>((resolve) => this.#idle.push(resolve));
+    if (!(await within(idle, timeoutMs, signal))) await (this.#givenUp ??= this.#giveUp());
+  }
+
+  /** Handlers that still run had their time: they hear of it, and others get their messages. */
+  async #giveUp(): Promise<void> {
+    const left = [...this.#running].filter((message) => !message.isSettled);
+    for (const message of left) message.lose();
+    const released = left.map(
+      (message) => new Promise<void>((done) => message.settle({ kind: "release" }, () => done())),
+    );
+    await within(Promise.all(released), RELEASE_MS);
+    this.abandon();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

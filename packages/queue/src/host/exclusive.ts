@@ -1,5 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Consumer, ConsumerStats, Leadership } from "../types.ts";
+import { parseStop } from "../options.ts";
+import type { Consumer, ConsumerStats, Leadership, StopOptions } from "../types.ts";
+import { RELEASE_MS, within } from "./within.ts";
 
 /** Pause after an election that failed, in milliseconds. */
 const RETRY_MS = 1_000;
@@ -66,10 +68,14 @@ export class ExclusiveConsumer implements Consumer {
     this.#round.abort(new Error("the queue is another one"));
   }
 
-  async stop(): Promise<void> {
+  async stop(options?: StopOptions): Promise<void> {
+    const { timeoutMs, signal } = parseStop(options);
     this.#ended.abort(new Error("the consumer was stopped"));
     this.#port.onEnd();
-    await this.#running;
+    if (timeoutMs === undefined && signal === undefined) return await this.#running;
+    await this.#active?.stop({ timeoutMs, signal });
+    // It resigns. Who cannot be told sees that its lease ends.
+    await within(this.#running, RELEASE_MS);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 
 import { HandlerConsumer } from "../../src/host/consumer.ts";
 import { HeldMessage } from "../../src/host/message.ts";
@@ -103,5 +103,65 @@ describe("a consumer of concurrency 1", () => {
     deliver(...Array.from({ length: 4_096 }, (_, no) => no));
     gates[0]?.();
     await until("all have failed", () => consumer.stats.failed === 4_095);
+  });
+});
+
+describe("a consumer whose stop has a limit", () => {
+  const endless = (): Promise<void> => new Promise(() => undefined);
+
+  it("waits for handlers until then, and no longer for one that has settled its message", async () => {
+    const { consumer, asked, deliver } = begin(async (message) => {
+      await message.ack();
+      await endless();
+    });
+    const [message] = deliver(1);
+    const end = new AbortController();
+    let stopped = false;
+    const stopping = consumer.stop({ signal: end.signal }).then(() => (stopped = true));
+    await turn();
+    expect([stopped, message?.signal.aborted, asked.length]).toEqual([false, false, 1]);
+    end.abort();
+    await stopping;
+    expect([message?.signal.aborted, asked.map(({ kind }) => kind)]).toEqual([false, ["ack"]]);
+  });
+
+  it("ends once what was held is released, all stops of it at once", async () => {
+    const { consumer, asked, deliver } = begin(endless);
+    const [message] = deliver(1);
+    const stops = [consumer.stop(), consumer.stop({ signal: AbortSignal.abort() })];
+    await turn();
+    expect([message?.signal.aborted, asked.map(({ kind }) => kind)]).toEqual([true, ["release"]]);
+    let stopped = 0;
+    for (const stop of stops) void stop.then(() => (stopped += 1));
+    await turn();
+    expect(stopped).toBe(0);
+    asked[0]?.done("DONE");
+    await Promise.all(stops);
+  });
+
+  it("ends a second later where nobody confirms that", async () => {
+    vi.useFakeTimers();
+    try {
+      const { consumer, asked, deliver } = begin(endless);
+      deliver(1);
+      let stopped = false;
+      void consumer.stop({ timeoutMs: 5_000 }).then(() => (stopped = true));
+      await vi.advanceTimersByTimeAsync(4_999);
+      expect([stopped, asked.length]).toEqual([false, 0]);
+      await vi.advanceTimersByTimeAsync(1_000);
+      expect([stopped, asked.length]).toEqual([false, 1]);
+      await vi.advanceTimersByTimeAsync(1);
+      expect(stopped).toBe(true);
+      expect(vi.getTimerCount()).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
+  it("ends at once where nothing runs, and refuses what is no limit", async () => {
+    const { consumer } = begin(endless);
+    const stay = new AbortController();
+    await consumer.stop({ timeoutMs: 60_000, signal: stay.signal });
+    await expect(consumer.stop({ timeoutMs: -1 })).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
   });
 });
