@@ -77,13 +77,14 @@ export async function readConfig(flags: UpFlags): Promise<NodeConfig> {
 
 /** Tags by `key=value`. @throws NodeError `USAGE`. */
 export function tagsOf(pairs: readonly string[]): Readonly<Record<string, string>> {
-  return Object.fromEntries(
-    pairs.map((text) => {
-      const at = text.indexOf("=");
-      if (at < 1) throw new NodeError("USAGE", `tag: must be key=value, not ${text}`);
-      return [text.slice(0, at), text.slice(at + 1)];
-    }),
-  );
+  return Object.fromEntries(pairs.map((text) => pairOf(text, "tag: must be key=value")));
+}
+
+/** What is left and right of the first `=`. @throws NodeError `USAGE`. */
+export function pairOf(text: string, rule: string): readonly [string, string] {
+  const at = text.indexOf("=");
+  if (at < 1) throw new NodeError("USAGE", `${rule}, not ${text}`);
+  return [text.slice(0, at), text.slice(at + 1)];
 }
 
 /** A node that was adopted, or is given a certificate, is of a mesh of certificates. */

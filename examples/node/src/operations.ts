@@ -114,6 +114,10 @@ const QUEUE_FIELDS = [
   "relaxed",
 ] as const;
 
+const MESSAGE_FIELDS = ["group", "dedupKey", "priority", "delayMs", "ttlMs", "headers"] as const;
+/** Longest delay and time to live of a message, in milliseconds. */
+const YEAR_MS: number = 366 * 24 * 3_600_000;
+
 function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
   let lastHold = 0;
 
@@ -138,12 +142,19 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
   return {
     "queue.declare": async (args) => statusOf(await open(args.only(...QUEUE_FIELDS))),
     "queue.put": async (args) => {
-      args.only(...QUEUE_FIELDS, "body", "group", "dedupKey", "timeoutMs");
-      const timeoutMs = args.wholeNumber("timeoutMs", 1, WAIT_MS_MAX);
+      args.only(...QUEUE_FIELDS, "body", ...MESSAGE_FIELDS, "timeoutMs");
+      // First: what is refused should make no queue known.
       const body = bytesOf(args.text("body"));
-      const queue = await open(args);
-      const [group, dedupKey] = [args.text("group"), args.text("dedupKey")];
-      return await queue.enqueue(body, { timeoutMs, group, dedupKey });
+      const options = {
+        timeoutMs: args.wholeNumber("timeoutMs", 1, WAIT_MS_MAX),
+        group: args.text("group"),
+        dedupKey: args.text("dedupKey"),
+        priority: args.wholeNumber("priority", 0, 9),
+        delayMs: args.wholeNumber("delayMs", 0, YEAR_MS),
+        ttlMs: args.wholeNumber("ttlMs", 1, YEAR_MS),
+        headers: args.textByName("headers"),
+      };
+      return await (await open(args)).enqueue(body, options);
     },
     "queue.take": async (args, caller) => {
       args.only(...QUEUE_FIELDS, "timeoutMs");

@@ -26,6 +26,11 @@ function wholeNumber(text: string): number {
   return value;
 }
 
+/** A parser of what may be said several times: unlike a list of values, it takes nothing that follows. */
+function collected(text: string, before: readonly string[] = []): readonly string[] {
+  return [...before, text];
+}
+
 /** A parser of days within what the mesh allows: it would name milliseconds, and no flag. */
 function daysFrom(min: number, max: number): (text: string) => number {
   return (text) => {
@@ -215,6 +220,14 @@ function addQueueCommands(program: Command): void {
     .option("--timeout-ms <ms>", "how long to wait for a quorum (default: 10000)", wholeNumber)
     .option("--group <name>", "after the messages of this group that are there")
     .option("--dedup-key <key>", "unless there was one with this key lately: then its id is printed")
+    .option(
+      "--priority <digit>",
+      "0 to 9: of those that wait at one node, higher ones go first (default: 0)",
+      wholeNumber,
+    )
+    .option("--delay-ms <ms>", "nobody gets it earlier (default: 0)", wholeNumber)
+    .option("--ttl-ms <ms>", "dead if nobody took it by then (default: never)", wholeNumber)
+    .option("--header <name=value>", "a header; again for another one", collected)
     .action(queue.put);
   withQueueOptions(asking(queues, "take <queue>", "print a message and acknowledge it"))
     .option("--timeout-ms <ms>", "how long to wait for one (default: for ever)", wholeNumber)

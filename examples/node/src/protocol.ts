@@ -143,6 +143,10 @@ export interface Contract {
       readonly body: string;
       readonly group?: string | undefined;
       readonly dedupKey?: string | undefined;
+      readonly priority?: number | undefined;
+      readonly delayMs?: number | undefined;
+      readonly ttlMs?: number | undefined;
+      readonly headers?: Readonly<Record<string, string>> | undefined;
       readonly timeoutMs?: number | undefined;
     };
     result: Enqueued;

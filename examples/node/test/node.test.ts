@@ -276,6 +276,42 @@ describe("klatsch", () => {
     expect((await run(["queue", "take", "ordered", "--data", c.dataDir])).stdout).toBe("one");
   });
 
+  it("puts a message with all that is to be said of it", async () => {
+    const said = ["--priority", "3", "--header", "kind=cup", "--header", "note=a=b", "--ttl-ms", "3600000"];
+    const at = ["--data", a.dataDir];
+    const id = (await run(["queue", "put", "said", ...said, "text", ...at])).stdout.trim();
+    await run(["queue", "put", "said", "later", "--delay-ms", "3600000", ...at]);
+    const peeked = await run(["queue", "peek", "said", "--json", "--data", b.dataDir]);
+    const messages = JSON.parse(peeked.stdout) as readonly { readonly id: string; readonly dueMs: number }[];
+    const [first, second] = messages.toSorted((x, y) => x.dueMs - y.dueMs);
+    const headers = { kind: "cup", note: "a=b" };
+    expect(first).toMatchObject({ id, state: "ready", priority: 3, headers });
+    expect(second).toMatchObject({ state: "delayed", priority: 0, headers: {} });
+    expect(second?.dueMs).toBeGreaterThan(3_500_000);
+    await run(["queue", "put", "said", "short", "--ttl-ms", "1", ...at]);
+    await a.ask((client) =>
+      until("it is dead", async () => (await client.call("queue.counts", { queue: "said" })).dead === 1),
+    );
+    const wrong: readonly (readonly [field: string, ...args: string[]])[] = [
+      ["priority", "--priority", "10"],
+      ["priority", "--priority", "high"],
+      ["delay", "--delay-ms", "1.5"],
+      ["delay", "--delay-ms", "99999999999"],
+      ["ttl", "--ttl-ms", "0"],
+      ["header", "--header", "nothing"],
+      ["header", "--header", "x=1", "--header", "x=2"],
+      ["header", "--header", "__proto__=1"],
+      ["header", "--header", `x=${"y".repeat(20_000)}`],
+    ];
+    for (const [field, ...args] of wrong) {
+      const { code, stdout, stderr } = await run(["queue", "put", "unsaid", "x", ...args, ...at]);
+      expect([args, code, stdout, stderr.includes(field)]).toEqual([args, 2, "", true]);
+    }
+    const help = await run(["queue", "put", "--help"]);
+    for (const flag of ["--priority", "--delay-ms", "--ttl-ms", "--header"])
+      expect(help.stdout).toContain(flag);
+  });
+
   it("shows, halts and empties a queue from a node that never used it", async () => {
     const ids: string[] = [];
     for (const text of ["one", "two"]) {

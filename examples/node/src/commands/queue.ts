@@ -1,5 +1,6 @@
 /** Commands about queues. */
 import { createReadStream } from "node:fs";
+import { pairOf } from "../config.ts";
 import { NodeError } from "../errors.ts";
 import { table } from "../format.ts";
 import { outFile } from "../out-file.ts";
@@ -60,16 +61,32 @@ export async function put(
     readonly file?: string;
     readonly group?: string;
     readonly dedupKey?: string;
+    readonly priority?: number;
+    readonly delayMs?: number;
+    readonly ttlMs?: number;
+    readonly header?: readonly string[];
     readonly timeoutMs?: number;
   },
 ): Promise<void> {
+  const headers = flags.header === undefined ? undefined : headersOf(flags.header);
   const body = await bodyOf(text, flags.file);
   await using client = await connectTo(flags);
-  const { timeoutMs, group, dedupKey } = flags;
-  const args = { ...argsOf(queue, flags), body: body.toString("base64"), group, dedupKey, timeoutMs };
+  const { timeoutMs, group, dedupKey, priority, delayMs, ttlMs } = flags;
+  const message = { body: body.toString("base64"), group, dedupKey, priority, delayMs, ttlMs, headers };
+  const args = { ...argsOf(queue, flags), ...message, timeoutMs };
   const { id, duplicate } = await client.call("queue.put", args);
   console.log(id);
   if (duplicate) console.error("it was there already");
+}
+
+function headersOf(texts: readonly string[]): Readonly<Record<string, string>> {
+  const headers = new Map<string, string>();
+  for (const text of texts) {
+    const [name, value] = pairOf(text, "header: must be name=value");
+    if (headers.has(name)) throw new NodeError("USAGE", `header: ${name} is there twice`);
+    headers.set(name, value);
+  }
+  return Object.fromEntries(headers);
 }
 
 async function bodyOf(text: string | undefined, file: string | undefined): Promise<Buffer> {
