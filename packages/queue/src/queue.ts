@@ -98,6 +98,10 @@ export async function createQueues(init: QueuesInit): Promise<Queues> {
 /** How long after the start this node may not have heard of others yet, in milliseconds. */
 const HEAR_MS = 5_000;
 
+/** How long after the start an election waits for as many nodes as shall keep it, in milliseconds. */
+const GATHER_MS = 10_000;
+const ELECTION_REPLICAS = 3;
+
 /** How long handlers may go on once the queues stop, in milliseconds. */
 const STOP_MS = 30_000;
 
@@ -546,10 +550,12 @@ class QueuesService implements Queues {
     await met(this.#meeting, signal); // Or both would lead.
     const declare = (queue: string, lease: number): Queue => {
       const known = this.#names.find(queue);
-      const fixed = { name: queue, replicas: 3, leaseMs: lease, maxDeliveries: Number.MAX_SAFE_INTEGER };
-      return this.#handle(known ?? this.#agree(fixed));
+      const fixed = { name: queue, leaseMs: lease, maxDeliveries: Number.MAX_SAFE_INTEGER };
+      return this.#handle(known ?? this.#agree({ ...fixed, replicas: ELECTION_REPLICAS }));
     };
-    return await elect({ shared: this.#mesh.state.shared, declare }, name, leaseMs, signal);
+    const hasHeard = (): boolean => this.#running.hasStores(ELECTION_REPLICAS);
+    const gather = (): Promise<void> => met({ endMs: this.#startedMs + GATHER_MS, hasHeard }, signal);
+    return await elect({ shared: this.#mesh.state.shared, gather, declare }, name, leaseMs, signal);
   }
 
   #deliver(item: Delivery): void {

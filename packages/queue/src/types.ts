@@ -690,7 +690,8 @@ export interface Queues extends AsyncDisposable, MetricSource {
   /**
    * Waits to be the one leader of `name` (1 to 64 of `A-Z a-z 0-9 . _ -`) among all members that ask. In its first 5 s a node waits to
    * meet the others; those that have not met elect apart, and all but one lose it when they meet. An election begun with fewer than three nodes waits for each of these that
-   * dies, until about a minute after the third came. So ask once `stats().peers` is 2 or more.
+   * dies, until about a minute after the third came: in the first 10 s of a node with a `bootstrap` it begins only once there are three. Later, or
+   * without one, ask once `stats().peers` is 2 or more.
    * @throws {@link QueueError} as `enqueue` and `take`; the reason of `signal`.
    */
   elect(name: string, options?: ElectOptions): Promise<Leadership>;

@@ -51,7 +51,7 @@ export async function declareOrdered(
 /** Until a new node has met the others. */
 export interface Meeting {
   readonly endMs: number;
-  /** Whether this node has heard of the queues there are. Throws once its own have ended. */
+  /** Whether this node has heard of the queues there are, or met as many nodes as it has to. Throws once its own have ended. */
   readonly hasHeard: () => boolean;
 }
 

@@ -13,6 +13,8 @@ const NONCE_DIGITS = 16;
 /** What an election needs of the node. */
 export interface ElectPort {
   readonly shared: Mesh["state"]["shared"];
+  /** Resolves once a term may begin: its one message stays for a minute where it is made, or longer. */
+  gather(): Promise<void>;
   /** The queue of one term, known from here on. */
   declare(name: string, leaseMs: number): Queue;
 }
@@ -67,6 +69,7 @@ async function beginTerm(
   leaseMs: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
+  await port.gather();
   const began = Math.floor(systemClock.now().wallMs).toString(16).padStart(TERM_DIGITS, "0");
   const term = began + randomHex(systemRandom, NONCE_DIGITS);
   await settle(signal);

@@ -224,6 +224,11 @@ export class Engine {
     return isAlone && this.#mesh.stats().seeds === 0;
   }
 
+  /** Whether so many stores can be reached; of a node that is to be joined by others, and joins nobody, it is not known how many come. */
+  hasStores(count: number): boolean {
+    return this.core.members.writers().length >= count || this.#mesh.stats().seeds === 0;
+  }
+
   /** Hands the core one input; ignored once the engine has ended. */
   enter(input: QueueInput): void {
     this.#runner.enter(input);
