@@ -12,6 +12,7 @@ import type {
   Attributes,
   Descriptor,
   LaneId,
+  Place,
   Resolution,
   SettledCode,
   Value,
@@ -361,6 +362,11 @@ export class Checker {
 
   // At the end.
 
+  /** Where applications know messages to be. */
+  acknowledged(): readonly Place[] {
+    return [...this.#known.values()].filter(({ acknowledged }) => acknowledged);
+  }
+
   /** Everything acknowledged is over, and every message's life makes sense. */
   onDrained(): void {
     this.order.onDrained(this.truth.lanes.values());
@@ -503,6 +509,10 @@ function holds({ disk }: SimNode, { lane, descriptor }: LaneTruth, seq: number):
 
 /** Of a queue that was deleted: nothing is promised of its messages any more. */
 export class NoChecker extends Checker {
+  override acknowledged(): readonly Place[] {
+    return [];
+  }
+
   override onSent(): void {}
   override onWritten(): void {}
   override onSynced(): void {}

@@ -16,6 +16,8 @@ const { values } = parseArgs({
     deletes: { type: "boolean", default: false },
     /** Machines lose power, and of a relaxed queue what was not synced. */
     "power-cuts": { type: "boolean", default: false },
+    /** Somebody lists the queue page by page. */
+    walks: { type: "boolean", default: false },
     /** Lines of a failed run's trace to print. */
     tail: { type: "string", default: "120" },
     /** Goes on after a violation. */
@@ -34,7 +36,7 @@ function report(init: WorldInit, message: string): void {
   const { trace } = runSeed({ ...init, traced: true });
   console.log(trace.slice(-Number(values.tail)).join("\n"));
   console.log(`\nseed ${init.seed}: ${message}`);
-  const flags = (["deletes", "power-cuts"] as const)
+  const flags = (["deletes", "power-cuts", "walks"] as const)
     .filter((flag) => values[flag])
     .map((flag) => ` --${flag}`);
   console.log(`npm run sim -- --seeds 1 --seed ${init.seed}${flags.join("")}`);
@@ -42,9 +44,9 @@ function report(init: WorldInit, message: string): void {
 
 /** Lanes of deleted queues go in parts of any size. */
 function initOf(seed: number): WorldInit {
-  const powerCuts = values["power-cuts"];
-  if (!values.deletes) return { seed, patch: { powerCuts } };
-  return { seed, patch: { powerCuts, deletes: true, tuning: { dropRecords: [1, 3, 1_024][seed % 3] ?? 1 } } };
+  const plain = { powerCuts: values["power-cuts"], walkMs: values.walks ? 300 : 0 };
+  if (!values.deletes) return { seed, patch: plain };
+  return { seed, patch: { ...plain, deletes: true, tuning: { dropRecords: [1, 3, 1_024][seed % 3] ?? 1 } } };
 }
 
 function runAll(): number {

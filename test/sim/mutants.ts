@@ -77,6 +77,15 @@ const CUT: ScenarioPatch = {
   tuning: { stealDelayMs: 10, prepareRetryMs: 20 },
 };
 
+/** Somebody lists the queue while its lanes go from one writer to another. */
+const WALKED: ScenarioPatch = {
+  nodes: 3,
+  replicas: 3,
+  messages: 40,
+  walkMs: 50,
+  faults: { crash: 800, falseDeath: 500 },
+};
+
 /** The queue is deleted while members come and go, and lanes go a record at a time. */
 const DELETED: ScenarioPatch = {
   deletes: true,
@@ -609,6 +618,24 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "void one;",
     patch: DELETED,
     seeds: 200,
+  },
+  {
+    id: "L1",
+    what: "a list passes over messages whose next step is under way",
+    file: "manage.ts",
+    find: 'if (register.chosen || (act === "list" && isThere(register)))',
+    replace: "if (register.chosen)",
+    patch: WALKED,
+    seeds: 100,
+  },
+  {
+    id: "L2",
+    what: "who is asked for a list does not tell of lanes that its store keeps and others write",
+    file: "manage.ts",
+    find: "kept.push([descriptor.heirOf?.root ?? lane, registers.size]);",
+    replace: "void lane;",
+    patch: WALKED,
+    seeds: 100,
   },
 ];
 

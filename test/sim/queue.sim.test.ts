@@ -35,6 +35,20 @@ describe("queue core under faults", () => {
   );
 
   it(
+    "lists what is there all the while, each message on one page, or says what it may have missed",
+    { timeout: TIMEOUT_MS },
+    () => {
+      let walks = 0;
+      for (let seed = 1; seed <= CHUNK; seed += 1) {
+        const { violation, stats } = runSeed({ seed, patch: { walkMs: 300 } });
+        expect(violation?.message, `seed ${seed}`).toBeUndefined();
+        walks += stats.walks;
+      }
+      expect(walks).toBeGreaterThan(CHUNK);
+    },
+  );
+
+  it(
     "goes on where machines lose power, and what a relaxed queue had not synced",
     { timeout: TIMEOUT_MS },
     () => {

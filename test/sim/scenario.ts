@@ -120,6 +120,8 @@ export interface Scenario {
    * not checked; all the same no core may throw, each call is answered, and the queue drains.
    */
   readonly powerCuts: boolean;
+  /** Mean pause between lists of the queue, page by page; 0 is none. */
+  readonly walkMs: number;
   readonly faults: Faults;
   readonly tuning: Partial<Tuning>;
 }
@@ -167,6 +169,7 @@ export function drawScenario(seed: number, dice: Dice, patch: ScenarioPatch = {}
     veto: 0,
     deletes: false,
     powerCuts: false,
+    walkMs: 0,
     relaxed: patch.faults?.tail === undefined && new Dice(seed ^ RELAXED_SALT).chance(0.12),
     faults: {
       crash: sometimes(0.5, 400, 5_000),

@@ -5,6 +5,7 @@ import { deadViewOf } from "../../packages/queue/src/core/dead-queue.ts";
 import type { Attributes, LaneId, Verdict } from "../../packages/queue/src/core/types.ts";
 import type { Delivery } from "../../packages/queue/src/core/messages.ts";
 import type { SimNode } from "./node.ts";
+import { Walks } from "./walks.ts";
 import type { World } from "./world.ts";
 
 /** How far a wall clock is set back or forth at most, in runs that have wrong clocks. */
@@ -43,12 +44,14 @@ export class Workload {
   readonly #sessions = new Map<SimNode, string[]>();
   /** Consumers of dead messages. */
   readonly #undertakers = new Set<string>();
+  readonly #walks: Walks;
   #nextId = 1;
   #nextSession = 1;
   #calm = false;
 
   constructor(world: World) {
     this.#world = world;
+    this.#walks = new Walks(world, (node, waitMs) => this.#ask({ node, kind: "manage" }, waitMs));
   }
 
   begin(): void {
@@ -56,6 +59,7 @@ export class Workload {
     events.in(dice.pick([0, 20, 500]), () => this.#produce());
     if (scenario.rosterMs > 0) events.in(dice.wait(scenario.rosterMs), () => this.#changeRoster());
     if (scenario.operateMs > 0) events.in(dice.wait(scenario.operateMs), () => this.#operate());
+    if (scenario.walkMs > 0) events.in(dice.wait(scenario.walkMs), () => this.#walk());
     if (scenario.deletes) events.in(dice.real(0.1, 0.9) * scenario.chaosMs, () => this.#deleteSoon());
   }
 
@@ -215,6 +219,13 @@ export class Workload {
     node.enter({ type: "manage", ...request, only: undefined, from: undefined });
   }
 
+  #walk(): void {
+    const { scenario, events, dice, nodes } = this.#world;
+    if (this.#calm) return;
+    this.#walks.begin(dice.pick(nodes));
+    events.in(dice.wait(scenario.walkMs), () => this.#walk());
+  }
+
   /** From a node that is up. */
   #deleteSoon(): void {
     const { dice, nodes, events } = this.#world;
@@ -261,7 +272,8 @@ export class Workload {
         return this.#world.checker.onVerdict(request, effect.code);
       }
       case "managed":
-        return void this.#answered(effect.requestId);
+        this.#answered(effect.requestId);
+        return this.#walks.onManaged(effect.requestId, effect.result);
       case "resolved": {
         const request = this.#answered(effect.requestId);
         if (request === undefined) return;

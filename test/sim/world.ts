@@ -77,6 +77,8 @@ export interface RunStats {
   quarantined: number;
   /** Machines that lost power with something unsynced. */
   cuts: number;
+  /** Lists of the whole queue that came to their end. */
+  walks: number;
   moved: number;
   bodiesFetched: number;
   needBody: number;
@@ -113,6 +115,7 @@ export class World {
     losses: 0,
     quarantined: 0,
     cuts: 0,
+    walks: 0,
     moved: 0,
     bodiesFetched: 0,
     needBody: 0,

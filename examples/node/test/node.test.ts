@@ -280,7 +280,8 @@ describe("klatsch", () => {
     const said = ["--priority", "3", "--header", "kind=cup", "--header", "note=a=b", "--ttl-ms", "3600000"];
     const at = ["--data", a.dataDir];
     const id = (await run(["queue", "put", "said", ...said, "text", ...at])).stdout.trim();
-    await run(["queue", "put", "said", "later", "--delay-ms", "3600000", ...at]);
+    const later = { queue: "said", body: "", delayMs: 3_600_000 };
+    await a.ask(async (client) => await client.call("queue.put", later));
     const peeked = await run(["queue", "peek", "said", "--json", "--data", b.dataDir]);
     const messages = JSON.parse(peeked.stdout) as readonly { readonly id: string; readonly dueMs: number }[];
     const [first, second] = messages.toSorted((x, y) => x.dueMs - y.dueMs);
@@ -345,8 +346,9 @@ describe("klatsch", () => {
 
   it("lists a queue page by page: one, the next, or all", async () => {
     const ids: string[] = [];
-    for (const { dataDir } of [a, b, c, a, b]) {
-      ids.push((await run(["queue", "put", "paged", "x", "--data", dataDir])).stdout.trim());
+    const message = { queue: "paged", body: "" };
+    for (const node of [a, b, c, a, b]) {
+      ids.push(await node.ask(async (client) => (await client.call("queue.put", message)).id));
     }
     const idsIn = (text: string): string[] => text.match(/^[0-9a-f]{64}-[0-9]+/gm) ?? [];
     const page = ["queue", "browse", "paged", "--limit", "2"];
@@ -360,7 +362,7 @@ describe("klatsch", () => {
     expect(idsIn(peeked.stdout).toSorted()).toEqual(idsIn(rest.stdout).toSorted());
     const wrong = await run([...page, "--after", "x", "--data", a.dataDir]);
     expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining("after: is not the `next`") });
-    await run(["queue", "delete", "paged", "--data", a.dataDir]);
+    await a.ask(async (client) => await client.call("queue.delete", { queue: "paged" }));
   });
 
   it("says something on one node and reads it on another, or all write and read it", async () => {

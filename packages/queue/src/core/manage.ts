@@ -546,11 +546,11 @@ function sumOf(all: readonly Counts[]): Counts {
 }
 
 /**
- * A message whose next step is under way is in its queue all the while: a list in pages must not pass it over. One that is being
- * entered, or is as good as done, is not.
+ * A message whose next step is under way is in its queue all the while: a list in pages must not pass it over. Its first one may have
+ * been chosen with another writer, and acknowledged, which this one has not heard of. What is as good as done is not there.
  */
-function isThere({ enqueue, value }: Register): boolean {
-  return enqueue === undefined && value.state !== "DONE";
+function isThere({ value }: Register): boolean {
+  return value.state !== "DONE";
 }
 
 function isIn({ value }: Register, scope: ManageScope): boolean {

@@ -5,11 +5,12 @@ import { pidStore } from "../core/ballot.ts";
 import { isInDeadView } from "../core/dead-queue.ts";
 import type { Inspection as CoreInspection, ManageRequest, ManageResult } from "../core/manage.ts";
 import { MANAGE_ITEMS_MAX } from "../core/manage.ts";
+import { Page } from "../core/listed-page.ts";
 import { messageId } from "../core/message-id.ts";
 import { QueueError } from "../errors.ts";
 import type { HostEffect } from "./engine.ts";
 import { Gate } from "./gate.ts";
-import { nextOf, Page, placeOf } from "./listing.ts";
+import { nextOf, placeOf } from "./listing.ts";
 import type { QueueInput } from "../core/inputs.ts";
 import type { LaneId, ManageAct, ManageScope, Place, Value } from "../core/types.ts";
 import type {

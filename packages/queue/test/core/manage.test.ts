@@ -10,6 +10,8 @@ import { QueueCore } from "../../src/core/queue-core.ts";
 const QUEUE = "a".repeat(64);
 const SESSION = "c".repeat(16);
 
+const REST = { limit: 10, only: undefined, from: undefined, deadlineMs: 10_000 };
+
 /** A core alone in its mesh. What it sends to itself comes, unless that is a kind that is held back. */
 class Alone {
   readonly effects: QueueEffect[] = [];
@@ -58,8 +60,7 @@ class Alone {
   }
 
   list(): ManageResult | undefined {
-    const rest = { requestId: 2, limit: 10, only: undefined, from: undefined, deadlineMs: 10_000 };
-    this.enter({ type: "manage", queue: QUEUE, act: "list", scope: "alive", ...rest });
+    this.enter({ type: "manage", queue: QUEUE, act: "list", scope: "alive", ...REST, requestId: 2 });
     return this.effects.flatMap((one) => (one.type === "managed" ? [one.result] : [])).at(-1);
   }
 }
@@ -77,12 +78,20 @@ describe("a list of messages", () => {
     expect(node.list()?.items).toMatchObject([{ seq: 0, value: { state: "LEASED" } }]);
   });
 
-  it("has none that is not entered yet, and names the lanes that its writer told of", () => {
+  it("has one that is being entered, which others may know to be there, and names the lanes that its writer told of", () => {
     const node = new Alone();
     node.held = "ok";
     node.enqueue();
     const { items, lanes } = node.list() ?? {};
-    expect([items, lanes?.[0]?.served.length, lanes?.[0]?.kept.length]).toEqual([[], 1, 1]);
+    expect([items?.length, lanes?.[0]?.served.length, lanes?.[0]?.kept.length]).toEqual([1, 1, 1]);
     expect(lanes?.[0]?.kept[0]?.[0]).toBe(lanes?.[0]?.served[0]);
+  });
+
+  it("has none that is as good as done", () => {
+    const node = new Alone();
+    node.enqueue();
+    node.held = "ok";
+    node.enter({ type: "manage", queue: QUEUE, act: "discard", scope: "ready", ...REST, requestId: 3 });
+    expect(node.list()?.items).toEqual([]);
   });
 });

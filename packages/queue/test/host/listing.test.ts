@@ -1,11 +1,12 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
+import { Page } from "../../src/core/listed-page.ts";
 import type { ManageResult } from "../../src/core/manage.ts";
 import { comparePlaces } from "../../src/core/message-id.ts";
 import { enqueued } from "../../src/core/register.ts";
 import type { Place, Value } from "../../src/core/types.ts";
-import { nextOf, Page, placeOf } from "../../src/host/listing.ts";
+import { nextOf, placeOf } from "../../src/host/listing.ts";
 
 const QUEUE = "a".repeat(64);
 const LANES = ["1", "2", "3", "4"].map((digit) => digit.repeat(64));
