@@ -11,14 +11,17 @@ import type {
   Method,
   Methods,
 } from "./contract.ts";
+import { ABORTED_TASKS_MS } from "./core/limits.ts";
 import type { CastMessage, EmitMessage } from "./core/messages.ts";
 import type { Reducer } from "./core/reducers.ts";
 import { rpcError } from "./errors.ts";
 import { Guard } from "./host/access.ts";
 import { callAny } from "./host/any.ts";
 import { Caller } from "./host/caller.ts";
-import { checkContract, checkText } from "./host/checks.ts";
+import { checkContract, checkText, graceOf } from "./host/checks.ts";
 import { Engine } from "./host/engine.ts";
+import { hearFarewell, sayFarewell } from "./host/farewell.ts";
+import { Grace } from "./host/grace.ts";
 import { Groups } from "./host/groups.ts";
 import { Handlers } from "./host/handlers.ts";
 import { Members } from "./host/members.ts";
@@ -29,6 +32,7 @@ import { Registry } from "./host/registry.ts";
 import { routeOf } from "./host/route.ts";
 import { rpcFamilies } from "./host/rpc-metrics.ts";
 import { Spreading } from "./host/spreading.ts";
+import { Stops } from "./host/stops.ts";
 import { RECALL, recallMethod, Topics } from "./host/topics.ts";
 import type { Recall, Recalled } from "./host/topics.ts";
 import { nodeContract, nodeMethods } from "./node-contract.ts";
@@ -48,6 +52,7 @@ import type {
   RpcInit,
   RpcStats,
   SingleMethod,
+  StopOptions,
   SubscribeOptions,
   TargetInit,
   TopicInfo,
@@ -68,6 +73,7 @@ class RpcService implements Rpc {
   readonly #engine: Engine;
   readonly #caller: Caller;
   readonly #handlers: Handlers;
+  readonly #stops: Stops;
   readonly #members: Members;
   readonly #spreading: Spreading;
   readonly #topics: Topics;
@@ -80,13 +86,16 @@ class RpcService implements Rpc {
   #badFrames = 0;
   /** Where the next call of {@link any} begins. */
   #turn = 0;
+  readonly #grace = new Grace();
   #stopping: Promise<void> | undefined;
+  #ended: Promise<void> | undefined;
 
   constructor(options: RpcOptions) {
     this.#options = options;
     const { mesh, logger, tracing } = options;
     const engine = (): Engine => this.#running;
-    this.#members = new Members(mesh);
+    this.#stops = new Stops(mesh, logger);
+    this.#members = new Members(mesh, this.#stops);
     this.#guard = new Guard(mesh, logger);
     this.#registry = new Registry(this.#guard, logger);
     this.#caller = new Caller({ engine, middleware: options.client, tracing, profile: this.#clientProfile });
@@ -116,35 +125,40 @@ class RpcService implements Rpc {
     };
     this.#once = new Once({ mesh, registry, guard, handlers, options: options.once, logger });
     const recalled = (recall: Recall): Recalled => this.#topics.recalled(recall);
-    registry.add([{ name: RECALL, method: recallMethod, handler: recalled }]);
+    registry.add([{ name: RECALL, method: recallMethod, handler: recalled }, hearFarewell(engine)]);
     const served = (): ReturnType<Registry["entries"]> => registry.entries();
     this.serve(nodeContract, nodeMethods(mesh, this, served));
     try {
+      this.#stops.takeBack();
       this.#engine.start();
       this.#spreading.start();
       this.#once.start();
     } catch (error) {
-      void this.stop(); // What it has opened would be in the way of the next one.
+      void this.#end(); // What it has opened would be in the way of the next one.
       throw error;
     }
   }
 
   #createEngine(): Engine {
-    return new Engine(this.#options.mesh, this.#options, {
-      onCallEffect: (effect) => this.#caller.on(effect),
-      onServeEffect: (effect, peer) => this.#handlers.on(effect, peer),
-      judge: (peer, ask) => this.#registry.judge(ask.method, [peer]),
-      onCast: (peer, message) => {
-        if (message.no === undefined || this.#isFirst(peer, message.no)) this.#onFirst(peer, message);
+    return new Engine(
+      this.#options.mesh,
+      { ...this.#options, stops: this.#stops },
+      {
+        onCallEffect: (effect) => this.#caller.on(effect),
+        onServeEffect: (effect, peer) => this.#handlers.on(effect, peer),
+        judge: (peer, ask) => this.#registry.judge(ask.method, [peer]),
+        onCast: (peer, message) => {
+          if (message.no === undefined || this.#isFirst(peer, message.no)) this.#onFirst(peer, message);
+        },
+        onTopic: (peer, message) => {
+          if (message.type === "recall") this.#topics.onRecall(peer, message);
+          else if (!message.spread || this.#isFirst(peer, message.no)) this.#onFirst(peer, message);
+        },
+        onUp: (peer) => this.#topics.onUp(peer),
+        onDown: (peer) => this.#topics.onDown(peer),
+        onBadFrame: (peer, reason) => this.#onBadFrame(peer, reason),
       },
-      onTopic: (peer, message) => {
-        if (message.type === "recall") this.#topics.onRecall(peer, message);
-        else if (!message.spread || this.#isFirst(peer, message.no)) this.#onFirst(peer, message);
-      },
-      onUp: (peer) => this.#topics.onUp(peer),
-      onDown: (peer) => this.#topics.onDown(peer),
-      onBadFrame: (peer, reason) => this.#onBadFrame(peer, reason),
-    });
+    );
   }
 
   #createTopics(): Topics {
@@ -199,12 +213,12 @@ class RpcService implements Rpc {
   }
 
   get #running(): Engine {
-    if (this.#stopping !== undefined) throw rpcError("STOPPED", "this node's rpc has stopped");
+    if (this.#ended !== undefined) throw rpcError("STOPPED", "this node's rpc has stopped");
     return this.#engine;
   }
 
   serve<M extends Methods>(contract: Contract<M>, implementation: Implementation<M>): () => void {
-    void this.#running;
+    if (this.#stopping !== undefined) throw rpcError("STOPPED", "this node's rpc takes no more calls");
     checkContract(contract);
     const given: Partial<Record<string, unknown>> | null | undefined = implementation;
     const served = Object.entries(contract.methods).map(([key, method]) => {
@@ -347,16 +361,36 @@ class RpcService implements Rpc {
     return renderMetrics(this.metricFamilies());
   }
 
-  stop(): Promise<void> {
-    this.#stopping ??= this.#stop();
-    return this.#stopping;
+  async stop(options?: StopOptions): Promise<void> {
+    const graceMs = graceOf(options);
+    this.#grace.endWithin(graceMs);
+    this.#stopping ??= this.#stop(graceMs);
+    await this.#stopping;
   }
 
-  async #stop(): Promise<void> {
+  async #stop(graceMs: number): Promise<void> {
+    this.#stops.say();
+    if (graceMs > 0) {
+      const drained = [this.#engine.drain(), this.#groups.drain(), this.#once.drain()];
+      await this.#grace.wait(Promise.all([...drained, sayFarewell(this.#engine, this.#caller)]));
+    }
+    await this.#end();
+  }
+
+  /** What is under way ends now. */
+  #end(): Promise<void> {
+    this.#ended ??= this.#leave();
+    return this.#ended;
+  }
+
+  async #leave(): Promise<void> {
     this.#spreading.stop();
     this.#groups.stop();
     this.#engine.stop();
-    await this.#once.stop();
+    // A handler may never end; the queues, which stop next, give its task to others.
+    const patience = new Grace();
+    patience.endWithin(ABORTED_TASKS_MS);
+    await patience.wait(this.#once.stop());
     await new Promise((resolve) => setImmediate(resolve));
   }
 

@@ -240,6 +240,12 @@ export interface OnceStatus {
 /** Methods of whichever member answers. */
 export type AnyClient<M extends Methods> = { readonly [Name in SingleMethod<M>]: ClientMethod<M[Name]> };
 
+/** Options of {@link Rpc.stop}. */
+export interface StopOptions {
+  /** How long what is under way may take to end, in milliseconds; 0: it ends at once. Default 10,000. */
+  readonly graceMs?: number | undefined;
+}
+
 /** Counters of one node since its start, for tests and metrics. */
 export interface RpcStats {
   /** Calls of this node that wait for an answer. */
@@ -332,8 +338,11 @@ export interface Rpc extends AsyncDisposable, MetricSource {
   /** A histogram of seconds by method, calls in progress and faults, in the text format of Prometheus. */
   metrics(): string;
   /**
-   * Ends all calls at once, fires the signals of all handlers without waiting for them, and leaves the links. Their callers get
-   * `UNAVAILABLE`. May be called twice.
+   * Takes no more calls, casts and tasks: callers get `UNAVAILABLE` with `outcome: "none"`, and others stop choosing this node.
+   * Waits up to `graceMs` for handlers that run, until their answers have left, and for calls and gathers of this node that are
+   * under way (not for streams without a deadline). Then fires the handlers' signals, whose callers get `UNAVAILABLE` with
+   * `outcome: "unknown"`, ends what this node has called with `STOPPED`, and leaves the links. Until then handlers can call.
+   * May be called again, also to wait less. @throws RpcError `INVALID_OPTIONS`.
    */
-  stop(): Promise<void>;
+  stop(options?: StopOptions): Promise<void>;
 }

@@ -30,12 +30,16 @@ export type CallInput =
   | { readonly type: "up"; readonly route: Route; readonly boot: number }
   /** A session ended; the asks in `unsent` had not left whole. */
   | { readonly type: "down"; readonly route: Route; readonly unsent: ReadonlySet<number> }
+  /** The peer takes no more calls, and ends the session soon. */
+  | { readonly type: "closing"; readonly route: Route }
   /** The peer is dead, stopped or has left. */
   | { readonly type: "gone"; readonly route: Route }
   /** Answers `reach`: there is no way to the peer, and none is to be expected. */
   | { readonly type: "unreachable"; readonly route: Route; readonly reason: string }
   | { readonly type: "message"; readonly from: Route; readonly message: AnswerMessage }
   | { readonly type: "tick" }
+  /** From now on {@link Calls.awaited} counts. */
+  | { readonly type: "drain" }
   | { readonly type: "stop" };
 
 /** What a handler's side sends. */
@@ -65,7 +69,11 @@ export class Calls {
   readonly #pendingMax: number;
   readonly #pending = new Map<number, Pending>();
   readonly #routes = new Map<Route, number>();
+  /** Those of them that end soon. */
+  readonly #closing = new Set<Route>();
   readonly #deadlines = new Deadlines<number>();
+  /** Pending since before the drain. */
+  readonly #awaited = new Set<number>();
 
   constructor({ pendingMax }: { readonly pendingMax: number }) {
     this.#pendingMax = pendingMax;
@@ -73,6 +81,11 @@ export class Calls {
 
   get size(): number {
     return this.#pending.size;
+  }
+
+  /** Calls that were pending when the drain began and are so still; a stream without a deadline may never end, and does not count. */
+  get awaited(): number {
+    return this.#awaited.size;
   }
 
   nextDeadline(): number | undefined {
@@ -92,12 +105,19 @@ export class Calls {
         return this.#up(input.route, input.boot, now);
       case "down":
         return this.#down(input.route, input.unsent);
+      case "closing":
+        if (this.#routes.has(input.route)) this.#closing.add(input.route);
+        return NOTHING;
       case "gone":
         return this.#gone(input.route);
       case "unreachable":
         return this.#unreachable(input.route, input.reason);
       case "tick":
         return this.#deadlines.due(now.monoMs).flatMap((id) => this.#expire(id));
+      case "drain":
+        for (const { call } of this.#pending.values())
+          if (call.deadlineAt !== undefined) this.#awaited.add(call.id);
+        return NOTHING;
       case "stop":
         return [...this.#pending.values()].flatMap((pending) => [
           ...this.#withdraw(pending),
@@ -130,6 +150,9 @@ export class Calls {
     if (call.deadlineAt !== undefined && call.deadlineAt <= now.monoMs) {
       return fault("DEADLINE_EXCEEDED", `no time is left to call ${call.method}`);
     }
+    // Sent now it could be lost with the session, and nobody would know what became of it. A key bears to be asked again.
+    if (this.#closing.has(call.route) && call.key === undefined)
+      return fault("UNAVAILABLE", "the peer stops, and takes no more calls");
     if (this.#routes.has(call.route) || call.reachable) return undefined;
     return fault("UNAVAILABLE", "no live member of the mesh has this peer id");
   }
@@ -200,6 +223,7 @@ export class Calls {
 
   #down(route: Route, unsent: ReadonlySet<number>): readonly CallEffect[] {
     this.#routes.delete(route);
+    this.#closing.delete(route);
     const effects: CallEffect[] = [];
     for (const pending of this.#pending.values()) {
       const { call } = pending;
@@ -231,6 +255,7 @@ export class Calls {
 
   #forget({ call }: Pending): void {
     this.#pending.delete(call.id);
+    this.#awaited.delete(call.id);
     if (call.deadlineAt !== undefined) this.#deadlines.delete(call.id, call.deadlineAt);
   }
 }

@@ -39,6 +39,12 @@ export const KEPT_BYTES_MAX: number = 64 * 1_024 * 1_024;
 export const KEPT_RESULTS_MS = 300_000;
 /** Default deadline of a call, in milliseconds. */
 export const DEADLINE_MS = 10_000;
+/** Default of how long a stop waits for what is under way, in milliseconds: as long as a call may take by default. */
+export const GRACE_MS = 10_000;
+/** How long others may take to hear that this node stops, in milliseconds. */
+export const FAREWELL_MS = 1_000;
+/** How long tasks that were told to end then are waited for, in milliseconds. */
+export const ABORTED_TASKS_MS = 1_000;
 /** Longest deadline that can be asked for, in milliseconds. */
 export const DEADLINE_MS_MAX = 2_147_483_647;
 /** Longest name of a method, topic or idempotency key. */

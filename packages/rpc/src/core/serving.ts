@@ -30,6 +30,8 @@ export type ServeInput =
   /** `bytes`: of the result, where a key keeps it. */
   | { readonly type: "done"; readonly run: number; readonly result: Result; readonly bytes: number }
   | { readonly type: "tick" }
+  /** No more calls begin, but those of `self`: handlers under way may ask their own node. */
+  | { readonly type: "drain"; readonly self: string }
   | { readonly type: "stop" };
 
 /** What a caller sends after its ask. */
@@ -72,6 +74,8 @@ interface Kept {
 }
 
 const NOTHING: readonly ServeEffect[] = [];
+/** No peer id. */
+const NOBODY = "";
 
 /** The handlers' side of all calls of one node. Pure: who runs, who is refused, who is told to stop. */
 export class Serving {
@@ -84,6 +88,8 @@ export class Serving {
   readonly #heldBytes = new Map<string, number>();
   readonly #kept = new Map<string, Kept>();
   #keptBytes = 0;
+  /** Whose calls may begin; `undefined`: anybody's. */
+  #onlyOwner: string | undefined;
   readonly #deadlines = new Deadlines<number>();
   #lastRun = 0;
 
@@ -120,7 +126,11 @@ export class Serving {
         return this.#down(input.route);
       case "tick":
         return this.#deadlines.due(now.monoMs).flatMap((no) => this.#expire(no));
+      case "drain":
+        this.#onlyOwner = input.self;
+        return NOTHING;
       case "stop":
+        this.#onlyOwner = NOBODY;
         return [...this.#runs.values()].flatMap((run) =>
           this.#end(run, fault("UNAVAILABLE", "the peer stops", "unknown")),
         );
@@ -137,6 +147,8 @@ export class Serving {
     const keyed = ask.key === undefined || verdict.stream ? undefined : `${owner} ${ask.method} ${ask.key}`;
     const repeated = keyed === undefined ? undefined : this.#repeat(keyed, from, asked, ask.id, now);
     if (repeated !== undefined) return repeated;
+    if (this.#onlyOwner !== undefined && this.#onlyOwner !== owner)
+      return [failed(from, ask.id, fault("UNAVAILABLE", "the peer stops, and takes no more calls"))];
     const busy = this.#running.get(ask.method) ?? 0;
     if (this.#runs.size >= this.#runsMax || busy >= verdict.concurrencyMax) {
       return [failed(from, ask.id, fault("OVERLOADED", `${ask.method} is being called too often at once`))];

@@ -1,8 +1,9 @@
 import { excerpt } from "@klatsch/kit";
 
 import type { CallOptions, Contract } from "../contract.ts";
-import { DEADLINE_MS_MAX } from "../core/limits.ts";
+import { DEADLINE_MS_MAX, GRACE_MS } from "../core/limits.ts";
 import { rpcError } from "../errors.ts";
+import type { StopOptions } from "../types.ts";
 
 /** @throws RpcError `INVALID_OPTIONS` unless it is `undefined` or a number above 0, up to `DEADLINE_MS_MAX`. */
 export function checkDeadline(deadlineMs: unknown): void {
@@ -13,6 +14,16 @@ export function checkDeadline(deadlineMs: unknown): void {
 /** Of milliseconds, that a timer can wait. */
 export function isDuration(value: unknown): boolean {
   return typeof value === "number" && value > 0 && value <= DEADLINE_MS_MAX;
+}
+
+const STOP_OPTIONS: readonly (keyof StopOptions)[] = ["graceMs"];
+
+/** In milliseconds. @throws RpcError `INVALID_OPTIONS`. */
+export function graceOf(options: StopOptions | undefined): number {
+  checkKnown(options, STOP_OPTIONS);
+  const { graceMs = GRACE_MS } = options ?? {};
+  if (graceMs === 0 || isDuration(graceMs)) return graceMs;
+  throw rpcError("INVALID_OPTIONS", `graceMs: must be a number from 0 up to ${DEADLINE_MS_MAX}`);
 }
 
 /** @throws RpcError `INVALID_OPTIONS`. */

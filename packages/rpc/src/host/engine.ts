@@ -1,7 +1,7 @@
 import { systemClock, textOf } from "@klatsch/kit";
 import type { Instant, Logger } from "@klatsch/kit";
 import { isWithinMeans } from "@klatsch/kit/core";
-import type { Channel, Member, Mesh } from "@klatsch/mesh";
+import type { Channel, Mesh } from "@klatsch/mesh";
 
 import { Assembly } from "../codec/assembly.ts";
 import { decodeFrame, encodeParts } from "../codec/frames.ts";
@@ -20,6 +20,7 @@ import { Outbox } from "./outbox.ts";
 import type { OutboxInit } from "./outbox.ts";
 import { Reaching } from "./reaching.ts";
 import { peerOf, routeOf } from "./route.ts";
+import type { Stops } from "./stops.ts";
 
 /** Both ends of a link open one channel of this name for each class. */
 const CHANNEL = "klatsch/rpc/1";
@@ -42,6 +43,7 @@ export interface EngineEvents {
 export interface EngineInit {
   readonly pendingMax: number;
   readonly servingMax: number;
+  readonly stops: Stops;
   readonly logger: Logger;
 }
 
@@ -63,13 +65,17 @@ export class Engine {
   readonly #channels = new Map<CallClass, Channel>();
   readonly #reaching: Reaching;
   readonly #attention: Attention;
+  readonly #stops: Stops;
   #unsubscribe: (() => void)[] = [];
+  /** Called once nothing is under way. */
+  #onDrained: (() => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
   #armedAt = Infinity;
   #ended = false;
 
-  constructor(mesh: Mesh, { pendingMax, servingMax, logger }: EngineInit, events: EngineEvents) {
+  constructor(mesh: Mesh, { pendingMax, servingMax, stops, logger }: EngineInit, events: EngineEvents) {
     this.#mesh = mesh;
+    this.#stops = stops;
     this.#events = events;
     this.#calls = new Calls({ pendingMax });
     this.#serving = new Serving({ runsMax: servingMax });
@@ -85,7 +91,10 @@ export class Engine {
   /** Opens the channels. Calls to this node itself take the same way, without a link. */
   start(): void {
     const ended = ["died", "stopped", "left"] as const;
-    this.#unsubscribe = ended.map((name) => this.#mesh.on(`member:${name}`, (member) => this.#gone(member)));
+    this.#unsubscribe = ended.map((name) =>
+      this.#mesh.on(`member:${name}`, ({ peerId }) => this.#gone(peerId)),
+    );
+    this.#unsubscribe.push(this.#stops.watch((peer) => this.#gone(peer)));
     for (const trafficClass of CLASSES) {
       const loopBack = (frame: Uint8Array): boolean => {
         queueMicrotask(() => this.#received(this.#mesh.peerId, trafficClass, frame));
@@ -139,22 +148,29 @@ export class Engine {
     return links.map(({ peer }) => peer).filter((peer) => peer !== this.#mesh.peerId);
   }
 
-  /** Whether the peer is believed to be there, linked or not. */
+  /** Sessions of all classes with other nodes. */
+  sessions(): readonly { readonly peer: string; readonly class: CallClass; readonly route: Route }[] {
+    return [...this.#links.values()].filter(({ peer }) => peer !== this.#mesh.peerId);
+  }
+
+  /** Whether the peer is believed to be there and to take calls, linked or not. */
   isReachable(peer: string): boolean {
     const status = this.#mesh.member(peer)?.status;
-    return status === "alive" || status === "suspect";
+    return (status === "alive" || status === "suspect") && !this.#stops.has(peer);
   }
 
   enterCall(input: CallInput): void {
     const now = systemClock.now();
     this.#performCalls(this.#calls.step(input, now));
     this.#arm(now);
+    this.#settle();
   }
 
   enterServe(input: ServeInput): void {
     const now = systemClock.now();
     this.#performServe(this.#serving.step(input, now));
     this.#arm(now);
+    this.#settle();
   }
 
   /** An item of a run's output stream for its caller: its bytes, 0 if nobody listens, or the reason if it cannot travel. */
@@ -236,7 +252,7 @@ export class Engine {
     const route = routeOf(peer, trafficClass);
     const onRefused = (): void =>
       this.#channels.get(trafficClass)?.reset(peer, "rpc frames exceed the link's limit");
-    const outbox = new Outbox({ ...way, onRefused });
+    const outbox = new Outbox({ ...way, onRefused, onRest: () => this.#settle() });
     this.#links.set(route, { peer, class: trafficClass, route, outbox, assembly: new Assembly() });
     this.enterServe({ type: "up", route });
     this.enterCall({ type: "up", route, boot: this.#mesh.member(peer)?.boot ?? 0 });
@@ -254,9 +270,8 @@ export class Engine {
     if (link.class === "normal") this.#events.onDown(link.peer);
   }
 
-  #gone({ peerId }: Member): void {
-    for (const trafficClass of CLASSES)
-      this.enterCall({ type: "gone", route: routeOf(peerId, trafficClass) });
+  #gone(peer: string): void {
+    for (const trafficClass of CLASSES) this.enterCall({ type: "gone", route: routeOf(peer, trafficClass) });
   }
 
   #received(peer: string, trafficClass: CallClass, frame: Uint8Array): void {
@@ -272,6 +287,7 @@ export class Engine {
       this.cut(link.route, error.message);
     }
     this.#arm(now);
+    this.#settle();
   }
 
   /** Ends a peer's session over what it sent. */
@@ -388,6 +404,21 @@ export class Engine {
     this.enterCall({ type: "tick" });
     this.enterServe({ type: "tick" });
   };
+
+  /** From now on others' calls are refused. Resolves once what is under way has ended, and its answers have left. */
+  drain(): Promise<void> {
+    const drained = new Promise<void>((resolve) => (this.#onDrained = resolve));
+    this.enterCall({ type: "drain" });
+    this.enterServe({ type: "drain", self: this.#mesh.peerId });
+    return drained;
+  }
+
+  #settle(): void {
+    if (this.#onDrained === undefined || this.running > 0 || this.#calls.awaited > 0) return;
+    for (const { outbox } of this.#links.values()) if (!outbox.isAtRest) return;
+    this.#onDrained();
+    this.#onDrained = undefined;
+  }
 
   /** Everything pending is rejected, everything running is told to stop; peers hear of both. */
   stop(): void {

@@ -60,11 +60,13 @@ export class Groups {
   readonly #members: Members;
   readonly #reducers = new Map<string, Reducer>();
   readonly #gathering: Gathering;
-  /** What ends each gather that began here. */
-  readonly #pending = new Set<() => void>();
-  #stopped = false;
-  #casting = 0;
+  /** What ends each gather that began here, and its end. */
+  readonly #pending = new Map<() => void, Promise<void>>();
+  #state: "open" | "draining" | "stopped" = "open";
+  /** Of casts that run here. */
+  readonly #casts = new Set<Context>();
   #castingBytes = 0;
+  #onCastsEnded: (() => void) | undefined;
   /** Casts that were not run here. */
   dropped = 0;
 
@@ -109,7 +111,10 @@ export class Groups {
     const members = this.#init.mesh.members();
     const strangers = new Set(spreading.far(members));
     const [near, far] = [new Array<string>(), new Array<string>()];
-    for (const peer of this.#members.select(target, members)) (strangers.has(peer) ? far : near).push(peer);
+    for (const peer of this.#members.select(target, members)) {
+      if (this.#members.isStopping(peer)) unreachable.push(peer);
+      else (strangers.has(peer) ? far : near).push(peer);
+    }
     const no = far.length === 0 ? undefined : spreading.nextNo();
     // A list is resolved here; its members need not be asked whether they are meant.
     const text = typeof target === "string" ? target : "all";
@@ -136,14 +141,13 @@ export class Groups {
   /** A cast that is the first copy of it. */
   onCast(peer: string, { method, input, target, trace, bytes = 0 }: CastMessage): void {
     const { registry, guard, handlers, logger } = this.#init;
-    const isRoom = this.#casting < CASTS_MAX && this.#castingBytes + bytes <= HELD_BYTES_MAX;
-    const isMeant = isRoom && this.#members.isMeant(target);
+    const isRoom = this.#casts.size < CASTS_MAX && this.#castingBytes + bytes <= HELD_BYTES_MAX;
+    const isMeant = this.#state === "open" && isRoom && this.#members.isMeant(target);
     const served = isMeant && registry.judge(method, [peer]).ok ? registry.get(method) : undefined;
     if (served?.method.stream !== "none") {
       this.dropped += 1;
       return;
     }
-    this.#casting += 1;
     this.#castingBytes += bytes;
     const context = new Context(
       method,
@@ -151,9 +155,11 @@ export class Groups {
       undefined,
       systemClock.now().monoMs + DEADLINE_MS,
     );
+    this.#casts.add(context);
     const ended = (): void => {
-      this.#casting -= 1;
+      this.#casts.delete(context);
       this.#castingBytes -= bytes;
+      if (this.#casts.size === 0) this.#onCastsEnded?.();
     };
     handlers.direct(served, context, input, trace).then(ended, (error: unknown) => {
       ended();
@@ -214,7 +220,7 @@ export class Groups {
     tally.restartStall(stop);
     if (signal?.aborted === true) stop();
     signal?.addEventListener("abort", stop, { once: true });
-    this.#pending.add(endAtStop);
+    this.#pending.set(endAtStop, ended.promise);
     try {
       await ended.promise;
     } finally {
@@ -225,14 +231,26 @@ export class Groups {
     return tally.result((peerId) => ({ peerId, name: this.#members.nameOf(peerId) }));
   }
 
-  /** Ends all gathers that began here; call it before the engine stops, which ends those of others. */
+  /** Takes no more casts. Resolves once those that run have ended, and the gathers that began here until now. */
+  async drain(): Promise<void> {
+    this.#state = "draining";
+    const casts = new Promise<void>((resolve) => (this.#onCastsEnded = resolve));
+    if (this.#casts.size === 0) this.#onCastsEnded?.();
+    await Promise.allSettled([...this.#pending.values(), casts]);
+  }
+
+  /**
+   * Ends all gathers that began here, and tells casts to end; call it before the engine stops, which ends the gathers of
+   * others.
+   */
   stop(): void {
-    this.#stopped = true;
-    for (const end of this.#pending) end();
+    this.#state = "stopped";
+    for (const end of [...this.#pending.keys()]) end();
+    for (const context of this.#casts) context.abort(rpcError("UNAVAILABLE", "this node stops"));
   }
 
   #checkRuns(): void {
-    if (this.#stopped) throw rpcError("STOPPED", STOPPED);
+    if (this.#state === "stopped") throw rpcError("STOPPED", STOPPED);
   }
 
   /** What the application throws when it is told ends no gather. */

@@ -3,6 +3,7 @@ import type { Member, Mesh } from "@klatsch/mesh";
 import { matches, parseTarget, TargetError } from "../core/target.ts";
 import type { Facts, Target } from "../core/target.ts";
 import { rpcError } from "../errors.ts";
+import type { Stops } from "./stops.ts";
 
 /** Parsed targets of peers that are remembered: casts repeat the same few. */
 const REMEMBERED_MAX = 256;
@@ -10,10 +11,17 @@ const REMEMBERED_MAX = 256;
 /** Who is meant by a target, as far as this node knows. */
 export class Members {
   readonly #mesh: Mesh;
+  readonly #stops: Stops;
   readonly #parsed = new Map<string, Target>();
 
-  constructor(mesh: Mesh) {
+  constructor(mesh: Mesh, stops: Stops) {
     this.#mesh = mesh;
+    this.#stops = stops;
+  }
+
+  /** Whether the member says that it takes no more calls. */
+  isStopping(peer: string): boolean {
+    return this.#stops.has(peer);
   }
 
   /**
@@ -42,11 +50,11 @@ export class Members {
     }
   }
 
-  /** The members meant that are there; those for whom `isNear` says yes first. @throws RpcError `INVALID_TARGET`. */
+  /** The members meant that are there and take calls; those for whom `isNear` says yes first. @throws RpcError `INVALID_TARGET`. */
   candidates(target: string | readonly string[], isNear: (peer: string) => boolean): readonly string[] {
     const there = this.select(target).filter((peer) => {
       const status = this.#mesh.member(peer)?.status;
-      return status === "alive" || status === "suspect";
+      return (status === "alive" || status === "suspect") && !this.isStopping(peer);
     });
     return [...there.filter(isNear), ...there.filter((peer) => !isNear(peer))];
   }

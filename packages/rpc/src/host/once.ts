@@ -109,12 +109,20 @@ export class Once {
     }
   }
 
-  async stop(): Promise<void> {
-    this.#stopped = true;
-    for (const context of this.#running) context.abort(rpcError("UNAVAILABLE", "this node stops"));
-    for (const unsubscribe of this.#unsubscribe) unsubscribe();
-    for (const scope of this.#consumers.keys()) this.#leave(scope);
+  /** Takes no more tasks. Resolves once those that run have ended. */
+  async drain(): Promise<void> {
+    if (!this.#stopped) {
+      this.#stopped = true;
+      for (const unsubscribe of this.#unsubscribe) unsubscribe();
+      for (const scope of [...this.#consumers.keys()]) this.#leave(scope);
+    }
     await Promise.all(this.#leaving);
+  }
+
+  /** The same, and tells those that run to end. */
+  async stop(): Promise<void> {
+    for (const context of this.#running) context.abort(rpcError("UNAVAILABLE", "this node stops"));
+    await this.drain();
   }
 
   /** @throws RpcError `NO_QUEUE`, `DENIED`, `INVALID_INPUT`, `INVALID_TARGET`, and what the queue throws. */

@@ -20,6 +20,8 @@ export interface OutboxInit {
   /** Whether `send` keeps what it is given. Otherwise it copies frames of up to `FRAME_COPIED_BYTES_MAX`, as a channel does. */
   readonly keeps: boolean;
   readonly onRefused: () => void;
+  /** Told whenever it may have come to {@link Outbox.isAtRest}. */
+  readonly onRest: () => void;
 }
 
 /** A frame that is filled, or waits for the window. */
@@ -84,6 +86,11 @@ export class Outbox {
     return this.#waitingBytes >= 2 * OUTBOX_BYTES_MAX;
   }
 
+  /** Nothing waits, and of what left the peer has taken all but what it need not confirm yet. */
+  get isAtRest(): boolean {
+    return this.#waitingBytes === 0 && this.#waiting.length === 0 && this.#underWayBytes < CONFIRM_BYTES;
+  }
+
   /** How many wait for room. */
   get waiting(): number {
     return this.#waiting.length;
@@ -121,6 +128,7 @@ export class Outbox {
   confirmed(bytes: number): void {
     this.#underWayBytes = Math.max(0, this.#underWayBytes - bytes);
     if (this.#waitingBytes > 0) this.#schedule();
+    else this.#init.onRest();
   }
 
   /** A frame came from the peer: it will want to know. */
@@ -161,6 +169,7 @@ export class Outbox {
       this.#put(writer);
     }
     this.#cut();
+    if (this.#waitingBytes === 0) this.#init.onRest();
     if (!this.#open || this.#waiting.length === 0 || this.full) return;
     // One at a time: what it has may fill the place.
     this.#waiting.shift()?.(true);

@@ -93,6 +93,32 @@ describe("the caller's core", () => {
     expect(faultsOf(step(up(2)))).toEqual(["UNAVAILABLE unknown"]);
   });
 
+  it("sends nothing new over a session that ends soon, unless it has a key, until there is another", () => {
+    const { step } = linked();
+    step({ type: "closing", route: "r" });
+    expect(faultsOf(step({ type: "call", call: call() }))).toEqual(["UNAVAILABLE none"]);
+    expect(step({ type: "call", call: call({ key: "k" }) })).toMatchObject([{ type: "send" }]);
+    step({ type: "gone", route: "other" });
+    step(down);
+    step({ type: "closing", route: "r" }); // Too late: that session has ended.
+    step(up(2));
+    expect(step({ type: "call", call: call({ id: 2 }) })).toMatchObject([{ type: "send" }]);
+  });
+
+  it("counts what a drain waits for: calls that were pending, but no stream that may never end", () => {
+    const { calls, step } = linked();
+    step({ type: "call", call: call() });
+    step({ type: "call", call: call({ id: 2, stream: true, deadlineAt: undefined }) });
+    expect(calls.awaited).toBe(0);
+    step({ type: "drain" });
+    expect(calls.awaited).toBe(1);
+    step({ type: "cancel", id: 2 });
+    step({ type: "call", call: call({ id: 3 }) });
+    expect(calls.awaited).toBe(1);
+    step({ type: "message", from: "r", message: { type: "reply", id: 1, value: 8 } });
+    expect(calls.awaited).toBe(0);
+  });
+
   it("waits for a link that blinks, not for a peer that is gone, and not beyond the limit", () => {
     const { step } = linked();
     step(down);
@@ -230,6 +256,24 @@ describe("the handlers' core", () => {
     expect(serving.step({ type: "down", route: "r" }, at(111))).toMatchObject([{ type: "abort", run: 2 }]);
     serving.step(done(2, 0), at(112));
     expect([serving.size, serving.nextDeadline()]).toEqual([0, undefined]);
+  });
+
+  it("begins nothing in a drain but this node's own calls, answers kept keys, and begins nothing at all once stopped", () => {
+    const serving = started();
+    serving.step(ask(1, "k"), at(0));
+    serving.step(ask(2, "done"), at(0));
+    serving.step(done(2, "kept"), at(0));
+    serving.step({ type: "drain", self: "self" }, at(0));
+    const refused = [{ type: "send", message: { fault: { code: "UNAVAILABLE", outcome: "none" } } }];
+    expect(serving.step(ask(3), at(0))).toMatchObject(refused);
+    expect(serving.step(ask(4, "new"), at(0))).toMatchObject(refused);
+    expect(serving.step(ask(5, "done"), at(0))).toMatchObject([{ message: { id: 5, value: "kept" } }]);
+    expect(serving.step(ask(6, "k"), at(0))).toEqual([]);
+    const own = { ...ask(7), owner: "self" } as AskInput;
+    expect(serving.step(own, at(0))).toMatchObject([{ type: "run" }]);
+    expect(serving.step(done(1, "late"), at(0)).length).toBe(2);
+    serving.step({ type: "stop" }, at(0));
+    expect(serving.step({ ...own, ask: { ...own.ask, id: 8 } }, at(0))).toMatchObject(refused);
   });
 
   it("never runs what the registry refused", () => {

@@ -11,7 +11,7 @@ describe("an outbox", () => {
   it("tells those who wait for room one by one as there is, and the rest when it closes", async () => {
     let sent = 0;
     const send = (frame: Uint8Array): boolean => ((sent += frame.length), true);
-    const outbox = new Outbox({ keeps: true, onRefused: () => undefined, send });
+    const outbox = new Outbox({ keeps: true, onRefused: () => undefined, onRest: () => undefined, send });
     const push = (id: number): void => {
       outbox.push(id, encodeParts({ type: "reply", id, value: new Uint8Array(LARGE) }), undefined);
     };
