@@ -1,7 +1,9 @@
+import { excerpt } from "@klatsch/kit";
 import type { MemberCertificate } from "@klatsch/mesh";
 
 import { NAME_LENGTH_MAX } from "./core/limits.ts";
 import { rpcError } from "./errors.ts";
+import { checkKnown } from "./known.ts";
 import type { InputOf, OutputOf, Schema } from "./schema.ts";
 
 /** Which of a method's two values are streams of items. */
@@ -155,7 +157,7 @@ export type Implementation<M extends Methods> = { readonly [Name in keyof M]: Ha
 const CLASSES: readonly CallClass[] = ["high", "normal", "bulk"];
 const STREAMS: readonly Streaming[] = ["none", "output", "input", "both"];
 
-const METHOD_OPTIONS: readonly string[] = [
+const METHOD_OPTIONS: readonly (keyof Method)[] = [
   "input",
   "output",
   "access",
@@ -164,44 +166,30 @@ const METHOD_OPTIONS: readonly string[] = [
   "class",
   "concurrencyMax",
   "guard",
-] satisfies (keyof Method)[];
+];
+
+const GUARD_OPTIONS: readonly (keyof CallGuard)[] = ["breaker", "bulkhead", "hedge"];
+const NAMED = /^[A-Za-z][A-Za-z0-9_.-]*$/;
 
 /** Defines a method. @throws RpcError `INVALID_OPTIONS`, above all without a stated `access`. */
 export function method<In extends Schema, Out extends Schema, S extends Streaming = "none">(
   init: MethodInit<In, Out, S>,
 ): Method<In, Out, NoInfer<S>> {
   check("method", isObject(init), "takes an object");
-  for (const name of Object.keys(init))
-    check(name, METHOD_OPTIONS.includes(name), "is no option of a method");
-  const { input, output, access, concurrencyMax = 4_096, idempotent = false } = init;
-  const stream = init.stream ?? ("none" as S);
-  const trafficClass = init.class ?? "normal";
-  check("input", isSchema(input), "must be a Standard Schema");
-  check("output", isSchema(output), "must be a Standard Schema");
-  check(
-    "access",
-    isAccess(access),
-    "must say who may call: members, self, a list of peer ids, what is certified, or a function",
-  );
-  check("stream", STREAMS.includes(stream), `must be one of ${STREAMS.join(", ")}`);
-  check("class", CLASSES.includes(trafficClass), `must be one of ${CLASSES.join(", ")}`);
-  check(
-    "concurrencyMax",
-    Number.isSafeInteger(concurrencyMax) && concurrencyMax > 0,
-    "must be a whole number from 1",
-  );
-  const guard = init.guard ?? {};
-  checkGuard(guard, idempotent);
-  return Object.freeze({
+  checkKnown(init, METHOD_OPTIONS);
+  const { input, output, access, concurrencyMax = 4_096, idempotent = false, guard = {} } = init;
+  const made = {
     input,
     output,
     access,
-    stream,
+    stream: init.stream ?? ("none" as S),
     idempotent,
-    class: trafficClass,
+    class: init.class ?? "normal",
     concurrencyMax,
     guard,
-  });
+  };
+  checkMethod("", made);
+  return Object.freeze(made);
 }
 
 /** Puts methods under one name. @throws RpcError `INVALID_OPTIONS`. */
@@ -209,24 +197,54 @@ export function contract<M extends Methods>(init: {
   readonly name?: string | undefined;
   readonly methods: M;
 }): Contract<M> {
-  const named = /^[A-Za-z][A-Za-z0-9_.-]*$/;
   check("contract", isObject(init), "takes an object");
-  const { name, methods } = init;
-  check("methods", isObject(methods), "must be methods by name");
-  check(
-    "name",
-    name === undefined || (named.test(name) && name.length <= NAME_LENGTH_MAX / 2),
-    "is no valid name",
-  );
+  check("methods", isObject(init.methods), "must be methods by name");
+  const made = Object.freeze({ name: init.name, methods: Object.freeze({ ...init.methods }) });
+  checkParts(made);
+  CHECKED.add(made);
+  return made;
+}
+
+/** Made by {@link contract}, and as they were. */
+const CHECKED = new WeakSet<Contract>();
+
+/** One that was made by hand is looked at each time. @throws RpcError `INVALID_OPTIONS`. */
+export function checkContract(contract: Contract | null | undefined): void {
+  if (contract !== null && contract !== undefined && CHECKED.has(contract)) return;
+  check("contract", isObject(contract?.methods), "make it with contract()");
+  checkParts(contract as Contract);
+}
+
+function checkParts({ name, methods }: Contract): void {
+  const isName = (text: unknown): boolean => typeof text === "string" && NAMED.test(text);
+  const isRight = name === undefined || (isName(name) && name.length <= NAME_LENGTH_MAX / 2);
+  check("name", isRight, "is no valid name");
   for (const [key, one] of Object.entries(methods)) {
-    check(`methods.${key}`, named.test(key) && key.length < NAME_LENGTH_MAX / 2, "is no valid name");
-    check(
-      `methods.${key}.access`,
-      isAccess((one as Method | null)?.access),
-      "is missing: make it with method()",
-    );
+    const field = `methods.${excerpt(key)}`;
+    check(field, isName(key) && key.length < NAME_LENGTH_MAX / 2, "is no valid name");
+    check(field, key !== "then", "is no name for a method: who awaits the client would call it");
+    check(field, isObject(one), "make it with method()");
+    checkMethod(`${field}.`, one);
   }
-  return Object.freeze({ name, methods });
+}
+
+/** What is missing is seen here, not when a peer calls. `prefix`: of fields in messages. */
+function checkMethod(prefix: string, one: Method): void {
+  const rule = (field: string, isRight: boolean, text: string): void =>
+    check(`${prefix}${field}`, isRight, text);
+  rule("input", isSchema(one.input), "must be a Standard Schema");
+  rule("output", isSchema(one.output), "must be a Standard Schema");
+  rule(
+    "access",
+    isAccess(one.access),
+    "must say who may call: members, self, a list of peer ids, what is certified, or a function",
+  );
+  rule("stream", STREAMS.includes(one.stream), `must be one of ${STREAMS.join(", ")}`);
+  rule("class", CLASSES.includes(one.class), `must be one of ${CLASSES.join(", ")}`);
+  rule("idempotent", typeof one.idempotent === "boolean", "must be true or false");
+  rule("concurrencyMax", isWhole(one.concurrencyMax, 1), "must be a whole number from 1");
+  rule("guard", isObject(one.guard), "must be an object");
+  checkGuard(`${prefix}guard.`, one.guard, one.idempotent);
 }
 
 function check(field: string, isRight: boolean, rule: string): void {
@@ -237,25 +255,22 @@ function isObject(value: unknown): boolean {
   return typeof value === "object" && value !== null;
 }
 
-function checkGuard(guard: CallGuard, idempotent: boolean): void {
-  const { breaker, bulkhead, hedge, ...rest } = guard;
-  for (const name of Object.keys(rest)) check(`guard.${name}`, false, "is none of breaker, bulkhead, hedge");
-  const isWhole = (value: unknown, min: number): boolean =>
-    Number.isSafeInteger(value) && Number(value) >= min;
+function isWhole(value: unknown, min: number): boolean {
+  return Number.isSafeInteger(value) && Number(value) >= min;
+}
+
+function checkGuard(prefix: string, guard: CallGuard, idempotent: boolean): void {
+  checkKnown(guard, GUARD_OPTIONS, prefix);
+  const { breaker, bulkhead, hedge } = guard;
   const rule = "has whole numbers only; see CallGuard";
-  check(
-    "guard.breaker",
-    breaker === undefined || (isWhole(breaker.failures, 1) && isWhole(breaker.resetMs, 1)),
-    rule,
-  );
-  check(
-    "guard.bulkhead",
-    bulkhead === undefined || (isWhole(bulkhead.concurrent, 1) && isWhole(bulkhead.queue, 0)),
-    rule,
-  );
+  const isBreaker = breaker === undefined || (isWhole(breaker?.failures, 1) && isWhole(breaker?.resetMs, 1));
+  check(`${prefix}breaker`, isBreaker, rule);
+  const isBulkhead =
+    bulkhead === undefined || (isWhole(bulkhead?.concurrent, 1) && isWhole(bulkhead?.queue, 0));
+  check(`${prefix}bulkhead`, isBulkhead, rule);
   if (hedge === undefined) return;
-  check("guard.hedge", isWhole(hedge.afterMs, 0) && isWhole(hedge.max ?? 2, 2), rule);
-  check("guard.hedge", idempotent, "may run a method twice, so it has to be idempotent");
+  check(`${prefix}hedge`, isWhole(hedge?.afterMs, 0) && isWhole(hedge?.max ?? 2, 2), rule);
+  check(`${prefix}hedge`, idempotent, "may run a method twice, so it has to be idempotent");
 }
 
 /** Whether it is a Standard Schema. */

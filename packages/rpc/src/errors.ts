@@ -17,6 +17,15 @@ export class RpcError extends KlatschError {
   }
 }
 
+/** Errors of calls that this node made. */
+const OF_CALLS = new WeakSet<RpcError>();
+
+/** Marks an error as that of a call: what it says of that holds for no handler that passes it on. */
+export function ofCall(error: RpcError): RpcError {
+  OF_CALLS.add(error);
+  return error;
+}
+
 /** An error made here; nothing has happened. */
 export function rpcError(code: RpcErrorCode, message: string, cause?: unknown): RpcError {
   return new RpcError(fault(code, message), cause);
@@ -39,7 +48,8 @@ export function faultOf(error: unknown): Fault {
 function detailsOf(error: Error): Partial<Fault> {
   const code: unknown = "code" in error ? error.code : undefined;
   if (!(error instanceof KlatschError)) return { remoteCode: codeOf(code) };
-  const outcome = error.outcome === "none" ? "none" : "unknown";
+  const isOwn = !(error instanceof RpcError && OF_CALLS.has(error));
+  const outcome = error.outcome === "none" && isOwn ? "none" : "unknown";
   const retryable = (error.retryable as unknown) === true;
   if (!(error instanceof RpcError)) return { outcome, retryable, remoteCode: codeOf(code) };
   const known = RPC_ERROR_CODES.find((one) => one === code);

@@ -1,7 +1,7 @@
 import { renderMetrics } from "@klatsch/kit";
 import type { MetricFamily } from "@klatsch/kit";
 
-import { wireName } from "./contract.ts";
+import { checkContract, wireName } from "./contract.ts";
 import type {
   CallContext,
   CallOptions,
@@ -18,7 +18,7 @@ import { rpcError } from "./errors.ts";
 import { Guard } from "./host/access.ts";
 import { callAny } from "./host/any.ts";
 import { Caller } from "./host/caller.ts";
-import { checkContract, checkText, graceOf } from "./host/checks.ts";
+import { checkText, graceOf } from "./host/checks.ts";
 import { Engine } from "./host/engine.ts";
 import { hearFarewell, sayFarewell } from "./host/farewell.ts";
 import { Grace } from "./host/grace.ts";
@@ -223,7 +223,7 @@ class RpcService implements Rpc {
     const given: Partial<Record<string, unknown>> | null | undefined = implementation;
     const served = Object.entries(contract.methods).map(([key, method]) => {
       const handler = given?.[key];
-      if (typeof handler !== "function")
+      if (typeof handler !== "function" || isInherent(key, implementation))
         throw rpcError("INVALID_OPTIONS", `implementation.${key}: must be a function`);
       const bound = (input: never, context: CallContext): unknown =>
         handler.call(implementation, input, context);
@@ -397,6 +397,15 @@ class RpcService implements Rpc {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
+}
+
+/** What every object has is nobody's handler. */
+function isInherent(key: string, implementation: object): boolean {
+  if (Object.hasOwn(implementation, key)) return false;
+  return (
+    key === "constructor" ||
+    (implementation as Record<string, unknown>)[key] === Reflect.get(Object.prototype, key)
+  );
 }
 
 function methodOf(contract: Contract, name: string): Method {

@@ -110,7 +110,7 @@ describe("a call", () => {
       outcome: "none",
       message: expect.stringContaining("input.name") as string,
     });
-    await expect(client.bad("x")).rejects.toMatchObject({ code: "INVALID_OUTPUT", outcome: "none" });
+    await expect(client.bad("x")).rejects.toMatchObject({ code: "INVALID_OUTPUT", outcome: "unknown" });
     // A client with a looser contract reaches the server's own check.
     const loose = contract({
       name: "api",

@@ -6,7 +6,8 @@ import { CodecError } from "./read.ts";
 
 /**
  * The packer asks for `moreTypes` at each typed array that is no Buffer, at sets, errors and the like, for `mapAsEmptyObject` at
- * maps, and for neither elsewhere: only what has such a value is looked through after it was packed.
+ * maps, and for neither elsewhere: only what has such a value is looked through after it was packed. Functions it would write as
+ * nothing.
  */
 class NoticingPackr extends Packr {
   hasNoticed = false;
@@ -14,6 +15,10 @@ class NoticingPackr extends Packr {
   get moreTypes(): boolean {
     this.hasNoticed = true;
     return false;
+  }
+
+  writeFunction(): never {
+    throw new TypeError("a function cannot travel");
   }
 
   get mapAsEmptyObject(): boolean {

@@ -74,6 +74,11 @@ interface Kept {
 }
 
 const NOTHING: readonly ServeEffect[] = [];
+const TOLD_TO_END: Fault = fault(
+  "UNAVAILABLE",
+  "the first call with this key was told to end, and failed",
+  "unknown",
+);
 /** No peer id. */
 const NOBODY = "";
 
@@ -244,6 +249,7 @@ export class Serving {
     if (run === undefined) return NOTHING;
     this.#detach(run);
     this.#runs.delete(no);
+    const { ended } = run;
     this.#hold(run.owner, -run.bytes);
     const busy = (this.#running.get(run.method) ?? 1) - 1;
     if (busy === 0) this.#running.delete(run.method);
@@ -251,7 +257,7 @@ export class Serving {
     const kept = run.keyed === undefined ? undefined : this.#kept.get(run.keyed);
     if (kept?.run === no) {
       // What did nothing, or failed because it was told to stop, may be tried again under the same key.
-      if (!result.ok && (run.ended || result.fault.outcome === "none")) this.#giveUp(run.keyed ?? "");
+      if (!result.ok && (ended || result.fault.outcome === "none")) this.#giveUp(run.keyed ?? "");
       else {
         kept.result = result;
         kept.bytes = bytes;
@@ -259,7 +265,9 @@ export class Serving {
         this.#giveUpOldest(KEPT_RESULTS_MAX);
       }
     }
-    return run.askers.map(({ route, id }) => answer(route, id, result));
+    // Who asked with its key after it was told to end: that it failed then says nothing.
+    const told: Result = result.ok || !ended ? result : { ok: false, fault: TOLD_TO_END };
+    return run.askers.map(({ route, id }) => answer(route, id, told));
   }
 
   #told(from: Route, message: CallerMessage): readonly ServeEffect[] {
@@ -309,8 +317,8 @@ export class Serving {
   #end(run: Run, reason: Fault): readonly ServeEffect[] {
     if (run.ended) return NOTHING;
     run.ended = true;
-    const askers = [...run.askers];
     this.#detach(run);
+    const askers = run.askers.splice(0);
     return [
       { type: "abort", run: run.no, fault: reason },
       ...askers.map(({ route, id }) => failed(route, id, reason)),
@@ -320,7 +328,6 @@ export class Serving {
   #detach(run: Run): void {
     if (run.deadlineAt !== undefined) this.#deadlines.delete(run.no, run.deadlineAt);
     for (const { route, id } of run.askers) this.#asked.get(route)?.delete(id);
-    if (run.ended) run.askers.length = 0;
   }
 }
 

@@ -1,6 +1,6 @@
 import type { CallOptions, Method } from "../contract.ts";
 import { HEDGED_MAX } from "../core/limits.ts";
-import { RpcError, rpcError } from "../errors.ts";
+import { ofCall, RpcError, rpcError } from "../errors.ts";
 import { checkCall } from "./checks.ts";
 
 /** One method of one peer. */
@@ -32,7 +32,7 @@ export async function callAny(
     if (call !== undefined) attempts.add(attemptOf(call, input, options));
     return call !== undefined;
   };
-  if (!begin()) throw rpcError("UNAVAILABLE", "no live member is meant");
+  if (!begin()) throw ofCall(rpcError("UNAVAILABLE", "no live member that takes calls is meant"));
   let hedges = hedge === undefined ? 0 : (hedge.max ?? 2) - 1;
   try {
     for (;;) {

@@ -1,16 +1,17 @@
 import { systemClock } from "@klatsch/kit";
+import type { Outcome } from "@klatsch/kit";
 
 import type { CallOptions, Method } from "../contract.ts";
 import type { CallEffect } from "../core/calls.ts";
-import { DEADLINE_MS, NAME_LENGTH_MAX, STREAM_ITEMS_MAX } from "../core/limits.ts";
+import { STREAM_ITEMS_MAX } from "../core/limits.ts";
 import { fault } from "../core/messages.ts";
 import type { Fault } from "../core/messages.ts";
-import { RpcError, rpcError } from "../errors.ts";
+import { ofCall, RpcError } from "../errors.ts";
 import { parse } from "../schema.ts";
 import type { ClientMiddleware, OutgoingSpan, Tracing } from "../types.ts";
-import { ambient } from "./ambient.ts";
 import { checkCall, checkSource } from "./checks.ts";
 import type { Engine } from "./engine.ts";
+import { deadlineOf, within } from "./patience.ts";
 import { routeOf } from "./route.ts";
 import type { Profile } from "./profile.ts";
 import { guarded } from "./resilience.ts";
@@ -31,6 +32,7 @@ interface Waiter {
   readonly id: number;
   readonly remote: Remote;
   readonly beganMs: number;
+  readonly deadlineAt: number | undefined;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: RpcError) => void;
   readonly inlet: Sink | undefined;
@@ -75,20 +77,24 @@ export class Caller {
     const isPlain = this.#middleware.length === 0;
     if (stream === "output" || stream === "both") {
       if (isPlain) return (input, options) => this.open(remote, input, options);
-      return (input, options) => this.#openWithin(remote, input, options);
+      return (input, options) => {
+        let inner: AsyncGenerator | undefined;
+        const open = (): AsyncGenerator => (inner = this.open(remote, input, options));
+        return endedBy(this.#openWithin(remote, input, options, open), () => void inner?.return(undefined));
+      };
     }
     const bare: One =
       stream === "none"
         ? (input, options) => this.ask(remote, input, options)
         : (input, options) => this.#upload(remote, input as Source, options);
-    const one = guarded(remote.name, remote.method.guard, bare);
+    const one = guarded(remote.name, remote.method, bare);
     if (isPlain) return one;
     return async (input, options) =>
-      await this.#within(remote, input, options, async () => await one(input, options));
+      await this.#inside(remote, input, options, async () => await one(input, options));
   }
 
   /** The first middleware is outermost. */
-  async #within(
+  async #inside(
     { peer, name }: Remote,
     input: unknown,
     options: CallOptions | undefined,
@@ -103,11 +109,16 @@ export class Caller {
   }
 
   /** An output stream within the middleware: it begins where that calls `next`, and that goes on at its end. */
-  async *#openWithin(remote: Remote, input: unknown, options: CallOptions | undefined): AsyncGenerator {
+  async *#openWithin(
+    remote: Remote,
+    input: unknown,
+    options: CallOptions | undefined,
+    open: () => AsyncGenerator,
+  ): AsyncGenerator {
     const begun = Promise.withResolvers<boolean>();
     const ended = Promise.withResolvers<undefined>();
     ended.promise.catch(() => undefined); // Middleware may never look.
-    const onion = this.#within(remote, input, options, async () => {
+    const onion = this.#inside(remote, input, options, async () => {
       begun.resolve(true);
       return await ended.promise;
     });
@@ -116,7 +127,7 @@ export class Caller {
       () => begun.resolve(false),
     );
     try {
-      if (await begun.promise) yield* this.open(remote, input, options);
+      if (await begun.promise) yield* open();
       ended.resolve(undefined);
     } catch (error) {
       ended.reject(error);
@@ -129,18 +140,37 @@ export class Caller {
   /** One input, one output. */
   ask(remote: Remote, input: unknown, options: CallOptions | undefined): Promise<unknown> {
     return new Promise((resolve, reject) => {
+      const deadlineAt = this.#deadlineOf(remote, options);
       const checked = parse(remote.method.input, input, "INVALID_INPUT", "input");
-      const begin = (): void => void this.#begin(remote, input, options, { resolve, reject });
-      if (checked instanceof Promise) checked.then(begin).catch(reject);
+      const begin = (): void => void this.#begin(remote, input, options, deadlineAt, { resolve, reject });
+      if (checked instanceof Promise)
+        this.#within(checked, remote, deadlineAt, options).then(begin).catch(reject);
       else begin();
     });
+  }
+
+  #deadlineOf({ method }: Remote, options: CallOptions | undefined): number | undefined {
+    checkCall(options);
+    return deadlineOf(options?.deadlineMs, method.stream !== "none");
+  }
+
+  /** What an asynchronous schema says, if it does so in time. */
+  async #within<T>(
+    checked: Promise<T>,
+    { name }: Remote,
+    deadlineAt: number | undefined,
+    options: CallOptions | undefined,
+    outcome: Outcome = "none",
+  ): Promise<T> {
+    return await within(checked, { name, deadlineAt, signal: options?.signal, outcome });
   }
 
   async #upload(remote: Remote, source: Source, options: CallOptions | undefined): Promise<unknown> {
     checkSource(source);
     const outlet = new Outlet();
     const ended = Promise.withResolvers<unknown>();
-    const id = this.#begin(remote, undefined, options, { ...ended, outlet });
+    const deadlineAt = this.#deadlineOf(remote, options);
+    const id = this.#begin(remote, undefined, options, deadlineAt, { ...ended, outlet });
     this.#pump(remote, id, outlet, source, ended.reject);
     try {
       return await ended.promise;
@@ -149,11 +179,24 @@ export class Caller {
     }
   }
 
-  async *open(remote: Remote, input: unknown, options: CallOptions | undefined): AsyncGenerator {
+  /** An output stream, whose end by its reader does not wait for the next item. */
+  open(remote: Remote, input: unknown, options: CallOptions | undefined): AsyncGenerator {
+    let cancel = (): void => undefined;
+    const items = this.#items(remote, input, options, (begun) => (cancel = begun));
+    return endedBy(items, () => cancel());
+  }
+
+  async *#items(
+    remote: Remote,
+    input: unknown,
+    options: CallOptions | undefined,
+    onBegun: (cancel: () => void) => void,
+  ): AsyncGenerator {
     const { method } = remote;
     const isTwoWay = method.stream === "both";
-    if (isTwoWay) checkSource(input);
-    else await parse(method.input, input, "INVALID_INPUT", "input");
+    const deadlineAt = this.#deadlineOf(remote, options);
+    const checked = isTwoWay ? checkSource(input) : parse(method.input, input, "INVALID_INPUT", "input");
+    if (checked instanceof Promise) await this.#within(checked, remote, deadlineAt, options);
     const outlet = isTwoWay ? new Outlet() : undefined;
     const engine = this.#engine();
     const grant = (count: number): void =>
@@ -161,18 +204,25 @@ export class Caller {
     const inlet: Inlet = new Inlet(grant, () => undefined);
     const resolve = (): void => inlet.end();
     const reject = (error: unknown): void => inlet.fail(error);
-    const id: number = this.#begin(remote, isTwoWay ? undefined : input, options, {
+    const id: number = this.#begin(remote, isTwoWay ? undefined : input, options, deadlineAt, {
       resolve,
       reject,
       inlet,
       outlet,
     });
+    const cancel = (): void => engine.enterCall({ type: "cancel", id });
+    onBegun(cancel);
     if (outlet !== undefined) this.#pump(remote, id, outlet, input as Source, reject);
     try {
-      for await (const item of inlet) yield await parse(method.output, item, "INVALID_OUTPUT", "output item");
+      for await (const item of inlet) {
+        const read = parse(method.output, item, "INVALID_OUTPUT", "output item");
+        yield read instanceof Promise
+          ? await this.#within(read, remote, deadlineAt, options, "unknown")
+          : read;
+      }
     } finally {
       outlet?.close();
-      engine.enterCall({ type: "cancel", id }); // If the reader stopped early; otherwise it is over already.
+      cancel(); // If the reader stopped early; otherwise it is over already.
     }
   }
 
@@ -199,7 +249,12 @@ export class Caller {
       return true;
     };
     const resolve = (): void => told.onEnd(undefined);
-    const id: number = this.#begin(remote, input, options, { resolve, reject: told.onEnd, inlet: { push } });
+    const deadlineAt = this.#deadlineOf(remote, options);
+    const id: number = this.#begin(remote, input, options, deadlineAt, {
+      resolve,
+      reject: told.onEnd,
+      inlet: { push },
+    });
     return () => engine.enterCall({ type: "cancel", id });
   }
 
@@ -230,6 +285,7 @@ export class Caller {
     remote: Remote,
     input: unknown,
     options: CallOptions | undefined,
+    deadlineAt: number | undefined,
     ends: Pick<Waiter, "resolve" | "reject"> & Partial<Pick<Waiter, "inlet" | "outlet">>,
   ): number {
     const { peer, route, name, method } = remote;
@@ -238,21 +294,17 @@ export class Caller {
     const id = this.#lastId;
     const signal = options?.signal;
     const key = options?.idempotencyKey;
-    checkCall(options);
     if (signal?.aborted === true)
       throw new RpcError(fault("CANCELLED", `the call of ${name} was cancelled`), signal.reason);
-    if (key !== undefined && (typeof key !== "string" || key.length === 0 || key.length > NAME_LENGTH_MAX)) {
-      throw rpcError("INVALID_OPTIONS", `idempotencyKey: must have 1 to ${NAME_LENGTH_MAX} characters`);
-    }
     const beganMs = systemClock.now().monoMs;
     const stream = method.stream !== "none";
-    const deadlineAt = deadlineOf(options?.deadlineMs, stream, beganMs);
     const onAbort = signal === undefined ? undefined : (): void => engine.enterCall({ type: "cancel", id });
     if (onAbort !== undefined) signal?.addEventListener("abort", onAbort, { once: true });
     const { resolve, reject, inlet, outlet } = ends;
     const span = this.#tracing?.outgoing(name, peer);
     const trace = span?.traceparent;
-    this.#waiters.set(id, { id, remote, beganMs, resolve, reject, inlet, outlet, signal, onAbort, span });
+    const told = { resolve, reject, inlet, outlet };
+    this.#waiters.set(id, { id, remote, beganMs, deadlineAt, ...told, signal, onAbort, span });
     const { idempotent } = method;
     const reachable = engine.isUp(route) || engine.isReachable(peer);
     engine.enterCall({
@@ -288,12 +340,13 @@ export class Caller {
       waiter.resolve(undefined);
       return;
     }
+    const { remote, deadlineAt, signal } = waiter;
     try {
-      // A promise of an asynchronous schema is followed.
-      waiter.resolve(parse(waiter.remote.method.output, value, "INVALID_OUTPUT", "output"));
+      const read = parse(remote.method.output, value, "INVALID_OUTPUT", "output");
+      const isLate = read instanceof Promise;
+      waiter.resolve(isLate ? this.#within(read, remote, deadlineAt, { signal }, "unknown") : read);
     } catch (error) {
-      const { code, message, cause } = error as RpcError;
-      waiter.reject(new RpcError(fault(code, message, "unknown"), cause));
+      waiter.reject(error as RpcError);
     }
   }
 
@@ -302,7 +355,7 @@ export class Caller {
     if (isUnanswered) this.#engine().missed(waiter.remote.peer);
     const error = new RpcError(reason, reason.code === "CANCELLED" ? waiter.signal?.reason : undefined);
     this.#settle(waiter, error);
-    waiter.reject(error);
+    waiter.reject(ofCall(error));
   }
 
   #settle(waiter: Waiter, error: RpcError | undefined): void {
@@ -315,10 +368,17 @@ export class Caller {
   }
 }
 
-/** Never later than what the calling handler has left. */
-function deadlineOf(deadlineMs: number | undefined, stream: boolean, nowMs: number): number | undefined {
-  const inherited = ambient.getStore()?.deadlineAt;
-  const wanted = deadlineMs ?? (stream || inherited !== undefined ? undefined : DEADLINE_MS);
-  if (wanted === undefined) return inherited;
-  return inherited === undefined ? nowMs + wanted : Math.min(inherited, nowMs + wanted);
+/** A generator's own `return` and `throw` wait for the `next` under way, which may be long: they end that first. */
+function endedBy(items: AsyncGenerator, cancel: () => void): AsyncGenerator {
+  const returned = items.return.bind(items);
+  const thrown = items.throw.bind(items);
+  items.return = async (value) => {
+    cancel();
+    return await returned(value);
+  };
+  items.throw = async (error) => {
+    cancel();
+    return await thrown(error);
+  };
+  return items;
 }

@@ -1,8 +1,7 @@
-import { excerpt } from "@klatsch/kit";
-
-import type { CallOptions, Contract } from "../contract.ts";
-import { DEADLINE_MS_MAX, GRACE_MS } from "../core/limits.ts";
+import type { CallOptions } from "../contract.ts";
+import { DEADLINE_MS_MAX, GRACE_MS, NAME_LENGTH_MAX } from "../core/limits.ts";
 import { rpcError } from "../errors.ts";
+import { checkKnown } from "../known.ts";
 import type { StopOptions } from "../types.ts";
 
 /** @throws RpcError `INVALID_OPTIONS` unless it is `undefined` or a number above 0, up to `DEADLINE_MS_MAX`. */
@@ -32,17 +31,6 @@ export function checkSignal(signal: unknown): void {
     throw rpcError("INVALID_OPTIONS", "signal: must be an AbortSignal");
 }
 
-/** A misspelt option must not be taken for none. @throws RpcError `INVALID_OPTIONS`. */
-export function checkKnown<Options extends object>(
-  options: Options | undefined,
-  known: readonly (keyof Options & string)[],
-): void {
-  for (const name in options) {
-    if (!known.includes(name))
-      throw rpcError("INVALID_OPTIONS", `${excerpt(name)}: is none of the options ${known.join(", ")}`);
-  }
-}
-
 const CALL_OPTIONS: readonly (keyof CallOptions)[] = ["deadlineMs", "signal", "idempotencyKey"];
 
 /** What has to hold before a call waits for its turn, or begins. @throws RpcError `INVALID_OPTIONS`. */
@@ -50,6 +38,22 @@ export function checkCall(options: CallOptions | undefined): void {
   checkKnown(options, CALL_OPTIONS);
   checkDeadline(options?.deadlineMs);
   checkSignal(options?.signal);
+  if (options?.idempotencyKey !== undefined) checkName(options.idempotencyKey, "idempotencyKey");
+}
+
+/** Half a character is left out, as it would arrive as any other half. @throws RpcError `INVALID_OPTIONS`. */
+export function checkName(value: unknown, field: string): void {
+  if (
+    typeof value === "string" &&
+    value.length > 0 &&
+    value.length <= NAME_LENGTH_MAX &&
+    value.isWellFormed()
+  )
+    return;
+  throw rpcError(
+    "INVALID_OPTIONS",
+    `${field}: must have 1 to ${NAME_LENGTH_MAX} characters, all of them whole`,
+  );
 }
 
 /** @throws RpcError `INVALID_OPTIONS`. */
@@ -60,13 +64,6 @@ export function checkText(value: unknown, field: string): void {
 /** @throws RpcError `INVALID_OPTIONS`. */
 export function checkFunction(value: unknown, field: string): void {
   if (typeof value !== "function") throw rpcError("INVALID_OPTIONS", `${field}: must be a function`);
-}
-
-/** @throws RpcError `INVALID_OPTIONS`. */
-export function checkContract(contract: Contract | null | undefined): void {
-  const methods: unknown = contract?.methods;
-  if (typeof methods !== "object" || methods === null)
-    throw rpcError("INVALID_OPTIONS", "contract: make it with contract()");
 }
 
 /** @throws RpcError `INVALID_OPTIONS` unless it can be the input of a stream. */

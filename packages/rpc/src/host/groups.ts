@@ -4,19 +4,13 @@ import type { Mesh } from "@klatsch/mesh";
 
 import type { Method } from "../contract.ts";
 import type { Part } from "../core/gather.ts";
-import {
-  CASTS_MAX,
-  DEADLINE_MS,
-  FANOUT,
-  GATHER_TARGETS_MAX,
-  HELD_BYTES_MAX,
-  NAME_LENGTH_MAX,
-} from "../core/limits.ts";
+import { CASTS_MAX, DEADLINE_MS, FANOUT, GATHER_TARGETS_MAX, HELD_BYTES_MAX } from "../core/limits.ts";
 import { fault } from "../core/messages.ts";
 import type { CastMessage } from "../core/messages.ts";
 import { reducerOf } from "../core/reducers.ts";
 import type { Reduce, Reducer } from "../core/reducers.ts";
 import { RpcError, rpcError } from "../errors.ts";
+import { checkKnown } from "../known.ts";
 import { parse } from "../schema.ts";
 import type {
   CastResult,
@@ -28,9 +22,8 @@ import type {
   Until,
 } from "../types.ts";
 import type { Guard } from "./access.ts";
-import { ambient } from "./ambient.ts";
 import type { Caller } from "./caller.ts";
-import { checkDeadline, checkFunction, checkKnown, checkSignal, isDuration } from "./checks.ts";
+import { checkDeadline, checkFunction, checkName, checkSignal, isDuration } from "./checks.ts";
 import type { Engine } from "./engine.ts";
 import { routeOf } from "./route.ts";
 import { COLLECT, collectSchema, Gathering, servedMethod } from "./gathering.ts";
@@ -38,6 +31,8 @@ import type { Collect, GatherRun } from "./gathering.ts";
 import { Context } from "./handlers.ts";
 import type { Handlers } from "./handlers.ts";
 import type { Members } from "./members.ts";
+import { deadlineOf, within } from "./patience.ts";
+import type { Patience } from "./patience.ts";
 import type { Registry } from "./registry.ts";
 import type { Spreading } from "./spreading.ts";
 
@@ -94,8 +89,7 @@ export class Groups {
 
   /** @throws RpcError `CONFLICT`, `INVALID_OPTIONS`. */
   addReducer(name: string, reducer: Reducer): void {
-    if (typeof name !== "string" || name.length === 0 || name.length > NAME_LENGTH_MAX)
-      throw rpcError("INVALID_OPTIONS", `name: must have 1 to ${NAME_LENGTH_MAX} characters`);
+    checkName(name, "name");
     const parts: Partial<Reducer> | null | undefined = reducer;
     for (const part of ["map", "merge", "done"] as const) checkFunction(parts?.[part], `reducer.${part}`);
     if (this.#reducers.has(name)) throw rpcError("CONFLICT", `reducer ${name} is registered already`);
@@ -103,7 +97,12 @@ export class Groups {
   }
 
   async cast(target: TargetInit, name: string, method: Method, input: unknown): Promise<CastResult> {
-    await parse(method.input, input, "INVALID_INPUT", "input");
+    await checkedWithin(method, input, {
+      name,
+      deadlineAt: deadlineOf(undefined, false),
+      signal: undefined,
+      outcome: "none",
+    });
     this.#checkRuns();
     const { spreading, tracing } = this.#init;
     const addressed: string[] = [];
@@ -175,9 +174,11 @@ export class Groups {
     options: GatherOptions,
   ): Promise<GatherResult> {
     checkOptions(options);
-    await parse(method.input, input, "INVALID_INPUT", "input");
+    const { until = "all", signal, reduce = { by: "concat" } } = options;
+    const deadlineAt = deadlineOf(options.deadlineMs ?? DEADLINE_MS, false) ?? 0;
+    // Once it has begun, its signal ends it with what has come so far.
+    await checkedWithin(method, input, { name, deadlineAt, signal, outcome: "none" });
     this.#checkRuns();
-    const { deadlineMs = DEADLINE_MS, until = "all", signal, reduce = { by: "concat" } } = options;
     const targets = this.#members.select(target);
     if (targets.length > GATHER_TARGETS_MAX) {
       throw rpcError(
@@ -198,7 +199,6 @@ export class Groups {
     parse(collectSchema, asked, "INVALID_OPTIONS", "options");
     const onProgress = options.onProgress && this.#contained(options.onProgress);
     const tally = new Tally(this.#reducer(reduce), targets, until, onProgress);
-    const inherited = ambient.getStore()?.deadlineAt ?? Infinity;
     const ended = Promise.withResolvers<void>();
     const stop = (): void => run.enter({ type: "stop" });
     const endAtStop = (): void => {
@@ -209,7 +209,7 @@ export class Groups {
       asked: below.length < targets.length,
       parent: self,
       isRoot: true,
-      deadlineAt: Math.min(systemClock.now().monoMs + deadlineMs, inherited),
+      deadlineAt,
       onReport: (part, last) => {
         tally.add(part);
         if (last) ended.resolve();
@@ -271,6 +271,12 @@ export class Groups {
       throw rpcError("INVALID_OPTIONS", `reduce: ${textOf(error)}`, error);
     }
   }
+}
+
+/** Looks at an input no longer than its caller waits. */
+async function checkedWithin({ input: schema }: Method, input: unknown, patience: Patience): Promise<void> {
+  const checked = parse(schema, input, "INVALID_INPUT", "input");
+  if (checked instanceof Promise) await within(checked, patience);
 }
 
 const STOPPED = "this node's rpc has stopped";

@@ -2,6 +2,7 @@ import { callListener, systemClock } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 
 import type { CallContext, Caller } from "../contract.ts";
+import { fault } from "../core/messages.ts";
 import type { AskMessage, Fault } from "../core/messages.ts";
 import type { Result, ServeEffect } from "../core/serving.ts";
 import { faultOf, RpcError } from "../errors.ts";
@@ -116,7 +117,15 @@ export class Handlers {
     const { registry, guard, profile, logger } = this.#init;
     const engine = this.#init.engine();
     const served = registry.get(ask.method);
-    if (served === undefined) return;
+    if (served === undefined) {
+      // The access rule that let it in has taken it back.
+      const result: Result = {
+        ok: false,
+        fault: fault("NOT_FOUND", `no method ${ask.method} is served here`),
+      };
+      engine.enterServe({ type: "done", run, result, bytes: 0 });
+      return;
+    }
     const { stream } = served.method;
     const grant = (count: number): void =>
       void engine.send(from, { type: "credit", id: ask.id, up: true, count });

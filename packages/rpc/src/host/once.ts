@@ -22,6 +22,7 @@ import type {
 import type { Guard } from "./access.ts";
 import { Context } from "./handlers.ts";
 import type { Handlers } from "./handlers.ts";
+import { deadlineOf, within } from "./patience.ts";
 import type { Registry } from "./registry.ts";
 
 const TASK_VERSION = 1;
@@ -135,7 +136,14 @@ export class Once {
   ): Promise<readonly OnceTask[]> {
     void this.#options;
     checkAccess(name, method);
-    await parse(method.input, input, "INVALID_INPUT", "input");
+    const checked = parse(method.input, input, "INVALID_INPUT", "input");
+    const patience = {
+      name,
+      deadlineAt: deadlineOf(undefined, false),
+      signal: undefined,
+      outcome: "none",
+    } as const;
+    if (checked instanceof Promise) await within(checked, patience);
     const scopes = this.#scopes(scope);
     if (scopes.length === 0) throw rpcError("INVALID_TARGET", "scope: no live member has this tag");
     const delayMs = delayUntil(at);

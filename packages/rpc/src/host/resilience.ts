@@ -1,18 +1,19 @@
 import { systemClock } from "@klatsch/kit";
 
-import type { CallGuard, CallOptions } from "../contract.ts";
+import type { CallGuard, CallOptions, Method } from "../contract.ts";
 import { Breaker } from "../core/breaker.ts";
 import type { Told } from "../core/breaker.ts";
 import { Bulkhead } from "../core/bulkhead.ts";
-import { DEADLINE_MS } from "../core/limits.ts";
-import { RpcError, rpcError } from "../errors.ts";
+import { ofCall, RpcError, rpcError } from "../errors.ts";
 import { checkCall } from "./checks.ts";
+import { deadlineOf, within } from "./patience.ts";
 
 type One = (input: unknown, options?: CallOptions) => Promise<unknown>;
 
 /** The calls of one method to one peer, within what its {@link CallGuard} asks for. `name` is for messages. */
-export function guarded(name: string, { breaker, bulkhead }: CallGuard, one: One): One {
-  const inner = bulkhead === undefined ? one : bounded(name, bulkhead, one);
+export function guarded(name: string, { guard, stream }: Method, one: One): One {
+  const { breaker, bulkhead } = guard;
+  const inner = bulkhead === undefined ? one : bounded(name, stream !== "none", bulkhead, one);
   return breaker === undefined ? inner : broken(name, breaker, inner);
 }
 
@@ -22,7 +23,9 @@ function broken(name: string, init: NonNullable<CallGuard["breaker"]>, one: One)
   return async (input, options) => {
     const pass = breaker.enter(nowMs());
     if (pass === undefined)
-      throw rpcError("UNAVAILABLE", `${name}: this peer failed too often, and is left alone for a while`);
+      throw ofCall(
+        rpcError("UNAVAILABLE", `${name}: this peer failed too often, and is left alone for a while`),
+      );
     let told: Told = "well";
     try {
       return await one(input, options);
@@ -44,51 +47,32 @@ function toldBy(error: unknown): Told {
     : "nothing";
 }
 
-function bounded(name: string, init: NonNullable<CallGuard["bulkhead"]>, one: One): One {
+function bounded(name: string, endless: boolean, init: NonNullable<CallGuard["bulkhead"]>, one: One): One {
   const bulkhead = new Bulkhead<() => void>(init);
   return async (input, options) => {
     checkCall(options);
+    const deadlineAt = deadlineOf(options?.deadlineMs, endless);
     const turn = Promise.withResolvers<void>();
     const begin = (): void => turn.resolve();
     const place = bulkhead.enter(begin);
     if (place === "refused")
-      throw rpcError("OVERLOADED", `${name}: as many calls of this node as may wait for this peer`);
-    let left = options;
+      throw ofCall(rpcError("OVERLOADED", `${name}: as many calls of this node as may wait for this peer`));
     if (place === "wait") {
-      const beganMs = systemClock.now().monoMs;
-      const deadlineMs = options?.deadlineMs ?? DEADLINE_MS;
-      const giveUp = (error: RpcError): void => {
-        if (bulkhead.giveUp(begin)) turn.reject(error);
-      };
-      await waited(turn.promise, name, deadlineMs, options?.signal, giveUp);
-      left = { ...options, deadlineMs: Math.max(1, deadlineMs - (systemClock.now().monoMs - beganMs)) };
+      try {
+        await within(turn.promise, { name, deadlineAt, signal: options?.signal, outcome: "none" });
+      } catch (error) {
+        if (!bulkhead.giveUp(begin)) bulkhead.leave()?.(); // Its turn came at the same time.
+        throw error;
+      }
     }
     try {
-      return await one(input, left);
+      return await one(input, place === "wait" ? { ...options, ...leftOf(deadlineAt) } : options);
     } finally {
       bulkhead.leave()?.();
     }
   };
 }
 
-/** Its turn, unless its time is over or its caller gives up before. */
-async function waited(
-  turn: Promise<void>,
-  name: string,
-  deadlineMs: number,
-  signal: AbortSignal | undefined,
-  giveUp: (error: RpcError) => void,
-): Promise<void> {
-  const onAbort = (): void =>
-    giveUp(rpcError("CANCELLED", `the call of ${name} was cancelled`, signal?.reason));
-  const onTime = (): void => giveUp(rpcError("DEADLINE_EXCEEDED", `${name}: its turn did not come in time`));
-  const timer = setTimeout(onTime, Math.min(deadlineMs, 2 ** 31 - 1));
-  signal?.addEventListener("abort", onAbort, { once: true });
-  if (signal?.aborted === true) onAbort();
-  try {
-    await turn;
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", onAbort);
-  }
+function leftOf(deadlineAt: number | undefined): Pick<CallOptions, "deadlineMs"> {
+  return deadlineAt === undefined ? {} : { deadlineMs: Math.max(1, deadlineAt - systemClock.now().monoMs) };
 }

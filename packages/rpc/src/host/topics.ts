@@ -8,11 +8,12 @@ import { HISTORY_MAX, NAME_LENGTH_MAX, TOPICS_MAX } from "../core/limits.ts";
 import type { EmitMessage, Route } from "../core/messages.ts";
 import { Seen } from "../core/seen.ts";
 import { rpcError } from "../errors.ts";
+import { checkKnown } from "../known.ts";
 import { parse } from "../schema.ts";
 import type { Schema } from "../schema.ts";
 import type { SubscribeOptions } from "../types.ts";
 import type { Guard } from "./access.ts";
-import { checkFunction, checkKnown } from "./checks.ts";
+import { checkFunction, checkName } from "./checks.ts";
 import type { Engine } from "./engine.ts";
 import { routeOf } from "./route.ts";
 import type { Spreading } from "./spreading.ts";
@@ -81,7 +82,7 @@ export class Topics {
 
   /** Peers that could not be sent to are returned. @throws RpcError `INVALID_OPTIONS`, `INVALID_INPUT`. */
   async emit(topic: string, value: unknown): Promise<readonly string[]> {
-    checkTopic(topic);
+    checkName(topic, "topic");
     const { engine, self, spreading } = this.#init;
     const far = spreading.far();
     const spread = far.length > 0;
@@ -105,7 +106,7 @@ export class Topics {
   }
 
   subscribe(topic: string, schema: Schema, handler: Handler, options: SubscribeOptions): () => void {
-    checkTopic(topic);
+    checkName(topic, "topic");
     if (!isSchema(schema)) throw rpcError("INVALID_OPTIONS", "schema: must be a Standard Schema");
     checkFunction(handler, "handler");
     checkKnown(options, ["last", "access"]);
@@ -218,9 +219,4 @@ export class Topics {
       logger.warn("a topic's value was not handled", { err: error, topic: message.topic, peer });
     }
   }
-}
-
-function checkTopic(topic: string): void {
-  if (typeof topic === "string" && topic.length > 0 && topic.length <= NAME_LENGTH_MAX) return;
-  throw rpcError("INVALID_OPTIONS", `topic: must have 1 to ${NAME_LENGTH_MAX} characters`);
 }
