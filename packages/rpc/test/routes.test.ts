@@ -13,6 +13,7 @@ const api = contract({
     count: method({ input: z.number(), output: z.number(), access: "members", stream: "output" }),
     hang: method({ input: text, output: text, access: "members" }),
     note: method({ input: text, output: z.undefined(), access: "members" }),
+    raw: method({ input: z.unknown(), output: z.unknown(), access: "members" }),
   },
 });
 
@@ -35,6 +36,7 @@ async function row() {
       hang: async (_input, { signal }) =>
         await new Promise((_resolve, reject) => signal.addEventListener("abort", () => reject(new Error()))),
       note: (input) => void notes.push(`${name} ${input}`),
+      raw: (input) => input,
     });
   }
   return { nodes, notes };
@@ -95,6 +97,8 @@ describe("over several hops", () => {
     const large = await rpc.cast("all", api, "note", "y".repeat(100_000));
     expect(large.unreachable.every((peer) => far.some(({ id }) => id === peer))).toBe(true);
     expect(large.unreachable.length).toBeGreaterThan(0); // Gossip takes 64 KiB.
+    const farthest = nodes.get("n4").id;
+    await expect(rpc.cast([farthest], api, "raw", () => 1)).rejects.toMatchObject({ code: "INVALID_INPUT" });
     heard.length = 0;
     expect(await rpc.emit("news", 7)).toEqual([]);
     await until("all heard it", () => heard.length >= 5);

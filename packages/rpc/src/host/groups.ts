@@ -121,17 +121,20 @@ export class Groups {
     const trace = span?.traceparent;
     const message: CastMessage = { type: "cast", method: name, input, target: text, no, trace };
     const routes = near.map((peer) => routeOf(peer, method.class));
-    for (const [at, reason] of this.#init.engine().sendToAll(routes, message).entries()) {
-      if (reason?.code === "TOO_LARGE" || reason?.code === "INVALID_INPUT") {
-        const error = rpcError(reason.code, reason.message);
-        span?.end(error);
-        throw error;
+    try {
+      for (const [at, reason] of this.#init.engine().sendToAll(routes, message).entries()) {
+        if (reason?.code === "TOO_LARGE" || reason?.code === "INVALID_INPUT")
+          throw rpcError(reason.code, reason.message);
+        (reason === undefined ? addressed : unreachable).push(near[at] as string);
       }
-      (reason === undefined ? addressed : unreachable).push(near[at] as string);
-    }
-    if (far.length > 0) {
-      const told = await spreading.tell({ ...message, target: typeof target === "string" ? target : far });
-      (told ? addressed : unreachable).push(...far);
+      if (far.length > 0) {
+        const wanted = typeof target === "string" ? target : far;
+        const told = await spreading.tell({ ...message, target: wanted });
+        (told ? addressed : unreachable).push(...far);
+      }
+    } catch (error) {
+      span?.end(error as RpcError);
+      throw error;
     }
     span?.end();
     return { addressed, unreachable };

@@ -1,3 +1,4 @@
+import { textOf } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 import type { Member, Mesh } from "@klatsch/mesh";
 
@@ -6,6 +7,7 @@ import { CodecError } from "../codec/read.ts";
 import { SPREADERS_MAX, SPREAD_SEEN_MAX } from "../core/limits.ts";
 import type { CastMessage, EmitMessage } from "../core/messages.ts";
 import { Seen } from "../core/seen.ts";
+import { rpcError } from "../errors.ts";
 import type { Engine } from "./engine.ts";
 import { routeOf } from "./route.ts";
 
@@ -67,13 +69,17 @@ export class Spreading {
     return members.filter((member) => this.#isFar(member)).map(({ peerId }) => peerId);
   }
 
-  /** Tells them; `false`: too many or too large, or not to be had inside the application's libp2p node. */
+  /**
+   * Tells them; `false`: too many or too large, or not to be had inside the application's libp2p node.
+   * @throws RpcError `INVALID_INPUT` for what cannot be encoded.
+   */
   async tell(message: CastMessage | EmitMessage): Promise<boolean> {
-    this.#listen();
     const { mesh, logger } = this.#init;
+    const bytes = encoded(mesh.boot, message);
+    this.#listen();
     if (this.#state === "refused") return false;
     try {
-      await mesh.topics.publish(TOPIC, encodeSpread({ boot: mesh.boot, message }));
+      await mesh.topics.publish(TOPIC, bytes);
       return true;
     } catch (error) {
       logger.warn("members that are no neighbours were not told", { err: error });
@@ -122,5 +128,13 @@ export class Spreading {
       if (!(error instanceof CodecError)) throw error;
       this.#init.onBad(peer, error.message);
     }
+  }
+}
+
+function encoded(boot: number, message: CastMessage | EmitMessage): Uint8Array {
+  try {
+    return encodeSpread({ boot, message });
+  } catch (error) {
+    throw rpcError("INVALID_INPUT", `the value cannot be encoded: ${textOf(error)}`, error);
   }
 }
