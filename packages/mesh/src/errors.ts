@@ -15,8 +15,8 @@ import { z } from "zod";
  * limit. `FORBIDDEN`: the key is not this writer's, or a cloud policy is against reaching the peer. `CLOCK_SKEW`:
  * this machine's clock is too far off its neighbours'. `STORE_LOCKED`: another process uses the same `dataDir`.
  * `STORE_FAILED`: the disk did not take or give what it should; the cause says more. `NO_ROUTE`: no way to the peer
- * is known, or none works. `TOPICS_REFUSED`: topics are not to be had inside the application's libp2p node. `RELAY_FULL`: the relays on the way carry as many tunnels as they may. `STOPPED`: the mesh
- * has stopped.
+ * is known, or none works. `TOPICS_REFUSED`: topics are not to be had inside the application's libp2p node. `RELAY_FULL`: the relays on the way carry as many tunnels as they may. `TIMED_OUT`: see
+ * `Mesh.waitFor`. `STOPPED`: the mesh has stopped.
  */
 export type MeshErrorCode =
   | "INVALID_OPTIONS"
@@ -41,6 +41,7 @@ export type MeshErrorCode =
   | "STORE_FAILED"
   | "NO_ROUTE"
   | "RELAY_FULL"
+  | "TIMED_OUT"
   | "STOPPED";
 
 /** Thrown by the public calls of this package. Branch on `code`; `message` is for people. */

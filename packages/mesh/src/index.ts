@@ -51,4 +51,5 @@ export type {
   TopicPublishOptions,
   TopicTarget,
   RouteTrace,
+  WaitForOptions,
 } from "./types.ts";

@@ -7,7 +7,6 @@ import { LINKS_KEY } from "./codec/links-entry.ts";
 import { ADDRESSES_MAX } from "./codec/record-codec.ts";
 import { Membership } from "./core/membership.ts";
 import type {
-  MemberEvent,
   MemberSnapshot,
   MembershipEffect,
   MembershipEvent,
@@ -28,6 +27,7 @@ import { loadIdentity } from "./host/identity.ts";
 import type { Identity } from "./host/identity.ts";
 import { Links } from "./host/links.ts";
 import { memberOf, peerCalled } from "./host/member-list.ts";
+import { MemberWaits } from "./host/member-waits.ts";
 import { MESH_EVENTS } from "./host/mesh-events.ts";
 import { MeshMetrics } from "./host/mesh-metrics.ts";
 import { openNode } from "./host/node.ts";
@@ -55,6 +55,7 @@ import type {
   MeshStats,
   MeshTopics,
   RouteTrace,
+  WaitForOptions,
 } from "./types.ts";
 
 /**
@@ -137,6 +138,7 @@ class MeshService implements Mesh {
   #runner: EffectRunner<MembershipInput, MembershipEffect> | undefined;
   readonly #boots: BootRaiser;
   readonly #superseded = new Superseded();
+  readonly #waits: MemberWaits;
   readonly #inquiries = new Map<number, (gone: boolean) => void>();
   #lastInquiry = 0;
   /** Who waits for other tags to be said, in order. */
@@ -150,6 +152,7 @@ class MeshService implements Mesh {
     this.#admission = admission;
     this.#identity = identity;
     this.#emitter = new Emitter({ names: MESH_EVENTS, logger: options.logger, refuse });
+    this.#waits = new MemberWaits({ members: () => this.members(), on: (...given) => this.on(...given) });
     this.#refusals = new RefusalLog(options.logger);
     this.#boots = new BootRaiser({
       boot: () => this.#self().boot,
@@ -353,6 +356,10 @@ class MeshService implements Mesh {
   resolve(name: string): string {
     checkText("name", name);
     return peerCalled(name, this.members());
+  }
+
+  waitFor(options: WaitForOptions): Promise<readonly Member[]> {
+    return this.#waits.waitFor(options);
   }
 
   on<Name extends keyof MeshEvents>(event: Name, listener: (event: MeshEvents[Name]) => void): () => void {
@@ -652,7 +659,8 @@ class MeshService implements Mesh {
       case "left":
       case "forgotten": {
         const member = this.#member(event.member);
-        this.#tellState(event.type, member);
+        this.#state?.follow(event.type, member.peerId, member.boot);
+        if (event.type === "forgotten") this.#topics.forget(member.peerId);
         this.#routing.membersChanged();
         this.#options.logger.info(`member ${event.type}`, {
           peerId: member.peerId,
@@ -677,6 +685,7 @@ class MeshService implements Mesh {
 
   async #tearDown(reason: string): Promise<void> {
     await this.#boots.end();
+    this.#waits.end();
     this.#channels.closeAll();
     // Who is still asking learns nothing: it is here that the mesh has gone.
     for (const answer of this.#inquiries.values()) answer(false);
@@ -716,16 +725,6 @@ class MeshService implements Mesh {
   #gossip(): StateHost {
     if (this.#state === undefined) throw new MeshError("STOPPED", "the mesh has not started");
     return this.#state;
-  }
-
-  /** Gossip state follows membership: only members have any. */
-  #tellState(change: MemberEvent["type"], { peerId: peer, boot }: Member): void {
-    if (change === "joined") this.#state?.enter({ type: "joined", peer, boot });
-    else if (change === "forgotten") {
-      this.#state?.enter({ type: "forgotten", peer });
-      this.#topics.forget(peer);
-    } else if (change === "died" || change === "stopped" || change === "left")
-      this.#state?.enter({ type: "ended", peer });
   }
 
   #self(): MemberRecord {

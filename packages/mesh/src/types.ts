@@ -165,6 +165,19 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Whom {@link Mesh.waitFor} waits for: members that are `alive` and all that is said here. */
+export interface WaitForOptions {
+  /** So many of them, this node included if it is one. Default 1. */
+  readonly members?: number | undefined;
+  readonly name?: string | undefined;
+  readonly cloud?: string | undefined;
+  /** Who has all of these, with these values. */
+  readonly tags?: Readonly<Record<string, string>> | undefined;
+  /** Default: as long as the mesh runs. */
+  readonly timeoutMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /** The way that one class takes to a peer. */
 export interface RouteTrace {
   readonly class: ChannelClass;
@@ -278,6 +291,11 @@ export interface Mesh extends AsyncDisposable, MetricSource {
    * @throws MeshError `INVALID_OPTIONS`, `UNKNOWN_NAME` or `AMBIGUOUS_NAME`.
    */
   resolve(name: string): string;
+  /**
+   * Resolves once so many such members are there, at once if they are; with all of them, ordered by peer id.
+   * @throws MeshError `INVALID_OPTIONS`; `TIMED_OUT`, whose message says how many there were; `STOPPED`; or the signal's reason.
+   */
+  waitFor(options: WaitForOptions): Promise<readonly Member[]>;
   /**
    * Calls `listener` at each such event until the returned function is called. A listener that throws or rejects is logged.
    * @throws MeshError `INVALID_OPTIONS`, for an event that is none of {@link MeshEvents}, too.

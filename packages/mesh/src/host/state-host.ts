@@ -4,6 +4,7 @@ import type { Ed25519PrivateKey } from "@libp2p/interface";
 import { decodeStateMessage, encodeStateMessage, hashOfValue, signedBytes } from "../codec/state-codec.ts";
 import { decodeStateValue } from "../codec/state-value.ts";
 import type { StateMessage } from "../core/state/messages.ts";
+import type { MemberEvent } from "../core/membership-types.ts";
 import { OWN_LIMITS } from "../core/state/own-entries.ts";
 import type { OwnChange } from "../core/state/own-entries.ts";
 import type { OwnLimit } from "../core/state/own-writer.ts";
@@ -118,6 +119,14 @@ export class StateHost implements MeshState {
     const early = this.#early.get(input.peer) ?? [];
     this.#early.delete(input.peer);
     for (const message of early) this.#runner.enter({ type: "message", peer: input.peer, message });
+  }
+
+  /** Only members have state. */
+  follow(change: MemberEvent["type"], peer: string, boot: number): void {
+    if (change === "joined") this.enter({ type: "joined", peer, boot });
+    else if (change === "forgotten") this.enter({ type: "forgotten", peer });
+    else if (change === "died" || change === "stopped" || change === "left")
+      this.enter({ type: "ended", peer });
   }
 
   /** A PING or ACK leaves for this peer: the hash of all leaves with it, in the same send. */

@@ -24,7 +24,7 @@ class Shape {
       shape.meshes.push(mesh);
     }
     const { meshes } = shape;
-    await until(meshes, () => meshes.every((mesh) => mesh.members().length === meshes.length));
+    await Promise.all(meshes.map((mesh) => mesh.waitFor({ members: meshes.length, timeoutMs: 10_000 })));
     await shape.become(pairs);
     return shape;
   }

@@ -211,7 +211,7 @@ describe("state in a mesh that is not full", () => {
       names.map((name) => bed.mesh(name, { ...options, bootstrap: first.addresses() })),
     );
     meshes = [first, ...rest];
-    await until(meshes, () => meshes.every((mesh) => mesh.members().length === meshes.length), 30_000);
+    await Promise.all(meshes.map((mesh) => mesh.waitFor({ members: meshes.length, timeoutMs: 30_000 })));
     const speaker = at(9);
     const strangers = meshes.filter(
       (mesh) => mesh !== speaker && mesh.member(speaker.peerId)?.linked !== true,

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { createMesh } from "@klatsch/mesh";
-import type { Member, Mesh, MeshInit } from "@klatsch/mesh";
+import type { Mesh, MeshInit } from "@klatsch/mesh";
 import { createRpc } from "@klatsch/rpc";
 import type { Rpc, RpcInit } from "@klatsch/rpc";
 
@@ -64,9 +64,8 @@ export class Nodes implements AsyncDisposable {
     await until(`${name} has its links`, () =>
       [node, ...near].every((one) => one.rpc.stats().links >= 3 * (this.#linksOf.get(one.name) ?? 0)),
     );
-    await until(`all know ${name}`, () =>
-      this.all().every((one) => one.mesh.members().filter(isThere).length >= this.#nodes.size),
-    );
+    const members = this.#nodes.size;
+    await Promise.all(this.all().map((one) => one.mesh.waitFor({ members, timeoutMs: 10_000 })));
     return node;
   }
 
@@ -82,10 +81,6 @@ export class Nodes implements AsyncDisposable {
     for (const name of [...this.#nodes.keys()]) await this.end(name);
     await rm(this.#directory, { recursive: true, force: true });
   }
-}
-
-function isThere({ status }: Member): boolean {
-  return status === "alive" || status === "suspect";
 }
 
 /** Waits for `condition`, looking again every few milliseconds; fails naming `what` after `timeoutMs`. */
