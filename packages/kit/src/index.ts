@@ -4,7 +4,7 @@ export { systemClock } from "./clock.ts";
 export { Emitter } from "./emitter.ts";
 export type { EmitterInit } from "./emitter.ts";
 export { callListener } from "./listening.ts";
-export { silentLogger } from "./logger.ts";
+export { guardLogger, silentLogger } from "./logger.ts";
 export type { LogFields, Logger } from "./logger.ts";
 export { systemRandom } from "./random.ts";
 export { createRunner } from "./runner.ts";

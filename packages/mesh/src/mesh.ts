@@ -22,6 +22,8 @@ import { Channels } from "./host/channels.ts";
 import type { LinkCounters } from "./host/channels.ts";
 import { checkCount, checkObject, checkText, refuse } from "./host/given.ts";
 import { awaitInvitation } from "./host/invitation.ts";
+import { GoneQuestions } from "./host/gone-questions.ts";
+import { answerHello } from "./host/greeting.ts";
 import { HearingCore } from "./host/hearing-core.ts";
 import { loadIdentity } from "./host/identity.ts";
 import type { Identity } from "./host/identity.ts";
@@ -101,12 +103,14 @@ async function startMesh(
     });
   }
   const service = new MeshService(options, identity, admission, store);
-  await service.start(boot);
-  return service;
+  try {
+    await service.start(boot);
+    return service;
+  } catch (error) {
+    await service.abandon();
+    throw error;
+  }
 }
-
-/** Clocks this far apart are worth a warning, in milliseconds. */
-const CLOCK_WARNING_MS = 60_000;
 
 class MeshService implements Mesh {
   readonly #options: MeshOptions;
@@ -139,8 +143,7 @@ class MeshService implements Mesh {
   readonly #boots: BootRaiser;
   readonly #superseded = new Superseded();
   readonly #waits: MemberWaits;
-  readonly #inquiries = new Map<number, (gone: boolean) => void>();
-  #lastInquiry = 0;
+  readonly #inquiries = new GoneQuestions();
   /** Who waits for other tags to be said, in order. */
   readonly #retagging: (() => void)[] = [];
   #departed: (() => void) | undefined;
@@ -258,13 +261,12 @@ class MeshService implements Mesh {
         hangUp: (connection, error) => this.#node?.hangUp(connection, error),
       },
     });
-    const node = await this.#openNode(links);
+    const node = (this.#node = await this.#openNode(links));
     const self = this.#record(node, boot);
     const times = { ...MEMBERSHIP_TIMES, forgetMs: forgetAfterMs };
     const { fullMeshUpTo, degree } = this.#options;
     const overlay = { fullMeshUpTo, degree };
     const membership = new Membership({ self, seeds, membersMax, times, random, overlay }, clock.now());
-    this.#node = node;
     this.#links = links;
     this.#membership = membership;
     this.#state = this.#newState(self, links);
@@ -324,6 +326,11 @@ class MeshService implements Mesh {
         else links.acceptStream(kind, stream, connection);
       },
     });
+  }
+
+  /** It did not start: what has begun of it ends. */
+  abandon(): Promise<void> {
+    return (this.#stopping ??= this.#tearDown("not started"));
   }
 
   async setTags(tags: Readonly<Record<string, string>>): Promise<void> {
@@ -388,11 +395,7 @@ class MeshService implements Mesh {
     checkText("peerId", peerId);
     checkCount("boot", boot);
     if (this.#stopping !== undefined) throw new MeshError("STOPPED", "the mesh has stopped");
-    const id = (this.#lastInquiry += 1);
-    return new Promise((resolve) => {
-      this.#inquiries.set(id, resolve);
-      this.#enter({ type: "ask", id, peer: peerId, boot });
-    });
+    return this.#inquiries.ask((id) => this.#enter({ type: "ask", id, peer: peerId, boot }));
   }
 
   connect(peerId: string, options?: ConnectOptions): Promise<void> {
@@ -512,38 +515,20 @@ class MeshService implements Mesh {
     );
   }
 
-  #admit(
-    hello: Hello,
-    isGuest: boolean,
-    direct: boolean,
-  ): { readonly knownBoot: number } | { readonly code: RefusalCode; readonly detail: string } | "later" {
+  #admit(hello: Hello, isGuest: boolean, direct: boolean): ReturnType<typeof answerHello> {
     if (this.#stopping !== undefined) return "later";
-    const membership = this.#running();
-    const { peer } = hello.record;
-    const { mesh } = this.#admission.description;
-    if (hello.mesh !== mesh) {
-      return { code: "MESH_NAME", detail: `this is mesh ${mesh}, not ${hello.mesh}` };
-    }
-    if (!this.#admission.control.isDescribed(hello.record)) {
-      return { code: "UNCERTIFIED", detail: "name, cloud or tags are not what the certificate says" };
-    }
-    if (direct && !this.#mayLink(hello.record)) {
-      return { code: "FORBIDDEN", detail: `no direct links between ${this.name} and ${hello.record.name}` };
-    }
-    const aheadMs = hello.wallMs - this.#options.clock.now().wallMs;
-    if (Math.abs(aheadMs) > CLOCK_WARNING_MS) {
-      this.#options.logger.warn("the clock of a peer differs from ours", { peerId: peer, aheadMs });
-    }
-    if (!membership.hasRoomFor(peer)) {
-      return { code: "MEMBERS_MAX", detail: `this node knows ${this.#options.membersMax} members already` };
-    }
-    if (isGuest && !membership.admits(peer, hello.record.cloud))
-      return { code: "BUSY", detail: "this node has all the links it takes" };
-    if (hello.knownBoot > membership.self.boot) {
-      this.#boots.hear(hello.knownBoot);
-      return "later";
-    }
-    return { knownBoot: membership.member(peer)?.record.boot ?? 0 };
+    const { clock, logger, membersMax } = this.#options;
+    return answerHello(
+      hello,
+      { isGuest, direct },
+      {
+        ...{ clock, logger, membersMax, mesh: this.#admission.description.mesh, name: this.name },
+        membership: this.#running(),
+        isDescribed: (record) => this.#admission.control.isDescribed(record),
+        mayLink: (record) => this.#mayLink(record),
+        hearBoot: (boot) => this.#boots.hear(boot),
+      },
+    );
   }
 
   #refused(peerId: string, code: RefusalCode, detail: string, byUs: boolean): void {
@@ -602,8 +587,7 @@ class MeshService implements Mesh {
         this.#emit(effect.event);
         return;
       case "answer":
-        this.#inquiries.get(effect.id)?.(effect.gone);
-        this.#inquiries.delete(effect.id);
+        this.#inquiries.answer(effect.id, effect.gone);
         return;
       case "departed":
         this.#departed?.();
@@ -687,9 +671,7 @@ class MeshService implements Mesh {
     await this.#boots.end();
     this.#waits.end();
     this.#channels.closeAll();
-    // Who is still asking learns nothing: it is here that the mesh has gone.
-    for (const answer of this.#inquiries.values()) answer(false);
-    this.#inquiries.clear();
+    this.#inquiries.end();
     for (const end of this.#retagging.splice(0)) end();
     this.#metrics.stop();
     await this.#topics.stop();

@@ -1,3 +1,4 @@
+import { guardLogger } from "@klatsch/kit";
 import type { Clock, Logger } from "@klatsch/kit";
 import { multiaddr } from "@multiformats/multiaddr";
 import { z } from "zod";
@@ -33,7 +34,9 @@ export const tagsSchema: z.ZodType<Record<string, string>, Readonly<Record<strin
   .refine((given) => Object.keys(given).length <= TAGS_MAX, `has more than ${TAGS_MAX} entries`);
 
 export const clockSchema: z.ZodType<Clock> = portSchema("now");
-export const loggerSchema: z.ZodType<Logger> = portSchema("debug", "info", "warn", "error");
+export const loggerSchema: z.ZodType<Logger> = portSchema<Logger>("debug", "info", "warn", "error").transform(
+  guardLogger,
+);
 
 /** An object of the application's that has these methods. */
 export function portSchema<Port>(...methods: readonly string[]): z.ZodType<Port> {

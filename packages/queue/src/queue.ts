@@ -1,4 +1,4 @@
-import { callListener, Emitter, silentLogger, systemClock } from "@klatsch/kit";
+import { Emitter, guardLogger, silentLogger, systemClock } from "@klatsch/kit";
 import type { Logger, MetricFamily } from "@klatsch/kit";
 
 import { DEFINITIONS_MAX } from "./core/definitions.ts";
@@ -126,11 +126,7 @@ class QueuesService implements Queues {
       if (failure === undefined) return;
       const { id, attempt } = failure.message;
       const fields = { err: failure.error, queue: this.#nameOf(queue), id, attempt };
-      // A logger may choke on what was thrown.
-      callListener(
-        () => this.#logger.warn("a handler threw", fields),
-        () => undefined,
-      );
+      this.#logger.warn("a handler threw", fields);
     },
   });
   readonly #held = new Map<string, HeldMessage>();
@@ -197,7 +193,8 @@ class QueuesService implements Queues {
     this.#emitter = new Emitter({ names: QUEUES_EVENTS, logger, refuse });
   }
 
-  static async start({ hooks = {}, logger = silentLogger, ...init }: QueuesInit): Promise<QueuesService> {
+  static async start({ hooks = {}, ...init }: QueuesInit): Promise<QueuesService> {
+    const logger = guardLogger(init.logger ?? silentLogger);
     const service = new QueuesService(init.mesh, logger, hooks);
     try {
       await service.#start({ ...init, logger, hooks: service.#hooks.core });

@@ -1,4 +1,4 @@
-import { silentLogger } from "@klatsch/kit";
+import { guardLogger, silentLogger } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 import { z } from "zod";
@@ -68,6 +68,6 @@ export function resolveOptions(init: RpcInit): RpcOptions {
     server: middleware?.server ?? [],
     once,
     tracing,
-    logger: logger ?? silentLogger,
+    logger: guardLogger(logger ?? silentLogger),
   };
 }

@@ -84,7 +84,7 @@ export interface Enrolment extends AsyncDisposable {
  * certificate from elsewhere, and `CERTIFICATE_INVALID` if its file `adoption` is damaged.
  */
 export async function startEnrolment(init: EnrolmentInit): Promise<Enrolment> {
-  parseWith(enrolmentSchema, init);
+  const options = parseWith(enrolmentSchema, init);
   const { privateKey, peerId } = await loadIdentity(init.dataDir);
   const adoption = await readRecord(init.dataDir);
   if (adoption === undefined && (await readIfPresent(join(init.dataDir, CERTIFICATE_FILE))) !== undefined)
@@ -92,7 +92,7 @@ export async function startEnrolment(init: EnrolmentInit): Promise<Enrolment> {
       "ALREADY_ADOPTED",
       `${init.dataDir} holds a certificate: this node is a member already`,
     );
-  const server = new EnrolmentServer(init, peerId, adoption);
+  const server = new EnrolmentServer(options, peerId, adoption);
   const node = await createLibp2p({
     privateKey,
     start: false,

@@ -159,6 +159,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
     maxOutboundStreams: TUNNEL_STREAMS_MAX,
   });
   node.addEventListener("connection:open", (event) => init.onConnection(event.detail));
+  const own = new OwnNode(node, init.seeking, components); // Before anybody can connect: it may fail.
   try {
     for (const address of init.listen) await removeStaleSocket(address);
     await node.start();
@@ -168,7 +169,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
       cause: error,
     });
   }
-  return new OwnNode(node, init.seeking, components);
+  return own;
 }
 
 /** What the system said, out of a text that libp2p makes of all that went wrong, stacks included. */
@@ -205,16 +206,17 @@ async function joinNode(
   const { gate, rules } = ports;
   if (node.getProtocols().includes(LINK_PROTOCOL))
     throw new MeshError("INVALID_OPTIONS", "libp2p: another mesh works in this node; stop that one first");
-  gate?.open(rules);
   const isLetIn = ({ encryption, remotePeer }: Connection): boolean =>
     gate === undefined || gate.admits(encryption, remotePeer.toString());
+  const guest = new GuestNode(node, ports.seeking, { ...ports, isLetIn });
+  gate?.open(rules);
   await serveLinks(node, {
     onStream: (kind, stream, connection) => {
       if (isLetIn(connection)) ports.onStream(kind, stream, connection);
       else stream.abort(new Error("not admitted"));
     },
   });
-  return new GuestNode(node, ports.seeking, { ...ports, isLetIn });
+  return guest;
 }
 
 /** What both kinds of node have in common. */
