@@ -6,6 +6,7 @@ import type { CommitDone, StoreOperation } from "./store/record.ts";
 
 export { quarantineStore } from "./store/directory.ts";
 export { StoreError } from "./store/errors.ts";
+export { lockDirectory } from "./store/lock.ts";
 export type { StoreErrorCode, StoreErrorInit } from "./store/errors.ts";
 export type { StoreVisitor } from "./store/load.ts";
 export type { CommitDone, StoreOperation } from "./store/record.ts";

@@ -13,7 +13,8 @@ import { z } from "zod";
  * `CHANNEL_EXISTS`: the name is taken in this process. `LIMIT_REACHED`: too many channels.
  * `STATE_INVALID`: a key or value of gossip state that cannot be one. `STATE_TOO_LARGE`: the message names the
  * limit. `FORBIDDEN`: the key is not this writer's, or a cloud policy is against reaching the peer. `CLOCK_SKEW`:
- * this machine's clock is too far off its neighbours'. `STORE_LOCKED`: another process uses the same `dataDir`.
+ * this machine's clock is too far off its neighbours'. `STORE_LOCKED`: another process uses the same `dataDir`, or changes
+ * the same authority.
  * `STORE_FAILED`: the disk did not take or give what it should; the cause says more. `NO_ROUTE`: no way to the peer
  * is known, or none works. `TOPICS_REFUSED`: topics are not to be had inside the application's libp2p node. `RELAY_FULL`: the relays on the way carry as many tunnels as they may. `TIMED_OUT`: see
  * `Mesh.waitFor`. `STOPPED`: the mesh has stopped.

@@ -20,6 +20,7 @@ import { makeDirectory } from "../host/files.ts";
 import { makeKey, readKey } from "../host/key-file.ts";
 import { clockSchema, directorySchema, parseWith } from "../schemas.ts";
 import { adoptNode } from "./adopt.ts";
+import { alone } from "./authority-lock.ts";
 import { isMissing, readAuthorityFile, writeAuthorityFile } from "./authority-file.ts";
 import type { AuthorityFile } from "./authority-file.ts";
 import { adoptSchema, certificateSchema } from "./certificate-options.ts";
@@ -44,7 +45,10 @@ export interface AuthorityInit {
   readonly clock?: Clock | undefined;
 }
 
-/** Holds the root key of a mesh, or an admin key that the root delegated to. Belongs on no node. */
+/**
+ * Holds the root key of a mesh, or an admin key that the root delegated to. Belongs on no node. Several processes may use one
+ * directory: their changes come one after the other, and one that waits 5 s for another's fails with `STORE_LOCKED`.
+ */
 export interface MeshAuthority {
   /** 64 hexadecimal digits; stays the same for ever. */
   readonly meshId: string;
@@ -52,24 +56,24 @@ export interface MeshAuthority {
   /** The key's own peer id, as revocations and `adopt` name it. */
   readonly keyId: string;
   /**
-   * A membership certificate, as text: one line for the node's `certificate` option or file.
-   * @throws MeshError `INVALID_OPTIONS`.
+   * A membership certificate, as text: one line for the node's `certificate` option or file. What other processes revoked or
+   * rotated is known since this object was made, or last revoked, rotated, delegated or adopted. @throws MeshError `INVALID_OPTIONS`.
    */
   issueCertificate(init: CertificateInit): string;
   /**
    * Ends a peer or admin key (`12D3KooW…`) or one certificate (its serial), for ever. The text goes to any running member
-   * (`mesh.admission.publish`), which tells all others. @throws MeshError `INVALID_OPTIONS`.
+   * (`mesh.admission.publish`), which tells all others. @throws MeshError `INVALID_OPTIONS`, `AUTHORITY_INVALID`, `STORE_LOCKED`, `STORE_FAILED`.
    */
   revoke(subject: string): Promise<string>;
   /**
    * Makes an admin key in `directory`, or prolongs the one in it: it may issue and revoke for `lifeMs` (default 365 days).
-   * @throws MeshError `INVALID_OPTIONS`; `AUTHORITY_INVALID` without the root key.
+   * @throws MeshError `INVALID_OPTIONS`, `STORE_LOCKED`, `STORE_FAILED`; `AUTHORITY_INVALID` without the root key.
    */
   delegate(init: { readonly directory: string; readonly lifeMs?: number | undefined }): Promise<void>;
   /**
    * The next root takes over; the old one counts for `overlapMs` more (default 30 days, 0 if it was stolen). The text is to be
    * published like a revocation; after the overlap only what the new root or its admins signed is valid.
-   * @throws MeshError `INVALID_OPTIONS`; `AUTHORITY_INVALID` if the next root's key file is not there.
+   * @throws MeshError `INVALID_OPTIONS`, `STORE_LOCKED`, `STORE_FAILED`; `AUTHORITY_INVALID` if the next root's key file is not there.
    */
   rotate(init?: { readonly overlapMs?: number | undefined }): Promise<string>;
   /**
@@ -83,19 +87,21 @@ export interface MeshAuthority {
 /**
  * Makes a new mesh: its root key and the key that will replace it, mode 0600. Move `root-1.key` somewhere safe: it is
  * needed for `rotate` only, and whoever steals `root-0.key` alone can be shut out with it.
- * @throws MeshError `INVALID_OPTIONS`, `STORE_FAILED`; `AUTHORITY_INVALID` if the directory holds a mesh already.
+ * @throws MeshError `INVALID_OPTIONS`, `STORE_LOCKED`, `STORE_FAILED`; `AUTHORITY_INVALID` if the directory holds a mesh already.
  */
 export async function createMeshRoot(init: AuthorityInit): Promise<MeshAuthority> {
   const { directory } = parseWith(authoritySchema, init);
   await makeDirectory(directory);
-  if (!(await isMissing(directory))) {
-    throw new MeshError("AUTHORITY_INVALID", `${directory} holds the keys of a mesh already`);
-  }
-  // A creation that was cut short left keys that nobody has seen: they are as good as new ones.
-  const root = await rootKey(directory, 0, true);
-  const next = await rootKey(directory, 1, true);
-  const genesis = { root: root.id, nextHash: hashOfKey(next.id) };
-  await writeAuthorityFile(directory, { genesis, rotations: [], delegation: undefined, revocations: [] });
+  await alone(directory, async () => {
+    if (!(await isMissing(directory))) {
+      throw new MeshError("AUTHORITY_INVALID", `${directory} holds the keys of a mesh already`);
+    }
+    // A creation that was cut short left keys that nobody has seen: they are as good as new ones.
+    const root = await rootKey(directory, 0, true);
+    const next = await rootKey(directory, 1, true);
+    const genesis = { root: root.id, nextHash: hashOfKey(next.id) };
+    await writeAuthorityFile(directory, { genesis, rotations: [], delegation: undefined, revocations: [] });
+  });
   return await openAuthority(init);
 }
 
@@ -105,6 +111,16 @@ export async function createMeshRoot(init: AuthorityInit): Promise<MeshAuthority
  */
 export async function openAuthority(init: AuthorityInit): Promise<MeshAuthority> {
   const { directory, clock } = parseWith(authoritySchema, init);
+  return new KeyAuthority(directory, await readOpened(directory), clock ?? systemClock);
+}
+
+/** What an authority's directory holds now. */
+interface Opened {
+  readonly file: AuthorityFile;
+  readonly key: SigningKey;
+}
+
+async function readOpened(directory: string): Promise<Opened> {
   const file = await readAuthorityFile(directory);
   const key =
     file.delegation === undefined
@@ -116,7 +132,7 @@ export async function openAuthority(init: AuthorityInit): Promise<MeshAuthority>
       `${directory}: mesh.json is of another key than ${ADMIN_KEY_FILE}`,
     );
   }
-  return new KeyAuthority(directory, file, key, clock ?? systemClock);
+  return { file, key };
 }
 
 class KeyAuthority implements MeshAuthority {
@@ -127,7 +143,7 @@ class KeyAuthority implements MeshAuthority {
   #key: SigningKey;
   #turn: Promise<unknown> = Promise.resolve();
 
-  constructor(directory: string, file: AuthorityFile, key: SigningKey, clock: Clock) {
+  constructor(directory: string, { file, key }: Opened, clock: Clock) {
     this.meshId = meshIdOf(file.genesis);
     this.#directory = directory;
     this.#file = file;
@@ -180,13 +196,15 @@ class KeyAuthority implements MeshAuthority {
     this.#requireRoot("only the root can delegate");
     const { directory, lifeMs = DELEGATION_LIFE_MS } = parseWith(delegateSchema, init);
     await makeDirectory(directory);
-    if (!(await isMissing(directory))) {
-      const there = await readAuthorityFile(directory);
-      if (there.delegation === undefined || meshIdOf(there.genesis) !== this.meshId)
-        throw new MeshError(
-          "AUTHORITY_INVALID",
-          `${directory} holds keys that are no admin key of this mesh`,
-        );
+    await this.#refresh();
+    await alone(directory, () => this.#delegate(directory, lifeMs));
+  }
+
+  async #delegate(directory: string, lifeMs: number): Promise<void> {
+    const there = (await isMissing(directory)) ? undefined : await readAuthorityFile(directory);
+    if (there !== undefined && (there.delegation === undefined || meshIdOf(there.genesis) !== this.meshId)) {
+      const what = `${directory} holds keys that are no admin key of this mesh`;
+      throw new MeshError("AUTHORITY_INVALID", what);
     }
     const advice = "remove it to make a new one";
     const key = signingKey(
@@ -195,7 +213,11 @@ class KeyAuthority implements MeshAuthority {
     );
     const body: Delegation = { mesh: this.meshId, key: key.id, ...this.#validity(lifeMs) };
     const delegation = sealStatement("delegation", body, this.#key);
-    await writeAuthorityFile(directory, { ...this.#file, delegation });
+    // Whom the admin has shut out it must not let in again.
+    const known = new Set(this.#file.revocations.map(({ statement }) => statement.body.subject));
+    const own = (there?.revocations ?? []).filter(({ statement }) => !known.has(statement.body.subject));
+    const revocations = [...this.#file.revocations, ...own].slice(0, REVOCATIONS_MAX);
+    await writeAuthorityFile(directory, { ...this.#file, delegation, revocations });
   }
 
   async rotate(init: { readonly overlapMs?: number | undefined } = {}): Promise<string> {
@@ -228,6 +250,7 @@ class KeyAuthority implements MeshAuthority {
   async adopt(init: AdoptInit): Promise<{ readonly peerId: string; readonly certificate: string }> {
     // The description, too, before anybody is disturbed.
     const { address, code, configuration, signal, ...description } = parseWith(adoptSchema, init);
+    await this.#refresh();
     return await adoptNode({
       ...{ address, code, configuration, signal, meshId: this.meshId, key: this.#key },
       issue: (peer) => this.issueCertificate({ ...description, peer }),
@@ -255,11 +278,25 @@ class KeyAuthority implements MeshAuthority {
     return { notBeforeWallMs, notAfterWallMs };
   }
 
-  /** One change of the file after the other: each begins with what the one before has written. */
+  /** One change of the file after the other: each begins with what the one before has written, in whichever process. */
   async #inTurn(change: () => Promise<string>): Promise<string> {
-    const turn = this.#turn.then(change);
+    const turn = this.#turn.then(() =>
+      alone(this.#directory, async () => {
+        await this.#refresh();
+        return await change();
+      }),
+    );
     this.#turn = turn.catch(() => undefined);
     return await turn;
+  }
+
+  /** Another process may have revoked or rotated since. */
+  async #refresh(): Promise<void> {
+    const { file, key } = await readOpened(this.#directory);
+    if (meshIdOf(file.genesis) !== this.meshId)
+      throw new MeshError("AUTHORITY_INVALID", `${this.#directory} holds the keys of another mesh now`);
+    this.#file = file;
+    this.#key = key;
   }
 
   async #save(file: AuthorityFile): Promise<void> {

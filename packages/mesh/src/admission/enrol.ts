@@ -13,6 +13,8 @@ import { MeshError } from "../errors.ts";
 import { conduits, removeStaleSocket } from "../host/conduits.ts";
 import { readIfPresent, writeDurably } from "../host/files.ts";
 import { loadIdentity } from "../host/identity.ts";
+import type { Identity } from "../host/identity.ts";
+import { lockDataDir } from "../host/shared-store.ts";
 import {
   addressSchema,
   clockSchema,
@@ -80,19 +82,34 @@ export interface Enrolment extends AsyncDisposable {
 
 /**
  * Starts a fresh node that can only be adopted. One that was adopted before answers its adopter for ten seconds more.
- * @throws MeshError `INVALID_OPTIONS`, `IDENTITY_DAMAGED`, `LISTEN_FAILED`, `STORE_FAILED`; `ALREADY_ADOPTED` if it has a
- * certificate from elsewhere, and `CERTIFICATE_INVALID` if its file `adoption` is damaged.
+ * @throws MeshError `INVALID_OPTIONS`, `IDENTITY_DAMAGED`, `LISTEN_FAILED`, `STORE_FAILED`; `STORE_LOCKED` if a node or another
+ * enrolment uses `dataDir`; `ALREADY_ADOPTED` if it has a certificate from elsewhere, and `CERTIFICATE_INVALID` if its file `adoption` is damaged.
  */
 export async function startEnrolment(init: EnrolmentInit): Promise<Enrolment> {
   const options = parseWith(enrolmentSchema, init);
   const { privateKey, peerId } = await loadIdentity(init.dataDir);
+  const unlock = await lockDataDir(init.dataDir);
+  try {
+    return await listen(options, { privateKey, peerId, unlock });
+  } catch (error) {
+    await unlock();
+    throw error;
+  }
+}
+
+interface Enrolling extends Pick<Identity, "privateKey" | "peerId"> {
+  /** Lets go of the data directory. */
+  readonly unlock: () => Promise<void>;
+}
+
+async function listen(init: EnrolmentInit, { privateKey, peerId, unlock }: Enrolling): Promise<Enrolment> {
   const adoption = await readRecord(init.dataDir);
   if (adoption === undefined && (await readIfPresent(join(init.dataDir, CERTIFICATE_FILE))) !== undefined)
     throw new MeshError(
       "ALREADY_ADOPTED",
       `${init.dataDir} holds a certificate: this node is a member already`,
     );
-  const server = new EnrolmentServer(options, peerId, adoption);
+  const server = new EnrolmentServer(init, { peerId, unlock }, adoption);
   const node = await createLibp2p({
     privateKey,
     start: false,
@@ -130,6 +147,7 @@ const enrolmentSchema = z.strictObject({
 class EnrolmentServer implements Enrolment {
   readonly peerId: string;
   readonly #init: EnrolmentInit;
+  readonly #unlock: () => Promise<void>;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #window = new EnrolWindow(newCode);
@@ -144,8 +162,13 @@ class EnrolmentServer implements Enrolment {
   #timer: NodeJS.Timeout | undefined;
   #stopping: Promise<void> | undefined;
 
-  constructor(init: EnrolmentInit, peerId: string, adoption: AdoptionRecord | undefined) {
+  constructor(
+    init: EnrolmentInit,
+    { peerId, unlock }: Pick<Enrolling, "peerId" | "unlock">,
+    adoption: AdoptionRecord | undefined,
+  ) {
     this.#init = init;
+    this.#unlock = unlock;
     this.peerId = peerId;
     this.#adoption = adoption;
     this.#clock = init.clock ?? systemClock;
@@ -174,6 +197,7 @@ class EnrolmentServer implements Enrolment {
   async #end(): Promise<void> {
     await this.#node?.stop();
     await this.#closed.catch(() => undefined); // Whoever starts the node next finds what it was given.
+    await this.#unlock();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -7,6 +7,8 @@ import type { SharedEntry } from "../core/state/messages.ts";
 import type { StateEffect } from "../core/state/state-types.ts";
 import { MeshError } from "../errors.ts";
 
+/** Below the data directory. */
+const STORE_DIRECTORY = "mesh";
 const ENTRY_PREFIX = "e/";
 const MESH_KEY = "mesh";
 const AGREED_KEY = "agreed";
@@ -39,7 +41,7 @@ export class SharedStore {
    * @throws MeshError `STORE_LOCKED` if another process has it, `STORE_FAILED` if it cannot be opened.
    */
   static async open(dataDir: string, mesh: string, logger: Logger): Promise<SharedStore> {
-    const directory = join(dataDir, "mesh");
+    const directory = join(dataDir, STORE_DIRECTORY);
     try {
       const { store, held } = await openOnce(directory, mesh, logger);
       return new SharedStore(store, held, undefined);
@@ -59,6 +61,19 @@ export class SharedStore {
 
   close(): Promise<void> {
     return this.#store.close();
+  }
+}
+
+/**
+ * Keeps nodes out of `dataDir`, as a running one does, until the returned function is called.
+ * @throws MeshError `STORE_LOCKED`, `STORE_FAILED`.
+ */
+export async function lockDataDir(dataDir: string): Promise<() => Promise<void>> {
+  try {
+    const store = await openStore({ directory: join(dataDir, STORE_DIRECTORY) });
+    return () => store.close();
+  } catch (error) {
+    throw asMeshError(error);
   }
 }
 
@@ -116,7 +131,8 @@ function isDamage(error: unknown): error is StoreError {
   return error instanceof StoreError && error.code === "STORE_DAMAGED";
 }
 
-function asMeshError(error: unknown): unknown {
+/** A fault of a store as this package tells it. */
+export function asMeshError(error: unknown): unknown {
   if (!(error instanceof StoreError)) return error;
   const code = error.code === "STORE_LOCKED" ? "STORE_LOCKED" : "STORE_FAILED";
   return new MeshError(code, error.message, { cause: error, retryable: error.retryable });

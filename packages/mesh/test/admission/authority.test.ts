@@ -40,6 +40,49 @@ describe("an authority", () => {
     expect(rotations.map(({ envelope }) => [envelope])).toEqual(notices.map((told) => told?.rotations));
   });
 
+  it("is used by several at once: none forgets what another revoked, or rotates to a root that has taken over already", async () => {
+    const directory = join(PARENT, "shared");
+    const authorities = [
+      await createMeshRoot({ directory }),
+      ...(await Promise.all([1, 2].map(() => openAuthority({ directory })))),
+    ];
+    const peers = await Promise.all(Array.from({ length: 6 }, peer));
+    const texts = await Promise.all([
+      ...peers.map((subject, no) => authorities[no % 3]?.revoke(subject)),
+      ...authorities.map((authority) => authority.rotate()),
+    ]);
+    const rotated = texts.slice(peers.length).map((text) => parseNoticesText(text ?? "")?.rotations[0]);
+    const again = await openAuthority({ directory });
+    for (const subject of peers)
+      expect(() => again.issueCertificate({ peer: subject, name: "a" })).toThrow(/was revoked/u);
+    const { rotations } = read(again.issueCertificate({ peer: await peer(), name: "a" }));
+    expect(rotations.map(({ envelope }) => envelope).toSorted()).toEqual(rotated.toSorted());
+    expect(rotations).toHaveLength(3);
+  });
+
+  it("is made once, however many try at the same time", async () => {
+    const directory = join(PARENT, "raced");
+    const made = await Promise.allSettled([1, 2, 3].map(() => createMeshRoot({ directory })));
+    expect(made.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected", "rejected"]);
+    const reasons = made.flatMap((each) => (each.status === "rejected" ? [each.reason as unknown] : []));
+    for (const reason of reasons) expect(reason).toMatchObject({ code: "AUTHORITY_INVALID" });
+  });
+
+  it("prolongs an admin key, whose own revocations stay", async () => {
+    const directory = join(PARENT, "admin");
+    const root = await createMeshRoot({ directory: join(PARENT, "of-admin") });
+    await root.delegate({ directory });
+    const admin = await openAuthority({ directory });
+    const [byAdmin, byRoot] = [await peer(), await peer()];
+    await admin.revoke(byAdmin);
+    await root.revoke(byRoot);
+    await root.delegate({ directory });
+    const prolonged = await openAuthority({ directory });
+    expect(prolonged.keyId).toBe(admin.keyId);
+    for (const subject of [byAdmin, byRoot])
+      expect(() => prolonged.issueCertificate({ peer: subject, name: "a" })).toThrow(/was revoked/u);
+  });
+
   it("goes on with the root it has if the disk does not take a rotation", async () => {
     const directory = join(PARENT, "failing");
     const root = await createMeshRoot({ directory });

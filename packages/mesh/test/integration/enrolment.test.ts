@@ -256,6 +256,20 @@ describe("enrolment", () => {
     expect(delays).not.toContain(CODE_LIFE_MS);
   });
 
+  it("has its data directory for itself, as a node has", async () => {
+    await using bed = new EnrolBed();
+    const first = await bed.waiting("a");
+    const locked = { code: "STORE_LOCKED" };
+    await expect(bed.waiting("a")).rejects.toMatchObject(locked);
+    await expect(bed.mesh("a")).rejects.toMatchObject(locked);
+    await first.stop();
+    await (await bed.waiting("a")).stop();
+    const mesh = await bed.mesh("a");
+    await expect(bed.waiting("a")).rejects.toMatchObject(locked);
+    await mesh.stop();
+    await bed.waiting("a");
+  });
+
   it("logs what an async onCode rejects with", async () => {
     await using bed = new EnrolBed();
     const error = new Error("no terminal");

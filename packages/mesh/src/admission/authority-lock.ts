@@ -1,0 +1,36 @@
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { lockDirectory, StoreError } from "@klatsch/kit/store";
+import { asMeshError } from "../host/shared-store.ts";
+
+/** Holds nothing: it is there to be locked. */
+const LOCK_DIRECTORY = "lock";
+/** A change waits this long for another process to make its own, in milliseconds: that takes a few. */
+const WAIT_MS = 5_000;
+const AGAIN_MS = 20;
+
+/**
+ * Makes a change of an authority's files while nobody else does, in this process or another; whoever is killed leaves no lock
+ * behind. @throws MeshError `STORE_LOCKED` (retryable) if somebody else goes on for too long, `STORE_FAILED`.
+ */
+export async function alone<Result>(directory: string, change: () => Promise<Result>): Promise<Result> {
+  const unlock = await lock(join(directory, LOCK_DIRECTORY));
+  try {
+    return await change();
+  } finally {
+    await unlock();
+  }
+}
+
+async function lock(directory: string): Promise<() => Promise<void>> {
+  const endMs = performance.now() + WAIT_MS;
+  for (;;) {
+    try {
+      return await lockDirectory(directory);
+    } catch (error) {
+      const isLocked = error instanceof StoreError && error.code === "STORE_LOCKED";
+      if (!isLocked || performance.now() >= endMs) throw asMeshError(error);
+    }
+    await delay(AGAIN_MS);
+  }
+}
