@@ -1,7 +1,7 @@
 /** A node: mesh, queues, calls and the socket for commands, started and stopped in order. */
 import { mkdir } from "node:fs/promises";
 import type { Logger } from "@klatsch/kit";
-import { createMesh } from "@klatsch/mesh";
+import { createMesh, MeshError } from "@klatsch/mesh";
 import type { Mesh } from "@klatsch/mesh";
 import { createQueues } from "@klatsch/queue";
 import type { Queues } from "@klatsch/queue";
@@ -31,8 +31,15 @@ export class Daemon {
     queues.on("queues:failed", ({ error }) => this.#fail(error));
   }
 
-  /** @throws NodeError, MeshError or QueueError; nothing is left running then. */
-  static async start({ mesh: init, socket }: NodeConfig, logger: Logger): Promise<Daemon> {
+  /**
+   * `undefined` if `ending` aborted meanwhile.
+   * @throws NodeError, MeshError or QueueError. Either way nothing is left running then.
+   */
+  static async start(
+    { mesh: init, socket }: NodeConfig,
+    logger: Logger,
+    ending: AbortSignal,
+  ): Promise<Daemon | undefined> {
     await mkdir(init.dataDir, { recursive: true, mode: 0o700 });
     const ready = Promise.withResolvers<Operations>();
     ready.promise.catch(() => undefined); // Perhaps nobody asks.
@@ -40,16 +47,26 @@ export class Daemon {
     const server = await SocketServer.listen(socket, ready.promise);
     let mesh: Mesh | undefined;
     try {
+      ending.throwIfAborted();
       mesh = await createMesh({ ...init, logger });
+      ending.throwIfAborted();
       const queues = await createQueues({ mesh, dataDir: init.dataDir, logger });
       const rpc = createRpc({ mesh, logger });
       const daemon = new Daemon(mesh, queues, rpc, server);
+      if (ending.aborted) {
+        ready.reject(ending.reason);
+        await daemon.stop("stop");
+        return undefined;
+      }
       ready.resolve(createOperations({ mesh, queues, rpc, stop: (how) => daemon.#depart(how) }));
       return daemon;
     } catch (error) {
       ready.reject(error);
       await mesh?.stop();
       await server.close();
+      // Perhaps it waited for a mesh to join.
+      const isAborted = error === ending.reason || (error instanceof MeshError && error.code === "STOPPED");
+      if (ending.aborted && isAborted) return undefined;
       throw error;
     }
   }

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { KlatschError } from "@klatsch/kit";
 import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { whenToldToEnd } from "./commands/ending.ts";
 import type * as keys from "./commands/keys.ts";
 import * as node from "./commands/node.ts";
 import * as queue from "./commands/queue.ts";
@@ -78,8 +79,9 @@ function addUp(program: Command): void {
     .action(async (flags: UpFlags) => {
       keepOnLostOutput();
       // Not before: the commands for a running node have no use for a mesh of their own, and start faster.
+      const ending = whenToldToEnd();
       const { up } = await import("./commands/up.ts");
-      process.exitCode = await up(flags);
+      process.exitCode = await up(flags, ending);
     });
 }
 
@@ -93,10 +95,11 @@ function addEnrol(program: Command): void {
     .option("--socket <path>", "unix socket for commands, once it is a member", path)
     .action(async (flags: { data: string; listen: readonly string[]; socket?: string }) => {
       keepOnLostOutput();
+      const ending = whenToldToEnd();
       const { waitForAdoption } = await import("./commands/keys.ts");
-      await waitForAdoption(flags);
+      if (!(await waitForAdoption(flags, ending))) return;
       const { up } = await import("./commands/up.ts");
-      process.exitCode = await up(flags);
+      process.exitCode = await up(flags, ending);
     });
 }
 

@@ -10,12 +10,12 @@ import { launch, Nodes, run, until } from "./nodes.ts";
 /** A process whose output can be waited for. */
 class Running implements AsyncDisposable {
   readonly #child: ChildProcessWithoutNullStreams;
-  readonly #closed: Promise<unknown>;
+  readonly #closed: Promise<[number | null]>;
   text = "";
 
   constructor(...args: readonly string[]) {
     this.#child = launch(...args);
-    this.#closed = once(this.#child, "close");
+    this.#closed = once(this.#child, "close") as Promise<[number | null]>;
     for (const stream of [this.#child.stdout, this.#child.stderr])
       stream.on("data", (data: Buffer) => (this.text += data.toString()));
   }
@@ -25,9 +25,14 @@ class Running implements AsyncDisposable {
     return pattern.exec(this.text)?.[1] ?? "";
   }
 
+  async signal(signal: "SIGTERM" | "SIGKILL"): Promise<number | null> {
+    this.#child.kill(signal);
+    const [code] = await this.#closed;
+    return code;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.kill("SIGKILL");
-    await this.#closed;
+    await this.signal("SIGKILL");
   }
 }
 
@@ -76,6 +81,17 @@ describe("keys", { timeout: TIMEOUT_MS }, () => {
     const refused = await run(["cert", "issue", ...authority, "--peer", peer, "--name", "bob"]);
     expect(refused).toMatchObject({ code: 2 });
     expect(refused.stderr).toContain("was revoked");
+  });
+
+  it("are waited for until a signal ends that in order", async () => {
+    await using nodes = await Nodes.create();
+    const data = join(nodes.directory, "fay");
+    await using waiting = new Running("enrol", "--data", data, ...LISTEN);
+    await waiting.says(/ {2}(\/ip4\/\S+)/);
+    expect(await waiting.signal("SIGTERM")).toBe(0);
+    expect(waiting.text).not.toMatch(/Error|^ +at /m);
+    await using again = new Running("enrol", "--data", data, ...LISTEN);
+    await again.says(/code (\S+), for 10 minutes/);
   });
 
   it("can be delegated and replaced", async () => {

@@ -1,7 +1,7 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { readFile, stat, writeFile } from "node:fs/promises";
+import { readFile, rm, stat, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -496,6 +496,19 @@ describe("klatsch up", () => {
     } finally {
       waits.kill("SIGKILL");
     }
+  });
+
+  it.each<[string, NodeJS.Signals, readonly string[], (early: NodeProcess) => boolean]>([
+    ["begins", "SIGTERM", [], ({ socket }) => existsSync(socket)],
+    ["starts its mesh", "SIGINT", [], ({ dataDir }) => existsSync(join(dataDir, "boot"))],
+    ["waits for a mesh", "SIGHUP", ["--join-any"], ({ stdout }) => stdout.includes("/p2p/")],
+  ])("ends in order when told to while it %s", async (when, signal, flags, isThere) => {
+    const early = nodes.start("early", [], ...flags);
+    await until(`it ${when}`, () => Promise.resolve(isThere(early)));
+    expect(await early.signal(signal)).toBe(0);
+    expect(early.stderr).not.toMatch(/Error|^ +at /m);
+    await expect(stat(early.socket)).rejects.toThrow("ENOENT");
+    await rm(early.dataDir, { recursive: true });
   });
 
   it("keeps what was shared when its process is killed the moment after", async () => {

@@ -97,7 +97,7 @@ export class NodeProcess {
     return () => void this.#child.kill("SIGCONT");
   }
 
-  async signal(signal: "SIGKILL" | "SIGTERM" | "SIGINT" | "SIGHUP"): Promise<number | null> {
+  async signal(signal: NodeJS.Signals): Promise<number | null> {
     this.#child.kill(signal);
     return await this.exitCode();
   }

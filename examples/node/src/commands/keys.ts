@@ -138,11 +138,11 @@ export async function adopt(
   console.log(`${flags.name} is ${peerId} and a member of mesh ${authority.meshId}`);
 }
 
-/** Waits to be adopted. Resolves once that has happened. */
-export async function waitForAdoption(flags: {
-  readonly data: string;
-  readonly listen: readonly string[];
-}): Promise<void> {
+/** Waits to be adopted. Resolves once that has happened, or with `false` once `ending` has aborted. */
+export async function waitForAdoption(
+  flags: { readonly data: string; readonly listen: readonly string[] },
+  ending: AbortSignal,
+): Promise<boolean> {
   const enrolment = await startEnrolment({
     dataDir: resolve(flags.data),
     listen: flags.listen,
@@ -152,6 +152,13 @@ export async function waitForAdoption(flags: {
   });
   console.log("waiting to be adopted: klatsch adopt ADDRESS CODE --authority DIR --name NAME, with");
   for (const address of enrolment.addresses()) console.log(`  ${address}`);
-  const { meshId } = await enrolment.adopted;
-  console.log(`adopted into mesh ${meshId}`);
+  const stopped = Promise.withResolvers<undefined>();
+  const stop = (): void => void enrolment.stop().then(() => stopped.resolve(undefined), stopped.reject);
+  ending.addEventListener("abort", stop);
+  if (ending.aborted) stop();
+  const adoption = await Promise.race([enrolment.adopted, stopped.promise]);
+  ending.removeEventListener("abort", stop);
+  if (adoption === undefined) return false;
+  console.log(`adopted into mesh ${adoption.meshId}`);
+  return true;
 }

@@ -6,32 +6,22 @@ import { changeLine } from "../format.ts";
 import { stderrLogger } from "../logger.ts";
 import { watchMembers } from "../operations.ts";
 
-/** Exit code of a process that was interrupted. */
-const INTERRUPTED = 130;
-/** npm passes on a Ctrl-C that the terminal has sent to this process as well; a person needs longer, in milliseconds. */
-const ECHO_MS = 1_000;
-
 /** Who waits for a mesh to join has to say where, for others to dial. */
-function toldWhereItWaits(config: NodeConfig): NodeConfig {
+function toldWhereItWaits(config: NodeConfig, signal: AbortSignal): NodeConfig {
   if (config.mesh.joinAny === undefined) return config;
   const onWaiting = (addresses: readonly string[]): void => {
     console.log("waiting for a mesh; a member of it joins this node by --bootstrap and one of");
     for (const address of addresses) console.log(`  ${address}`);
   };
-  return { ...config, mesh: { ...config.mesh, joinAny: { onWaiting } } };
+  return { ...config, mesh: { ...config.mesh, joinAny: { onWaiting, signal } } };
 }
 
 /** Runs a node until it is told to stop. Resolves with the exit code. */
-export async function up(flags: UpFlags): Promise<number> {
+export async function up(flags: UpFlags, ending: AbortSignal): Promise<number> {
   const config = await readConfig(flags);
-  const daemon = await Daemon.start(toldWhereItWaits(config), stderrLogger());
-  let askedAt: number | undefined;
-  const onSignal = (): void => {
-    if (askedAt !== undefined && performance.now() - askedAt > ECHO_MS) process.exit(INTERRUPTED);
-    askedAt ??= performance.now();
-    void daemon.stop("stop");
-  };
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, onSignal);
+  const daemon = await Daemon.start(toldWhereItWaits(config, ending), stderrLogger(), ending);
+  if (daemon === undefined) return 0;
+  ending.addEventListener("abort", () => void daemon.stop("stop"));
 
   const { mesh } = daemon;
   if (process.stdout.isTTY) watchMembers(mesh, (change) => console.log(changeLine(change)));
