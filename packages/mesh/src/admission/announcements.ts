@@ -2,7 +2,6 @@ import type { Ed25519PrivateKey } from "@libp2p/interface";
 import { announcementBytes } from "../codec/record-codec.ts";
 import type { MemberMessage, MemberRecord, View, ViewStatus } from "../core/messages.ts";
 import { Signing } from "../host/signing.ts";
-import type { Checks } from "./checks.ts";
 
 /** Announcements known to be good: most of what comes is told by several members. */
 const CHECKED_MAX = 4_096;
@@ -13,8 +12,8 @@ interface Checked {
 }
 
 interface AnnouncementsInit {
-  /** What members may cost. */
-  readonly checks: Checks;
+  /** Whether one more signature that came from this peer may be checked now. */
+  mayCheck(from: string): boolean;
   /** Peer id of this node. */
   readonly self: string;
   readonly mesh: string;
@@ -103,7 +102,7 @@ export class Announcements {
     // Others may hold us for dead, which we answer; but a number above ours they can only have from us, before a disk forgot it.
     const isHonest = view.peer === this.#init.self && !this.#isUnsaid(view);
     if (isHonest) return true;
-    const isSaid = this.#isSaid(view, view.status, () => this.#init.checks.take(from));
+    const isSaid = this.#isSaid(view, view.status, () => this.#init.mayCheck(from));
     if (isSaid === undefined) return false; // It is told again, as long as tables differ.
     if (isSaid && this.#isAsCertified(from, view)) return true;
     this.#init.onForged(from, view.peer);

@@ -7,13 +7,13 @@ import {
 } from "../codec/admission-codec.ts";
 import type { AdmissionMessage, HandshakeMessage, Notices } from "../codec/admission-codec.ts";
 import { encodeCredentials } from "../codec/credentials-codec.ts";
+import { Budgets, CHECK_BUDGET } from "../core/budgets.ts";
 import { CLOCK_SKEW_MS, grants } from "../core/trust/statements.ts";
 import type { Credentials, Validity } from "../core/trust/statements.ts";
 import type { MemberRecord } from "../core/messages.ts";
 import type { Admitted, Learnt, Verdict } from "../core/trust/trust.ts";
 import { MeshError } from "../errors.ts";
 import { Announcements } from "./announcements.ts";
-import { Checks } from "./checks.ts";
 import type { AdmissionControl, MemberCertificate } from "./control.ts";
 import { openCredentials } from "./credentials.ts";
 import { CERTIFICATE_NOISE } from "./encrypter.ts";
@@ -44,9 +44,8 @@ export class CertificateAdmission implements AdmissionControl {
   readonly #init: CertificatesInit;
   readonly #admitted = new Map<string, Admitted>();
   readonly #renewals: Renewals;
-  readonly #checks: Checks;
   /** Of credentials: what a peer tells of others does not keep it from showing its own. */
-  readonly #shown: Checks;
+  readonly #shown = new Budgets(CHECK_BUDGET);
   readonly announcements: Announcements;
   #timer: NodeJS.Timeout | undefined;
   #rotating: NodeJS.Timeout | undefined;
@@ -56,10 +55,9 @@ export class CertificateAdmission implements AdmissionControl {
   constructor(init: CertificatesInit) {
     this.#init = init;
     const { key, ports, own, memberTrust } = init;
-    this.#checks = new Checks(() => ports.monoMs());
-    this.#shown = new Checks(() => ports.monoMs());
+    const checks = new Budgets(CHECK_BUDGET);
     this.announcements = new Announcements({
-      checks: this.#checks,
+      mayCheck: (from) => checks.take(from, ports.monoMs()),
       ...{ self: key.id, mesh: own.mesh, privateKey: key.privateKey },
       isCertified: (record) => this.#isCertified(record),
       onForged: (from, subject) => {
@@ -141,7 +139,7 @@ export class CertificateAdmission implements AdmissionControl {
       case "notices":
         return this.#learn(message.notices, peer);
       case "credentials":
-        if (!this.#shown.take(peer, CREDENTIALS_CHECKS)) return true; // It had its turn, and shows them when it dials.
+        if (!this.#shown.take(peer, this.#init.ports.monoMs(), CREDENTIALS_CHECKS)) return true; // It had its turn, and shows them when it dials.
         return this.#judge(peer, message.credentials, undefined)?.code !== "TAMPERED";
       case "renew": {
         const member = this.#admitted.get(peer);

@@ -13,7 +13,8 @@ import {
 import { NAME_PATTERN, TAG_KEY_LENGTH_MAX, TAG_VALUE_LENGTH_MAX } from "../codec/record-codec.ts";
 import type { TopicEnvelope } from "../codec/topic-codec.ts";
 import { TokenBucket } from "../core/state/token-bucket.ts";
-import { TOPIC_BUDGET, TopicBudgets } from "../core/topic-rules.ts";
+import { Budgets } from "../core/budgets.ts";
+import { TOPIC_BUDGET, TOPIC_PASSED_BUDGET } from "../core/topic-rules.ts";
 import { MeshError } from "../errors.ts";
 import type { Member, Mesh, MeshTopics, TopicListener, TopicPublishOptions, TopicTarget } from "../types.ts";
 import type { LinkCounters } from "./channels.ts";
@@ -55,7 +56,7 @@ export class Topics implements MeshTopics {
   readonly #init: TopicsInit;
   readonly #listeners = new Map<string, Set<TopicListener>>();
   readonly #own: TokenBucket;
-  readonly #budgets = new TopicBudgets();
+  readonly #budgets = new Budgets(TOPIC_PASSED_BUDGET);
   /** The topologies that gossipsub registered: we tell it of peers, since identify is off. */
   readonly #topologies = new Map<string, Topology>();
   #state: StateHost | undefined;

@@ -3,7 +3,8 @@ import type { Clock } from "@klatsch/kit";
 import type { RPC } from "@libp2p/gossipsub/message";
 import type { PeerId } from "@libp2p/interface";
 import { peerIdFromMultihash } from "@libp2p/peer-id";
-import { TopicBudgets } from "../core/topic-rules.ts";
+import { Budgets } from "../core/budgets.ts";
+import { TOPIC_PASSED_BUDGET } from "../core/topic-rules.ts";
 
 /** Messages of one peer that are verified in one turn of the event loop, a tenth of a millisecond each, and that wait for it. */
 const TURN_MAX = 32;
@@ -22,7 +23,7 @@ export interface UnverifiedInit {
 
 interface Passed {
   readonly sluice: Sluice<RPC.Message>;
-  readonly budgets: TopicBudgets;
+  readonly budgets: Budgets;
 }
 
 /**
@@ -63,7 +64,7 @@ export class Unverified {
     const peer = from.toString();
     const known = this.#peers.get(peer);
     if (known !== undefined) return known;
-    const budgets = new TopicBudgets();
+    const budgets = new Budgets(TOPIC_PASSED_BUDGET);
     const sluice = new Sluice<RPC.Message>({ turnMax: TURN_MAX, waitingMax: WAITING_MAX }, (message) => {
       const author = authorOf(message);
       if (author !== undefined && isThere(author) && budgets.take(author, clock.now().monoMs))

@@ -2,7 +2,7 @@ import { generateKeyPair } from "@libp2p/crypto/keys";
 import { peerIdFromPrivateKey } from "@libp2p/peer-id";
 import { describe, expect, it } from "vitest";
 import { Announcements } from "../../src/admission/announcements.ts";
-import { CHECK_BUDGET, Checks } from "../../src/admission/checks.ts";
+import { Budgets, CHECK_BUDGET } from "../../src/core/budgets.ts";
 import { decodeMemberMessage, encodeMemberMessage } from "../../src/codec/link-codec.ts";
 import type { MemberMessage, MemberRecord, View } from "../../src/core/messages.ts";
 import { recordOf } from "../../src/core/views.ts";
@@ -23,9 +23,10 @@ async function node(mesh = "m"): Promise<Node> {
   const peer = peerIdFromPrivateKey(privateKey).toString();
   const forged: string[] = [];
   const names = new Map<string, string>();
+  const checks = new Budgets(CHECK_BUDGET);
   const announcements = new Announcements({
     ...{ self: peer, mesh, privateKey },
-    checks: new Checks(() => nowMs),
+    mayCheck: (from) => checks.take(from, nowMs),
     isCertified: (record) => (names.get(record.peer) ?? record.name) === record.name,
     onForged: (from, subject) => void forged.push(`${subject} by ${from}`),
   });

@@ -3,7 +3,6 @@ import { createMesh } from "@klatsch/mesh";
 import type { LinkRefusal, Mesh, MeshInit } from "@klatsch/mesh";
 import { describe, expect, it, vi } from "vitest";
 import { Announcements } from "../../src/admission/announcements.ts";
-import { Checks } from "../../src/admission/checks.ts";
 import { credentialsText } from "../../src/admission/credentials.ts";
 import { encodeAdmissionMessage, encodeIntroduction } from "../../src/codec/admission-codec.ts";
 import { encodeMemberMessage } from "../../src/codec/link-codec.ts";
@@ -28,7 +27,7 @@ function sealer(
 ): (record: MemberRecord) => MemberRecord {
   const announcements = new Announcements({
     ...{ self, mesh, privateKey },
-    checks: new Checks(() => 0),
+    mayCheck: () => true,
     isCertified: () => true,
     onForged: () => undefined,
   });

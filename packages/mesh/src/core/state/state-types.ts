@@ -2,6 +2,7 @@ import type { Random } from "@klatsch/kit/core";
 import type { SharedEntry, StateMessage } from "./messages.ts";
 import type { OwnChange } from "./own-entries.ts";
 import type { SharedLimit, SharedPorts } from "./shared-entries.ts";
+import { CHECK_BUDGET } from "../budgets.ts";
 import type { Budget } from "./token-bucket.ts";
 
 export type StateInput =
@@ -108,7 +109,7 @@ export const STATE_TIMES: StateTimes = {
   continueMs: 50,
   bucketsMax: 4,
   replyBytesMax: 1024 * 1024,
-  checkBudget: { burst: 4_096, refillMs: 1 },
+  checkBudget: CHECK_BUDGET,
   answerBudget: { burst: 8 * 1024, refillMs: 1 / 16 },
   collectMs: 60 * 60 * 1_000,
   pullAgainMs: 500,
