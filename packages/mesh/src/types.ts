@@ -52,7 +52,7 @@ export interface Member {
 export interface MeshEvents {
   /** A peer is alive that was not before: new, restarted (higher boot), or back after `dead`, `stopped` or `left`. */
   "member:joined": Member;
-  /** A member that is there has other tags; this node itself, too. */
+  /** A member that is there has other tags; this node itself, too. Of one that changes them all the time one a second, the last. */
   "member:updated": Member;
   "member:suspected": Member;
   /** It was suspected and has shown to be alive. */

@@ -228,6 +228,7 @@ export class Membership implements Core<MembershipInput, MembershipEffect> {
     this.#inquiries.work();
     this.#rollCall.work();
     this.#standings.forgetDue();
+    this.#standings.learnDue();
     for (const [peer, { since }] of this.#roster.candidates) {
       if (now - since < times.unverifiedMs) continue;
       this.#roster.candidates.delete(peer);

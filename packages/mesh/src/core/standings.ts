@@ -1,3 +1,4 @@
+import { Budgets } from "./budgets.ts";
 import type { Context } from "./context.ts";
 import type { Dialing } from "./dialing.ts";
 import { Hearsays } from "./hearsay.ts";
@@ -6,8 +7,12 @@ import type { View } from "./messages.ts";
 import type { Probes } from "./probes.ts";
 import type { Entry, Evidence } from "./roster.ts";
 import type { Snapshots } from "./snapshots.ts";
+import type { Budget } from "./state/token-bucket.ts";
 import { compareViews, hash32, isEnded, recordOf } from "./views.ts";
 import type { Status } from "./views.ts";
+
+/** Changes of one member, its tags and restarts among them, that are taken over at once; then one a second, the last. */
+export const CHANGE_BUDGET: Budget = { burst: 10, refillMs: 1_000 };
 
 /** Moves members' standings up, never down, and tells others. */
 export class Standings {
@@ -19,6 +24,10 @@ export class Standings {
   /** Members whose view is to be flooded, and the peer it came from, who need not hear it again. */
   readonly #dirty = new Map<string, string | undefined>();
   #floodAt = 0;
+  /** How often what is known of each may change: all are told of each change, and the application. */
+  readonly #changes = new Budgets(CHANGE_BUDGET);
+  /** What came beyond that, by member: its last word, and who told it. */
+  readonly #postponed = new Map<string, { readonly view: View; readonly from: string }>();
   readonly hearsays: Hearsays;
   /** Called for each member declared dead. */
   onDeath: () => void = () => {};
@@ -65,9 +74,23 @@ export class Standings {
     if (order > 0) this.#learnLater(entry, view, from);
   }
 
+  /** Takes over what had to wait, the last word of each. */
+  learnDue(): void {
+    const { roster, now } = this.#context;
+    for (const [peer, { view, from }] of this.#postponed) {
+      const entry = roster.entries.get(peer);
+      if (entry !== undefined && !this.#changes.take(peer, now)) continue;
+      this.#postponed.delete(peer);
+      if (entry !== undefined && compareViews(view, standing(entry)) > 0) this.#judge(entry, view, from);
+    }
+  }
+
   /** A member has greeted us itself: what it says of itself may be news. */
   greet(entry: Entry, view: View): void {
-    if (compareViews(view, standing(entry)) > 0) this.adopt(entry, view, "direct", view.peer);
+    if (compareViews(view, standing(entry)) > 0) {
+      this.#changes.take(view.peer, this.#context.now);
+      this.adopt(entry, view, "direct", view.peer);
+    }
     this.#tellOfDeath(entry);
   }
 
@@ -155,6 +178,8 @@ export class Standings {
   #forget(entry: Entry): void {
     const { roster } = this.#context;
     roster.remove(entry);
+    this.#changes.forget(entry.record.peer);
+    this.#postponed.delete(entry.record.peer);
     this.#dialing.forget(entry.record.peer);
     this.#context.emitMember("forgotten", entry);
   }
@@ -192,6 +217,17 @@ export class Standings {
   }
 
   #learnLater(entry: Entry, view: View, from: string): void {
+    const { peer } = view;
+    const postponed = this.#postponed.get(peer);
+    if (postponed !== undefined && compareViews(view, postponed.view) <= 0) return;
+    // That somebody is there no more never waits: each such word needs one before it that says that it is.
+    const isEnd = isEnded(view.status) && !isEnded(entry.status);
+    if (isEnd || (postponed === undefined && this.#changes.take(peer, this.#context.now)))
+      this.#judge(entry, view, from);
+    else this.#postponed.set(peer, { view, from });
+  }
+
+  #judge(entry: Entry, view: View, from: string): void {
     const { now, times } = this.#context;
     const heard = entry.linked && now - entry.heardAt <= times.heardMs && view.boot === entry.record.boot;
     const announced = view.status === "stopped" || view.status === "left";

@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { Membership } from "../../src/core/membership.ts";
 import type { MembershipEffect, MembershipInput } from "../../src/core/membership-types.ts";
 import type { MemberRecord, View } from "../../src/core/messages.ts";
+import { CHANGE_BUDGET } from "../../src/core/standings.ts";
 import { MEMBERSHIP_TIMES } from "../../src/core/times.ts";
 
 function record(peer: string, boot = 1): MemberRecord {
@@ -76,6 +77,33 @@ describe("Membership", () => {
 
   it("tells of a member before it tells of its link", () => {
     expect(events(new Node().link("a"))).toEqual(["joined", "linkUp"]);
+  });
+
+  it("takes over so many changes of one member a second, and its last word always", () => {
+    const node = new Node();
+    for (const peer of ["a", "b"]) node.link(peer);
+    const says = (inc: number, status: View["status"] = "alive"): MembershipEffect[] =>
+      node.views("a", { ...record("a"), inc, tags: { inc: `${inc}` }, status, ageMs: 0 });
+    const updates = (effects: readonly MembershipEffect[]): number =>
+      events(effects).filter((event) => event === "updated").length;
+    const effects: MembershipEffect[] = [];
+    for (let inc = 1; inc <= 5_000; inc += 1) {
+      effects.push(...says(inc));
+      if (inc % 5 === 0) node.nowMs += 1;
+    }
+    expect(updates(effects)).toBe(CHANGE_BUDGET.burst);
+    const told = effects.filter((effect) => effect.type === "send" && effect.to === "b");
+    expect(told.length).toBeLessThanOrEqual(CHANGE_BUDGET.burst);
+    expect(updates(node.pass(3_000))).toBe(1);
+    expect(node.membership.member("a")?.record).toMatchObject({ inc: 5_000, tags: { inc: "5000" } });
+    // Stopping and beginning again is no way around, and that it has stopped is known at once.
+    const flaps: MembershipEffect[] = [];
+    for (let inc = 5_001; inc <= 5_200; inc += 1) flaps.push(...says(inc), ...says(inc, "stopped"));
+    expect(node.status("a")).toBe("stopped");
+    expect(events(flaps).length).toBeLessThanOrEqual(2 * CHANGE_BUDGET.burst);
+    node.pass(2_000);
+    says(5_201);
+    expect(node.status("a")).toBe("alive");
   });
 
   it("makes nobody a member on a third party's word, but dials it", () => {
