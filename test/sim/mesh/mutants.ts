@@ -153,7 +153,7 @@ export const MESH_MUTANTS: Readonly<Record<string, MeshMutant>> = {
     edits: [
       {
         file: "doubts.ts",
-        find: "if (this.#isGuardian(entry)) {",
+        find: "if (isGuardian || age >= times.orphanMsMax * factor) {",
         replace: "if (this.isNeighbour(entry)) {",
       },
     ],

@@ -226,8 +226,10 @@ export class Doubts {
     }
     const age = now - suspicion.startedAt;
     if (age < times.orphanMs * factor) return;
-    if (this.#isGuardian(entry)) {
-      if (entry.dialFailedAt > suspicion.startedAt || this.#dialing.isFull)
+    const isGuardian = this.#isGuardian(entry);
+    if (isGuardian || age >= times.orphanMsMax * factor) {
+      // All at once would hold dead whom they have not even dialled.
+      if (entry.dialFailedAt > suspicion.startedAt || (isGuardian && this.#dialing.isFull))
         this.#standings.declareDead(entry, "silence");
       else this.#dialing.want(entry.record.peer, now);
     }

@@ -46,6 +46,8 @@ export interface MembershipTimes {
   /** Nobody that is linked with a suspect can be heard: those few that its name chooses judge it after this. */
   readonly orphanMs: number;
   readonly guardians: number;
+  /** … and if they do not, everybody who doubts it too after this: those few may be members that a liar made up. */
+  readonly orphanMsMax: number;
   /** A roll is called when this many, and this share of all, were declared dead within a while. */
   readonly rollDeathsMin: number;
   readonly rollDeathsShare: number;
@@ -150,6 +152,7 @@ export const MEMBERSHIP_TIMES: MembershipTimes = {
   agreeMs: 2_100,
   orphanMs: 5_000,
   guardians: 3,
+  orphanMsMax: 15_000,
   rollDeathsMin: 3,
   rollDeathsShare: 0.05,
   rollWindowMs: 5_000,

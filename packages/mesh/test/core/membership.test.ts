@@ -2,7 +2,7 @@ import { SeededRandom } from "@klatsch/kit/core";
 import { describe, expect, it } from "vitest";
 import { Membership } from "../../src/core/membership.ts";
 import type { MembershipEffect, MembershipInput } from "../../src/core/membership-types.ts";
-import type { MemberRecord, View } from "../../src/core/messages.ts";
+import type { MemberMessage, MemberRecord, View } from "../../src/core/messages.ts";
 import { CHANGE_BUDGET } from "../../src/core/standings.ts";
 import { MEMBERSHIP_TIMES } from "../../src/core/times.ts";
 
@@ -77,6 +77,41 @@ describe("Membership", () => {
 
   it("tells of a member before it tells of its link", () => {
     expect(events(new Node().link("a"))).toEqual(["joined", "linkUp"]);
+  });
+
+  it("judges a suspect that nobody is linked with although a liar's members were chosen to", () => {
+    const node = new Node(64);
+    node.link("a");
+    const ghosts = Array.from({ length: 40 }, (_, index) => `ghost${index}`);
+    const vouched = ["x", ...ghosts].map((peer): View => ({
+      ...record(peer),
+      status: "alive",
+      ageMs: 0,
+      vouched: true,
+    }));
+    node.views("a", ...vouched);
+    const suspicion = { subject: "x", boot: 1, inc: 0, id: "a:1:1", accuser: "a" };
+    node.step({ type: "message", peer: "a", message: { type: "suspect", ...suspicion } });
+    const happened: string[] = [];
+    for (let atMs = 0; atMs < MEMBERSHIP_TIMES.doubtMsMax; atMs += 100) {
+      const effects = node.pass(100);
+      for (let effect = effects.shift(); effect !== undefined; effect = effects.shift()) {
+        if (effect.type === "emit" && "member" in effect.event && effect.event.member.record.peer === "x")
+          happened.push(effect.event.type);
+        if (effect.type === "dial")
+          effects.push(...node.step({ type: "dialed", peer: effect.peer, outcome: "failed" }));
+        if (effect.type !== "send") continue;
+        // The liar answers, and for its own, too.
+        const { message } = effect;
+        const answer = (message: MemberMessage): void =>
+          void effects.push(...node.step({ type: "message", peer: "a", message }));
+        if (message.type === "ping") answer({ ...message, type: "ack" });
+        if (message.type === "pingReq" && message.target !== "x")
+          answer({ type: "indirectAck", nonce: message.nonce });
+      }
+    }
+    expect(ghosts.map((ghost) => node.status(ghost))).toEqual(ghosts.map(() => "alive"));
+    expect([happened, node.status("x")]).toEqual([["died"], "dead"]);
   });
 
   it("takes over so many changes of one member a second, and its last word always", () => {
