@@ -1,6 +1,6 @@
 /** A node: mesh, queues, calls and the socket for commands, started and stopped in order. */
-import { mkdir } from "node:fs/promises";
 import type { Logger } from "@klatsch/kit";
+import { makeDirectory } from "@klatsch/kit/store";
 import { createMesh, MeshError } from "@klatsch/mesh";
 import type { Mesh } from "@klatsch/mesh";
 import { createQueues } from "@klatsch/queue";
@@ -40,7 +40,7 @@ export class Daemon {
     logger: Logger,
     ending: AbortSignal,
   ): Promise<Daemon | undefined> {
-    await mkdir(init.dataDir, { recursive: true, mode: 0o700 });
+    await makeDirectory(init.dataDir);
     const ready = Promise.withResolvers<Operations>();
     ready.promise.catch(() => undefined); // Perhaps nobody asks.
     // First of all: it tells whether a node runs here already, and a second one would harm the first.

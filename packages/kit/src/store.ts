@@ -4,7 +4,7 @@ import type { StoreVisitor } from "./store/load.ts";
 import { openJournalStore } from "./store/open.ts";
 import type { CommitDone, StoreOperation } from "./store/record.ts";
 
-export { quarantineStore } from "./store/directory.ts";
+export { makeDirectory, quarantineStore } from "./store/directory.ts";
 export { StoreError } from "./store/errors.ts";
 export { lockDirectory } from "./store/lock.ts";
 export type { StoreErrorCode, StoreErrorInit } from "./store/errors.ts";

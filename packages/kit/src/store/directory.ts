@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, readFile, rename } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, stat } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { StoreError } from "./errors.ts";
 import { checked, directorySchema } from "./given.ts";
@@ -46,12 +46,40 @@ export function claimDirectory(directory: string): () => void {
 }
 
 /**
+ * Makes a directory for this user alone, and those it is in; resolves with the first that was not there. Node's own way never
+ * ends where the system says that there is no such place, as it does below /proc. Rejects with the system's error.
+ */
+export async function makeDirectory(directory: string): Promise<string | undefined> {
+  const path = resolve(directory);
+  const made = await makeOne(path).catch(undefinedIfMissing);
+  if (made !== undefined || dirname(path) === path) return made === true ? path : undefined;
+  const first = await makeDirectory(dirname(path));
+  const isMade = await makeOne(path);
+  return first ?? (isMade ? path : undefined);
+}
+
+/** `false`: it was there. */
+async function makeOne(path: string): Promise<boolean> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+    return true;
+  } catch (error) {
+    const isThere = await stat(path).then(
+      (found) => found.isDirectory(),
+      () => false,
+    );
+    if (!isThere) throw error;
+    return false;
+  }
+}
+
+/**
  * The storeId of an existing store, or `undefined` for a directory that is new, empty or was never
  * finished. Creates the directory. Throws `STORE_CORRUPT` where something else lives in it,
  * `STORE_FORMAT` for another format version, and `STORE_DAMAGED` where the identity file is no such file; touches none.
  */
 export async function readIdentity(directory: string): Promise<string | undefined> {
-  const created = await mkdir(directory, { recursive: true, mode: 0o700 });
+  const created = await makeDirectory(directory);
   if (created !== undefined) await syncAncestors(resolve(directory), resolve(created));
   const text = await readFile(join(directory, IDENTITY_FILE), "utf8").catch(undefinedIfMissing);
   if (text !== undefined) return parseIdentity(directory, text);

@@ -1,5 +1,4 @@
-import { mkdir } from "node:fs/promises";
-import { claimDirectory } from "./directory.ts";
+import { claimDirectory, makeDirectory } from "./directory.ts";
 import { diskError } from "./errors.ts";
 import { checked, directorySchema } from "./given.ts";
 import { openLevelDisk } from "./level/level-disk.ts";
@@ -14,7 +13,7 @@ export async function lockDirectory(directory: string): Promise<() => Promise<vo
   checked(directorySchema, "directory", directory);
   const release = claimDirectory(directory);
   try {
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await makeDirectory(directory);
     const disk = await openLevelDisk(directory, true);
     return async () => {
       await disk.close();

@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { link, mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { link, open, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { makeDirectory as makeWithParents } from "@klatsch/kit/store";
 import { fileFailed } from "../errors.ts";
 
 /** The bytes of a file; `undefined` if there is none. @throws MeshError `STORE_FAILED` with the reason. */
@@ -15,7 +16,7 @@ export async function readIfPresent(file: string): Promise<Uint8Array | undefine
 
 /** Makes a directory for this user alone, and those it is in. @throws MeshError `STORE_FAILED` with the reason. */
 export async function makeDirectory(directory: string): Promise<void> {
-  await mkdir(directory, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+  await makeWithParents(directory).catch((error: unknown) => {
     throw fileFailed(`cannot make the directory ${directory}`, error);
   });
 }

@@ -1,8 +1,8 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { createDurably, writeDurably } from "../../src/host/files.ts";
+import { createDurably, makeDirectory, writeDurably } from "../../src/host/files.ts";
 
 const PARENT: string = mkdtempSync(join(tmpdir(), "klatsch-files-"));
 afterAll(() => rmSync(PARENT, { recursive: true }));
@@ -25,5 +25,21 @@ describe("a file that is written whole", () => {
       ["new", "there"],
       "1",
     ]);
+  });
+});
+
+describe("a directory", () => {
+  it("is made with those it is in, for this user alone, however many make it at once", async () => {
+    const directory = join(PARENT, "c", "d", "e");
+    await Promise.all([1, 2, 3].map(() => makeDirectory(directory)));
+    await makeDirectory(directory);
+    for (const made of [directory, dirname(directory)]) expect(statSync(made).mode & 0o777).toBe(0o700);
+  });
+
+  it("that cannot be made is refused, where the system has no such place, too", async () => {
+    writeFileSync(join(PARENT, "file"), "");
+    const places = [join(PARENT, "file"), join(PARENT, "file", "x", "y"), "/proc/klatsch/x"];
+    for (const place of process.platform === "linux" ? places : places.slice(0, 2))
+      await expect(makeDirectory(place)).rejects.toMatchObject({ code: "STORE_FAILED" });
   });
 });
