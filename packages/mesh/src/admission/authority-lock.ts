@@ -1,6 +1,9 @@
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { lockDirectory, StoreError } from "@klatsch/kit/store";
+import { fileFailed } from "../errors.ts";
+import { HALF_WRITTEN } from "../host/files.ts";
 import { asMeshError } from "../host/shared-store.ts";
 
 /** Holds nothing: it is there to be locked. */
@@ -16,9 +19,20 @@ const AGAIN_MS = 20;
 export async function alone<Result>(directory: string, change: () => Promise<Result>): Promise<Result> {
   const unlock = await lock(join(directory, LOCK_DIRECTORY));
   try {
+    await removeHalfWritten(directory);
     return await change();
   } finally {
     await unlock();
+  }
+}
+
+/** Who was killed as it wrote may have left a copy of a key, which would stay when the key itself is moved elsewhere. */
+async function removeHalfWritten(directory: string): Promise<void> {
+  try {
+    for (const name of await readdir(directory))
+      if (HALF_WRITTEN.test(name)) await rm(join(directory, name), { force: true });
+  } catch (error) {
+    throw fileFailed(`cannot look through ${directory}`, error);
   }
 }
 

@@ -4,6 +4,10 @@ import { join } from "node:path";
 import { makeDirectory as makeWithParents } from "@klatsch/kit/store";
 import { fileFailed } from "../errors.ts";
 
+const BESIDE = ".new";
+/** What a file is called while it is written. */
+export const HALF_WRITTEN: RegExp = /\.[0-9a-f]{8}\.new$/;
+
 /** The bytes of a file; `undefined` if there is none. @throws MeshError `STORE_FAILED` with the reason. */
 export async function readIfPresent(file: string): Promise<Uint8Array | undefined> {
   try {
@@ -61,7 +65,7 @@ async function replace(
   bytes: Uint8Array,
   put: (beside: string, file: string) => Promise<void> = rename,
 ): Promise<void> {
-  const beside = join(directory, `${name}.${randomBytes(4).toString("hex")}.new`);
+  const beside = join(directory, `${name}.${randomBytes(4).toString("hex")}${BESIDE}`);
   try {
     await write(beside, bytes);
     await put(beside, join(directory, name));

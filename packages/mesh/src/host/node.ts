@@ -25,7 +25,7 @@ import { withSparingWindows } from "./windows.ts";
 
 /** A dial, the handshake included, may take this long, in milliseconds. */
 const DIAL_MS = 3_000;
-/** Connections that may be half open at once. */
+/** Connections that may be half open at once, beside as many as one host may hold by the rate at which it is let in. */
 const PENDING_MAX = 256;
 /** Each member may briefly have two: both ends dialled. */
 const CONNECTIONS_PER_MEMBER = 4;
@@ -144,7 +144,7 @@ export async function startNode(init: NodeInit): Promise<LinkNode> {
     connectionMonitor: { enabled: false }, // Likewise; it costs 0.3 % CPU and 1.2 kB/s a node.
     connectionManager: {
       maxConnections: init.membersMax * CONNECTIONS_PER_MEMBER,
-      maxIncomingPendingConnections: PENDING_MAX,
+      maxIncomingPendingConnections: PENDING_MAX + Math.ceil((init.inboundPerSecondMax * DIAL_MS) / 1_000),
       inboundConnectionThreshold: init.inboundPerSecondMax, // The default of 5 is less than one restarted rack.
       inboundUpgradeTimeout: DIAL_MS,
       reconnectRetries: 0,

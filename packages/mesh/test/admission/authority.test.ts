@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { generateKeyPair } from "@libp2p/crypto/keys";
@@ -66,6 +66,15 @@ describe("an authority", () => {
     expect(made.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected", "rejected"]);
     const reasons = made.flatMap((each) => (each.status === "rejected" ? [each.reason as unknown] : []));
     for (const reason of reasons) expect(reason).toMatchObject({ code: "AUTHORITY_INVALID" });
+  });
+
+  it("removes what was half written when somebody was killed: it may be a copy of a key", async () => {
+    const directory = join(PARENT, "killed");
+    const root = await createMeshRoot({ directory });
+    const left = ["root-1.key.0123abcd.new", "mesh.json.89abcdef.new"].map((name) => join(directory, name));
+    for (const file of left) writeFileSync(file, "");
+    await root.revoke(await peer());
+    expect(left.map((file) => existsSync(file))).toEqual([false, false]);
   });
 
   it("prolongs an admin key, whose own revocations stay", async () => {

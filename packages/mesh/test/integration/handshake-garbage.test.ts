@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto";
 import { connect } from "node:net";
+import type { Socket } from "node:net";
 import { generateKeyPair } from "@libp2p/crypto/keys";
 import { SeededRandom } from "@klatsch/kit";
 import { describe, expect, it } from "vitest";
@@ -7,7 +8,7 @@ import { openCredentials } from "../../src/admission/credentials.ts";
 import { decodeHandshake, encodeDecision, encodeIntroduction } from "../../src/codec/admission-codec.ts";
 import { CAMPAIGN_MS, expectNoGrowth, heapBytes, isCampaign, mangled, tries } from "../garbage.ts";
 import { CertifiedBed } from "./certified-bed.ts";
-import { full } from "./helpers.ts";
+import { full, until } from "./helpers.ts";
 import { Stranger } from "./stranger.ts";
 
 const random = new SeededRandom(11);
@@ -75,6 +76,32 @@ describe("garbage", () => {
 });
 
 describe("a stranger who never comes to the point", () => {
+  it.runIf(process.platform === "linux")("keeps nobody out who comes from elsewhere", async () => {
+    await using bed = new CertifiedBed();
+    const a = await bed.certified("a");
+    const port = Number(a.addresses()[0]?.split("/")[4]);
+    const silent = new Set<Socket>();
+    const dial = (): void => {
+      const socket = connect({ port, host: "127.0.0.1", localAddress: "127.0.0.2" });
+      silent.add(socket);
+      socket.on("error", () => undefined).on("close", () => void silent.delete(socket));
+    };
+    // Within the rate at which one host is let in, 200 a second: whoever is above it is cut off at once.
+    const beganMs = performance.now();
+    let dialed = 0;
+    const refill = setInterval(() => {
+      for (; dialed < 0.19 * (performance.now() - beganMs); dialed += 1) dial();
+    }, 50);
+    bed.onEnd(() => {
+      clearInterval(refill);
+      for (const socket of silent) socket.destroy();
+    });
+    await until([a], () => silent.size > 300, 20_000);
+    const b = await bed.certified("b", { bootstrap: a.addresses() });
+    await b.waitFor({ members: 2, timeoutMs: 10_000 });
+    expect(b.stats().dialsFailed).toBe(0);
+  });
+
   it.each([
     ["asks what there is, again and again", Buffer.from("\u0003ls\n".repeat(5_000))],
     ["says nothing, again and again", Buffer.from("\u0001\n".repeat(5_000))],
