@@ -3,7 +3,6 @@ import type { AcceptorLane } from "../../packages/queue/src/core/acceptor.ts";
 import { pidBoot, pidStore } from "../../packages/queue/src/core/ballot.ts";
 import type { EnqueueResult } from "../../packages/queue/src/core/lane-register.ts";
 import type { Delivery, Message } from "../../packages/queue/src/core/messages.ts";
-import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
 import { keyOf } from "../../packages/queue/src/core/records.ts";
 import { FinishedSet } from "../../packages/queue/src/core/finished.ts";
 import { DEFAULT_TUNING } from "../../packages/queue/src/core/context.ts";
@@ -19,7 +18,7 @@ import type {
 } from "../../packages/queue/src/core/types.ts";
 import type { Operation } from "./history.ts";
 import { isLinearizable } from "./history.ts";
-import type { SimNode } from "./node.ts";
+import type { SimNode, Written } from "./node.ts";
 import type { LaneTruth, MessageTruth } from "./truth.ts";
 import { isOut, nameOf, say, short, Truth } from "./truth.ts";
 import { OrderChecker } from "./order.ts";
@@ -53,7 +52,9 @@ export class Checker {
   readonly truth: Truth;
   readonly order: OrderChecker;
   readonly #world: World;
-  readonly #known = new Map<string, Known>();
+  readonly #known = new Map<LaneId, Map<number, Known>>();
+  /** In the order in which somebody first heard of them. */
+  readonly #all: Known[] = [];
   readonly #enqueued = new Map<number, Enqueued>();
   readonly #hashes = new Map<string, number>();
   /** Requests by the id under which they may exist. */
@@ -75,17 +76,17 @@ export class Checker {
     this.truth.onSent(message);
   }
 
-  onWritten(node: SimNode, key: string, record: StoredRecord | undefined): void {
-    this.truth.onWritten(node, key, record);
+  onWritten(node: SimNode, written: Written): void {
+    this.truth.onWritten(node, written);
   }
 
-  onSynced(node: SimNode, records: readonly { key: string; record: StoredRecord | undefined }[]): void {
-    for (const { key, record } of records) this.truth.onSynced(node, key, record);
+  onSynced(node: SimNode, batch: readonly Written[]): void {
+    for (const written of batch) this.truth.onSynced(node, written);
   }
 
   #of(lane: LaneId, seq: number): Known {
-    const id = `${lane}-${seq}`;
-    let known = this.#known.get(id);
+    const inLane = this.#known.get(lane) ?? new Map<number, Known>();
+    let known = inLane.get(seq);
     if (known === undefined) {
       known = {
         lane,
@@ -96,7 +97,8 @@ export class Checker {
         staleAcks: new Set(),
         history: [],
       };
-      this.#known.set(id, known);
+      this.#known.set(lane, inLane.set(seq, known));
+      this.#all.push(known);
     }
     return known;
   }
@@ -370,7 +372,7 @@ export class Checker {
   /** Everything acknowledged is over, and every message's life makes sense. */
   onDrained(): void {
     this.order.onDrained(this.truth.lanes.values());
-    for (const known of this.#known.values()) {
+    for (const known of this.#all) {
       const message = this.truth.message(known.lane, known.seq);
       if (message === undefined) continue;
       const latest = this.truth.latest(message);
@@ -390,7 +392,7 @@ export class Checker {
     for (const message of this.truth.messages()) {
       if (message.done !== undefined || this.truth.latest(message)?.state === "DEAD") continue;
       const { lane, seq } = message;
-      const isAcknowledged = this.#known.get(`${lane.lane}-${seq}`)?.acknowledged === true;
+      const isAcknowledged = this.#known.get(lane.lane)?.get(seq)?.acknowledged === true;
       if (!isAcknowledged && lane.line.every(({ descriptor }) => this.isHopeless(descriptor))) continue;
       const fate = isOut(message.lane, message.seq) ? "void" : "alive";
       if (fate === "alive" && this.truth.exists(message)) {
@@ -500,8 +502,9 @@ function holds({ disk }: SimNode, { lane, descriptor }: LaneTruth, seq: number):
   if (message !== undefined) return true;
   const finished = new FinishedSet();
   for (const [key, one] of synced) {
-    const [letter, at, chunk = ""] = key.split("/");
-    if (one.kind !== "finished" || letter !== "g" || Number.parseInt(at ?? "", 16) !== slot) continue;
+    if (one.kind !== "finished") continue;
+    const [, at = "", chunk = ""] = key.split("/");
+    if (Number.parseInt(at, 16) !== slot) continue;
     finished.load(Number.parseInt(chunk, 16), one.bits);
   }
   return finished.has(seq);

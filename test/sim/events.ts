@@ -14,18 +14,28 @@ export class EventQueue {
   readonly #heap: Entry[] = [];
   #order = 0;
 
-  /** Runs `run` at `at`, or at once after what is due now; the returned function cancels. */
-  at(at: number, run: () => void): () => void {
-    const entry: Entry = { at: Math.max(at, this.now), order: this.#order, run };
-    this.#order += 1;
-    this.#push(entry);
+  /** Runs `run` at `at`, or at once after what is due now. */
+  at(at: number, run: () => void): void {
+    this.#add(at, run);
+  }
+
+  in(delayMs: number, run: () => void): void {
+    this.#add(this.now + delayMs, run);
+  }
+
+  /** As `at`; the returned function cancels. */
+  timer(at: number, run: () => void): () => void {
+    const entry = this.#add(at, run);
     return () => {
       entry.run = undefined;
     };
   }
 
-  in(delayMs: number, run: () => void): () => void {
-    return this.at(this.now + delayMs, run);
+  #add(at: number, run: () => void): Entry {
+    const entry: Entry = { at: Math.max(at, this.now), order: this.#order, run };
+    this.#order += 1;
+    this.#push(entry);
+    return entry;
   }
 
   /** `false`: nothing is left before `untilMs`, which is the time now. */

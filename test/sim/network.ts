@@ -59,13 +59,16 @@ export class Network {
   readonly #events: EventQueue;
   readonly #dice: Dice;
   readonly #host: NetworkHost;
-  readonly #pairs = new Map<string, Pair>();
+  /** By the lower end, then the higher. */
+  readonly #pairs = new Map<PeerId, Map<PeerId, Pair>>();
+  /** In the order in which they first met. */
+  readonly #all: Pair[] = [];
   readonly #delayMs: number;
   readonly #jitterMs: number;
   readonly #slowest: number;
   /** Dice of its own for messages with bodies, if they travel apart from the others. */
   readonly #bulk: Dice | undefined;
-  readonly #factors = new Map<string, number>();
+  readonly #factors = new Map<PeerId, Map<PeerId, number>>();
   /** No delay but the least, for the time after faults. */
   calm = false;
 
@@ -91,12 +94,13 @@ export class Network {
   }
 
   #pair(a: PeerId, b: PeerId): Pair {
-    const ends: [PeerId, PeerId] = a < b ? [a, b] : [b, a];
-    const key = ends.join();
-    let pair = this.#pairs.get(key);
+    const [low, high] = a < b ? [a, b] : [b, a];
+    const known = this.#pairs.get(low) ?? new Map<PeerId, Pair>();
+    let pair = known.get(high);
     if (pair === undefined) {
-      pair = { ends, session: undefined, blocked: 0, connecting: false };
-      this.#pairs.set(key, pair);
+      pair = { ends: [low, high], session: undefined, blocked: 0, connecting: false };
+      this.#pairs.set(low, known.set(high, pair));
+      this.#all.push(pair);
     }
     return pair;
   }
@@ -173,7 +177,7 @@ export class Network {
 
   /** A process is gone: its connections are, too. */
   drop(peer: PeerId, noticeMs: number): void {
-    for (const { ends } of this.#pairs.values()) {
+    for (const { ends } of this.#all) {
       if (ends.includes(peer)) this.reset(ends[0], ends[1], noticeMs);
     }
   }
@@ -213,7 +217,8 @@ export class Network {
   /** Into the stream of the session that `from` knows; a session that is over swallows it. */
   send(session: Session, from: PeerId, message: Message): void {
     if (!session.alive) return;
-    const stream = session.channels.find(({ to }) => to !== from)!;
+    const [first, second] = session.channels;
+    const stream = first.to === from ? second : first;
     const delay = this.calm
       ? 1
       : this.#delayMs * this.#factor(from, stream.to) + this.#dice.real(0, this.#jitterMs);
@@ -239,11 +244,11 @@ export class Network {
   }
 
   #factor(from: PeerId, to: PeerId): number {
-    const key = `${from} ${to}`;
-    let factor = this.#factors.get(key);
+    const known = this.#factors.get(from) ?? new Map<PeerId, number>();
+    let factor = known.get(to);
     if (factor === undefined) {
       factor = this.#slowest ** this.#dice.real(0, 1);
-      this.#factors.set(key, factor);
+      this.#factors.set(from, known.set(to, factor));
     }
     return factor;
   }

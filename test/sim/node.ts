@@ -3,7 +3,7 @@ import { EffectRunner, hash64, keyText } from "@klatsch/kit/core";
 import type { Message } from "../../packages/queue/src/core/messages.ts";
 import type { QueueEffect, QueueInput } from "../../packages/queue/src/core/inputs.ts";
 import type { QueueCore } from "../../packages/queue/src/core/queue-core.ts";
-import type { Persist, StoredRecord } from "../../packages/queue/src/core/records.ts";
+import type { Persist, RecordKey, StoredRecord } from "../../packages/queue/src/core/records.ts";
 import { isRelaxed, keyOf } from "../../packages/queue/src/core/records.ts";
 import { Tail } from "../../packages/queue/src/core/tail.ts";
 import type { LaneId, PeerId, StoreId } from "../../packages/queue/src/core/types.ts";
@@ -17,19 +17,22 @@ const UNDO_RELAXED = 1_000;
 /** What nobody waited for is synced after as long, in milliseconds, as kit's store does it. */
 const RELAXED_MS = 1_000;
 
-interface Written {
+/** A record as the core named it, and its key as text. */
+export interface Written {
   readonly key: string;
+  readonly row: RecordKey;
   readonly record: StoredRecord | undefined;
 }
 
 /** A store: what is synced, and what the process wrote since. */
 class Disk {
+  /** How many batches may be undone; 0 where no disk loses any. */
   readonly #undoMax: number;
   readonly synced = new Map<string, StoredRecord>();
   /** What the newest batches replaced. */
   readonly #undo: {
     readonly batchNo: number;
-    readonly before: ReadonlyMap<string, StoredRecord | undefined>;
+    readonly before: readonly (readonly [key: string, record: StoredRecord | undefined])[];
   }[] = [];
   /** Synced and not: what the process itself reads. */
   view = new Map<string, StoredRecord>();
@@ -48,13 +51,17 @@ class Disk {
   }
 
   sync(records: readonly Written[], batchNo: number): void {
-    const before = new Map(records.map(({ key }) => [key, this.synced.get(key)]));
-    this.#undo.push({ batchNo, before });
-    if (this.#undo.length > this.#undoMax) this.#undo.shift();
+    if (this.#undoMax > 0) this.#keep(records, batchNo);
     for (const { key, record } of records) {
       if (record === undefined) this.synced.delete(key);
       else this.synced.set(key, record);
     }
+  }
+
+  #keep(records: readonly Written[], batchNo: number): void {
+    const before = records.map(({ key }) => [key, this.synced.get(key)] as const);
+    this.#undo.push({ batchNo, before });
+    if (this.#undo.length > this.#undoMax) this.#undo.shift();
   }
 
   /** What it held before that batch; `undefined` if so much was not kept. */
@@ -120,7 +127,9 @@ export class SimNode {
   readonly #world: World;
   readonly #index: number;
   #runner: EffectRunner<QueueInput, QueueEffect> | undefined;
-  #writing: readonly Persist[] | undefined;
+  #writing: readonly Written[] | undefined;
+  /** What the process wrote since the batch that is being written began. */
+  #unwritten: Written[] = [];
   /** Raised at the end of each process: what it left waiting in the world's queue does nothing. */
   #life = 0;
   #disks = 0;
@@ -138,7 +147,8 @@ export class SimNode {
   }
 
   #newDisk(): Disk {
-    return new Disk(this.#world.scenario.powerCuts ? UNDO_RELAXED : UNDO_SYNCED);
+    const { powerCuts, faults } = this.#world.scenario;
+    return new Disk(powerCuts ? UNDO_RELAXED : faults.tail > 0 ? UNDO_SYNCED : 0);
   }
 
   // Clocks.
@@ -181,8 +191,6 @@ export class SimNode {
   }
 
   #makeRunner(core: QueueCore, life: number): EffectRunner<QueueInput, QueueEffect> {
-    const later = (at: number, task: () => void): (() => void) =>
-      this.#world.events.at(at, () => this.#whenAwake(life, task));
     return new EffectRunner<QueueInput, QueueEffect>({
       core,
       clock: { now: () => this.now() },
@@ -190,8 +198,10 @@ export class SimNode {
       phase: (effect) => this.#phase(effect),
       perform: (effect, batchNo) => this.#perform(effect, batchNo),
       commit: (records, done) => this.#commit(records as readonly Persist[], done, life),
-      soon: (task) => void later(this.#world.events.now + this.#world.dice.real(0, 0.1), task),
-      at: (monoMs, task) => later(this.#worldTime(monoMs), task),
+      soon: (task) => this.#world.events.in(this.#world.dice.real(0, 0.1), () => this.#whenAwake(life, task)),
+      at: (monoMs, task) => {
+        return this.#world.events.timer(this.#worldTime(monoMs), () => this.#whenAwake(life, task));
+      },
       onFailed: (error) => this.#onFailed(error),
     });
   }
@@ -234,6 +244,7 @@ export class SimNode {
     this.core = undefined;
     const writing = this.#writing;
     this.#writing = undefined;
+    this.#unwritten = [];
     if (writing !== undefined && this.#world.dice.chance(0.5)) this.#written(writing);
     if (this.#world.scenario.powerCuts) this.#losePower();
   }
@@ -275,12 +286,15 @@ export class SimNode {
   #phase(effect: QueueEffect): EffectPhase {
     switch (effect.type) {
       case "persist": {
-        const key = keyText(effect.key);
+        const { key: row, record } = effect;
+        const key = keyText(row);
         if (effect.fresh && this.disk.view.has(key)) {
           this.#world.violate("FRESH_IS_FRESH", `${this.peer} calls ${key} fresh`);
         }
-        this.disk.write(key, effect.record);
-        this.#world.checker.onWritten(this, key, effect.record);
+        const written = { key, row, record };
+        this.#unwritten.push(written);
+        this.disk.write(key, record);
+        this.#world.checker.onWritten(this, written);
         return "persist";
       }
       case "send":
@@ -292,7 +306,10 @@ export class SimNode {
 
   #commit(records: readonly Persist[], done: (error: unknown, batchNo: number) => void, life: number): void {
     const { events, dice, scenario } = this.#world;
-    this.#writing = records;
+    // All that was written since the batch before is one batch.
+    const written = this.#unwritten;
+    this.#unwritten = [];
+    this.#writing = written;
     const fails = this.#world.takeCommitFailure(this);
     const relaxed = isRelaxed(records);
     const syncMs = relaxed || this.#world.network.calm ? Math.min(1, scenario.syncMs) : scenario.syncMs;
@@ -300,7 +317,7 @@ export class SimNode {
       if (life !== this.#life) return;
       if (!fails) {
         this.#writing = undefined;
-        this.#written(records);
+        this.#written(written);
         if (!relaxed) this.#syncedNo = this.batchNo;
         else if (this.#world.scenario.powerCuts) this.#syncSoon(life);
       }
@@ -310,9 +327,8 @@ export class SimNode {
   }
 
   /** The operating system has it: enough for all that happens to processes. */
-  #written(records: readonly Persist[]): void {
+  #written(written: readonly Written[]): void {
     this.batchNo += 1;
-    const written = records.map(({ key, record }) => ({ key: keyText(key), record }));
     this.disk.sync(written, this.batchNo);
     this.#world.checker.onSynced(this, written);
   }
@@ -328,7 +344,7 @@ export class SimNode {
     if (to === this.peer) {
       // Bodies of deliveries are read as they are handed over.
       const message = draft.type === "ok" || draft.type === "body" ? this.#complete(draft, batchNo) : draft;
-      this.#world.trace(() => `${this.peer} ↺ ${describeMessage(message)}`);
+      if (this.#world.isTraced) this.#world.trace(() => `${this.peer} ↺ ${describeMessage(message)}`);
       this.enter({ type: "message", from: to, message });
       return;
     }

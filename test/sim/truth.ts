@@ -2,10 +2,10 @@ import type { Ballot } from "../../packages/queue/src/core/ballot.ts";
 import { compareBallots, comparePromises } from "../../packages/queue/src/core/ballot.ts";
 import { FinishedSet } from "../../packages/queue/src/core/finished.ts";
 import type { Message } from "../../packages/queue/src/core/messages.ts";
-import type { StoredRecord } from "../../packages/queue/src/core/records.ts";
+import type { RecordKey, StoredRecord } from "../../packages/queue/src/core/records.ts";
 import { isIn, isVoid, sameEnd, sameHeir, sameValue } from "../../packages/queue/src/core/register.ts";
 import type { Descriptor, EndValue, LaneId, StoreId, Value } from "../../packages/queue/src/core/types.ts";
-import type { SimNode } from "./node.ts";
+import type { SimNode, Written } from "./node.ts";
 
 /** A value at a ballot, and who has it on disk, one bit each. Chosen once that is a quorum. */
 export interface Proposal<T> {
@@ -118,23 +118,24 @@ export class Truth {
   }
 
   /** A store changed its mind; not on disk yet. */
-  onWritten(node: SimNode, key: string, record: StoredRecord | undefined): void {
+  onWritten(node: SimNode, { row, record }: Written): void {
     if (record === undefined) {
-      if (key.startsWith("b/")) this.#onBodyDropped(node, key);
+      if (isBody(row)) this.#onBodyDropped(node, row);
       return;
     }
     if (record.kind === "lane") this.#onLane(node, record);
     else if (record.kind === "message" || record.kind === "register") {
-      const [lane, seq] = this.#of(node, key);
-      if (lane !== undefined) this.#propose(lane, seq, record.ballot, record.value);
-    } else if (record.kind === "finished") this.#onFinished(node, key, record.bits);
+      const lane = this.#laneOf(node, row);
+      if (lane !== undefined) this.#propose(lane, seqOf(row), record.ballot, record.value);
+    } else if (record.kind === "finished") this.#onFinished(node, row, record.bits);
   }
 
   /** The record is on disk: the replica's accept counts. */
-  onSynced(node: SimNode, key: string, record: StoredRecord | undefined): void {
+  onSynced(node: SimNode, { row, record }: Written): void {
     if (record?.kind === "message" || record?.kind === "register") {
-      const [lane, seq] = this.#of(node, key);
+      const lane = this.#laneOf(node, row);
       if (lane === undefined) return;
+      const seq = seqOf(row);
       this.#accept(node, lane, this.#propose(lane, seq, record.ballot, record.value), (proposal) => {
         const message = lane.messages.get(seq)!;
         if (!message.memories.includes(proposal)) this.#onChosen(message, proposal);
@@ -146,10 +147,10 @@ export class Truth {
     }
   }
 
-  #of(node: SimNode, key: string): [LaneTruth | undefined, number] {
-    const [, slot = "", seq = ""] = key.split("/");
-    const lane = node.disk.lanes.get(Number.parseInt(slot, 16));
-    return [lane === undefined ? undefined : this.lanes.get(lane), Number.parseInt(seq, 16)];
+  #laneOf(node: SimNode, row: RecordKey): LaneTruth | undefined {
+    const slot = typeof row === "string" ? Number.parseInt(row.split("/")[1] ?? "", 16) : row.slot;
+    const lane = node.disk.lanes.get(slot);
+    return lane === undefined ? undefined : this.lanes.get(lane);
   }
 
   #onLane(node: SimNode, record: StoredRecord & { readonly kind: "lane" }): void {
@@ -198,11 +199,11 @@ export class Truth {
     return lane.line.find((one) => one.parent === lane && isHeir(lane, one));
   }
 
-  #onFinished(node: SimNode, key: string, bits: Uint8Array): void {
-    const [lane, chunk] = this.#of(node, key);
+  #onFinished(node: SimNode, row: RecordKey, bits: Uint8Array): void {
+    const lane = this.#laneOf(node, row);
     if (lane === undefined) return;
     const finished = new FinishedSet();
-    finished.load(chunk, bits);
+    finished.load(seqOf(row), bits);
     for (const [from, to] of finished.ranges()) {
       for (let seq = from; seq < to; seq += 1) {
         if (lane.messages.get(seq)?.done !== undefined) continue;
@@ -212,8 +213,9 @@ export class Truth {
     }
   }
 
-  #onBodyDropped(node: SimNode, key: string): void {
-    const [lane, seq] = this.#of(node, key);
+  #onBodyDropped(node: SimNode, row: RecordKey): void {
+    const lane = this.#laneOf(node, row);
+    const seq = seqOf(row);
     const message = lane?.messages.get(seq);
     if (lane === undefined || message === undefined || message.done !== undefined) return;
     if (isOut(lane, seq)) return;
@@ -488,6 +490,15 @@ export class Truth {
     }
     return best?.value;
   }
+}
+
+/** The last number in a key. */
+function seqOf(row: RecordKey): number {
+  return typeof row === "string" ? Number.parseInt(row.split("/")[2] ?? "", 16) : row.seq;
+}
+
+function isBody(row: RecordKey): boolean {
+  return typeof row === "string" ? row.startsWith("b/") : row.family === "b".charCodeAt(0);
 }
 
 /** Flow 11: only redrive brings a dead message back. */

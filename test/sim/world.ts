@@ -126,6 +126,8 @@ export class World {
   readonly #hookDice: Dice;
   readonly #laneIds = new WeakMap<Descriptor, LaneId>();
   readonly #lines: string[] | undefined;
+  /** Where much happens, nothing is made for a trace that nobody wants. */
+  readonly isTraced: boolean;
   /** What an ordered queue's definition names, whatever becomes of them. */
   readonly #firstStores: readonly Replica[];
   #violation: Violation | undefined;
@@ -139,7 +141,8 @@ export class World {
     this.scenario = drawScenario(init.seed, this.dice, { veto, ...init.patch });
     this.flaws = init.flaws ?? {};
     this.#coreClass = init.coreClass ?? QueueCore;
-    this.#lines = init.traced === true ? [] : undefined;
+    this.isTraced = init.traced === true;
+    this.#lines = this.isTraced ? [] : undefined;
     this.nodes = Array.from({ length: this.scenario.nodes }, (_, index) => new SimNode(this, index));
     this.#firstStores = this.nodes.map(({ peer, store }) => ({ peer, store }));
     const bulk = init.seed % 4 === 2 ? new Dice(init.seed + BULK_SEED) : undefined;
@@ -150,7 +153,8 @@ export class World {
   }
 
   #networkHost(): ConstructorParameters<typeof Network>[2] {
-    const at = (peer: PeerId): SimNode => this.nodes.find((node) => node.peer === peer)!;
+    const nodes = new Map(this.nodes.map((node) => [node.peer, node]));
+    const at = (peer: PeerId): SimNode => nodes.get(peer)!;
     return {
       canConnect: (peer) => at(peer).state !== "down" && at(peer).stalledUntil <= this.events.now,
       linkUp: (peer, other, session) => {
@@ -162,19 +166,26 @@ export class World {
         at(peer).linkDown(other, session);
       },
       receive: (peer, from, message) => {
-        this.trace(() => `${peer} ← ${from} ${describeMessage(message)}`);
+        if (this.isTraced) this.trace(() => `${peer} ← ${from} ${describeMessage(message)}`);
         const node = at(peer);
-        if (message.type === "hello" && node.tail.missing(message) !== undefined && this.faults.isCut(node)) {
-          if (this.flaws.deafToEcho !== true) return this.faults.quarantine(node);
-        }
-        for (const [store, echo] of message.type === "hello" ? message.echoes : []) {
-          if (store !== node.store || echo <= node.batchNo || this.flaws.amnesia === true) continue;
-          if (this.faults.isCut(node)) continue;
-          this.violate("ECHO_IS_SYNCED", `${from} counted on ${echo} of ${peer}'s ${node.batchNo} batches`);
-        }
+        if (message.type === "hello" && !this.#greets(node, from, message)) return;
         node.enter({ type: "message", from, message });
       },
     };
+  }
+
+  /** `false`: the hello shows the host that its store lost its end. */
+  #greets(node: SimNode, from: PeerId, hello: Message & { type: "hello" }): boolean {
+    if (node.tail.missing(hello) !== undefined && this.faults.isCut(node) && this.flaws.deafToEcho !== true) {
+      this.faults.quarantine(node);
+      return false;
+    }
+    for (const [store, echo] of hello.echoes) {
+      if (store !== node.store || echo <= node.batchNo || this.flaws.amnesia === true) continue;
+      if (this.faults.isCut(node)) continue;
+      this.violate("ECHO_IS_SYNCED", `${from} counted on ${echo} of ${node.peer}'s ${node.batchNo} batches`);
+    }
+    return true;
   }
 
   // For the parts.
@@ -302,7 +313,7 @@ export class World {
   }
 
   onSent(node: SimNode, to: PeerId, message: Message): void {
-    this.trace(() => `${node.peer} → ${to} ${describeMessage(message)}`);
+    if (this.isTraced) this.trace(() => `${node.peer} → ${to} ${describeMessage(message)}`);
     if (message.type === "getBody") this.stats.bodiesFetched += 1;
     if (message.type === "ok") {
       for (const { code } of message.exceptions) {
@@ -314,7 +325,7 @@ export class World {
   }
 
   onEffect(node: SimNode, effect: QueueEffect): void {
-    this.trace(() => `${node.peer} ! ${describeEffect(effect)}`);
+    if (this.isTraced) this.trace(() => `${node.peer} ! ${describeEffect(effect)}`);
     if (effect.type === "fault") this.violate("NO_FAULTS", `${node.peer}: ${effect.what} ${effect.peer}`);
     if (effect.type === "deleted") this.events.in(0, () => this.#checkDeleted(node));
     if (effect.type === "moved") this.stats.moved += 1;

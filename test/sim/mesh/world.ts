@@ -138,7 +138,7 @@ export class World {
   }
 
   at(atMs: number, run: () => void): () => void {
-    return this.#events.at(atMs, run);
+    return this.#events.timer(atMs, run);
   }
 
   /** Runs `task` after what runs now, before time goes on. */

@@ -122,7 +122,7 @@ export class EffectRunner<Input, Effect> {
     this.#inbox = [];
     let taken = 0;
     while (taken < inputs.length && !this.#isFull()) {
-      const mayLeave = taken % LOOK_INPUTS === 0 && inputs.length - taken <= LEFT_INPUTS_MAX;
+      const mayLeave = taken > 0 && taken % LOOK_INPUTS === 0 && inputs.length - taken <= LEFT_INPUTS_MAX;
       if (mayLeave && clock.now().monoMs - now.monoMs >= RUN_MS) break;
       this.#sort(core.step(inputs[taken] as Input, now));
       taken += 1;

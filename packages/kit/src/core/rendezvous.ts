@@ -87,8 +87,9 @@ function avalanche(value: number): number {
 /** UTF-8 without `TextEncoder`, which a core does not have; a lone surrogate becomes U+FFFD as there. */
 function utf8(text: string): number[] {
   const bytes: number[] = [];
-  for (const character of text) {
-    const raw = character.codePointAt(0) ?? 0;
+  for (let at = 0; at < text.length; at += 1) {
+    const raw = text.codePointAt(at) ?? 0;
+    if (raw > 0xffff) at += 1; // Of two units.
     const code = raw >= 0xd800 && raw <= 0xdfff ? 0xfffd : raw;
     if (code < 0x80) bytes.push(code);
     else if (code < 0x800) bytes.push(0xc0 | (code >> 6), continuation(code));

@@ -547,23 +547,34 @@ export class Consumers {
 
   /** What was gathered for others: credit and verdicts, one message each per peer. */
   flush(): void {
-    const { monoMs } = this.#context.now;
+    if (this.#dirty.size > 0) this.#tellCredit();
+    // After the first credit, whose stamp bounds how late a delivery that HELD asks for may be.
+    if (this.#greeted.size > 0) this.#tellHeld();
+    if (this.#outbox.size > 0) this.#tellVerdicts();
+  }
+
+  #tellCredit(): void {
     const credits = new Map<PeerId, CreditItem[]>();
     for (const consumer of this.#dirty) this.#grant(consumer, credits);
-    if (this.#dirty.size > 0) this.#dirty.clear();
-    for (const [peer, items] of credits) {
-      this.#context.send(peer, { type: "credit", items, stampMs: monoMs });
-    }
-    // After the first credit, whose stamp bounds how late a delivery that HELD asks for may be.
+    this.#dirty.clear();
+    const { monoMs: stampMs } = this.#context.now;
+    for (const [peer, items] of credits) this.#context.send(peer, { type: "credit", items, stampMs });
+  }
+
+  #tellHeld(): void {
     for (const peer of this.#greeted) {
       if (!this.#host.isReachable(peer)) continue;
       this.#context.send(peer, { type: "held", items: this.#heldFrom(peer).map(refOf) });
     }
-    if (this.#greeted.size > 0) this.#greeted.clear();
+    this.#greeted.clear();
+  }
+
+  #tellVerdicts(): void {
+    const { monoMs: stampMs } = this.#context.now;
     for (const [peer, items] of this.#outbox) {
-      this.#context.send(peer, { type: "verdicts", items, stampMs: monoMs });
+      this.#context.send(peer, { type: "verdicts", items, stampMs });
     }
-    if (this.#outbox.size > 0) this.#outbox.clear();
+    this.#outbox.clear();
   }
 
   /** One credit per writer first, in turn; the rest to writers that have messages, the emptiest first. */

@@ -94,8 +94,8 @@ export class FinishedSet {
     if (bits.length === 0) this.#raise((index + 1) * CHUNK_SEQS);
     else if (bits.length === FULL_RECORD.length) this.#fill(index);
     if (bits.length <= FULL_RECORD.length) return this.#dirty.clear();
-    for (const [byte, eight] of bits.entries()) {
-      for (let left = eight, at = 8 * byte; left !== 0; left >>= 1, at += 1) {
+    for (let byte = 0; byte < bits.length; byte += 1) {
+      for (let left = bits[byte] ?? 0, at = 8 * byte; left !== 0; left >>= 1, at += 1) {
         if ((left & 1) !== 0) this.add(index * CHUNK_SEQS + at);
       }
     }

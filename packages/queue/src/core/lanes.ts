@@ -326,10 +326,14 @@ export class Lanes {
   flush(): void {
     this.#watchClock();
     this.entrances.flush();
-    for (const [peer, items] of this.#settled) this.#context.send(peer, { type: "settled", items });
-    if (this.#settled.size > 0) this.#settled.clear();
-    for (const [peer, items] of this.#deliveries) this.#tell(peer, items);
-    if (this.#deliveries.size > 0) this.#deliveries.clear();
+    if (this.#settled.size > 0) {
+      for (const [peer, items] of this.#settled) this.#context.send(peer, { type: "settled", items });
+      this.#settled.clear();
+    }
+    if (this.#deliveries.size > 0) {
+      for (const [peer, items] of this.#deliveries) this.#tell(peer, items);
+      this.#deliveries.clear();
+    }
   }
 
   /**

@@ -127,17 +127,16 @@ export class Moves {
         this.#ask(move);
       }
     }
-    for (const lane of [...this.#host.lanes()]) {
-      if (this.#isStranded(lane)) this.#host.giveUp(lane);
-    }
-    const lanes = [...this.#host.lanes()];
+    const before = [...this.#host.lanes()];
+    const stranded = before.filter((lane) => this.#isStranded(lane));
+    for (const lane of stranded) this.#host.giveUp(lane);
+    const lanes = stranded.length === 0 ? before : [...this.#host.lanes()];
     if (lanes.length > 0) this.watch();
     else this.#asked.clear();
     if (this.#isLate) return;
     // One that waits for its quorum keeps no other waiting.
-    let under = [...this.#moves.values()].filter(
-      ({ lane, looks }) => looks <= LOOKS && canDecide(lane),
-    ).length;
+    let under = 0;
+    for (const { lane, looks } of this.#moves.values()) if (looks <= LOOKS && canDecide(lane)) under += 1;
     for (const lane of lanes) {
       if (under >= this.#context.tuning.heirsMax) return;
       const isOver = lane.end?.closed === true || this.#moves.has(lane.lane);
@@ -148,10 +147,11 @@ export class Moves {
 
   /** Some follow another writer, and without those that are lost too few are left that could follow this one. */
   #isStranded({ refused, quorum, descriptor, end }: LaneWriter): boolean {
+    if (refused === 0 || end?.closed === true) return false;
     const left = descriptor.replicas.filter(
       (one, at) => !this.#host.isLost(one) && (refused & (1 << at)) === 0,
     );
-    return refused !== 0 && end?.closed !== true && left.length < quorum;
+    return left.length < quorum;
   }
 
   /** An heir that is named is so for ever: a quorum of its stores must say that they are there. */

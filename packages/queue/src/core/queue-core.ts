@@ -369,11 +369,11 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
     this.#consumers.flush();
     this.origin.entry.flush();
     this.lanes.flush();
-    for (const [store, link] of this.#links) {
+    for (const link of this.#links.values()) {
       for (const frame of link.flush()) {
         // This node's own accepts join the batch that is being made.
-        if (store === this.store) this.acceptor.ops(this.peer, frame);
-        else this.send(link.peer, { ...frame, echoes: this.#echoesFor(frame, store) });
+        if (link.store === this.store) this.acceptor.ops(this.peer, frame);
+        else this.send(link.peer, { ...frame, echoes: this.#echoesFor(frame, link.store) });
       }
     }
     this.acceptor.flush();

@@ -210,17 +210,21 @@ export class ReplicaLink {
 
   /** The frames that leave now. */
   flush(): readonly (Message & { type: "ops" })[] {
-    // Who still owes comes last: a lane that owes thousands keeps none waiting that owes one.
+    if (this.#owing.size > 0) this.#pump();
+    this.#cut();
+    const frames = this.#frames;
+    if (frames.length > 0) this.#frames = [];
+    return frames;
+  }
+
+  /** Who still owes comes last: a lane that owes thousands keeps none waiting that owes one. */
+  #pump(): void {
     for (const sender of this.#owing) {
       if (!this.hasRoom) break;
       this.#turnBytes = 0;
       this.#owing.delete(sender);
       if (!sender.pump(this)) this.#owing.add(sender);
     }
-    this.#cut();
-    const frames = this.#frames;
-    if (frames.length > 0) this.#frames = [];
-    return frames;
   }
 
   ok(message: Message & { type: "ok" }): void {
