@@ -101,17 +101,18 @@ export class Checks {
       for (const other of nodes.values()) {
         if (other === node) continue;
         const status = node.sees(other.name);
-        const isUp = status === "alive" || status === "suspect";
-        const silentMs = other.state === "paused" ? other.pausedMs : other.endedMs;
-        const endedMs = Math.min(silentMs, network.partedSinceMs(node.name, other.name));
-        const joinedMs = Math.max(other.wellSinceMs, network.joinedSinceMs(node.name, other.name));
-        // Alone, the fault is likely one's own: others are judged three times as slowly.
-        const factor = network.linksOf(node.name).length === 0 ? 3 : 1;
-        if (nowMs - endedMs > rules.deathMs * factor && isUp)
-          this.violate("MISSED_DEATH", `${node.name} still holds ${other.name} ${status}`);
-        if (other.state === "ended" || other.departedAs !== undefined) continue;
-        if (nowMs - joinedMs > rules.healMs && !isUp)
-          this.violate("NOT_SEEN", `${node.name} holds ${other.name} ${status}`);
+        if (status === "alive" || status === "suspect") {
+          const silentMs = other.state === "paused" ? other.pausedMs : other.endedMs;
+          const endedMs = Math.min(silentMs, network.partedSinceMs(node.name, other.name));
+          // Alone, the fault is likely one's own: others are judged three times as slowly.
+          const factor = network.linksOf(node.name).length === 0 ? 3 : 1;
+          if (nowMs - endedMs > rules.deathMs * factor)
+            this.violate("MISSED_DEATH", `${node.name} still holds ${other.name} ${status}`);
+        } else if (other.state !== "ended" && other.departedAs === undefined) {
+          const joinedMs = Math.max(other.wellSinceMs, network.joinedSinceMs(node.name, other.name));
+          if (nowMs - joinedMs > rules.healMs)
+            this.violate("NOT_SEEN", `${node.name} holds ${other.name} ${status}`);
+        }
       }
     }
   }

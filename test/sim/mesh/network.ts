@@ -91,14 +91,13 @@ export class Network {
     const cutMs = this.#cutOff.get(pairOf(a, b))?.untilMs ?? -Infinity;
     const directMs = this.#openSinceMs(a, b);
     // Over one other, though it went when there was a direct way; beyond that nobody is blamed.
-    const relays = [...this.#world.nodes.values()].filter(
-      ({ name, endedMs, departedMs }) =>
-        name !== a && name !== b && Math.min(endedMs, departedMs) >= directMs,
-    );
-    const ways = relays.map(({ name, wellSinceMs }) =>
-      Math.max(wellSinceMs, this.#openSinceMs(a, name), this.#openSinceMs(name, b)),
-    );
-    return Math.max(cutMs, Math.min(directMs, ...ways));
+    let sinceMs = directMs;
+    for (const { name, wellSinceMs, endedMs, departedMs } of this.#world.nodes.values()) {
+      if (name === a || name === b || Math.min(endedMs, departedMs) < directMs) continue;
+      const overMs = Math.max(wellSinceMs, this.#openSinceMs(a, name));
+      if (overMs < sinceMs) sinceMs = Math.min(sinceMs, Math.max(overMs, this.#openSinceMs(name, b)));
+    }
+    return Math.max(cutMs, sinceMs);
   }
 
   /** Since when nothing stands between the two themselves. */
@@ -108,6 +107,7 @@ export class Network {
       const split = this.#splits[index]!;
       if ((split.groupOf.get(a) ?? 0) !== (split.groupOf.get(b) ?? 0)) return split.untilMs;
     }
+    if (this.#mendedMs.size === 0) return -Infinity;
     return this.#mendedMs.get(pairOf(a, b)) ?? -Infinity;
   }
 
@@ -320,7 +320,8 @@ export class Network {
 
   /** Whether the one can dial the other. */
   #isOpen(from: string, to: string): boolean {
-    return this.#passes(from, to) && this.#passes(to, from) && !this.#refusing.has(`${from}>${to}`);
+    if (!this.#passes(from, to) || !this.#passes(to, from)) return false;
+    return this.#refusing.size === 0 || !this.#refusing.has(`${from}>${to}`);
   }
 
   #isLost(): boolean {
