@@ -366,7 +366,7 @@ export class Checker {
 
   /** Where applications know messages to be. */
   acknowledged(): readonly Place[] {
-    return [...this.#known.values()].filter(({ acknowledged }) => acknowledged);
+    return this.#all.filter(({ acknowledged }) => acknowledged);
   }
 
   /** Everything acknowledged is over, and every message's life makes sense. */

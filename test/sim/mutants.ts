@@ -641,6 +641,7 @@ export const MUTANTS: readonly Mutant[] = [
 
 /** What a mutant's runs are without, unless it says so: a rule of flow 6 needs no dead letters to be missed. */
 const PLAIN: ScenarioPatch = {
+  alters: false,
   attributed: 0,
   wrongClockMs: 0,
   undertaking: 0,

@@ -111,6 +111,8 @@ export interface Scenario {
   readonly veto: number;
   /** Messages pass through the wire's codec. */
   readonly coded: boolean;
+  /** Nodes are told of other leases and limits, each at another time. */
+  readonly alters: boolean;
   /** Somebody deletes the queue amid all of it. */
   readonly deletes: boolean;
   /** The queue is relaxed, and no disk loses its end: processes die, machines do not. */
@@ -168,6 +170,7 @@ export function drawScenario(seed: number, dice: Dice, patch: ScenarioPatch = {}
     coded: dice.chance(0.1),
     veto: 0,
     deletes: false,
+    alters: false,
     powerCuts: false,
     walkMs: 0,
     relaxed: patch.faults?.tail === undefined && new Dice(seed ^ RELAXED_SALT).chance(0.12),

@@ -6,10 +6,15 @@ import type { Attributes, LaneId, Verdict } from "../../packages/queue/src/core/
 import type { Delivery } from "../../packages/queue/src/core/messages.ts";
 import type { SimNode } from "./node.ts";
 import { Walks } from "./walks.ts";
+import { Dice } from "./scenario.ts";
 import type { World } from "./world.ts";
 
 /** How far a wall clock is set back or forth at most, in runs that have wrong clocks. */
 export const CLOCK_STEP_MS = 3_000;
+
+/** Mean time between two nodes' being told of other options. */
+const ALTER_MS = 300;
+const ALTER_SEED = 3_000_000_019;
 
 /** One thing an application asked of its node, until it is answered or the process ends. */
 export interface Request {
@@ -48,9 +53,12 @@ export class Workload {
   #nextId = 1;
   #nextSession = 1;
   #calm = false;
+  /** Of its own: what else is drawn under a seed stays as it is. */
+  readonly #alterDice: Dice | undefined;
 
   constructor(world: World) {
     this.#world = world;
+    if (world.scenario.alters) this.#alterDice = new Dice(world.seed + ALTER_SEED);
     this.#walks = new Walks(world, (node, waitMs) => this.#ask({ node, kind: "manage" }, waitMs));
   }
 
@@ -60,6 +68,7 @@ export class Workload {
     if (scenario.rosterMs > 0) events.in(dice.wait(scenario.rosterMs), () => this.#changeRoster());
     if (scenario.operateMs > 0) events.in(dice.wait(scenario.operateMs), () => this.#operate());
     if (scenario.walkMs > 0) events.in(dice.wait(scenario.walkMs), () => this.#walk());
+    if (this.#alterDice !== undefined) events.in(this.#alterDice.wait(ALTER_MS), () => this.#alter());
     if (scenario.deletes) events.in(dice.real(0.1, 0.9) * scenario.chaosMs, () => this.#deleteSoon());
   }
 
@@ -67,7 +76,9 @@ export class Workload {
   calm(): void {
     this.#calm = true;
     this.#pause(false);
-    const { nodes, dice } = this.#world;
+    const { nodes, dice, queue } = this.#world;
+    const policy = undefined;
+    for (const node of nodes) if (node.state === "up") node.enter({ type: "alter", queue, policy });
     const left = nodes.filter(
       (node) =>
         node.state === "up" && this.#sessions.get(node)?.some((session) => !this.#undertakers.has(session)),
@@ -197,6 +208,19 @@ export class Workload {
   }
 
   // Operators.
+
+  /** Each node hears at its own time, and one that starts does so with the options that were declared: they never have to agree. */
+  #alter(): void {
+    const { scenario, events, nodes, queue } = this.#world;
+    const dice = this.#alterDice;
+    if (this.#calm || dice === undefined) return;
+    events.in(dice.wait(ALTER_MS), () => this.#alter());
+    const node = dice.pick(nodes);
+    if (node.state !== "up") return;
+    const limits = { maxDeliveries: scenario.maxDeliveries, maxLength: dice.pick([undefined, 3, 20]) };
+    const policy = { ...limits, leaseMs: dice.pick([400, 1_000, 3_000]) };
+    node.enter({ type: "alter", queue, policy: dice.chance(0.2) ? undefined : policy });
+  }
 
   #operate(): void {
     const { scenario, events, dice, nodes, queue } = this.#world;

@@ -138,7 +138,8 @@ export class World {
     // With dice of their own: the runs without hooks stay what they were.
     this.#hookDice = new Dice(init.seed + HOOK_SEED);
     const veto = init.seed % 4 === 0 ? this.#hookDice.pick([0.05, 0.3, 0.8]) : 0;
-    this.scenario = drawScenario(init.seed, this.dice, { veto, ...init.patch });
+    const alters = init.seed % 8 === 5;
+    this.scenario = drawScenario(init.seed, this.dice, { veto, alters, ...init.patch });
     this.flaws = init.flaws ?? {};
     this.#coreClass = init.coreClass ?? QueueCore;
     this.isTraced = init.traced === true;
