@@ -8,11 +8,11 @@ import type { Rpc } from "@klatsch/rpc";
 import { NodeError } from "./errors.ts";
 import type { Fields } from "./fields.ts";
 import { FAREWELLS, MEMBER_CHANGES, VERDICTS, WAIT_MS_MAX } from "./protocol.ts";
-import type { Farewell, MemberChange, Operation, QueueStatus, TendingOperation } from "./protocol.ts";
+import type { Farewell, MemberChange, Operation, TendingOperation } from "./protocol.ts";
 import type { Operations } from "./operation-types.ts";
 import { rpcOperations } from "./rpc-operations.ts";
 import { stateOperations } from "./state-operations.ts";
-import { tendingOperations } from "./tending-operations.ts";
+import { statusOf, tendingOperations } from "./tending-operations.ts";
 
 /** Messages that one connection may hold. */
 const HOLDS_MAX = 64;
@@ -110,6 +110,8 @@ const QUEUE_FIELDS = [
   "groups",
   "dedupMs",
   "shards",
+  "maxLength",
+  "maxBytes",
   "bodyBytesMax",
   "relaxed",
 ] as const;
@@ -129,6 +131,8 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
       leaseMs: args.wholeNumber("leaseMs", 1_000, WAIT_MS_MAX),
       maxDeliveries: args.wholeNumber("maxDeliveries", 1, 1_000_000),
       bodyBytesMax: args.wholeNumber("bodyBytesMax", 1, BODY_BYTES_LIMIT),
+      maxLength: args.wholeNumber("maxLength", 1, Number.MAX_SAFE_INTEGER),
+      maxBytes: args.wholeNumber("maxBytes", 1, Number.MAX_SAFE_INTEGER),
       groups: args.flag("groups") ? true : undefined,
       dedupMs: args.wholeNumber("dedupMs", 1_000, WAIT_MS_MAX),
       shards: args.wholeNumber("shards", 1, 64),
@@ -140,7 +144,7 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
   };
 
   return {
-    "queue.declare": async (args) => statusOf(await open(args.only(...QUEUE_FIELDS))),
+    "queue.declare": async (args) => statusOf(queues, (await open(args.only(...QUEUE_FIELDS))).name),
     "queue.put": async (args) => {
       args.only(...QUEUE_FIELDS, "body", ...MESSAGE_FIELDS, "timeoutMs");
       // First: what is refused should make no queue known.
@@ -180,7 +184,7 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
     },
     "queue.list": async (args) => {
       args.only();
-      return queues.list().map(({ name }) => statusOf(queues.open(name)));
+      return statusOf(queues);
     },
     "queue.resolve": async (args) => {
       args.only("id", "timeoutMs");
@@ -188,10 +192,6 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
       return { resolution: await queues.resolve(args.requiredText("id"), { timeoutMs }) };
     },
   };
-}
-
-function statusOf({ name, replicas, leaseMs, maxDeliveries, durability, depth }: Queue): QueueStatus {
-  return { name, replicas, leaseMs, maxDeliveries, durability, depth };
 }
 
 async function take(queue: Queue, gone: AbortSignal, timeoutMs: number | undefined): Promise<Message> {

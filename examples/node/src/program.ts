@@ -27,6 +27,11 @@ function wholeNumber(text: string): number {
   return value;
 }
 
+/** A number, or `default`. */
+function altered(text: string): number | null {
+  return text === "default" ? null : wholeNumber(text);
+}
+
 /** A parser of what may be said several times: unlike a list of values, it takes nothing that follows. */
 function collected(text: string, before: readonly string[] = []): readonly string[] {
   return [...before, text];
@@ -182,6 +187,8 @@ function withQueueOptions(command: Command): Command {
   return command
     .option("--replicas <count>", "stores that keep each message, odd (default: 3)", wholeNumber)
     .option("--lease-ms <ms>", "how long a taken message is held (default: 30000)", wholeNumber)
+    .option("--max-length <count>", "messages it holds (default: no limit)", wholeNumber)
+    .option("--max-bytes <bytes>", "bytes it holds (default: no limit)", wholeNumber)
     .option("--body-bytes-max <bytes>", "longest message (default: 1048576)", wholeNumber)
     .option("--max-deliveries <count>", "failures after which it is dead (default: 20)", wholeNumber)
     .option("--groups", "messages of a group come in order, one at a time")
@@ -270,6 +277,13 @@ function addTendingCommands(queues: Command): void {
   asking(queues, "purge <queue> [ids...]", "do away with messages that wait, these or all")
     .option("--dead", "with dead ones instead")
     .action(tend.purge);
+  asking(queues, "alter <queue>", 'change its options on all nodes, to a number or "default"')
+    .option("--lease-ms <ms>", "how long a message is held that is taken from now on", altered)
+    .option("--max-deliveries <count>", "failures after which one is dead", altered)
+    .option("--max-length <count>", "messages it holds", altered)
+    .option("--max-bytes <bytes>", "bytes it holds", altered)
+    .option("--body-bytes-max <bytes>", "longest message", altered)
+    .action(queue.alter);
   asking(queues, "delete <queue>", "do away with it and all that is in it").action(tend.remove);
   asking(queues, "pause <queue>", "hand nobody a message of it").action(
     async (name: string, flags: node.NodeFlags) => await tend.pause(true, name, flags),

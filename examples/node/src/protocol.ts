@@ -4,12 +4,13 @@ import type {
   Browsed,
   Changed,
   ConsumerInfo,
-  Durability,
   Enqueued,
   Groups,
   Inspection,
   PeekedMessage,
+  QueueChanges,
   QueueCounts,
+  QueueDescription,
   QueuesStats,
   Resolution,
 } from "@klatsch/queue";
@@ -31,6 +32,8 @@ export interface QueueArgs {
   readonly replicas?: number | undefined;
   readonly leaseMs?: number | undefined;
   readonly maxDeliveries?: number | undefined;
+  readonly maxLength?: number | undefined;
+  readonly maxBytes?: number | undefined;
   readonly groups?: boolean | undefined;
   readonly dedupMs?: number | undefined;
   readonly shards?: number | undefined;
@@ -46,12 +49,7 @@ interface NodeStatus {
   readonly addresses: readonly string[];
 }
 
-export interface QueueStatus {
-  readonly name: string;
-  readonly replicas: number;
-  readonly leaseMs: number;
-  readonly maxDeliveries: number;
-  readonly durability: Durability;
+export interface QueueStatus extends QueueDescription {
   readonly depth: number;
 }
 
@@ -137,7 +135,7 @@ export interface Contract {
     result: Readonly<Record<string, string>>;
   };
   trace: { args: { readonly member: string }; result: readonly Trace[] };
-  "queue.declare": { args: QueueArgs; result: QueueStatus };
+  "queue.declare": { args: QueueArgs; result: readonly QueueStatus[] };
   "queue.put": {
     args: QueueArgs & {
       readonly body: string;
@@ -168,6 +166,11 @@ export interface Contract {
   "queue.redrive": { args: ChangeArgs; result: Changed };
   /** Of those that wait, or of the dead. */
   "queue.purge": { args: ChangeArgs & { readonly dead?: boolean | undefined }; result: Changed };
+  /** Changes as of `queue.alter`. */
+  "queue.alter": {
+    args: { readonly queue: string; readonly changes: QueueChanges };
+    result: readonly QueueStatus[];
+  };
   /** With all that is in it. */
   "queue.delete": { args: { readonly queue: string }; result: Changed };
   "queue.pause": { args: { readonly queue: string; readonly paused: boolean }; result: None };
@@ -235,6 +238,7 @@ export const REDUCERS = ["count", "sum", "min", "max", "avg", "set", "concat"] a
 /** Those of people who look after queues. */
 export type TendingOperation =
   | `queue.${"browse" | "peek" | "counts" | "groups" | "consumers" | "inspect" | "redrive" | "purge"}`
+  | "queue.alter"
   | "queue.delete"
   | "queue.pause"
   | "queue.drain";

@@ -1,10 +1,10 @@
 /** What a node does for those who look after queues: see, count, put back, do away with, halt. */
-import type { PeekedMessage, Queues } from "@klatsch/queue";
+import type { PeekedMessage, QueueChanges, Queues } from "@klatsch/queue";
 import { NodeError } from "./errors.ts";
 import type { Fields } from "./fields.ts";
 import type { Operations } from "./operation-types.ts";
 import { STATES, WAIT_MS_MAX } from "./protocol.ts";
-import type { TendingOperation } from "./protocol.ts";
+import type { QueueStatus, TendingOperation } from "./protocol.ts";
 
 const BROWSE_FIELDS = ["queue", "state", "limit", "after", "timeoutMs"] as const;
 const LIMIT_MAX = 1_000;
@@ -20,6 +20,12 @@ function browseOptions(args: Fields): NonNullable<Parameters<ReturnType<Queues["
     after: args.text("after"),
     timeoutMs: args.wholeNumber("timeoutMs", 1, WAIT_MS_MAX),
   };
+}
+
+/** The queues that are known here, as they are now; or that of one name. */
+export function statusOf(queues: Queues, name?: string): readonly QueueStatus[] {
+  const known = queues.list().filter((one) => name === undefined || one.name === name);
+  return known.map((one) => ({ ...one, depth: queues.open(one.name).depth }));
 }
 
 export function tendingOperations(queues: Queues): Pick<Operations, TendingOperation> {
@@ -41,6 +47,12 @@ export function tendingOperations(queues: Queues): Pick<Operations, TendingOpera
       const queue = open(args.only("queue", "ids", "dead"));
       const ids = args.texts("ids");
       return args.flag("dead") ? await queue.dead.purge({ ids }) : await queue.purge({ ids });
+    },
+    "queue.alter": async (args) => {
+      const queue = open(args.only("queue", "changes"));
+      // What is none is refused by the queue itself.
+      await queue.alter(args.json("changes") as QueueChanges);
+      return statusOf(queues, queue.name);
     },
     "queue.delete": async (args) => await queues.delete(args.only("queue").requiredText("queue")),
     "queue.pause": async (args) => {

@@ -327,6 +327,21 @@ describe("klatsch", () => {
       replicas: unknown[];
     };
     expect(seen.replicas).toHaveLength(3);
+    const altered = await run([
+      "queue",
+      "alter",
+      "tended",
+      "--max-length",
+      "2",
+      "--lease-ms",
+      "45000",
+      ...at,
+    ]);
+    expect(altered.stdout).toMatch(/tended +3 +45000 +20 +2 +none/);
+    const wrong = await run(["queue", "alter", "tended", "--max-length", "0", ...at]);
+    expect(wrong).toMatchObject({ code: 2, stderr: expect.stringContaining("changes.maxLength") });
+    const back = await run(["queue", "alter", "tended", "--max-length", "default", ...at]);
+    expect(back.stdout).toMatch(/tended +3 +45000 +20 +none +none/);
     await run(["queue", "pause", "tended", ...at]);
     const none = await run(["queue", "take", "tended", "--timeout-ms", "500", ...at]);
     expect(none.stderr).toContain("TIMED_OUT");

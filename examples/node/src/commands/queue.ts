@@ -19,18 +19,41 @@ export interface QueueFlags extends NodeFlags {
   readonly groups?: true;
   readonly dedupMs?: number;
   readonly shards?: number;
+  readonly maxLength?: number;
+  readonly maxBytes?: number;
   readonly bodyBytesMax?: number;
   readonly relaxed?: true;
 }
 
 function argsOf(queue: string, flags: QueueFlags): QueueArgs {
-  const { replicas, leaseMs, maxDeliveries, groups, dedupMs, shards, bodyBytesMax, relaxed } = flags;
-  return { queue, replicas, leaseMs, maxDeliveries, groups, dedupMs, shards, bodyBytesMax, relaxed };
+  const { replicas, leaseMs, maxDeliveries, groups, dedupMs, shards, relaxed } = flags;
+  const { maxLength, maxBytes, bodyBytesMax } = flags;
+  const order = { groups, dedupMs, shards };
+  return { queue, replicas, leaseMs, maxDeliveries, ...order, maxLength, maxBytes, bodyBytesMax, relaxed };
 }
 
 export async function declare(queue: string, flags: QueueFlags): Promise<void> {
   await using client = await connectTo(flags);
-  console.log(queuesTable([await client.call("queue.declare", argsOf(queue, flags))]));
+  console.log(queuesTable(await client.call("queue.declare", argsOf(queue, flags))));
+}
+
+/** What an option shall be from now on; `null`: its default. */
+type Altered = number | null;
+
+export async function alter(
+  queue: string,
+  flags: NodeFlags & {
+    readonly leaseMs?: Altered;
+    readonly maxDeliveries?: Altered;
+    readonly maxLength?: Altered;
+    readonly maxBytes?: Altered;
+    readonly bodyBytesMax?: Altered;
+  },
+): Promise<void> {
+  await using client = await connectTo(flags);
+  const { leaseMs, maxDeliveries, maxLength, maxBytes, bodyBytesMax } = flags;
+  const changes = { leaseMs, maxDeliveries, maxLength, maxBytes, bodyBytesMax };
+  console.log(queuesTable(await client.call("queue.alter", { queue, changes })));
 }
 
 export async function list(flags: NodeFlags & { readonly json?: true }): Promise<void> {
@@ -42,12 +65,14 @@ export async function list(flags: NodeFlags & { readonly json?: true }): Promise
 
 function queuesTable(queues: readonly QueueStatus[]): string {
   return table(
-    ["NAME", "REPLICAS", "LEASE MS", "MAX DELIVERIES", "DURABILITY", "DEPTH"],
+    ["NAME", "REPLICAS", "LEASE MS", "MAX DELIVERIES", "MAX LENGTH", "MAX BYTES", "DURABILITY", "DEPTH"],
     queues.map((queue) => [
       queue.name,
       String(queue.replicas),
       String(queue.leaseMs),
       String(queue.maxDeliveries),
+      String(queue.maxLength ?? "none"),
+      String(queue.maxBytes ?? "none"),
       queue.durability,
       String(queue.depth),
     ]),
