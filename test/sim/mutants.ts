@@ -637,6 +637,16 @@ export const MUTANTS: readonly Mutant[] = [
     patch: WALKED,
     seeds: 100,
   },
+  {
+    id: "L3",
+    what: "who stole a lane that has an heir tells as if it knew what is in that",
+    file: "manage.ts",
+    find: "if (this.#acceptor.newest(root)?.lane !== lane) return false;",
+    replace: "if (!course.isImporting && !course.isMoved) return true;",
+    patch: { ...ORDER_MOVING, walkMs: 60 },
+    from: 505,
+    seeds: 500,
+  },
 ];
 
 /** What a mutant's runs are without, unless it says so: a rule of flow 6 needs no dead letters to be missed. */

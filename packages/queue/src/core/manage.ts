@@ -350,13 +350,23 @@ export class Manage {
 
   /** Behind `end` there are more than one answer names. */
   #listedLanes(queue: QueueId, after: Place | undefined): ReturnType<typeof listedLanes> {
-    const served = [...this.#lanesOf(queue)].map(({ root }) => root);
+    const served = [...this.#host.lanes()].filter(
+      (lane) => lane.descriptor.queue === queue && this.#isListed(lane),
+    );
     const kept: [LaneId, number][] = [];
     for (const { lane, descriptor, closed, registers } of this.#acceptor.lanes()) {
       if (descriptor.queue !== queue || closed || registers.size === 0) continue;
       kept.push([descriptor.heirOf?.root ?? lane, registers.size]);
     }
-    return listedLanes(served, kept, after);
+    const roots = served.map(({ root }) => root);
+    return listedLanes(roots, kept, after);
+  }
+
+  /** Whoever steals a lane that has an heir knows nothing of what is in that; who imports into one lists what it comes from. */
+  #isListed({ lane, root, course }: LaneWriter): boolean {
+    if (this.#acceptor.newest(root)?.lane !== lane) return false;
+    if (!course.isImporting) return course.isHere;
+    return [...this.#host.lanes()].some((one) => one.root === root && hasMessages(one));
   }
 
   *#matching(
