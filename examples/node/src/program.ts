@@ -28,8 +28,8 @@ function wholeNumber(text: string): number {
 }
 
 /** A number, or `default`. */
-function altered(text: string): number | null {
-  return text === "default" ? null : wholeNumber(text);
+function altered(text: string): number | "default" {
+  return text === "default" ? text : wholeNumber(text);
 }
 
 /** A parser of what may be said several times: unlike a list of values, it takes nothing that follows. */

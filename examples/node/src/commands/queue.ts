@@ -1,5 +1,6 @@
 /** Commands about queues. */
 import { createReadStream } from "node:fs";
+import type { QueueChanges } from "@klatsch/queue";
 import { pairOf } from "../config.ts";
 import { NodeError } from "../errors.ts";
 import { table } from "../format.ts";
@@ -37,22 +38,13 @@ export async function declare(queue: string, flags: QueueFlags): Promise<void> {
   console.log(queuesTable(await client.call("queue.declare", argsOf(queue, flags))));
 }
 
-/** What an option shall be from now on; `null`: its default. */
-type Altered = number | null;
+const ALTERED = ["leaseMs", "maxDeliveries", "maxLength", "maxBytes", "bodyBytesMax"] as const;
+type AlterFlags = { readonly [Name in (typeof ALTERED)[number]]?: number | "default" };
 
-export async function alter(
-  queue: string,
-  flags: NodeFlags & {
-    readonly leaseMs?: Altered;
-    readonly maxDeliveries?: Altered;
-    readonly maxLength?: Altered;
-    readonly maxBytes?: Altered;
-    readonly bodyBytesMax?: Altered;
-  },
-): Promise<void> {
+export async function alter(queue: string, flags: NodeFlags & AlterFlags): Promise<void> {
   await using client = await connectTo(flags);
-  const { leaseMs, maxDeliveries, maxLength, maxBytes, bodyBytesMax } = flags;
-  const changes = { leaseMs, maxDeliveries, maxLength, maxBytes, bodyBytesMax };
+  const changed = ALTERED.map((name) => [name, flags[name] === "default" ? null : flags[name]] as const);
+  const changes: QueueChanges = Object.fromEntries(changed);
   console.log(queuesTable(await client.call("queue.alter", { queue, changes })));
 }
 
