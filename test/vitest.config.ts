@@ -3,9 +3,10 @@ import { defineConfig } from "vitest/config";
 import { SummaryReporter } from "./summary-reporter.ts";
 
 const MOCKED = "**/*.mocked.test.ts";
+const root = fileURLToPath(new URL("..", import.meta.url));
 
 export default defineConfig({
-  root: fileURLToPath(new URL("..", import.meta.url)),
+  root,
   resolve: { conditions: ["klatsch-source"] },
   ssr: { resolve: { conditions: ["klatsch-source"], externalConditions: ["klatsch-source"] } },
   test: {
@@ -14,6 +15,8 @@ export default defineConfig({
     testTimeout: 30_000,
     hookTimeout: 30_000,
     execArgv: ["--conditions=klatsch-source"],
+    // Hundreds of processes are started, and all compile the same modules.
+    env: { NODE_COMPILE_CACHE: `${root}node_modules/.cache/klatsch-tests` },
     reporters: ["default", new SummaryReporter()],
     projects: [
       {
