@@ -196,7 +196,7 @@ class KeyAuthority implements MeshAuthority {
     this.#requireRoot("only the root can delegate");
     const { directory, lifeMs = DELEGATION_LIFE_MS } = parseWith(delegateSchema, init);
     await makeDirectory(directory);
-    await this.#refresh();
+    await this.#catchUp();
     await alone(directory, () => this.#delegate(directory, lifeMs));
   }
 
@@ -250,7 +250,7 @@ class KeyAuthority implements MeshAuthority {
   async adopt(init: AdoptInit): Promise<{ readonly peerId: string; readonly certificate: string }> {
     // The description, too, before anybody is disturbed.
     const { address, code, configuration, signal, ...description } = parseWith(adoptSchema, init);
-    await this.#refresh();
+    await this.#catchUp();
     return await adoptNode({
       ...{ address, code, configuration, signal, meshId: this.meshId, key: this.#key },
       issue: (peer) => this.issueCertificate({ ...description, peer }),
@@ -280,12 +280,21 @@ class KeyAuthority implements MeshAuthority {
 
   /** One change of the file after the other: each begins with what the one before has written, in whichever process. */
   async #inTurn(change: () => Promise<string>): Promise<string> {
-    const turn = this.#turn.then(() =>
+    return await this.#next(() =>
       alone(this.#directory, async () => {
         await this.#refresh();
         return await change();
       }),
     );
+  }
+
+  /** In turn as well: what was read before a change was written must not be taken for newer than that. */
+  async #catchUp(): Promise<void> {
+    await this.#next(() => this.#refresh());
+  }
+
+  async #next<Result>(act: () => Promise<Result>): Promise<Result> {
+    const turn = this.#turn.then(act);
     this.#turn = turn.catch(() => undefined);
     return await turn;
   }

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { generateKeyPair } from "@libp2p/crypto/keys";
 import { peerIdFromPrivateKey } from "@libp2p/peer-id";
 import { afterAll, describe, expect, it } from "vitest";
+import { lockDirectory } from "@klatsch/kit/store";
 import { createMeshRoot, openAuthority } from "@klatsch/mesh";
 import { parseNoticesText } from "../../src/admission/notices.ts";
 import { read } from "./keys.ts";
@@ -23,6 +24,23 @@ describe("an authority", () => {
     for (const authority of [root, again])
       for (const subject of peers)
         expect(() => authority.issueCertificate({ peer: subject, name: "a" })).toThrow(/was revoked/u);
+  });
+
+  it("makes an admin key that knows of each revocation asked for before, however long that waits", async () => {
+    const directory = join(PARENT, "waiting");
+    const root = await createMeshRoot({ directory });
+    const other = await createMeshRoot({ directory: join(PARENT, "waiting-other") });
+    const subject = await peer();
+    const unlock = await lockDirectory(join(directory, "lock"));
+    const revoking = root.revoke(subject);
+    const delegating = root.delegate({ directory: join(PARENT, "waiting-admin") });
+    // As long as that takes where nothing is waited for.
+    for (const name of ["1", "2"]) await other.delegate({ directory: join(PARENT, `waiting-other-${name}`) });
+    await unlock();
+    await Promise.all([revoking, delegating]);
+    const admin = await openAuthority({ directory: join(PARENT, "waiting-admin") });
+    for (const authority of [root, admin])
+      expect(() => authority.issueCertificate({ peer: subject, name: "a" })).toThrow(/was revoked/u);
   });
 
   it("never signs two rotations of one number, and takes all revocations along", async () => {
