@@ -550,8 +550,11 @@ class QueuesService implements Queues {
       const fixed = { name: queue, leaseMs: lease, maxDeliveries: Number.MAX_SAFE_INTEGER };
       return this.#handle(known ?? this.#agree({ ...fixed, replicas: ELECTION_REPLICAS }));
     };
-    const hasHeard = (): boolean => this.#running.hasStores(ELECTION_REPLICAS);
-    const gather = (): Promise<void> => met({ endMs: this.#startedMs + GATHER_MS, hasHeard }, signal);
+    const endMs = this.#startedMs + GATHER_MS;
+    const gather = (isBegun: () => boolean): Promise<void> => {
+      const hasHeard = (): boolean => this.#running.hasStores(ELECTION_REPLICAS) || isBegun();
+      return met({ endMs, hasHeard }, signal);
+    };
     return await elect({ shared: this.#mesh.state.shared, gather, declare }, name, leaseMs, signal);
   }
 

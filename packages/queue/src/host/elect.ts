@@ -13,8 +13,8 @@ const NONCE_DIGITS = 16;
 /** What an election needs of the node. */
 export interface ElectPort {
   readonly shared: Mesh["state"]["shared"];
-  /** Resolves once a term may begin: its one message stays for a minute where it is made, or longer. */
-  gather(): Promise<void>;
+  /** Resolves once a term may begin, as its one message stays for a minute where it is made, or longer; or `isBegun` says that one has. */
+  gather(isBegun: () => boolean): Promise<void>;
   /** The queue of one term, known from here on. */
   declare(name: string, leaseMs: number): Queue;
 }
@@ -69,14 +69,15 @@ async function beginTerm(
   leaseMs: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  await port.gather();
+  const isBegun = (): boolean => port.shared.get(key) !== undefined;
+  await port.gather(isBegun);
   const began = Math.floor(systemClock.now().wallMs).toString(16).padStart(TERM_DIGITS, "0");
   const term = began + randomHex(systemRandom, NONCE_DIGITS);
   await settle(signal);
-  if (port.shared.get(key) !== undefined) return;
+  if (isBegun()) return;
   // The message first: who hears of the term finds something to be elected by.
   await orAborted(port.declare(queueOf(name, term), leaseMs).enqueue(new Uint8Array(0)), signal);
-  if (port.shared.get(key) === undefined) await port.shared.set(key, term);
+  if (!isBegun()) await port.shared.set(key, term);
   await settle(signal);
 }
 

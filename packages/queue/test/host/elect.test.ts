@@ -32,6 +32,21 @@ it("begins a term only once as many have gathered as keep it, and none if one is
   expect(declared).toEqual([`~elect/chief/${known.term}`]);
 });
 
+it("waits for no more nodes once a term is known", async () => {
+  const known: { term?: string } = {};
+  const port: ElectPort = {
+    shared: sharedWith(() => known.term),
+    gather: async (isBegun) => {
+      expect(isBegun()).toBe(false);
+      known.term = "a".repeat(28);
+      await Promise.resolve();
+      expect(isBegun()).toBe(true);
+    },
+    declare: () => expect.fail("far enough"),
+  };
+  await expect(elect(port, "chief", 1_000, undefined)).rejects.toThrow("far enough");
+});
+
 it("begins none if nobody wants it any more", async () => {
   const never: ElectPort = {
     shared: sharedWith(() => undefined),
