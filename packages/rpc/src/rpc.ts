@@ -129,10 +129,10 @@ class RpcService implements Rpc {
     const served = (): ReturnType<Registry["entries"]> => registry.entries();
     this.serve(nodeContract, nodeMethods(mesh, this, served));
     try {
-      this.#stops.takeBack();
       this.#engine.start();
       this.#spreading.start();
       this.#once.start();
+      this.#stops.takeBack(); // Not before: the one that said so may go on, and this one cannot begin then.
     } catch (error) {
       void this.#end(); // What it has opened would be in the way of the next one.
       throw error;

@@ -196,6 +196,20 @@ describe("a stop", () => {
     expect(heard.toSorted()).toEqual(["b y", "c y"]);
   });
 
+  it("is not taken back by an rpc that cannot begin while it goes on", async () => {
+    const { nodes, at } = await cluster("a", "b");
+    await using _ = nodes;
+    const { rpc, id, mesh, server } = at("b");
+    const held = fate(() => at("a").rpc.peer(id, api).held("x"));
+    await until("it runs", () => server.begun.length === 1);
+    const stopping = rpc.stop();
+    const said = mesh.state.entries().length;
+    expect(() => createRpc({ mesh })).toThrow(expect.objectContaining({ code: "CHANNEL_EXISTS" }));
+    expect([said, mesh.state.entries().length]).toEqual([1, 1]);
+    server.held.resolve();
+    expect([await held, await stopping]).toEqual(["b x", undefined]);
+  });
+
   it("aborts what takes longer, with an error that says so, and waits for no handler that does not listen", async () => {
     const { nodes, at } = await cluster("a", "b");
     await using _ = nodes;
