@@ -96,7 +96,7 @@ export class Daemon {
   async #leaveMesh(how: Farewell): Promise<void> {
     this.#server.refuse();
     try {
-      await this.#rpc.stop(); // Whoever waits for an answer is told.
+      await this.#rpc.stop(); // Whoever waits for an answer gets it within 10 s, or is told.
       await this.#queues.stop(); // Releases what is held while others can still hear of it.
     } finally {
       await (how === "leave" ? this.mesh.leave() : this.mesh.stop());
