@@ -412,3 +412,17 @@ describe("a mesh that stops before its rpc", () => {
     expect(await fates).toEqual(["UNAVAILABLE unknown", "UNAVAILABLE unknown", "STOPPED unknown"]);
   });
 });
+
+describe("a reader that leaves a stream", () => {
+  it("does not wait for a schema that says nothing of the input", async () => {
+    const { nodes, at } = await cluster("a", "b");
+    await using _ = nodes;
+    const silent = text.refine(async () => await new Promise<boolean>(() => undefined));
+    const ticks = method({ input: silent, output: number, access: "members", stream: "output" });
+    const client = at("a").rpc.peer(at("b").id, contract({ name: "api", methods: { ticks } }));
+    const items = client.ticks("1")[Symbol.asyncIterator]();
+    const next = fate(async () => await items.next());
+    await items.return?.();
+    expect(await next).toBe("CANCELLED none");
+  });
+});

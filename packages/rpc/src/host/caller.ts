@@ -196,7 +196,13 @@ export class Caller {
     const isTwoWay = method.stream === "both";
     const deadlineAt = this.#deadlineOf(remote, options);
     const checked = isTwoWay ? checkSource(input) : parse(method.input, input, "INVALID_INPUT", "input");
-    if (checked instanceof Promise) await this.#within(checked, remote, deadlineAt, options);
+    if (checked instanceof Promise) {
+      const left = new AbortController(); // A reader that leaves does not wait for a schema either.
+      onBegun(() => left.abort());
+      const signals = options?.signal === undefined ? [left.signal] : [left.signal, options.signal];
+      const signal = AbortSignal.any(signals);
+      await this.#within(checked, remote, deadlineAt, { ...options, signal });
+    }
     const outlet = isTwoWay ? new Outlet() : undefined;
     const engine = this.#engine();
     const grant = (count: number): void =>
