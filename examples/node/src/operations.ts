@@ -12,7 +12,7 @@ import type { Farewell, MemberChange, Operation, TendingOperation } from "./prot
 import type { Operations } from "./operation-types.ts";
 import { rpcOperations } from "./rpc-operations.ts";
 import { stateOperations } from "./state-operations.ts";
-import { statusOf, tendingOperations } from "./tending-operations.ts";
+import { statuses, statusOf, tendingOperations } from "./tending-operations.ts";
 
 /** Messages that one connection may hold. */
 const HOLDS_MAX = 64;
@@ -184,7 +184,7 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
     },
     "queue.list": async (args) => {
       args.only();
-      return statusOf(queues);
+      return statuses(queues);
     },
     "queue.resolve": async (args) => {
       args.only("id", "timeoutMs");

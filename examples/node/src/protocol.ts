@@ -135,7 +135,7 @@ export interface Contract {
     result: Readonly<Record<string, string>>;
   };
   trace: { args: { readonly member: string }; result: readonly Trace[] };
-  "queue.declare": { args: QueueArgs; result: readonly QueueStatus[] };
+  "queue.declare": { args: QueueArgs; result: QueueStatus };
   "queue.put": {
     args: QueueArgs & {
       readonly body: string;
@@ -169,7 +169,7 @@ export interface Contract {
   /** Changes as of `queue.alter`. */
   "queue.alter": {
     args: { readonly queue: string; readonly changes: QueueChanges };
-    result: readonly QueueStatus[];
+    result: QueueStatus;
   };
   /** With all that is in it. */
   "queue.delete": { args: { readonly queue: string }; result: Changed };

@@ -22,10 +22,15 @@ function browseOptions(args: Fields): NonNullable<Parameters<ReturnType<Queues["
   };
 }
 
-/** The queues that are known here, as they are now; or that of one name. */
-export function statusOf(queues: Queues, name?: string): readonly QueueStatus[] {
-  const known = queues.list().filter((one) => name === undefined || one.name === name);
-  return known.map((one) => ({ ...one, depth: queues.open(one.name).depth }));
+/** The queues that are known here, as they are now. */
+export function statuses(queues: Queues): readonly QueueStatus[] {
+  return queues.list().map((one) => ({ ...one, depth: queues.open(one.name).depth }));
+}
+
+export function statusOf(queues: Queues, name: string): QueueStatus {
+  const found = statuses(queues).find((one) => one.name === name);
+  if (found === undefined) throw new NodeError("BAD_REQUEST", `queue ${name} was deleted meanwhile`);
+  return found;
 }
 
 export function tendingOperations(queues: Queues): Pick<Operations, TendingOperation> {

@@ -35,7 +35,7 @@ function argsOf(queue: string, flags: QueueFlags): QueueArgs {
 
 export async function declare(queue: string, flags: QueueFlags): Promise<void> {
   await using client = await connectTo(flags);
-  console.log(queuesTable(await client.call("queue.declare", argsOf(queue, flags))));
+  console.log(queuesTable([await client.call("queue.declare", argsOf(queue, flags))]));
 }
 
 const ALTERED = ["leaseMs", "maxDeliveries", "maxLength", "maxBytes", "bodyBytesMax"] as const;
@@ -45,7 +45,7 @@ export async function alter(queue: string, flags: NodeFlags & AlterFlags): Promi
   await using client = await connectTo(flags);
   const changed = ALTERED.map((name) => [name, flags[name] === "default" ? null : flags[name]] as const);
   const changes: QueueChanges = Object.fromEntries(changed);
-  console.log(queuesTable(await client.call("queue.alter", { queue, changes })));
+  console.log(queuesTable([await client.call("queue.alter", { queue, changes })]));
 }
 
 export async function list(flags: NodeFlags & { readonly json?: true }): Promise<void> {

@@ -11,6 +11,8 @@ const LOCK_DIRECTORY = "lock";
 /** A change waits this long for another process to make its own, in milliseconds: that takes a few. */
 const WAIT_MS = 5_000;
 const AGAIN_MS = 20;
+/** Files of an authority; others may be a node's that has its data there, too, and is writing them. */
+const OWN = /^(?:(?:root|admin).*\.key|mesh\.json)\./;
 
 /**
  * Makes a change of an authority's files while nobody else does, in this process or another; whoever is killed leaves no lock
@@ -30,7 +32,7 @@ export async function alone<Result>(directory: string, change: () => Promise<Res
 async function removeHalfWritten(directory: string): Promise<void> {
   try {
     for (const name of await readdir(directory))
-      if (HALF_WRITTEN.test(name)) await rm(join(directory, name), { force: true });
+      if (OWN.test(name) && HALF_WRITTEN.test(name)) await rm(join(directory, name), { force: true });
   } catch (error) {
     throw fileFailed(`cannot look through ${directory}`, error);
   }

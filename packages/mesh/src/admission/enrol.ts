@@ -195,9 +195,12 @@ class EnrolmentServer implements Enrolment {
   }
 
   async #end(): Promise<void> {
-    await this.#node?.stop();
-    await this.#closed.catch(() => undefined); // Whoever starts the node next finds what it was given.
-    await this.#unlock();
+    try {
+      await this.#node?.stop();
+      await this.#closed.catch(() => undefined); // Whoever starts the node next finds what it was given.
+    } finally {
+      await this.#unlock();
+    }
   }
 
   [Symbol.asyncDispose](): Promise<void> {
