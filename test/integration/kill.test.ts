@@ -15,7 +15,7 @@ describe("three members, one killed while the others produce and consume", () =>
   it.each(["a", "b", "c"])("loses nothing and goes on when %s dies", async (victim) => {
     await using members = await Members.start("a", "b", "c");
     const [producer = "", consumer = ""] = ["a", "b", "c"].filter((name) => name !== victim);
-    members.tell(producer, { type: "produce", inFlight: 16 });
+    members.tell(producer, { type: "produce", inFlight: 16, pauseMs: 20 });
     members.tell(consumer, { type: "consume" });
     await members.until("work is under way", () => members.acked >= 200);
     await members.signal(victim, "SIGKILL");
@@ -45,7 +45,8 @@ describe("three members, one paused for longer than it takes to be declared dead
     { timeout: 90_000 },
     async (name) => {
       await using members = await Members.start("a", "b", "c");
-      members.tell("a", { type: "produce", inFlight: 16 });
+      // Few enough to leave others some of the processor: this goes on for ten seconds and more.
+      members.tell("a", { type: "produce", inFlight: 16, pauseMs: 40 });
       members.tell("b", { type: "consume" });
       members.tell("c", { type: "consume" });
       await members.until("work is under way", () => members.acked >= 200);

@@ -1,4 +1,6 @@
 // A process of its own with one mesh member and its queue `jobs`, told over IPC what to do.
+import { setTimeout as delay } from "node:timers/promises";
+
 import { createMesh } from "@klatsch/mesh";
 import { createQueues, QueueError } from "@klatsch/queue";
 import type { Queue } from "@klatsch/queue";
@@ -17,7 +19,7 @@ const queue = await queues.declare("jobs", {
 const work = new AbortController();
 process.on("message", (command: Command) => {
   if (command.type === "rest") work.abort();
-  else if (command.type === "produce") void produce(queue, command.inFlight);
+  else if (command.type === "produce") void produce(queue, command.inFlight, command.pauseMs);
   else if (command.type === "consume") consume(queue);
   else if (command.type === "enqueueOnce") void enqueueOnce(queue, command.timeoutMs);
   else if (command.type === "leave") void mesh.leave();
@@ -28,7 +30,7 @@ process.on("message", (command: Command) => {
 process.on("disconnect", () => process.exit(0));
 say({ type: "started", addresses: [...mesh.addresses()], peerId: mesh.peerId });
 
-async function produce(to: Queue, inFlight: number): Promise<void> {
+async function produce(to: Queue, inFlight: number, pauseMs = 0): Promise<void> {
   let no = 0;
   const one = async (): Promise<void> => {
     while (!work.signal.aborted) {
@@ -40,6 +42,7 @@ async function produce(to: Queue, inFlight: number): Promise<void> {
         if (!(error instanceof QueueError)) throw error;
         say({ type: "refused", code: error.code, id: error.id });
       }
+      if (pauseMs > 0) await delay(pauseMs);
     }
   };
   await Promise.all(Array.from({ length: inFlight }, one));

@@ -8,7 +8,8 @@ import type { Durability } from "@klatsch/queue";
 
 /** What a member process is told. */
 export type Command =
-  | { readonly type: "produce"; readonly inFlight: number }
+  /** As fast as is answered, or with a pause after each. */
+  | { readonly type: "produce"; readonly inFlight: number; readonly pauseMs?: number }
   | { readonly type: "rest" }
   | { readonly type: "consume" }
   | { readonly type: "enqueueOnce"; readonly timeoutMs: number }
