@@ -14,6 +14,8 @@ export const CLOCK_STEP_MS = 3_000;
 
 /** Mean time between two nodes' being told of other options. */
 const ALTER_MS = 300;
+/** Leases that they are told of, in milliseconds. */
+export const ALTERED_LEASES_MS: readonly number[] = [400, 1_000, 3_000];
 const ALTER_SEED = 3_000_000_019;
 
 /** One thing an application asked of its node, until it is answered or the process ends. */
@@ -218,7 +220,7 @@ export class Workload {
     const node = dice.pick(nodes);
     if (node.state !== "up") return;
     const limits = { maxDeliveries: scenario.maxDeliveries, maxLength: dice.pick([undefined, 3, 20]) };
-    const policy = { ...limits, leaseMs: dice.pick([400, 1_000, 3_000]) };
+    const policy = { ...limits, leaseMs: dice.pick(ALTERED_LEASES_MS) };
     node.enter({ type: "alter", queue, policy: dice.chance(0.2) ? undefined : policy });
   }
 

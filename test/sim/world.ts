@@ -23,7 +23,7 @@ import { SimNode } from "./node.ts";
 import type { HostFlaws, Scenario, ScenarioPatch } from "./scenario.ts";
 import { Dice, drawScenario } from "./scenario.ts";
 import { describeEffect, describeMessage } from "./trace.ts";
-import { Workload } from "./workload.ts";
+import { ALTERED_LEASES_MS, Workload } from "./workload.ts";
 
 /** How long after the last fault everything may take, in virtual milliseconds. */
 const DRAIN_MS = 120_000;
@@ -201,7 +201,8 @@ export class World {
 
   /** Nothing goes wrong in this run, and nothing takes long compared with a lease. */
   get isTranquil(): boolean {
-    const { faults, delayMs, slowest, jitterMs, syncMs, leaseMs, tuning } = this.scenario;
+    const { faults, delayMs, slowest, jitterMs, syncMs, alters, tuning } = this.scenario;
+    const leaseMs = Math.min(this.scenario.leaseMs, ...(alters ? ALTERED_LEASES_MS : []));
     const wayMs = (delayMs * slowest + jitterMs) * this.network.slowdown;
     // A question that is asked anew before its answer can come is never answered.
     const hasty = (tuning.askTimeoutMs ?? 0) < 4 * wayMs + 4 * syncMs;
