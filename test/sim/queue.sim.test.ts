@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
+import type { ScenarioPatch } from "./scenario.ts";
 import { runSeed } from "./world.ts";
+import type { RunStats } from "./world.ts";
 
 const TIMEOUT_MS = 180_000;
 /** Runs of one test case: a failing one then names its neighbourhood. */
@@ -11,6 +13,17 @@ function expectSound(seed: number): void {
   const { violation } = runSeed({ seed });
   const found = violation && `${violation.message}\nnpm run sim -- --seeds 1 --seed ${seed}`;
   expect(found, `seed ${seed}`).toBeUndefined();
+}
+
+/** The first runs with what `patchOf` says. Returns how often something that they count came up. */
+function expectAllSound(patchOf: (seed: number) => ScenarioPatch, counted?: keyof RunStats): number {
+  let count = 0;
+  for (let seed = 1; seed <= CHUNK; seed += 1) {
+    const { violation, stats } = runSeed({ seed, patch: patchOf(seed) });
+    expect(violation?.message, `seed ${seed}`).toBeUndefined();
+    if (counted !== undefined) count += stats[counted];
+  }
+  return count;
 }
 
 describe("queue core under faults", () => {
@@ -26,11 +39,7 @@ describe("queue core under faults", () => {
     "leaves nothing of a queue that is deleted, whatever goes wrong meanwhile",
     { timeout: TIMEOUT_MS },
     () => {
-      for (let seed = 1; seed <= CHUNK; seed += 1) {
-        const tuning = { dropRecords: seed % 2 === 0 ? 1 : 4_096 };
-        const { violation } = runSeed({ seed, patch: { deletes: true, tuning } });
-        expect(violation?.message, `seed ${seed}`).toBeUndefined();
-      }
+      expectAllSound((seed) => ({ deletes: true, tuning: { dropRecords: seed % 2 === 0 ? 1 : 4_096 } }));
     },
   );
 
@@ -38,13 +47,7 @@ describe("queue core under faults", () => {
     "lists what is there all the while, each message on one page, or says what it may have missed",
     { timeout: TIMEOUT_MS },
     () => {
-      let walks = 0;
-      for (let seed = 1; seed <= CHUNK; seed += 1) {
-        const { violation, stats } = runSeed({ seed, patch: { walkMs: 300 } });
-        expect(violation?.message, `seed ${seed}`).toBeUndefined();
-        walks += stats.walks;
-      }
-      expect(walks).toBeGreaterThan(CHUNK);
+      expect(expectAllSound(() => ({ walkMs: 300 }), "walks")).toBeGreaterThan(CHUNK);
     },
   );
 
@@ -52,13 +55,7 @@ describe("queue core under faults", () => {
     "goes on where machines lose power, and what a relaxed queue had not synced",
     { timeout: TIMEOUT_MS },
     () => {
-      let cuts = 0;
-      for (let seed = 1; seed <= CHUNK; seed += 1) {
-        const { violation, stats } = runSeed({ seed, patch: { powerCuts: true } });
-        expect(violation?.message, `seed ${seed}`).toBeUndefined();
-        cuts += stats.cuts;
-      }
-      expect(cuts).toBeGreaterThan(CHUNK / 4);
+      expect(expectAllSound(() => ({ powerCuts: true }), "cuts")).toBeGreaterThan(CHUNK / 4);
     },
   );
 

@@ -329,11 +329,9 @@ export function parseChanges(now: Policy, changes: QueueChanges): Policy {
   const names = Object.keys(parse(z.record(z.string(), z.unknown()), changes, "changes"));
   const other = names.find((name) => !Object.hasOwn(policyFields, name));
   if (other !== undefined) refuse(`changes.${other}`, "cannot be changed of a queue that is there");
-  const { leaseMs, maxDeliveries, retry, maxLength, maxBytes, bodyBytesMax } = now;
   const kept = Object.entries(changes).filter(([, value]) => value !== undefined);
   const wanted = kept.map(([name, value]) => [name, value ?? undefined] as const);
-  const before = { leaseMs, maxDeliveries, retry, maxLength, maxBytes, bodyBytesMax };
-  return parse(policySchema, { ...before, ...Object.fromEntries(wanted) }, "changes");
+  return parse(policySchema, { ...now, ...Object.fromEntries(wanted) }, "changes");
 }
 
 export function parseNack(options: NackOptions | undefined): {

@@ -264,8 +264,7 @@ class QueuesService implements Queues {
     const options = parseQueue(init);
     this.#assertRunning();
     parseName(name);
-    const fits = (one: Definition): boolean =>
-      isSame(one, options) || isSame(this.#controls.current(one), options);
+    const fits = (one: Definition): boolean => isSame(one, this.#controls.current(one), options);
     const known = await awaitSame(() => this.#names.find(name), fits, this.#meeting);
     if (known !== undefined) {
       assertSame(known, this.#controls.current(known), options);

@@ -61,15 +61,15 @@ export function differenceBetween(kept: Definition, other: Definition): string |
   return undefined;
 }
 
-export function isSame(known: Definition, options: QueueOptions): boolean {
-  return differenceOf(known, options) === undefined;
+/** Whether a queue is what somebody wants of it: as it is now, or as it was declared. */
+export function isSame(declared: Definition, now: Definition, options: QueueOptions): boolean {
+  return differenceOf(now, options) === undefined || differenceOf(declared, options) === undefined;
 }
 
-/** Throws `QUEUE_CONFLICT` if the queue is neither now what somebody wants of it, nor was declared so. */
+/** Throws `QUEUE_CONFLICT` if it is not. */
 export function assertSame(declared: Definition, now: Definition, options: QueueOptions): void {
-  const difference = differenceOf(now, options);
-  if (difference === undefined || isSame(declared, options)) return;
-  throw new QueueError("QUEUE_CONFLICT", `queue ${now.name} exists with ${difference}`);
+  if (isSame(declared, now, options)) return;
+  throw new QueueError("QUEUE_CONFLICT", `queue ${now.name} exists with ${differenceOf(now, options)}`);
 }
 
 /** The options of a queue that make it ordered, as its declarer gave them. */
