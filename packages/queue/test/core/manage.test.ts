@@ -1,55 +1,20 @@
-import { SeededRandom } from "@klatsch/kit/core";
 import { describe, expect, it } from "vitest";
 
-import { bodyHash, laneIdOf } from "../../src/codec/hash.ts";
-import type { QueueEffect, QueueInput } from "../../src/core/inputs.ts";
+import { bodyHash } from "../../src/codec/hash.ts";
 import type { ManageResult } from "../../src/core/manage.ts";
-import type { Message } from "../../src/core/messages.ts";
-import { QueueCore } from "../../src/core/queue-core.ts";
+import { LoneCore } from "../support/lone-core.ts";
 
 const QUEUE = "a".repeat(64);
 const SESSION = "c".repeat(16);
 
 const REST = { limit: 10, only: undefined, from: undefined, deadlineMs: 10_000 };
 
-/** A core alone in its mesh. What it sends to itself comes, unless that is a kind that is held back. */
-class Alone {
-  readonly effects: QueueEffect[] = [];
-  held: Message["type"] | undefined;
-  readonly #waiting: Message[] = [];
-  readonly #core: QueueCore;
-  #monoMs = 0;
-
+/** With one queue, which it writes. */
+class Alone extends LoneCore {
   constructor() {
-    const random = new SeededRandom(1);
-    const store = "1".repeat(32);
-    const now = this.#now();
-    this.#core = new QueueCore({ peer: "self", store, boot: 1, random, now, records: [], laneIdOf });
+    super();
     const rest = { name: "jobs", replicas: 1, leaseMs: 30_000, maxDeliveries: 20 };
     this.enter({ type: "declare", definition: { queue: QUEUE, ...rest } });
-  }
-
-  #now(): { monoMs: number; wallMs: number } {
-    return { monoMs: this.#monoMs, wallMs: 1_000_000 + this.#monoMs };
-  }
-
-  enter(input: QueueInput): void {
-    const inputs = [input];
-    for (let next = inputs.shift(); next !== undefined; next = inputs.shift()) {
-      this.#monoMs += 1;
-      for (const effect of [...this.#core.step(next, this.#now()), ...this.#core.flush(this.#now())]) {
-        this.effects.push(effect);
-        if (!("message" in effect) || effect.to !== "self") continue;
-        const { message } = effect;
-        if (message.type === this.held) this.#waiting.push(message);
-        else inputs.push({ type: "message", from: "self", message });
-      }
-    }
-  }
-
-  release(): void {
-    this.held = undefined;
-    for (const message of this.#waiting.splice(0)) this.enter({ type: "message", from: "self", message });
   }
 
   enqueue(): void {
