@@ -462,8 +462,9 @@ export interface Queue {
   groups(options?: { readonly timeoutMs?: number | undefined }): Promise<Groups>;
   /** How many messages there are, counted by the nodes that have them. */
   counts(options?: { readonly timeoutMs?: number | undefined }): Promise<QueueCounts>;
-  /** Messages as they are now; `peek` with their bodies. Nobody's lease changes by it. */
+  /** Messages as they are now, lane by lane, so that a page misses none. Nobody's lease changes by it. */
   browse(options?: BrowseOptions): Promise<Browsed>;
+  /** Those that were enqueued first, or behind `after` a page, with their bodies. */
   peek(options?: BrowseOptions): Promise<readonly PeekedMessage[]>;
   /** Does away with messages that wait: not with those that are held or dead. Once through the queue: what comes meanwhile may stay. */
   purge(options?: ChangeOptions): Promise<Changed>;

@@ -1,3 +1,4 @@
+import { systemClock } from "@klatsch/kit";
 import type { Message, Queue } from "@klatsch/queue";
 import { describe, expect, it } from "vitest";
 
@@ -188,6 +189,18 @@ describe("a queue seen from outside", () => {
     expect(await c?.purge()).toEqual({ count: 2, missing: [] });
     await held?.ack();
     expect(await c?.counts()).toMatchObject({ ready: 0, delayed: 0, leased: 0 });
+  });
+
+  it("is peeked with what was enqueued first, on whatever node that was", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const queues = await nodes.declare("jobs");
+    for (let no = 0; no < 9; no += 1) {
+      const { wallMs } = systemClock.now();
+      await until("the clock goes on", () => systemClock.now().wallMs > wallMs);
+      await queues[no % 3]?.enqueue(bytes(`${no}`));
+    }
+    const peeked = (await queues[1]?.peek({ limit: 4 })) ?? [];
+    expect(peeked.map(text)).toEqual(["0", "1", "2", "3"]);
   });
 
   it("answers STALE to who acknowledges what was done away with", async () => {

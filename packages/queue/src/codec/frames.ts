@@ -174,6 +174,7 @@ const WRITERS: { readonly [K in Kind]: (m: Of<K>) => Wire } = {
   settled: (m) => [lists.settled.write(m.items)],
   manage: (m) => {
     const plain = [m.token, m.queue, ACTS.indexOf(m.act), SCOPES.indexOf(m.scope), place(m.only), m.limit];
+    if (m.oldest) return [...plain, place(m.after), true];
     return m.after === undefined ? plain : [...plain, place(m.after)];
   },
   managed: (m) => {
@@ -324,6 +325,7 @@ const READERS: { readonly [K in Kind]: (f: Fields) => Of<K> } = {
     only: f.optional(readPlace),
     limit: f.uint(),
     after: f.optional(readPlace),
+    oldest: f.optional((at) => at.bool()) ?? false,
   }),
   managed: (f) => ({
     type: "managed",

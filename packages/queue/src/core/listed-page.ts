@@ -70,8 +70,8 @@ export class Page {
   }
 }
 
-/** In order. Of two who write a lane, or believe so, the one that knows more is right. */
-function onceEach(items: readonly Item[]): readonly Item[] {
+/** By place. Of two who write a lane, or believe so, the one that knows more is right. */
+export function onceEach(items: readonly Item[]): readonly Item[] {
   const sorted = items.toSorted((a, b) => comparePlaces(a, b) || b.value.epoch - a.value.epoch);
   return sorted.filter((item, at) => {
     const before = sorted[at - 1];

@@ -34,6 +34,8 @@ export interface ManageRequest {
   readonly limit: number;
   /** Of a list: what lies behind it, whoever writes it. */
   readonly after?: Place | undefined;
+  /** Of a list: those that were enqueued first, in no other order, and not in parts. */
+  readonly oldest?: boolean | undefined;
   /** Asks only these, for what lies behind these places; `undefined`: from the beginning. */
   readonly from: Places | undefined;
   readonly deadlineMs: number;
@@ -177,7 +179,7 @@ export class Manage {
   }
 
   ask(request: ManageRequest, then: (result: ManageResult) => void): void {
-    const { queue, act, scope, only, from, deadlineMs } = request;
+    const { queue, act, scope, only, from, deadlineMs, oldest = false } = request;
     const asksAll = act === "consumers" || act === "delete";
     const all = asksAll ? this.#host.peers() : this.#host.writers();
     const known = from === undefined ? all : all.filter((peer) => from.has(peer));
@@ -204,7 +206,7 @@ export class Manage {
     for (const peer of peers) {
       const limit = shares?.get(peer) ?? request.limit;
       const after = from?.get(peer) ?? request.after;
-      this.#context.send(peer, { type: "manage", token, queue, act, scope, only, limit, after });
+      this.#context.send(peer, { type: "manage", token, queue, act, scope, only, limit, after, oldest });
     }
   }
 
@@ -262,10 +264,10 @@ export class Manage {
   // Who is asked.
 
   manage(from: PeerId, message: Message & { type: "manage" }): void {
-    const { token, queue, act, scope, only, after } = message;
+    const { token, queue, act, scope, only, after, oldest } = message;
     const limit = Math.min(message.limit, MANAGE_ITEMS_MAX);
     let last: Place | undefined;
-    const known = act === "list" ? this.#listedLanes(queue, after) : undefined;
+    const known = act === "list" && !oldest ? this.#listedLanes(queue, after) : undefined;
     const answer = (items: readonly ManagedItem[], count: number, counts: Counts): void => {
       const listed = { last, lanes: known && restricted(known.lanes, last) };
       this.#context.send(from, {
@@ -288,10 +290,13 @@ export class Manage {
     const found: (readonly [LaneWriter, Register])[] = [];
     const items: ManagedItem[] = [];
     let bytes = 0;
-    for (const [lane, register] of this.#matching(queue, act, scope, only, after)) {
+    const matching = oldest
+      ? this.#oldestFirst(queue, act, scope)
+      : this.#matching(queue, act, scope, only, after);
+    for (const [lane, register] of matching) {
       if (found.length >= limit || bytes >= MANAGE_BYTES_MAX) {
         const [before] = found.slice(-1);
-        last = before && { lane: before[0].root, seq: before[1].seq };
+        if (!oldest) last = before && { lane: before[0].root, seq: before[1].seq };
         break;
       }
       if (known?.end !== undefined && lane.root > known.end) break;
@@ -382,12 +387,29 @@ export class Manage {
       if (only !== undefined && only.lane !== lane.root) continue;
       if (after !== undefined && lane.root < after.lane) continue;
       const fromSeq = after?.lane === lane.root ? after.seq + 1 : 0;
-      // None that is dead rests.
-      const all = scope === "dead" ? lane.registers.awakeInOrder(fromSeq) : lane.registers.inOrder(fromSeq);
-      for (const register of only === undefined ? all : [lane.registers.peek(only.seq)]) {
-        if (register === undefined || !isIn(register, scope)) continue;
-        if (register.chosen || (act === "list" && isThere(register))) yield [lane, register];
+      const all = only === undefined ? inOrder(lane, scope, fromSeq) : [lane.registers.peek(only.seq)];
+      for (const register of matchingOf(all, act, scope)) yield [lane, register];
+    }
+  }
+
+  /** A lane is in this order by itself, as far as its writer's clock is. */
+  *#oldestFirst(
+    queue: QueueId,
+    act: ManageAct,
+    scope: ManageScope,
+  ): Iterable<readonly [LaneWriter, Register]> {
+    const heads = [...this.#lanesOf(queue)].map((lane) => {
+      const rest = matchingOf(inOrder(lane, scope, 0), act, scope);
+      return { lane, rest, next: rest.next() };
+    });
+    for (;;) {
+      let first: (typeof heads)[number] | undefined;
+      for (const head of heads) {
+        if (head.next.done !== true && enqueuedAt(head) < enqueuedAt(first)) first = head;
       }
+      if (first?.next.done !== false) return;
+      yield [first.lane, first.next.value];
+      first.next = first.rest.next();
     }
   }
 
@@ -559,6 +581,26 @@ function sumOf(all: readonly Counts[]): Counts {
  * A message whose next step is under way is in its queue all the while: a list in pages must not pass it over. Its first one may have
  * been chosen with another writer, and acknowledged, which this one has not heard of. What is as good as done is not there.
  */
+/** None that is dead rests. */
+function inOrder({ registers }: LaneWriter, scope: ManageScope, fromSeq: number): Iterable<Register> {
+  return scope === "dead" ? registers.awakeInOrder(fromSeq) : registers.inOrder(fromSeq);
+}
+
+function* matchingOf(
+  registers: Iterable<Register | undefined>,
+  act: ManageAct,
+  scope: ManageScope,
+): Generator<Register, undefined> {
+  for (const register of registers) {
+    if (register === undefined || !isIn(register, scope)) continue;
+    if (register.chosen || (act === "list" && isThere(register))) yield register;
+  }
+}
+
+function enqueuedAt(head: { readonly next: IteratorResult<Register, undefined> } | undefined): number {
+  return head?.next.value?.value.enqueuedWallMs ?? Number.POSITIVE_INFINITY;
+}
+
 function isThere({ value }: Register): boolean {
   return value.state !== "DONE";
 }

@@ -287,6 +287,8 @@ export type Message =
       readonly limit: number;
       /** Only what lies behind it. */
       readonly after: Place | undefined;
+      /** Those that were enqueued first. */
+      readonly oldest: boolean;
     }
   | {
       readonly type: "managed";

@@ -5,7 +5,7 @@ import { pidStore } from "../core/ballot.ts";
 import { isInDeadView } from "../core/dead-queue.ts";
 import type { Inspection as CoreInspection, ManageRequest, ManageResult } from "../core/manage.ts";
 import { MANAGE_ITEMS_MAX } from "../core/manage.ts";
-import { Page } from "../core/listed-page.ts";
+import { onceEach, Page } from "../core/listed-page.ts";
 import { messageId } from "../core/message-id.ts";
 import { QueueError } from "../errors.ts";
 import type { HostEffect } from "./engine.ts";
@@ -88,12 +88,12 @@ export class Operations {
     act: ManageAct,
     scope: ManageScope,
     timeoutMs: number,
-    more: Partial<Pick<ManageRequest, "only" | "limit" | "from" | "after">> = {},
+    more: Partial<Pick<ManageRequest, "only" | "limit" | "from" | "after" | "oldest">> = {},
   ): Promise<ManageResult> {
     const deadlineMs = systemClock.now().monoMs + timeoutMs;
-    const { only, limit = MANAGE_ITEMS_MAX, from, after } = more;
+    const { limit = MANAGE_ITEMS_MAX, only, from, ...rest } = more;
     const answer = await this.#ask((requestId) => {
-      return { type: "manage", requestId, queue, act, scope, only, limit, from, after, deadlineMs };
+      return { type: "manage", requestId, queue, act, scope, only, limit, from, ...rest, deadlineMs };
     });
     if (answer?.type === "managed") return answer.result;
     throw new QueueError("STOPPED", "the queues of this node have ended");
@@ -164,8 +164,7 @@ export class Operations {
   }
 
   async peek(queue: string, options: Listed): Promise<readonly PeekedMessage[]> {
-    const { items } = await this.#list(queue, options);
-    const found = items.map(async ({ lane, seq, value, peer }) => {
+    const found = (await this.#peeked(queue, options)).map(async ({ lane, seq, value, peer }) => {
       const deadlineMs = systemClock.now().monoMs + options.timeoutMs;
       const answer = await this.#ask((requestId) => {
         return { type: "fetch", requestId, peer, lane, seq, deadlineMs };
@@ -176,6 +175,15 @@ export class Operations {
       return [{ ...infoOf(lane, seq, value, peer), headers, body: answer.body.subarray(headerBytes) }];
     });
     return (await Promise.all(found)).flat();
+  }
+
+  async #peeked(queue: string, options: Listed): Promise<ManageResult["items"]> {
+    const { state, limit, after, timeoutMs } = options;
+    if (after !== undefined) return (await this.#list(queue, options)).items;
+    const { items } = await this.#manage(queue, "list", state, timeoutMs, { limit, oldest: true });
+    return onceEach(items)
+      .toSorted((a, b) => a.value.enqueuedWallMs - b.value.enqueuedWallMs)
+      .slice(0, limit);
   }
 
   /** Does away with the queue on all nodes that can be asked; the others hear of it when they come back. */

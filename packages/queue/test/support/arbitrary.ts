@@ -326,6 +326,7 @@ export const message: fc.Arbitrary<Message> = fc.oneof(
     only: maybe(fc.record({ lane, seq })),
     limit: count,
     after: maybe(fc.record({ lane, seq })),
+    oldest: fc.boolean(),
   }),
   of("managed", {
     token: count,
