@@ -36,7 +36,7 @@ describe("once", () => {
     const queues = await createQueues({ mesh, dataDir });
     const rpc = createRpc({ mesh, once: { queues } });
     const stop = async (): Promise<void> => {
-      await rpc.stop({ graceMs: 100 });
+      await rpc.stop({ timeoutMs: 100 });
       await queues.stop();
       await mesh.stop();
     };

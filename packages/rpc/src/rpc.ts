@@ -362,15 +362,15 @@ class RpcService implements Rpc {
   }
 
   async stop(options?: StopOptions): Promise<void> {
-    const graceMs = graceOf(options);
-    this.#grace.endWithin(graceMs);
-    this.#stopping ??= this.#stop(graceMs);
+    const timeoutMs = graceOf(options);
+    this.#grace.endWithin(timeoutMs);
+    this.#stopping ??= this.#stop(timeoutMs);
     await this.#stopping;
   }
 
-  async #stop(graceMs: number): Promise<void> {
+  async #stop(timeoutMs: number): Promise<void> {
     this.#stops.say();
-    if (graceMs > 0) {
+    if (timeoutMs > 0) {
       const drained = [this.#engine.drain(), this.#groups.drain(), this.#once.drain()];
       await this.#grace.wait(Promise.all([...drained, sayFarewell(this.#engine, this.#caller)]));
     }

@@ -243,7 +243,7 @@ export type AnyClient<M extends Methods> = { readonly [Name in SingleMethod<M>]:
 /** Options of {@link Rpc.stop}. */
 export interface StopOptions {
   /** How long what is under way may take to end, in milliseconds; 0: it ends at once. Default 10,000. */
-  readonly graceMs?: number | undefined;
+  readonly timeoutMs?: number | undefined;
 }
 
 /** Counters of one node since its start, for tests and metrics. */
@@ -339,7 +339,7 @@ export interface Rpc extends AsyncDisposable, MetricSource {
   metrics(): string;
   /**
    * Takes no more calls, casts and tasks: callers get `UNAVAILABLE` with `outcome: "none"`, and others stop choosing this node.
-   * Waits up to `graceMs` for handlers that run, until their answers have left, and for calls and gathers of this node that are
+   * Waits up to `timeoutMs` for handlers that run, until their answers have left, and for calls and gathers of this node that are
    * under way (not for streams without a deadline). Then fires the handlers' signals, whose callers get `UNAVAILABLE` with
    * `outcome: "unknown"`, ends what this node has called with `STOPPED`, and leaves the links. Until then handlers can call.
    * May be called again, also to wait less. @throws RpcError `INVALID_OPTIONS`.

@@ -50,7 +50,7 @@ async function here() {
     const mesh = await createMesh({ name, bootstrap, dataDir: join(directory, name), mayLink });
     const rpc = createRpc({ mesh });
     ends.defer(async () => {
-      await rpc.stop({ graceMs: 0 });
+      await rpc.stop({ timeoutMs: 0 });
       await mesh.stop();
     });
     return { mesh, rpc, id: mesh.peerId };

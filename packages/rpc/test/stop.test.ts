@@ -221,7 +221,7 @@ describe("a stop", () => {
       fate(() => listed(client.ticks(20))),
     ];
     await until("all run", () => server.begun.length === 3);
-    await rpc.stop({ graceMs: 40 });
+    await rpc.stop({ timeoutMs: 40 });
     expect(await Promise.all(fates)).toEqual(Array(3).fill("UNAVAILABLE unknown"));
     expect(server.aborted).toEqual([
       expect.objectContaining({ name: "RpcError", code: "UNAVAILABLE", retryable: true }),
@@ -234,13 +234,13 @@ describe("a stop", () => {
     const { rpc, id, server } = at("b");
     const hanging = fate(() => at("a").rpc.peer(id, api).deaf("x", FOREVER));
     await until("it runs", () => server.begun.length === 1);
-    for (const graceMs of [-1, Number.NaN, Infinity, 2 ** 31, "5", null] as number[])
-      expect(await fate(() => rpc.stop({ graceMs }))).toBe("INVALID_OPTIONS none");
-    expect(await fate(() => rpc.stop({ timeoutMs: 5 } as object))).toBe("INVALID_OPTIONS none");
+    for (const timeoutMs of [-1, Number.NaN, Infinity, 2 ** 31, "5", null] as number[])
+      expect(await fate(() => rpc.stop({ timeoutMs }))).toBe("INVALID_OPTIONS none");
+    expect(await fate(() => rpc.stop({ graceMs: 5 } as object))).toBe("INVALID_OPTIONS none");
     expect(await at("a").rpc.peer(id, api).echo("x")).toBe("b x"); // Nothing has stopped.
-    const stopping = rpc.stop({ graceMs: 2_000_000 });
-    const second = rpc.stop({ graceMs: 2_000_001 });
-    const third = rpc.stop({ graceMs: 0 });
+    const stopping = rpc.stop({ timeoutMs: 2_000_000 });
+    const second = rpc.stop({ timeoutMs: 2_000_001 });
+    const third = rpc.stop({ timeoutMs: 0 });
     await Promise.all([stopping, second, third]);
     expect(await hanging).toBe("UNAVAILABLE unknown");
   });
@@ -280,7 +280,7 @@ describe("a stop", () => {
     await using _ = nodes;
     const endless = fate(() => listed(at("a").rpc.peer(at("b").id, api).ticks(20)));
     await until("it runs", () => at("b").server.begun.length === 1);
-    await at("a").rpc.stop({ graceMs: 2_000_000 });
+    await at("a").rpc.stop({ timeoutMs: 2_000_000 });
     expect(await endless).toBe("STOPPED unknown");
   });
 
@@ -314,7 +314,7 @@ describe("a stop", () => {
     server.held.resolve();
     expect([await first, await second]).toEqual(["b x", "b x"]);
     expect(await client.held("x", { idempotencyKey: "k" })).toBe("b x");
-    await Promise.all([rpc.stop({ graceMs: 0 }), stopping]);
+    await Promise.all([rpc.stop({ timeoutMs: 0 }), stopping]);
     expect(server.begun.length).toBe(2);
   });
 
@@ -335,7 +335,7 @@ describe("a stop", () => {
       [{ peerId: id, name: "b", code: "UNAVAILABLE" }],
       [],
     ]);
-    await rpc.stop({ graceMs: 0 });
+    await rpc.stop({ timeoutMs: 0 });
     await stopping;
     expect([server.begun, server.aborted.length]).toEqual([["x"], 1]);
     for (const name of ["a", "c"]) at(name).server.held.resolve();
@@ -378,7 +378,7 @@ describe("a stop", () => {
       },
     } as never);
     await until("it runs", () => begun === 1 && takers === 3);
-    const stopping = rpc.stop({ graceMs: 20 });
+    const stopping = rpc.stop({ timeoutMs: 20 });
     await new Promise<void>((resolve) => signals[0]?.addEventListener("abort", () => resolve()));
     expect(signals[0]?.reason).toMatchObject({ code: "UNAVAILABLE" });
     await stopping; // The handler still runs.
@@ -408,7 +408,7 @@ describe("a mesh that stops before its rpc", () => {
     expect(at("a").server.aborted).toEqual([expect.objectContaining({ code: "UNAVAILABLE" })]);
     expect(await fate(() => there.echo("x"))).toBe("UNAVAILABLE none");
     expect(await own.echo("x")).toBe("a x");
-    await rpc.stop({ graceMs: 10 });
+    await rpc.stop({ timeoutMs: 10 });
     expect(await fates).toEqual(["UNAVAILABLE unknown", "UNAVAILABLE unknown", "STOPPED unknown"]);
   });
 });

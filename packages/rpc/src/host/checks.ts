@@ -15,14 +15,14 @@ export function isDuration(value: unknown): boolean {
   return typeof value === "number" && value > 0 && value <= DEADLINE_MS_MAX;
 }
 
-const STOP_OPTIONS: readonly (keyof StopOptions)[] = ["graceMs"];
+const STOP_OPTIONS: readonly (keyof StopOptions)[] = ["timeoutMs"];
 
 /** In milliseconds. @throws RpcError `INVALID_OPTIONS`. */
 export function graceOf(options: StopOptions | undefined): number {
   checkKnown(options, STOP_OPTIONS);
-  const { graceMs = GRACE_MS } = options ?? {};
-  if (graceMs === 0 || isDuration(graceMs)) return graceMs;
-  throw rpcError("INVALID_OPTIONS", `graceMs: must be a number from 0 up to ${DEADLINE_MS_MAX}`);
+  const { timeoutMs = GRACE_MS } = options ?? {};
+  if (timeoutMs === 0 || isDuration(timeoutMs)) return timeoutMs;
+  throw rpcError("INVALID_OPTIONS", `timeoutMs: must be a number from 0 up to ${DEADLINE_MS_MAX}`);
 }
 
 /** @throws RpcError `INVALID_OPTIONS`. */

@@ -7,12 +7,12 @@ export class Grace {
   #timer: NodeJS.Timeout | undefined;
 
   /** It ends so many milliseconds from now at the latest. */
-  endWithin(graceMs: number): void {
-    const endsAt = systemClock.now().monoMs + graceMs;
+  endWithin(timeoutMs: number): void {
+    const endsAt = systemClock.now().monoMs + timeoutMs;
     if (endsAt >= this.#endsAt) return;
     this.#endsAt = endsAt;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(this.#over.resolve, graceMs);
+    this.#timer = setTimeout(this.#over.resolve, timeoutMs);
   }
 
   /** Resolves once that has, or the time is over. */

@@ -73,7 +73,7 @@ export class Nodes implements AsyncDisposable {
     const { mesh, rpc } = this.get(name);
     this.#nodes.delete(name);
     this.#linksOf.clear(); // Whoever joins later is awaited by what it has itself.
-    await rpc.stop({ graceMs: 0 });
+    await rpc.stop({ timeoutMs: 0 });
     await mesh.stop();
   }
 
