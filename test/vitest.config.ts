@@ -12,8 +12,8 @@ export default defineConfig({
   test: {
     // The machines this must pass on have two cores, and much of the time is spent on waiting.
     maxWorkers: 3,
-    testTimeout: 30_000,
-    hookTimeout: 30_000,
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     execArgv: ["--conditions=klatsch-source"],
     // Hundreds of processes are started, and all compile the same modules.
     env: { NODE_COMPILE_CACHE: `${root}node_modules/.cache/klatsch-tests` },

@@ -1,3 +1,4 @@
+import { Socket } from "node:net";
 import { generateKeyPair } from "@libp2p/crypto/keys";
 import { noise } from "@libp2p/noise";
 import { peerIdFromPrivateKey } from "@libp2p/peer-id";
@@ -73,6 +74,35 @@ describe("thrifty Noise", () => {
     near.send(message(2_000).list);
     await arrived;
     expect(pieces()).toBe(2);
+  });
+
+  it("writes long pieces in one system call, and those behind a socket that is full once it is not", async () => {
+    const [one, other] = multiaddrConnectionPair();
+    const raw = one as unknown as { sendData(bytes: Uint8ArrayList): unknown; socket: Socket };
+    const toPeer = raw.sendData.bind(one);
+    const calls: number[] = [];
+    const socket = new Socket();
+    socket._writev = (chunks, done) => {
+      const bytes = new Uint8ArrayList(...chunks.map(({ chunk }) => chunk as Uint8Array));
+      calls.push(bytes.byteLength);
+      toPeer(bytes);
+      setImmediate(done);
+    };
+    socket._write = (chunk: Uint8Array, encoding, done) => socket._writev?.([{ chunk, encoding }], done);
+    socket.on("drain", () => one.dispatchEvent(new Event("drain")));
+    raw.socket = socket;
+    const [near, far] = await Promise.all([
+      thriftyNoise(await componentsFor(one)).secureOutbound(one, ALONE),
+      thriftyNoise(await componentsFor(other)).secureInbound(other, ALONE),
+    ]);
+    calls.length = 0;
+    const arrived = received(far.connection, 400_000);
+    near.connection.send(message(200_000).list);
+    near.connection.send(message(200_000).list);
+    const { whole } = message(200_000);
+    expect(Buffer.compare(await arrived, Buffer.concat([whole, whole]))).toBe(0);
+    // A length of 2 bytes and a tag of 16 for each 65,519 bytes.
+    expect(calls).toEqual([200_072, 200_072]);
   });
 
   it("reads what arrives byte by byte, and learns from no exception what is missing", async () => {

@@ -52,7 +52,7 @@ export class Bed implements AsyncDisposable {
 }
 
 /** Resolves once `holds`, looked at now, after each event of any of the meshes, and besides: counters have no events. */
-export async function until(meshes: readonly Mesh[], holds: () => boolean, limitMs = 10_000): Promise<void> {
+export async function until(meshes: readonly Mesh[], holds: () => boolean, limitMs = 20_000): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     const check = (): void => {
       if (!holds()) return;
@@ -78,7 +78,7 @@ export async function until(meshes: readonly Mesh[], holds: () => boolean, limit
 export function next<Name extends keyof MeshEvents>(
   mesh: Mesh,
   name: Name,
-  limitMs = 10_000,
+  limitMs = 20_000,
 ): Promise<MeshEvents[Name]> {
   return new Promise((resolve, reject) => {
     const timer = setTimeout(

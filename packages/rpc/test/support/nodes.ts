@@ -84,7 +84,7 @@ export class Nodes implements AsyncDisposable {
 }
 
 /** Waits for `condition`, looking again every few milliseconds; fails naming `what` after `timeoutMs`. */
-export async function until(what: string, condition: () => boolean, timeoutMs = 10_000): Promise<void> {
+export async function until(what: string, condition: () => boolean, timeoutMs = 20_000): Promise<void> {
   const endMs = performance.now() + timeoutMs;
   while (!condition()) {
     if (performance.now() > endMs) throw new Error(`timed out: ${what}`);
