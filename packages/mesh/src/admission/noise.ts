@@ -132,13 +132,14 @@ function writingGathered(connection: MessageStream): MessageStream {
 /** In one system call, where libp2p makes one for each piece: between two long ones lie a tag and a length, 18 bytes. */
 function writeAtOnce(
   socket: Socket,
-  pieces: Uint8ArrayList,
+  bytes: Uint8ArrayList,
 ): { readonly sentBytes: number; readonly canSendMore: boolean } {
-  const sentBytes = pieces.byteLength;
-  socket.cork();
+  const pieces = [...bytes];
+  const isLong = pieces.length > 1;
+  if (isLong) socket.cork();
   for (const piece of pieces) socket.write(piece);
-  socket.uncork();
-  return { sentBytes, canSendMore: !socket.writableNeedDrain };
+  if (isLong) socket.uncork();
+  return { sentBytes: bytes.byteLength, canSendMore: !socket.writableNeedDrain };
 }
 
 /**
