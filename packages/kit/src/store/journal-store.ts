@@ -14,7 +14,7 @@ import type { CommitDone, StoreOperation } from "./record.ts";
 import { encodedBytes, JournalBatch, writeUint64 } from "./record.ts";
 import type { RecoveredChain } from "./recovery.ts";
 import type { Base } from "./table.ts";
-import { baseKey, baseOperation, DATA_PREFIX, guarded, journalKey, tableValue } from "./table.ts";
+import { baseKey, baseOperation, DATA_PREFIX, guarded, journalKey, Scratch, tableValue } from "./table.ts";
 
 /** What a store is made from once its directory has been read and found intact. */
 export interface JournalStoreInit {
@@ -50,6 +50,8 @@ export class JournalStore {
   readonly #onClosed: () => void;
   readonly #overlay = new Overlay();
   readonly #arena: Arena;
+  /** Values of the slice that is being written. */
+  readonly #scratch: Scratch;
   /** Batches that wait for the disk; only the last may still grow. */
   readonly #waiting: JournalBatch[] = [];
   /** Synced batches that are not in the table yet, oldest first. */
@@ -83,6 +85,7 @@ export class JournalStore {
     this.#proven = Buffer.concat([init.disk.seal, Buffer.from(PROOF_LABEL), Buffer.alloc(NUMBER_BYTES)]);
     this.#limits = init.limits;
     this.#arena = new Arena(init.limits.slabBytes);
+    this.#scratch = new Scratch(2 * init.limits.sliceBytes);
     this.#onClosed = init.onClosed;
     this.#base = chain.base;
     this.#last = last;
@@ -388,8 +391,9 @@ export class JournalStore {
     if (last === undefined) return;
     const base: Base = { sliceNo: this.#base.sliceNo + 1, no: last.no, hash: last.hash, boot: last.boot };
     const operations: DiskOperation[] = [];
+    this.#scratch.reset();
     this.#overlay.fold(batches, this.#syncedNo, (key, value) => {
-      operations.push(tableOperation(key, value));
+      operations.push(tableOperation(key, value, this.#scratch));
     });
     for (const batch of batches) operations.push({ type: "del", key: journalKey(batch.no) });
     operations.push(baseOperation(base));
@@ -459,12 +463,12 @@ export class JournalStore {
   }
 }
 
-function tableOperation(key: string, value: Uint8Array | undefined): DiskOperation {
+function tableOperation(key: string, value: Uint8Array | undefined, scratch: Scratch): DiskOperation {
   const diskKey = DATA_PREFIX + key;
   // A delete reaches LevelDB unless the key is known to be fresh: that no older version lies in the table cannot
   // be known without reading, and a delete too few brings a message back.
   if (value === undefined) return { type: "del", key: diskKey };
-  return { type: "put", key: diskKey, value: guarded(diskKey, value) };
+  return { type: "put", key: diskKey, value: guarded(diskKey, value, scratch) };
 }
 
 function* live([key, value]: readonly [string, Uint8Array | undefined]): Generator<

@@ -66,11 +66,37 @@ export function readBase(key: string, stored: Uint8Array): Base | undefined {
 }
 
 /** `value` with a CRC over `key ‖ value` in front: LevelDB hands out renamed and flipped values. */
-export function guarded(key: string, value: Uint8Array): Buffer {
-  const stored = Buffer.allocUnsafe(CRC_BYTES + value.length);
+export function guarded(key: string, value: Uint8Array, scratch?: Scratch): Buffer {
+  const bytes = CRC_BYTES + value.length;
+  const stored = scratch?.take(bytes) ?? Buffer.allocUnsafe(bytes);
   stored.writeUInt32LE(crc32(value, crc32(key)), 0);
   stored.set(value, CRC_BYTES);
   return stored;
+}
+
+/** Memory for what is needed until a write is done, and then by nobody. */
+export class Scratch {
+  readonly #byteCount: number;
+  #memory: Buffer | undefined;
+  #at = 0;
+
+  constructor(byteCount: number) {
+    this.#byteCount = byteCount;
+  }
+
+  /** What was taken may be written over from now on. */
+  reset(): void {
+    this.#at = 0;
+  }
+
+  /** `undefined`: so much is not left. */
+  take(byteCount: number): Buffer | undefined {
+    if (this.#at + byteCount > this.#byteCount) return undefined;
+    this.#memory ??= Buffer.allocUnsafeSlow(this.#byteCount);
+    const from = this.#at;
+    this.#at += byteCount;
+    return this.#memory.subarray(from, this.#at);
+  }
 }
 
 /** Undoes {@link guarded}; `undefined` if the CRC is wrong. */

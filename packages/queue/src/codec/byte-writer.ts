@@ -1,7 +1,7 @@
 import { VARINT_BYTES } from "./byte-reader.ts";
 
 /** What the writer holds between frames, in bytes. */
-const KEPT_BYTES = 1_024 * 1_024;
+const KEPT_BYTES = 2 * 1_024 * 1_024;
 
 /** Writes by hand what {@link ByteReader} reads: one piece after the other, in memory that is used again after `reset`. */
 export class ByteWriter {

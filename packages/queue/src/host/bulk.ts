@@ -6,6 +6,8 @@ const CHANNEL = "klatsch/queue/bulk/1";
 const PIECE_BYTES = 24 * 1_024;
 /** Length of the whole, and where the piece begins in it: 4 bytes each, big-endian. */
 const HEADER_BYTES = 8;
+/** Where a piece is put together: the mesh copies what is so short. */
+const scratch: Buffer = Buffer.allocUnsafeSlow(HEADER_BYTES + PIECE_BYTES);
 /** Pieces handed to the mesh in one turn of the event loop. */
 const TURN_PIECES = 16;
 /** How long a queue of the mesh that is full is left alone, in milliseconds. */
@@ -124,7 +126,7 @@ export class Bulk {
       const frame = line.waiting[0];
       if (frame === undefined) return;
       const part = frame.subarray(line.at, line.at + PIECE_BYTES);
-      const piece = Buffer.allocUnsafe(HEADER_BYTES + part.length);
+      const piece = scratch.subarray(0, HEADER_BYTES + part.length);
       piece.writeUInt32BE(frame.length, 0);
       piece.writeUInt32BE(line.at, 4);
       piece.set(part, HEADER_BYTES);
