@@ -13,7 +13,7 @@ import { HASH_PATTERN } from "./codec/statement-codec.ts";
 import { MeshError } from "./errors.ts";
 import { givenNode } from "./given-node.ts";
 import type { GivenNode } from "./given-node.ts";
-import { canDial, canListen } from "./host/conduits.ts";
+import { canDial, canListen, isUnspecified } from "./host/conduits.ts";
 import {
   addressSchema,
   clockSchema,
@@ -101,10 +101,15 @@ const listenSchema = addressSchema.refine(
 );
 const CANNOT_DIAL = "cannot be dialled: must be tcp with a port, unix or memory";
 const dialSchema = addressSchema.refine((value) => isFit(value, canDial), CANNOT_DIAL);
+/** All addresses of a machine are for listening: each that dialled them would dial itself. */
+const announceSchema = dialSchema.refine(
+  (value) => isFit(value, (address) => !isUnspecified(address)),
+  "is no address that others can dial: it means whoever dials it",
+);
 const schema = z.strictObject({
   name: nameSchema.optional(),
   listen: z.array(listenSchema).max(LISTEN_MAX).optional(),
-  announce: z.array(dialSchema).max(LISTEN_MAX).default([]),
+  announce: z.array(announceSchema).max(LISTEN_MAX).default([]),
   libp2p: portSchema<Libp2p>("getConnections").optional(),
   bootstrap: z
     .array(addressSchema.refine((value) => isFit(value, mayJoinBy), "ends in no peer id of a member"))

@@ -67,6 +67,12 @@ export function canDial(address: Multiaddr): boolean {
   return isOpen || CARRIED.test(partsOf(address).replace(/\/p2p$/u, ""));
 }
 
+/** Whether it is `0.0.0.0` or `::`, in whichever way that is written. */
+export function isUnspecified(address: Multiaddr): boolean {
+  const host = address.getComponents().find(({ name }) => name === "ip4" || name === "ip6")?.value;
+  return host !== undefined && /^[0.:]+$/u.test(host);
+}
+
 function partsOf(address: Multiaddr): string {
   return address
     .getComponents()
