@@ -64,6 +64,11 @@ function keepOnLostOutput(): void {
   process.stdout.off("error", failOnLostOutput);
 }
 
+/** All has stopped. A name that is still looked up, which nothing can interrupt, would hold the process for as long as that takes. */
+function endWith(code: number): never {
+  process.exit(code);
+}
+
 function addUp(program: Command): void {
   program
     .command("up")
@@ -86,7 +91,7 @@ function addUp(program: Command): void {
       // Not before: the commands for a running node have no use for a mesh of their own, and start faster.
       const ending = whenToldToEnd();
       const { up } = await import("./commands/up.ts");
-      process.exitCode = await up(flags, ending);
+      endWith(await up(flags, ending));
     });
 }
 
@@ -104,7 +109,7 @@ function addEnrol(program: Command): void {
       const { waitForAdoption } = await import("./commands/keys.ts");
       if (!(await waitForAdoption(flags, ending))) return;
       const { up } = await import("./commands/up.ts");
-      process.exitCode = await up(flags, ending);
+      endWith(await up(flags, ending));
     });
 }
 

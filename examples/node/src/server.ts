@@ -1,8 +1,9 @@
 /** The unix socket of a node. Whatever comes in by it costs its own connection at most. */
 import { once } from "node:events";
-import { lstat, rm } from "node:fs/promises";
+import { lstat, rm, stat } from "node:fs/promises";
 import { createServer } from "node:net";
 import type { Server, Socket } from "node:net";
+import { dirname } from "node:path";
 import { KlatschError } from "@klatsch/kit";
 import type { Message } from "@klatsch/queue";
 import { isAnswering } from "./client.ts";
@@ -38,12 +39,17 @@ export class SocketServer {
    * @throws NodeError `ALREADY_RUNNING`, `USAGE` if something else is at `path`.
    */
   static async listen(path: string, operations: Promise<Operations>): Promise<SocketServer> {
+    const refuse = (error: unknown): never => {
+      throw new NodeError("USAGE", `socket: cannot listen at ${path}: ${(error as Error).message}`);
+    };
     const server = new SocketServer(operations);
     try {
       await server.#bind(path);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EADDRINUSE") {
-        throw new NodeError("USAGE", `socket: cannot listen at ${path}: ${(error as Error).message}`);
+        // Where there is no such directory, libuv says that permission is denied.
+        await stat(dirname(path)).catch(refuse);
+        refuse(error);
       }
       if (await isAnswering(path)) throw new NodeError("ALREADY_RUNNING", `a node runs at ${path} already`);
       if (!(await lstat(path)).isSocket()) throw new NodeError("USAGE", `socket: ${path} is no socket`);

@@ -163,6 +163,9 @@ describe("klatsch", () => {
       await asked("gather", "all", "klatsch.node.info", "--reduce", "set", "--of", "name", "--json"),
     );
     expect(folded).toMatchObject({ value: ["a", "b", "c"], failed: [], missing: [] });
+    expect(await asked("gather", "name=b", "klatsch.node.info", "--reduce", "max", "--of", "nothing")).toBe(
+      "",
+    );
     const wrong = await run(["call", "b", "klatsch.node.pong", "--data", a.dataDir]);
     expect([wrong.code, wrong.stderr]).toEqual([
       1,
@@ -480,6 +483,23 @@ describe("klatsch up", () => {
     const third = await run(["up", "--name", "a", "--data", a.dataDir, ...elsewhere]);
     expect(third).toMatchObject({ code: 1, stderr: expect.stringContaining("STORE_LOCKED") });
     expect((await a.ask((client) => client.call("members", {}))).length).toBe(3);
+  });
+
+  it("says that there is no directory for its socket, rather than that it may not", async () => {
+    const nowhere = join(a.dataDir, "nowhere", "klatsch.sock");
+    const { code, stderr } = await run([
+      "up",
+      "--name",
+      "z",
+      "--data",
+      `${a.dataDir}-z`,
+      "--socket",
+      nowhere,
+    ]);
+    expect({ code, stderr }).toEqual({
+      code: 2,
+      stderr: expect.stringMatching(/^klatsch: socket: .*ENOENT/),
+    });
   });
 
   it("says so if it has no address", async () => {

@@ -49,7 +49,7 @@ export async function gather(
   const args = { target, method, input: inputOf(text), reduce, of, deadlineMs };
   const result = await client.call("rpc.gather", args);
   if (flags.json === true) return printJson(result);
-  printJson(result.value);
+  if (result.value !== undefined) printJson(result.value); // There is none where nobody gave one.
   const { answered, failed, missing } = result;
   console.error(`${answered.length} answered, ${failed.length} failed, ${missing.length} missing`);
   const rows = [
