@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { createMesh } from "@klatsch/mesh";
 import { createQueues } from "@klatsch/queue";
-import { createService } from "./service.ts";
+import { closeService, createService } from "./service.ts";
 
 // DATA=/tmp/one PORT=8081 npm start -w examples/embed; for a second node another DATA and PORT, and BOOTSTRAP=<an address it printed>.
 const { DATA = "data", PORT = "8080", BOOTSTRAP } = process.env;
@@ -20,6 +20,6 @@ console.log(`http://127.0.0.1:${PORT}`, ...mesh.addresses());
 
 await Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]);
 // Clients first, then the queues, which wait up to 30 s for the work in hand, then the mesh.
-server.close();
+await closeService(server);
 await queues.stop();
 await mesh.stop();

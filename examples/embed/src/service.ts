@@ -1,3 +1,5 @@
+import { once } from "node:events";
+import type { Server } from "node:http";
 import type { Queue } from "@klatsch/queue";
 import { QueueError } from "@klatsch/queue";
 import type { ErrorRequestHandler, Express, Request, Response } from "express";
@@ -5,6 +7,9 @@ import express from "express";
 
 /** When clients whose work was refused may try again, in seconds. */
 const RETRY_AFTER_S = 5;
+
+/** How long clients may take to end what they ask, in milliseconds: longer than an enqueue waits for its quorum. */
+const CLIENTS_MS_MAX = 12_000;
 
 /**
  * A service as it was before, but that what takes long goes into a queue: the request is answered as soon as a
@@ -33,6 +38,22 @@ export function createService(thumbnails: Queue): Express {
   app.get("/depth", (_request, response) => depth(response));
   app.use(onError);
   return app;
+}
+
+/**
+ * Takes no more connections, answers what is asked on those that are there, and ends each with its answer: clients that keep them
+ * alive and busy would hold the process for ever.
+ */
+export async function closeService(server: Server): Promise<void> {
+  const closed = once(server, "close");
+  server.prependListener("request", (_request, response) => {
+    response.shouldKeepAlive = false;
+  });
+  server.keepAliveTimeout = 1; // For what is being answered now.
+  server.close();
+  const late = setTimeout(() => server.closeAllConnections(), CLIENTS_MS_MAX);
+  await closed;
+  clearTimeout(late);
 }
 
 /** What is refused, in the words of HTTP. Of the queue, `retryable` and `outcome` say what the client may do. */

@@ -6,8 +6,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createMesh } from "@klatsch/mesh";
 import { createQueues } from "@klatsch/queue";
-import { describe, expect, it } from "vitest";
-import { createService } from "../src/service.ts";
+import { describe, expect, it, vi } from "vitest";
+import { closeService, createService } from "../src/service.ts";
 
 describe("a service with a queue in it", () => {
   it("hands work over, shows the depth, and says in HTTP's words when the queue refuses", async () => {
@@ -43,7 +43,20 @@ describe("a service with a queue in it", () => {
     const message = await thumbnails.take();
     expect(Buffer.from(message.body).toString()).toMatch(/^http:\/\/x\/[12]\.png$/);
     await message.ack();
-    server.close();
+
+    const answered: number[] = [];
+    const busy = async (): Promise<never> => {
+      for (;;) {
+        const response = await fetch(`${at}/depth`);
+        await response.text();
+        answered.push(response.status);
+      }
+    };
+    const ended = expect(busy()).rejects.toThrow("fetch failed");
+    await vi.waitUntil(() => answered.length > 0);
+    await closeService(server); // A client that keeps its connection busy does not hold it.
+    await ended;
+    expect(new Set(answered)).toEqual(new Set([200]));
     await queues.stop();
     await mesh.stop();
     await rm(dataDir, { recursive: true });

@@ -64,7 +64,7 @@ function keepOnLostOutput(): void {
   process.stdout.off("error", failOnLostOutput);
 }
 
-/** All has stopped. A name that is still looked up, which nothing can interrupt, would hold the process for as long as that takes. */
+/** All has stopped. Names that are still to be looked up, which nothing can cancel, would hold the process one after the other. */
 function endWith(code: number): never {
   process.exit(code);
 }
