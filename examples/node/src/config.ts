@@ -115,7 +115,7 @@ async function readConfigFile(file: string): Promise<Readonly<Record<string, unk
   });
   let value: unknown;
   try {
-    value = JSON.parse(text);
+    value = JSON.parse(text.replace(/^\uFEFF/u, "")); // The mark of some editors: a message would show nothing there.
   } catch (error) {
     throw new NodeError("USAGE", `config: ${file} is not JSON: ${(error as Error).message}`);
   }

@@ -41,6 +41,11 @@ describe("readConfig", () => {
     await expect(readConfig({ config: await fileWith(text) })).rejects.toThrow(message);
   });
 
+  it("reads a file that an editor began with a byte order mark", async () => {
+    const config = await fileWith('\uFEFF{ "name": "a", "data": "d" }');
+    expect((await readConfig({ config })).mesh.name).toBe("a");
+  });
+
   it("lets flags win over the file, whose paths start where it is", async () => {
     const config = await fileWith('{ "name": "a", "data": "d", "cloud": "north", "tags": { "k": "v" } }');
     const { mesh, socket } = await readConfig({ config, name: "b" });

@@ -60,10 +60,13 @@ const FAULTS_MAX = 8;
 
 /** What is wrong with options, each with the path of its field, or `whole` if it is none of its fields, in one line. */
 export function invalidOptions(error: z.ZodError, whole = "options"): MeshError {
-  const wrong = error.issues.slice(0, FAULTS_MAX).map(({ path, message }) => {
+  // Of one field the first is enough: zod counts the characters, too, of a text that should be a list.
+  const firsts = new Map(error.issues.toReversed().map((issue) => [z.core.toDotPath(issue.path), issue]));
+  const wrong = error.issues.filter((issue) => firsts.get(z.core.toDotPath(issue.path)) === issue);
+  const told = wrong.slice(0, FAULTS_MAX).map(({ path, message }) => {
     return `${excerpt(z.core.toDotPath(path)) || whole}: ${excerpt(message)}`;
   });
-  return new MeshError("INVALID_OPTIONS", wrong.join("; "), { cause: error });
+  return new MeshError("INVALID_OPTIONS", told.join("; "), { cause: error });
 }
 
 /** The system would not do something with a file or directory. */

@@ -275,6 +275,13 @@ describe("options", () => {
     expect(error).toMatchObject({ code: "INVALID_OPTIONS", message: expect.stringContaining(field) });
   });
 
+  it("say one thing about a field", async () => {
+    await using bed = new Bed();
+    const listen = "/ip4/127.0.0.1/tcp/4001" as unknown as readonly string[];
+    const message = "listen: Invalid input: expected array, received string";
+    await expect(bed.mesh("a", { listen })).rejects.toMatchObject({ code: "INVALID_OPTIONS", message });
+  });
+
   it("take every kind of address that can be dialled", async () => {
     await using bed = new Bed();
     const places = [
