@@ -46,9 +46,12 @@ export class Daemon {
     // First of all: it tells whether a node runs here already, and a second one would harm the first.
     const server = await SocketServer.listen(socket, ready.promise);
     let mesh: Mesh | undefined;
+    let failure: Error | undefined;
     try {
       ending.throwIfAborted();
       mesh = await createMesh({ ...init, logger });
+      // Of a mesh that fails while the rest starts, that would say only that it has stopped.
+      mesh.on("mesh:failed", ({ error }) => (failure = error));
       ending.throwIfAborted();
       const queues = await createQueues({ mesh, dataDir: init.dataDir, logger });
       const rpc = createRpc({ mesh, logger });
@@ -67,7 +70,7 @@ export class Daemon {
       // Perhaps it waited for a mesh to join.
       const isAborted = error === ending.reason || (error instanceof MeshError && error.code === "STOPPED");
       if (ending.aborted && isAborted) return undefined;
-      throw error;
+      throw failure ?? error;
     }
   }
 

@@ -112,6 +112,10 @@ describe("keys", { timeout: TIMEOUT_MS }, () => {
       const told = await run(wrong);
       expect(told).toMatchObject({ code: 2, stderr: expect.stringContaining(`option '${flag} <`) });
     }
+    const before = await readFile(join(at("root"), "mesh.json"), "utf8");
+    const untold = await run(["mesh", "rotate", "--authority", at("root"), "--data", at("nobody")]);
+    expect(untold).toMatchObject({ code: 1, stderr: expect.stringContaining("NOT_RUNNING") });
+    expect(await readFile(join(at("root"), "mesh.json"), "utf8")).toBe(before);
     const notices = await done("mesh", "rotate", "--authority", at("root"));
     expect(notices).toMatch(/^[\w-]+$/);
     expect(await readFile(join(at("root"), "mesh.json"), "utf8")).toContain('"rotations": [');

@@ -3,6 +3,7 @@ import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { createMeshRoot, openAuthority, readCertificate, readPeerId, startEnrolment } from "@klatsch/mesh";
 import type { CertificateDescription } from "@klatsch/mesh";
+import type { Client } from "../client.ts";
 import { tagsOf } from "../config.ts";
 import { NodeError } from "../errors.ts";
 import { table } from "../format.ts";
@@ -60,7 +61,7 @@ export async function rotate(
   flags: AuthorityFlags & NodeFlags & { readonly overlapDays?: number },
 ): Promise<void> {
   const root = await openAuthority({ directory: resolve(flags.authority) });
-  await tell(flags, await root.rotate({ overlapMs: lifeOf(flags.overlapDays) }));
+  await tell(flags, () => root.rotate({ overlapMs: lifeOf(flags.overlapDays) }));
 }
 
 export async function publish(flags: NodeFlags): Promise<void> {
@@ -72,7 +73,8 @@ export async function publish(flags: NodeFlags): Promise<void> {
       throw new NodeError("USAGE", `standard input: more than ${TEXT_BYTES_MAX} bytes`);
     chunks.push(chunk);
   }
-  await tellNode(flags, Buffer.concat(chunks).toString());
+  await using client = await connectTo(flags);
+  await publishBy(client, Buffer.concat(chunks).toString());
 }
 
 export async function issue(flags: CertificateFlags & { readonly peer: string }): Promise<void> {
@@ -108,17 +110,31 @@ export async function show(file: string, flags: { readonly json?: true }): Promi
 
 export async function revoke(subject: string, flags: AuthorityFlags & NodeFlags): Promise<void> {
   const authority = await openAuthority({ directory: resolve(flags.authority) });
-  await tell(flags, await authority.revoke(subject));
+  await tell(flags, () => authority.revoke(subject));
 }
 
-/** To a node if one is named; else the text, for `klatsch mesh publish`. */
-async function tell(flags: NodeFlags, text: string): Promise<void> {
-  if (flags.data === undefined && flags.socket === undefined) console.log(text);
-  else await tellNode(flags, text);
-}
-
-async function tellNode(flags: NodeFlags, text: string): Promise<void> {
+/**
+ * Changes the authority, and tells it to a node if one is named; else prints the text, for `klatsch mesh publish`.
+ * Nothing changes where that node does not run: what an authority has rotated it never says again.
+ */
+async function tell(flags: NodeFlags, change: () => Promise<string>): Promise<void> {
+  if (flags.data === undefined && flags.socket === undefined) {
+    console.log(await change());
+    return;
+  }
   await using client = await connectTo(flags);
+  await client.call("status", {});
+  const text = await change();
+  try {
+    await publishBy(client, text);
+  } catch (error) {
+    console.log(text);
+    console.error('the node does not have it: give the text to "klatsch mesh publish"');
+    throw error;
+  }
+}
+
+async function publishBy(client: Client, text: string): Promise<void> {
   await client.call("admission.publish", { text });
   console.log("the node has it, and tells the others");
 }
