@@ -1,4 +1,5 @@
 import { types } from "node:util";
+import { textOf } from "@klatsch/kit";
 import { z } from "zod";
 
 import { SHARDS_MAX } from "./codec/shapes.ts";
@@ -24,6 +25,7 @@ import type {
   MessagesOptions,
   NackOptions,
   Published,
+  PublishOptions,
   PublishOutcome,
   QueueChanges,
   QueueInit,
@@ -262,7 +264,7 @@ const scheduleSchema: z.ZodType<ScheduleInit> = z
     everyMs: durationMs.min(1_000).optional(),
     timezone: z.string().min(1).max(64).optional(),
     body: z
-      .instanceof(Uint8Array)
+      .custom<Uint8Array>(types.isUint8Array, "must be a Uint8Array")
       .refine(({ length }) => length <= SCHEDULE_BYTES_MAX, `has at most ${SCHEDULE_BYTES_MAX} bytes`),
     headers: headersSchema.optional(),
     priority: messageFields.priority.optional(),
@@ -301,15 +303,27 @@ export function refuse(field: string, why: string): never {
   throw new QueueError("INVALID_OPTIONS", `${field}: ${why}`);
 }
 
+/** What `read` returns. An application's own getters and proxies may throw anything there: that is `INVALID_OPTIONS`, too. */
+function readable<T>(read: () => T, what: string): T {
+  try {
+    return read();
+  } catch (error) {
+    throw new QueueError("INVALID_OPTIONS", `${what}: cannot be read: ${textOf(error)}`, { cause: error });
+  }
+}
+
 /** Throws `INVALID_OPTIONS` with the path of the first field that is wrong. */
 function parse<Out>(schema: z.ZodType<Out>, value: unknown, what: string): Out {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  const field = [what, ...(issue?.path ?? [])].join(".");
-  throw new QueueError("INVALID_OPTIONS", `${field}: ${issue?.message ?? "invalid"}`, {
-    cause: result.error,
-  });
+  // The error as well: it is put into words, which read the value again, when it is asked for.
+  const { data, error } = readable(() => {
+    const result = schema.safeParse(value);
+    return { data: result.data, error: result.error };
+  }, what);
+  if (error === undefined) return data as Out;
+  const [issue] = error.issues;
+  // A symbol has no text unless it is asked for one.
+  const field = [what, ...(issue?.path ?? [])].map(String).join(".");
+  throw new QueueError("INVALID_OPTIONS", `${field}: ${issue?.message ?? "invalid"}`, { cause: error });
 }
 
 export function parseInit(init: QueuesInit): QueuesInit {
@@ -326,10 +340,10 @@ export function parseQueue(init: QueueInit | undefined): QueueOptions {
 
 /** The options that a queue has after these changes. */
 export function parseChanges(now: Policy, changes: QueueChanges): Policy {
-  const names = Object.keys(parse(z.record(z.string(), z.unknown()), changes, "changes"));
-  const other = names.find((name) => !Object.hasOwn(policyFields, name));
+  const given = Object.entries(parse(z.record(z.string(), z.unknown()), changes, "changes"));
+  const [other] = given.find(([name]) => !Object.hasOwn(policyFields, name)) ?? [];
   if (other !== undefined) refuse(`changes.${other}`, "cannot be changed of a queue that is there");
-  const kept = Object.entries(changes).filter(([, value]) => value !== undefined);
+  const kept = given.filter(([, value]) => value !== undefined);
   const wanted = kept.map(([name, value]) => [name, value ?? undefined] as const);
   return parse(policySchema, { ...now, ...Object.fromEntries(wanted) }, "changes");
 }
@@ -385,17 +399,25 @@ export function parseBinding(queue: string, options: BindOptions | undefined): B
   return { queue: parseName(queue), key, headers, match };
 }
 
-export function parseKey(key: string | undefined): string {
-  return parse(keySchema, key ?? "", "options.key");
+/** The options of a publish, and what an earlier one is told of itself. */
+export function parsePublish(options: PublishOptions | undefined): {
+  readonly key: string;
+  readonly retry: Published | undefined;
+  readonly message: MessageOptions;
+  readonly timeoutMs: number;
+} {
+  const { key, retry, ...rest } = readable(() => ({ ...options }), "options");
+  const { timeoutMs, ...message } = parseEnqueue(rest);
+  return {
+    key: parse(keySchema, key ?? "", "options.key"),
+    retry: retry === undefined ? undefined : parse(publishedSchema, retry, "options.retry"),
+    message,
+    timeoutMs,
+  };
 }
 
 export function parseSchedule(init: ScheduleInit): ScheduleInit {
   return parse(scheduleSchema, init, "options");
-}
-
-/** What an earlier `publish` is told of itself. */
-export function parseRetry(retry: Published | undefined): Published | undefined {
-  return retry === undefined ? undefined : parse(publishedSchema, retry, "options.retry");
 }
 
 /** A checked time-out, in milliseconds. */
@@ -417,10 +439,10 @@ export function parseEnqueue(options: EnqueueOptions | undefined): MessageOption
 export function parseItems(
   items: readonly EnqueueItem[],
 ): readonly (MessageOptions & { readonly body: Uint8Array })[] {
-  if (!Array.isArray(items) || items.length > MANY_MAX) {
-    refuse("items", `must be a list of up to ${MANY_MAX}`);
-  }
-  return Array.from(items, (item: EnqueueItem, at) => parseItem(item, `items.${at}`));
+  const isList = (): boolean => Array.isArray(items) && items.length <= MANY_MAX;
+  const own = readable(() => (isList() ? Array.from(items) : undefined), "items");
+  if (own === undefined) refuse("items", `must be a list of up to ${MANY_MAX}`);
+  return own.map((item, at) => parseItem(item, `items.${at}`));
 }
 
 export function parseItem(

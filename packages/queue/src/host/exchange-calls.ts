@@ -5,11 +5,9 @@ import type { MessageOptions } from "../options.ts";
 import {
   checkBody,
   parseBinding,
-  parseEnqueue,
   parseExchange,
   parseExchangeName,
-  parseKey,
-  parseRetry,
+  parsePublish,
   refuse,
 } from "../options.ts";
 import { PublishError } from "../publish-error.ts";
@@ -100,14 +98,12 @@ export class ExchangeCalls {
 
   async #publish(name: string, body: Uint8Array, options: PublishOptions | undefined): Promise<Published> {
     this.#port.check();
-    const { key, retry: given, ...rest } = options ?? {};
-    const retry = parseRetry(given);
+    const { key, retry, message, timeoutMs } = parsePublish(options);
     checkBody(body);
     const own = copyOf(body);
-    const { timeoutMs, ...message } = parseEnqueue(rest);
-    const queues = this.#exchanges.route(name, { key: parseKey(key), headers: message.headers ?? {} });
+    const queues = this.#exchanges.route(name, { key, headers: message.headers ?? {} });
     if (queues.length === 0 && retry === undefined) {
-      throw new QueueError("UNROUTABLE", `exchange ${name} has no queue for the key "${key ?? ""}"`);
+      throw new QueueError("UNROUTABLE", `exchange ${name} has no queue for the key "${key}"`);
     }
     const port = {
       enqueue: (queue: string, publishId: string) =>
