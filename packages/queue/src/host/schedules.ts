@@ -63,6 +63,9 @@ export interface SchedulePort {
 interface Running {
   readonly entry: Entry;
   readonly due: (afterWallMs: number) => number | undefined;
+  readonly writtenWallMs: number;
+  /** Since when, by the wall clock, it was looked at without a gap: a clock that was ahead left one before it. */
+  fromMs: number;
   /** By the wall clock; `undefined`: never again. */
   nextMs: number | undefined;
 }
@@ -117,8 +120,9 @@ export class Schedules {
   list(): readonly ScheduleInfo[] {
     const { wallMs } = systemClock.now();
     return [...this.#running]
-      .map(([name, { entry, due }]) => {
-        const nextMs = due(wallMs);
+      .map(([name, { entry, due, nextMs: seenMs = 0 }]) => {
+        // What was seen to once is not due again, although the clock was set back. And asking croner takes its time.
+        const nextMs = seenMs > wallMs ? seenMs : due(wallMs);
         const { queue, cron, everyMs, timezone } = entry;
         const nextAt = nextMs === undefined ? undefined : new Date(nextMs);
         return { name, queue, cron: cron ?? undefined, everyMs: everyMs ?? undefined, timezone, nextAt };
@@ -138,29 +142,37 @@ export class Schedules {
     dueTimes(entry).then(
       (due) => {
         if (this.#stopped || this.#newest.get(name) !== entry) return;
-        // What was due since it was made, while nobody was there, is enqueued late, or missed.
-        const fromMs = Math.max(systemClock.now().wallMs - LATE_MS, writtenWallMs);
-        this.#running.set(name, { entry, due, nextMs: due(fromMs) });
-        this.#look();
+        const running = { entry, due, writtenWallMs, fromMs: 0, nextMs: undefined };
+        begin(running, systemClock.now().wallMs);
+        this.#running.set(name, running);
+        // Once for all that are read at the start: each look is at all of them.
+        this.#lookIn(1);
       },
       () => undefined,
     );
   }
 
-  #look(): void {
+  #lookIn(delayMs: number): void {
     clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#look(), delayMs);
+  }
+
+  #look(): void {
     if (this.#stopped) return;
     const { wallMs } = systemClock.now();
     let wakeMs = wallMs + LOOK_MS;
     for (const [name, running] of this.#running) {
+      // Set back to before it was looked at first: none of what is due now was seen to.
+      if (wallMs < running.fromMs) begin(running, wallMs);
       while (running.nextMs !== undefined && running.nextMs <= wallMs) {
-        if (wallMs - running.nextMs < LATE_MS) this.#see(name, running.entry, running.nextMs);
-        else running.nextMs = wallMs - LATE_MS;
-        running.nextMs = running.due(running.nextMs);
+        if (wallMs - running.nextMs < LATE_MS) {
+          this.#see(name, running.entry, running.nextMs);
+          running.nextMs = running.due(running.nextMs);
+        } else begin(running, wallMs);
       }
       wakeMs = Math.min(wakeMs, running.nextMs ?? wakeMs);
     }
-    this.#timer = setTimeout(() => this.#look(), Math.max(1, wakeMs - wallMs));
+    this.#lookIn(Math.max(1, wakeMs - wallMs));
   }
 
   /** Sees to one due time when this node's turn comes. */
@@ -195,6 +207,12 @@ export class Schedules {
       this.#at(wallMs + RETRY_MS, () => void this.#enqueue(name, entry, dueMs));
     }
   }
+}
+
+/** What was due since it was made, while nobody was there, is enqueued late, or missed. The clock it was made by may be ahead. */
+function begin(running: Running, wallMs: number): void {
+  running.fromMs = Math.max(wallMs - LATE_MS, Math.min(wallMs, running.writtenWallMs));
+  running.nextMs = running.due(running.fromMs);
 }
 
 /** Those of what is enqueued for one due time. */
