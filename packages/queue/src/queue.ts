@@ -18,7 +18,7 @@ import { elect, electionKey, isElection, isElectionOf } from "./host/elect.ts";
 import { ExchangeCalls } from "./host/exchange-calls.ts";
 import { copyOf, makeContent } from "./host/content.ts";
 import { makeHandle } from "./host/handle.ts";
-import { HeldMessage } from "./host/message.ts";
+import { failuresOf, HeldMessage } from "./host/message.ts";
 import type { SettleDone } from "./host/message.ts";
 import { publishKey } from "./host/publish.ts";
 import { Names } from "./host/names.ts";
@@ -660,7 +660,7 @@ class QueuesService implements Queues {
 
   #onDied({ queue, lane, seq, value }: Extract<HostEffect, { type: "died" }>): void {
     const { epoch, deliveries, reason = "", attributes } = value;
-    const failures = attributes?.failures ?? [];
+    const failures = failuresOf(attributes);
     this.#hooks.onDead(queue, { id: messageId(lane, seq), epoch, reason, deliveries, failures });
   }
 

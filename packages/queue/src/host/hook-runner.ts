@@ -1,3 +1,5 @@
+import { types } from "node:util";
+
 import { textOf } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 
@@ -61,10 +63,17 @@ export class HookRunner {
   #nominate(queue: QueueId, candidates: readonly Holder[]): number | undefined {
     const name = this.#nameOf(queue);
     if (name === undefined || isElection(name)) return undefined;
-    const chosen = this.#now("nominate", () => this.#hooks.nominate?.(name, candidates));
-    if (chosen === undefined) return undefined;
-    const at = candidates.findIndex(({ session }) => session === (chosen as Partial<Holder> | null)?.session);
-    if (at >= 0) return at;
+    const at = this.#now("nominate", () => {
+      // Of their own: whoever sorts them, or writes into one, changes nothing here.
+      const chosen = this.#hooks.nominate?.(
+        name,
+        candidates.map((one) => ({ ...one })),
+      );
+      if (chosen === undefined) return undefined;
+      const wanted = isRejectable(chosen) ? undefined : (chosen as Partial<Holder> | null)?.session;
+      return candidates.findIndex(({ session }) => session === wanted);
+    });
+    if (at === undefined || at >= 0) return at;
     this.#fault("nominate", "invalid", new Error("returned none of the candidates"));
     return undefined;
   }
@@ -73,7 +82,10 @@ export class HookRunner {
     const name = this.#nameOf(queue);
     if (name === undefined || isElection(name)) return true;
     const vote = { queue: name, id: messageId(lane, seq), epoch, ...holder };
-    const says: unknown = this.#now("vote", () => this.#hooks.vote?.(vote));
+    const says = this.#now("vote", () => {
+      const said: unknown = this.#hooks.vote?.(vote);
+      return isRejectable(said) ? null : said;
+    });
     if (says === undefined || typeof says === "boolean") return says !== false;
     this.#fault("vote", "invalid", new Error("returned no boolean"));
     return true;
@@ -192,4 +204,11 @@ export class HookRunner {
     this.#loggedMs.set(name, nowMs);
     this.#logger.warn("a queue hook is at fault", { hook: name, fault, err: error });
   }
+}
+
+/** Whether a hook that must return at once returned a promise: where that rejects and nobody looks, the process ends. */
+function isRejectable(value: unknown): boolean {
+  if (!types.isPromise(value)) return false;
+  void Promise.prototype.then.call(value, undefined, () => undefined);
+  return true;
 }

@@ -5,7 +5,7 @@ import { REASON_MAX } from "../codec/value.ts";
 import { messageId } from "../core/message-id.ts";
 import type { Delivery } from "../core/messages.ts";
 import { retryDelayMs } from "../core/retry.ts";
-import type { QueueId, SettledCode, Verdict } from "../core/types.ts";
+import type { Attributes, QueueId, SettledCode, Verdict } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
 import { parseNack } from "../options.ts";
 import type { Failure, Message, MessageHeaders, NackOptions } from "../types.ts";
@@ -15,7 +15,13 @@ export type SettleDone = (code: SettledCode | "TIMEOUT" | "STOPPED" | "FAILED") 
 /** Asks the lane's writer for a verdict until it is confirmed. */
 export type Settle = (message: HeldMessage, verdict: Verdict, done: SettleDone) => void;
 
-const NO_FAILURES: readonly Failure[] = [];
+const NO_FAILURES: readonly Failure[] = Object.freeze([]);
+
+/** Of the application's own: what it did to those of the core would be in what this node writes and tells others. */
+export function failuresOf(attributes: Attributes | undefined): readonly Failure[] {
+  if (attributes === undefined || attributes.failures.length === 0) return NO_FAILURES;
+  return attributes.failures.map((one) => ({ ...one }));
+}
 
 /** A delivered message in the application's hands. */
 export class HeldMessage implements Message {
@@ -52,7 +58,7 @@ export class HeldMessage implements Message {
     this.group = item.attributes?.group;
     this.dedupKey = item.attributes?.dedupKey;
     this.reason = item.reason;
-    this.failures = item.attributes?.failures ?? NO_FAILURES;
+    this.failures = failuresOf(item.attributes);
     const headerBytes = item.attributes?.headerBytes ?? 0;
     this.#headerBytes = content.subarray(0, headerBytes);
     this.body = headerBytes === 0 ? content : content.subarray(headerBytes);

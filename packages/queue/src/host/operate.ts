@@ -11,6 +11,7 @@ import { QueueError } from "../errors.ts";
 import type { HostEffect } from "./engine.ts";
 import { Gate } from "./gate.ts";
 import { nextOf, placeOf } from "./listing.ts";
+import { failuresOf } from "./message.ts";
 import type { QueueInput } from "../core/inputs.ts";
 import type { LaneId, ManageAct, ManageScope, Place, Value } from "../core/types.ts";
 import type {
@@ -295,7 +296,7 @@ function infoOf(lane: LaneId, seq: number, value: Value, peer: string): MessageI
     bodyBytes: bodyBytes - (attributes?.headerBytes ?? 0),
     holder: holder && { peer: holder.peer, session: holder.session },
     reason,
-    failures: attributes?.failures ?? [],
+    failures: failuresOf(attributes),
     peer,
   };
 }

@@ -83,7 +83,8 @@ export function orderOf({ ordered }: Definition): {
 }
 
 export function describeQueue(definition: Definition, isPaused: boolean): QueueDescription {
-  const { name, replicas, leaseMs, maxDeliveries, retry, exclusive, maxLength, maxBytes } = definition;
+  const { name, replicas, leaseMs, maxDeliveries, exclusive, maxLength, maxBytes } = definition;
+  const retry = definition.retry && { ...definition.retry };
   const plain = { name, replicas, leaseMs, maxDeliveries, retry, exclusive: exclusive === true };
   const bodyBytesMax = definition.bodyBytesMax ?? BODY_BYTES_DEFAULT;
   const durability = durabilityOf(definition);
