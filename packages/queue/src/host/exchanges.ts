@@ -7,11 +7,15 @@ import type { Binding, ExchangeKind, Routed } from "../core/exchange.ts";
 import { RoutingTable } from "../core/exchange.ts";
 import { QueueError } from "../errors.ts";
 import { BOUND_VALUE_MAX } from "../options.ts";
+import { Gate } from "./gate.ts";
 
 /** Exchanges that pass a message on to their alternates, one after another, at most. */
 const ALTERNATES_MAX = 8;
 /** Bindings of all exchanges that one node follows at most; further ones are not routed by. */
 const BINDINGS_MAX = 10_000;
+
+/** Bindings removed side by side: the mesh takes a limited number of writes at a time, the application's among them. */
+const REMOVALS_MAX = 64;
 
 const EXCHANGE = "queue/exchange/";
 const BINDING = "queue/binding/";
@@ -42,8 +46,11 @@ export class Exchanges {
   readonly #bindings = new Map<string, Map<string, Binding>>();
   /** Made with the first message, and kept as the bindings are. */
   readonly #tables = new Map<string, RoutingTable>();
+  readonly #removals = new Gate(REMOVALS_MAX);
   readonly #unwatch: () => void;
   #count = 0;
+  /** New ones on their way to disk. */
+  #binding = 0;
 
   constructor(mesh: Mesh) {
     this.#shared = mesh.state.shared;
@@ -111,17 +118,23 @@ export class Exchanges {
 
   async delete(name: string): Promise<void> {
     const ids = [...(this.#bindings.get(name)?.keys() ?? [])];
-    await Promise.all(ids.map((id) => this.#shared.delete(`${BINDING}${name}/${id}`)));
+    await this.#remove(ids.map((id) => `${BINDING}${name}/${id}`));
     await this.#shared.delete(EXCHANGE + name);
   }
 
   /** @throws QueueError `LIMIT_REACHED`. */
   async bind(name: string, binding: Binding): Promise<void> {
     const key = keyOf(name, binding);
-    if (this.#shared.get(key) === undefined && this.#count >= BINDINGS_MAX) {
+    const added = this.#shared.get(key) === undefined ? 1 : 0;
+    if (added > 0 && this.#count + this.#binding >= BINDINGS_MAX) {
       throw new QueueError("LIMIT_REACHED", `there are ${BINDINGS_MAX} bindings already, of all exchanges`);
     }
-    await this.#shared.set(key, { ...binding, headers: { ...binding.headers } });
+    this.#binding += added;
+    try {
+      await this.#shared.set(key, { ...binding, headers: { ...binding.headers } });
+    } finally {
+      this.#binding -= added;
+    }
   }
 
   async unbind(name: string, binding: Binding): Promise<boolean> {
@@ -133,7 +146,11 @@ export class Exchanges {
     const found = [...this.#bindings].flatMap(([name, bindings]) =>
       [...bindings].flatMap(([id, one]) => (one.queue === queue ? [`${BINDING}${name}/${id}`] : [])),
     );
-    await Promise.all(found.map((key) => this.#shared.delete(key)));
+    await this.#remove(found);
+  }
+
+  async #remove(keys: readonly string[]): Promise<void> {
+    await Promise.all(keys.map((key) => this.#removals.pass(() => this.#shared.delete(key))));
   }
 
   /** The queues for a message; where there is none, those of the alternate exchange. */

@@ -84,6 +84,8 @@ export class Schedules {
   readonly #waiting = new Set<NodeJS.Timeout>();
   readonly #unwatch: () => void;
   #timer: NodeJS.Timeout | undefined;
+  /** New ones on their way to disk. */
+  #setting = 0;
   #stopped = false;
 
   constructor(mesh: Mesh, port: SchedulePort) {
@@ -104,13 +106,19 @@ export class Schedules {
     name: string,
     { queue, cron, everyMs, timezone = "UTC", body, ...options }: ScheduleInit,
   ): Promise<void> {
-    if (!this.#newest.has(name) && this.#newest.size >= SCHEDULES_MAX) {
-      throw new QueueError("LIMIT_REACHED", `there are ${SCHEDULES_MAX} schedules already`);
-    }
     const entry = { queue, cron: cron ?? null, everyMs: everyMs ?? null, timezone, options };
     await dueTimes({ ...entry, body: "" }); // An expression that cannot be is refused here.
     const written = { ...entry, body: Buffer.from(body).toString("base64"), options: given(options) };
-    await this.#shared.set(SCHEDULE + name, written);
+    const added = this.#newest.has(name) ? 0 : 1;
+    if (added > 0 && this.#newest.size + this.#setting >= SCHEDULES_MAX) {
+      throw new QueueError("LIMIT_REACHED", `there are ${SCHEDULES_MAX} schedules already`);
+    }
+    this.#setting += added;
+    try {
+      await this.#shared.set(SCHEDULE + name, written);
+    } finally {
+      this.#setting -= added;
+    }
   }
 
   async delete(name: string): Promise<boolean> {
