@@ -28,8 +28,8 @@ import { QUEUES_EVENTS } from "./host/queue-events.ts";
 import { countOne, QueueMetrics } from "./host/queue-metrics.ts";
 import { exclusiveElection, Sessions } from "./host/sessions.ts";
 import { checkScheduled, Schedules } from "./host/schedules.ts";
-import { awaitSame, declareOrdered, met } from "./host/declare.ts";
-import type { Meeting } from "./host/declare.ts";
+import { awaitSame, declareOrdered, majority, met } from "./host/declare.ts";
+import type { Candidates, Meeting } from "./host/declare.ts";
 import {
   agreedOf,
   assertSame,
@@ -550,9 +550,11 @@ class QueuesService implements Queues {
       return this.#handle(known ?? this.#agree({ ...fixed, replicas: ELECTION_REPLICAS }));
     };
     const endMs = this.#startedMs + GATHER_MS;
-    const gather = (isBegun: () => boolean): Promise<void> => {
+    const gather = async (isBegun: () => boolean): Promise<void> => {
       const hasHeard = (): boolean => this.#running.hasStores(ELECTION_REPLICAS) || isBegun();
-      return met({ endMs, hasHeard }, signal);
+      await met({ endMs, hasHeard }, signal);
+      const candidates = (): Candidates => this.#running.core.members.candidates("");
+      await majority(candidates, ELECTION_REPLICAS, isBegun, signal);
     };
     return await elect({ shared: this.#mesh.state.shared, gather, declare }, name, leaseMs, signal);
   }

@@ -2,22 +2,33 @@ import { systemClock } from "@klatsch/kit";
 import { rendezvousOrder } from "@klatsch/kit/core";
 
 import { REPLICAS_MAX } from "../codec/shapes.ts";
+import { choosePlacement } from "../core/placement.ts";
 import type { Candidate } from "../core/placement.ts";
 import type { Definition, Ordered } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
+import { TIMEOUT_MS } from "../options.ts";
+import { enqueueError } from "./told.ts";
 
 /** How long the stores of a new ordered queue may take to be reached, in milliseconds. */
 const STORES_MS = 10_000;
+/** How long a majority of them may take, in milliseconds. */
+const MAJORITY_MS: number = TIMEOUT_MS;
 /** How long to wait for each node that comes before this one, and for others that declared at the same time. */
 const RANK_MS = 250;
 const SETTLE_MS = 300;
 const LOOK_MS = 20;
 
+/** Who may keep a queue. */
+export interface Candidates {
+  readonly self: Candidate;
+  readonly others: readonly Candidate[];
+}
+
 /** What declaring an ordered queue needs of the node. */
 export interface DeclarePort {
   /** What is known under the name now. */
   known(): Definition | undefined;
-  candidates(): { readonly self: Candidate; readonly others: readonly Candidate[] };
+  candidates(): Candidates;
   agree(ordered: Ordered): void;
   /** Throws once the queues have ended. */
   check(): void;
@@ -46,6 +57,29 @@ export async function declareOrdered(
   const known = port.known();
   if (known === undefined) throw new QueueError("FAILED", `queue ${name} was not kept`);
   return known;
+}
+
+/**
+ * Resolves once a message in a queue that is not there yet would find a majority of its replicas, or `isNeedless` says that there
+ * is one already; `candidates` throws once the queues have ended. Queues that are made for one message each, and never take it, would be kept by all nodes for ever.
+ */
+export async function majority(
+  candidates: () => Candidates,
+  replicas: number,
+  isNeedless: () => boolean,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const found = (): { readonly have: number; readonly need: number } => {
+    const { self, others } = candidates();
+    const { reachable, quorum } = choosePlacement(self, others, replicas, "");
+    return { have: reachable, need: quorum };
+  };
+  const isEnough = (): boolean => {
+    const { have, need } = found();
+    return have >= need || isNeedless();
+  };
+  await until({ check: () => signal?.throwIfAborted() }, isEnough, systemClock.now().monoMs + MAJORITY_MS);
+  if (!isEnough()) throw enqueueError({ code: "QUORUM_UNAVAILABLE", ...found() });
 }
 
 /** Until a new node has met the others. */

@@ -1,6 +1,8 @@
-import { expect, it } from "vitest";
+import { expect, it, vi } from "vitest";
 
-import { met } from "../../src/host/declare.ts";
+import type { Candidate } from "../../src/core/placement.ts";
+import { majority, met } from "../../src/host/declare.ts";
+import type { Candidates } from "../../src/host/declare.ts";
 
 const endMs = Number.POSITIVE_INFINITY;
 
@@ -18,4 +20,28 @@ it("a new node waits to meet the others until it has, until somebody wants it no
   };
   await expect(met({ endMs, hasHeard }, undefined)).rejects.toThrow("stopped");
   await met({ endMs: 0, hasHeard: () => false }, undefined);
+});
+
+it("a queue for one message is made only where a majority can be reached, and not where it is needless by then", async () => {
+  const away = { status: "dead", reachable: false, consumes: false, steady: true } as const;
+  const here = { ...away, status: "alive", reachable: true } as const;
+  const others: Candidate[] = [
+    { ...away, peer: "b", store: "b" },
+    { ...away, peer: "c", store: "c" },
+  ];
+  const candidates = (): Candidates => ({ self: { ...here, peer: "a", store: "a" }, others });
+  await majority(candidates, 1, () => false, undefined);
+  await majority(candidates, 3, () => true, undefined);
+  const unwanted = majority(candidates, 3, () => false, AbortSignal.abort(new Error("enough")));
+  await expect(unwanted).rejects.toThrow("enough");
+  vi.useFakeTimers();
+  const failing = majority(candidates, 3, () => false, undefined);
+  const failed = expect(failing).rejects.toMatchObject({ code: "QUORUM_UNAVAILABLE", outcome: "none" });
+  await vi.advanceTimersByTimeAsync(11_000);
+  await failed;
+  const waiting = majority(candidates, 3, () => false, undefined);
+  others[0] = { ...here, peer: "b", store: "b" };
+  await vi.advanceTimersByTimeAsync(100);
+  vi.useRealTimers();
+  await waiting;
 });
