@@ -18,7 +18,7 @@ import type { KlatschErrorInit } from "@klatsch/kit";
  * - `QUORUM_UNAVAILABLE`: too few replicas could be reached until the deadline, or others of its group came first; nothing was
  *   enqueued.
  * - `INDETERMINATE`: no quorum answered in time, but the message may exist: `resolve(id)` tells.
- * - `OVERLOADED`: more enqueues wait for a quorum than the limit; nothing was enqueued.
+ * - `OVERLOADED`: more enqueues wait for a quorum, or for `beforeEnqueue`, than the limit; nothing was enqueued.
  * - `LIMIT_REACHED`: too many queues, consumers, held messages, bindings or schedules.
  * - `STALE`: the lease was over; somebody else may hold the message at a higher epoch.
  * - `FINISHED`: the message is over, and who finished it is no longer known.

@@ -470,7 +470,7 @@ class QueuesService implements Queues {
   ): Promise<Enqueued> {
     this.#assertRunning();
     const shown = this.#hooks.looksAt(definition.name)
-      ? await this.#hooks.beforeEnqueue(definition.name, copyOf(body), options)
+      ? await this.#hooks.beforeEnqueue(definition.name, body, options)
       : { body, ...options };
     const { body: whole, ...message } = shown;
     return await new Promise((resolve, reject) => {

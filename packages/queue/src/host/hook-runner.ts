@@ -10,6 +10,7 @@ import { QueueError } from "../errors.ts";
 import type { AckedMessage, DeadMessage, OutgoingMessage, QueueHooks } from "../hooks.ts";
 import { parseItem } from "../options.ts";
 import type { MessageOptions } from "../options.ts";
+import { copyOf } from "./content.ts";
 import { isElection } from "./elect.ts";
 
 /** How long a hook may take, in milliseconds; one that the core waits for, before it is reported. */
@@ -17,6 +18,9 @@ const HOOK_MS = 5_000;
 const CORE_HOOK_MS = 50;
 /** `afterAck` and `onDead` under way at a time; further calls are left out, and counted. */
 const RUNNING_MAX = 1_024;
+/** Messages that wait for `beforeEnqueue` at most, and their bytes: as many as may wait for a quorum after that. */
+const SHOWN_MAX = 65_536;
+const SHOWN_BYTES_MAX: number = 64 * 1_024 * 1_024;
 /** Faults of one hook logged within this time once, in milliseconds. */
 const LOG_MS = 1_000;
 
@@ -40,6 +44,8 @@ export class HookRunner {
   readonly #counts = new Map<HookName, HookCounts>();
   readonly #loggedMs = new Map<HookName, number>();
   #running = 0;
+  #shown = 0;
+  #shownBytes = 0;
 
   constructor(hooks: QueueHooks, logger: Logger, nameOf: (queue: QueueId) => string | undefined) {
     this.#hooks = hooks;
@@ -110,13 +116,21 @@ export class HookRunner {
     return this.#hooks.beforeEnqueue !== undefined && !isElection(queue);
   }
 
-  /** @throws QueueError `REFUSED`. */
+  /** Shows the application a copy. @throws QueueError `REFUSED`, `OVERLOADED`. */
   async beforeEnqueue(
     queue: string,
-    body: Uint8Array,
+    given: Uint8Array,
     options: MessageOptions,
   ): Promise<MessageOptions & { readonly body: Uint8Array }> {
+    if (this.#shown >= SHOWN_MAX || this.#shownBytes >= SHOWN_BYTES_MAX) {
+      const text = `${this.#shown} enqueues of ${this.#shownBytes} bytes wait for beforeEnqueue already: await some of them first`;
+      throw new QueueError("OVERLOADED", text);
+    }
+    const body = copyOf(given);
+    const bytes = body.length;
     const message: OutgoingMessage = { queue, body, ...options };
+    this.#shown += 1;
+    this.#shownBytes += bytes;
     try {
       const changed = await this.#inTime(
         "beforeEnqueue",
@@ -131,6 +145,9 @@ export class HookRunner {
       if (error instanceof QueueError) this.#fault("beforeEnqueue", "invalid", error);
       const why = textOf(error);
       throw new QueueError("REFUSED", `beforeEnqueue refused the message: ${why}`, { cause: error });
+    } finally {
+      this.#shown -= 1;
+      this.#shownBytes -= bytes;
     }
   }
 

@@ -3,10 +3,13 @@ import { describe, expect, it } from "vitest";
 
 import { PLAIN } from "../../src/core/register.ts";
 import { HookRunner } from "../../src/host/hook-runner.ts";
+import { parseEnqueue } from "../../src/options.ts";
 import { failuresOf } from "../../src/host/message.ts";
 
 const CANDIDATES = ["1", "2", "3"].map((session) => ({ peer: "p", session }));
 const LEASE = { queue: "q", lane: "l", seq: 0, epoch: 1, holder: { peer: "p", session: "1" } };
+
+const PLAIN_OPTIONS = parseEnqueue(undefined);
 
 function makeRunner(hooks: object): HookRunner {
   return new HookRunner(hooks, silentLogger, () => "jobs");
@@ -40,6 +43,20 @@ describe("a hook that the core asks", () => {
       shown.sort((one, other) => other.session.localeCompare(one.session))[0];
     expect(makeRunner({ nominate }).core.nominate?.("q", CANDIDATES)).toBe(2);
     expect(CANDIDATES[0]).toEqual({ peer: "p", session: "1" });
+  });
+});
+
+describe("a hook that messages wait for", () => {
+  it("has no more of them wait than may wait for a quorum, by number or by bytes", async () => {
+    const gate = Promise.withResolvers<undefined>();
+    const runner = makeRunner({ beforeEnqueue: () => gate.promise });
+    const enter = (bytes: number): Promise<unknown> =>
+      runner.beforeEnqueue("jobs", new Uint8Array(bytes), PLAIN_OPTIONS);
+    const long = Array.from({ length: 16 }, () => enter(4 * 1_024 * 1_024));
+    await expect(enter(1)).rejects.toMatchObject({ code: "OVERLOADED", outcome: "none" });
+    gate.resolve(undefined);
+    await Promise.all(long);
+    await enter(1);
   });
 });
 
