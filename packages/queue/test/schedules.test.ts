@@ -62,6 +62,7 @@ describe("a schedule", () => {
 
   it.each([
     [{ cron: "99 * * * *" }, /options.cron/],
+    [{ cron: "0 0 30 2 *" }, /options.cron: is never due/],
     [{ cron: "* * * * *", timezone: "Atlantis" }, /options.cron/],
     [{ everyMs: 10 }, /options.everyMs/],
     [{}, /cron or everyMs/],

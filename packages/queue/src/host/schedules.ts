@@ -8,7 +8,7 @@ import { z } from "zod";
 
 import type { Definition } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
-import { parseEnqueue, SCHEDULE_BYTES_MAX } from "../options.ts";
+import { parseEnqueue, refuse, SCHEDULE_BYTES_MAX } from "../options.ts";
 import type { EnqueueOptions, MessageHeaders, ScheduleInfo, ScheduleInit } from "../types.ts";
 import { makeContent } from "./content.ts";
 import { checkFit, orderOf } from "./told.ts";
@@ -107,7 +107,8 @@ export class Schedules {
     { queue, cron, everyMs, timezone = "UTC", body, ...options }: ScheduleInit,
   ): Promise<void> {
     const entry = { queue, cron: cron ?? null, everyMs: everyMs ?? null, timezone, options };
-    await dueTimes({ ...entry, body: "" }); // An expression that cannot be is refused here.
+    const due = await dueTimes({ ...entry, body: "" }); // An expression that cannot be is refused here.
+    if (due(systemClock.now().wallMs) === undefined) refuse("options.cron", "is never due");
     const written = { ...entry, body: Buffer.from(body).toString("base64"), options: given(options) };
     const added = this.#newest.has(name) ? 0 : 1;
     if (added > 0 && this.#newest.size + this.#setting >= SCHEDULES_MAX) {
@@ -128,9 +129,10 @@ export class Schedules {
   list(): readonly ScheduleInfo[] {
     const { wallMs } = systemClock.now();
     return [...this.#running]
-      .map(([name, { entry, due, nextMs: seenMs = 0 }]) => {
+      .map(([name, { entry, due, nextMs: foundMs }]) => {
         // What was seen to once is not due again, although the clock was set back. And asking croner takes its time.
-        const nextMs = seenMs > wallMs ? seenMs : due(wallMs);
+        const isNext = foundMs === undefined || foundMs > wallMs;
+        const nextMs = isNext ? foundMs : due(wallMs);
         const { queue, cron, everyMs, timezone } = entry;
         const nextAt = nextMs === undefined ? undefined : new Date(nextMs);
         return { name, queue, cron: cron ?? undefined, everyMs: everyMs ?? undefined, timezone, nextAt };
