@@ -654,7 +654,7 @@ export interface Queues extends AsyncDisposable, MetricSource {
    * Makes a queue known, here and on every node this one reaches. Names: 1 to 128 of `A-Z a-z 0-9 . _ -`. With other options than
    * it has on nodes that this one has not met, it is a second queue of the name, which a warning tells when they meet.
    * @throws {@link QueueError} `INVALID_OPTIONS`, `QUEUE_CONFLICT`, `LIMIT_REACHED`, `FAILED`, `STOPPED`; `QUORUM_UNAVAILABLE`: an
-   * ordered queue is new, and fewer stores than its `replicas` were reached within 10 s.
+   * ordered queue is new, and fewer stores than its `replicas` were reached within 10 s; `QUEUE_DELETED`: somebody deleted it at once.
    */
   declare(name: string, options?: QueueInit): Promise<Queue>;
   /** What became of a message id; waits up to `timeoutMs` (default 10,000) for a decision. */

@@ -55,7 +55,7 @@ export async function declareOrdered(
   if (port.known() === undefined) port.agree({ ...order, stores });
   await until(port, () => false, systemClock.now().monoMs + SETTLE_MS);
   const known = port.known();
-  if (known === undefined) throw new QueueError("FAILED", `queue ${name} was not kept`);
+  if (known === undefined) throw new QueueError("QUEUE_DELETED", `queue ${name} was deleted meanwhile`);
   return known;
 }
 

@@ -1,7 +1,7 @@
 import { expect, it, vi } from "vitest";
 
 import type { Candidate } from "../../src/core/placement.ts";
-import { majority, met } from "../../src/host/declare.ts";
+import { declareOrdered, majority, met } from "../../src/host/declare.ts";
 import type { Candidates } from "../../src/host/declare.ts";
 
 const endMs = Number.POSITIVE_INFINITY;
@@ -44,4 +44,23 @@ it("a queue for one message is made only where a majority can be reached, and no
   await vi.advanceTimersByTimeAsync(100);
   vi.useRealTimers();
   await waiting;
+});
+
+it("an ordered queue that somebody deletes while it is declared is one that was deleted, and no fault of the node", async () => {
+  const self = {
+    peer: "a",
+    store: "a",
+    status: "alive",
+    reachable: true,
+    consumes: false,
+    steady: true,
+  } as const;
+  const port = {
+    known: () => undefined,
+    candidates: () => ({ self, others: [] }),
+    agree: () => undefined,
+    check: () => undefined,
+  };
+  const declared = declareOrdered(port, "jobs", 1, { groups: true, dedupMs: 0, shards: 1 });
+  await expect(declared).rejects.toMatchObject({ code: "QUEUE_DELETED" });
 });
