@@ -490,21 +490,27 @@ export function parseElect(options: ElectOptions | undefined): {
 /** What lies in no memory any more has no length either, but cannot be copied. */
 function isThere(body: Uint8Array): boolean {
   try {
-    body.fill(0);
+    Uint8Array.prototype.fill.call(body, 0);
     return true;
   } catch {
     return false;
   }
 }
 
+/** As many as will be copied: a class of the application's own may say something else. */
+function lengthOf(body: Uint8Array): number {
+  return Reflect.get(Object.getPrototypeOf(Uint8Array.prototype) as object, "length", body) as number;
+}
+
 /** Throws `INVALID_OPTIONS`, or `MESSAGE_TOO_LARGE` for what no queue, or this one, takes. */
 export function checkBody(body: unknown, bytesMax: number = BODY_BYTES_LIMIT): asserts body is Uint8Array {
   if (!types.isUint8Array(body)) throw new QueueError("INVALID_OPTIONS", "body: must be a Uint8Array");
-  if (body.length === 0 && !isThere(body)) {
+  const length = lengthOf(body);
+  if (length === 0 && !isThere(body)) {
     throw new QueueError("INVALID_OPTIONS", "body: its buffer was transferred, or is shorter than it was");
   }
-  if (body.length > bytesMax) {
-    const text = `body of ${body.length} bytes exceeds the limit of ${bytesMax} bytes`;
+  if (length > bytesMax) {
+    const text = `body of ${length} bytes exceeds the limit of ${bytesMax} bytes`;
     throw new QueueError("MESSAGE_TOO_LARGE", text);
   }
 }

@@ -1,6 +1,8 @@
 import { describe, expect, it } from "vitest";
 
 import {
+  BODY_BYTES_LIMIT,
+  checkBody,
   parseChanges,
   parseConsume,
   parseEnqueue,
@@ -43,5 +45,26 @@ describe("options that an application cannot be asked for", () => {
   it("are named although they are symbols", () => {
     const headers = { [Symbol("trace")]: "1" } as never;
     expect(() => parseEnqueue({ headers })).toThrow(/^options\.headers\.Symbol\(trace\): /);
+  });
+});
+
+describe("a body of a class of the application's own", () => {
+  class Liar extends Uint8Array {
+    override get length(): number {
+      return 2;
+    }
+  }
+
+  class Thrower extends Uint8Array {
+    override get length(): number {
+      return thrower();
+    }
+  }
+
+  it("is as long as what is copied of it, whatever it says", () => {
+    const long: unknown = new Liar(BODY_BYTES_LIMIT + 1);
+    expect(() => checkBody(long)).toThrow(expect.objectContaining({ code: "MESSAGE_TOO_LARGE" }));
+    const mute: unknown = new Thrower(4);
+    expect(() => checkBody(mute)).not.toThrow();
   });
 });
