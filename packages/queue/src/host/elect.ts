@@ -1,14 +1,23 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { randomHex } from "@klatsch/kit/core";
-import { systemClock, systemRandom } from "@klatsch/kit";
+import { systemRandom } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 
 import type { Leadership, Message, Queue } from "../types.ts";
 
 /** So long gossip may take: a node that just came waits to hear of the term, and who begins one for others that did. */
 const SETTLE_MS = 500;
-const TERM_DIGITS = 12;
-const NONCE_DIGITS = 16;
+const TERM_DIGITS = 28;
+const TERM = /^[0-9a-f]{28}$/;
+/** Of each half of a token. */
+const TOKEN_DIGITS = 12;
+
+/** What all members agree on, as far as this one has heard. */
+interface Term {
+  readonly term: string;
+  /** Of two terms the one that was written later wins, so its tokens are greater, too. */
+  readonly writtenWallMs: number;
+}
 
 /** What an election needs of the node. */
 export interface ElectPort {
@@ -18,6 +27,9 @@ export interface ElectPort {
   /** The queue of one term, known from here on. */
   declare(name: string, leaseMs: number): Queue;
 }
+
+/** The term in which a node was a candidate last, by name. */
+const lastTerms = new WeakMap<ElectPort["shared"], Map<string, Term>>();
 
 /** Name of the queue of one term: no application can declare it. */
 function queueOf(name: string, term: string): string {
@@ -50,16 +62,30 @@ export async function elect(
   signal: AbortSignal | undefined,
 ): Promise<Leadership> {
   const key = electionKey(name);
+  const last = lastTerms.get(port.shared) ?? new Map<string, Term>();
+  lastTerms.set(port.shared, last);
   for (;;) {
     signal?.throwIfAborted();
-    const term = port.shared.get(key);
-    if (typeof term !== "string" || !/^[0-9a-f]{28}$/.test(term)) {
+    const term = termIn(port.shared, key);
+    if (term === undefined || isTie(term, last.get(name))) {
       await beginTerm(port, name, key, leaseMs, signal);
       continue;
     }
+    last.set(name, term);
     const won = await candidate(port, name, key, term, leaseMs, signal);
     if (won !== undefined) return won;
   }
+}
+
+/** Of two that were written in the same millisecond the tokens would not grow. */
+function isTie(term: Term, last: Term | undefined): boolean {
+  return last !== undefined && last.term !== term.term && last.writtenWallMs >= term.writtenWallMs;
+}
+
+function termIn(shared: ElectPort["shared"], key: string): Term | undefined {
+  const [entry] = shared.entries({ key });
+  if (typeof entry?.value !== "string" || !TERM.test(entry.value)) return undefined;
+  return { term: entry.value, writtenWallMs: entry.writtenWallMs };
 }
 
 async function beginTerm(
@@ -69,10 +95,10 @@ async function beginTerm(
   leaseMs: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const isBegun = (): boolean => port.shared.get(key) !== undefined;
+  const before = port.shared.get(key);
+  const isBegun = (): boolean => port.shared.get(key) !== before;
   await port.gather(isBegun);
-  const began = Math.floor(systemClock.now().wallMs).toString(16).padStart(TERM_DIGITS, "0");
-  const term = began + randomHex(systemRandom, NONCE_DIGITS);
+  const term = randomHex(systemRandom, TERM_DIGITS);
   await settle(signal);
   if (isBegun()) return;
   // The message first: who hears of the term finds something to be elected by.
@@ -106,7 +132,7 @@ async function candidate(
   port: ElectPort,
   name: string,
   key: string,
-  term: string,
+  { term, writtenWallMs }: Term,
   leaseMs: number,
   signal: AbortSignal | undefined,
 ): Promise<Leadership | undefined> {
@@ -121,7 +147,7 @@ async function candidate(
       .declare(queueOf(name, term), leaseMs)
       .take({ signal: AbortSignal.any(signals) });
     if (over.signal.aborted) await message.release();
-    else won = new Term(name, term, message, over.signal, unwatch);
+    else won = new Lead(name, writtenWallMs, message, over.signal, unwatch);
   } catch (error) {
     if (!over.signal.aborted) throw error;
   } finally {
@@ -130,7 +156,7 @@ async function candidate(
   return won;
 }
 
-class Term implements Leadership {
+class Lead implements Leadership {
   readonly name: string;
   readonly token: string;
   readonly signal: AbortSignal;
@@ -138,10 +164,12 @@ class Term implements Leadership {
   readonly #unwatch: () => void;
   #resigned: Promise<void> | undefined;
 
-  constructor(name: string, term: string, message: Message, over: AbortSignal, unwatch: () => void) {
+  constructor(name: string, termMs: number, message: Message, over: AbortSignal, unwatch: () => void) {
     this.name = name;
     // Of a later term, or of a later epoch of the same one, the token is greater as text.
-    this.token = term.slice(0, TERM_DIGITS) + message.epoch.toString(16).padStart(TERM_DIGITS, "0");
+    this.token = [termMs, message.epoch]
+      .map((part) => part.toString(16).padStart(TOKEN_DIGITS, "0"))
+      .join("");
     this.signal = AbortSignal.any([message.signal, over]);
     this.#message = message;
     this.#unwatch = unwatch;

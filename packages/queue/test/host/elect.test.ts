@@ -1,24 +1,56 @@
-import type { Mesh } from "@klatsch/mesh";
+import type { SharedEntry } from "@klatsch/mesh";
 import { expect, it } from "vitest";
 
 import { elect } from "../../src/host/elect.ts";
 import type { ElectPort } from "../../src/host/elect.ts";
+import type { Queue } from "../../src/types.ts";
 
-/** What elections use of what all members share; `known`: the term there is. */
-function sharedWith(known: () => string | undefined): Mesh["state"]["shared"] {
-  const shared: Pick<Mesh["state"]["shared"], "get" | "watch"> = {
-    get: () => known(),
-    watch: () => () => undefined,
+type Shared = ElectPort["shared"];
+type Watcher = Parameters<Shared["watch"]>[1];
+
+/** What elections use of what all members share. */
+class Board {
+  readonly shared: Shared;
+  #watchers: Watcher[] = [];
+  #entry: SharedEntry | undefined;
+
+  constructor() {
+    const shared: Pick<Shared, "get" | "entries" | "watch" | "set"> = {
+      get: () => this.#entry?.value,
+      entries: () => (this.#entry === undefined ? [] : [this.#entry]),
+      watch: (_filter, watcher) => {
+        this.#watchers.push(watcher);
+        return () => (this.#watchers = this.#watchers.filter((one) => one !== watcher));
+      },
+      set: (_key, value) => Promise.resolve(this.say(value as string, 5_000)),
+    };
+    this.shared = shared as Shared;
+  }
+
+  /** Another member's, or this one's own. */
+  say(value: string, writtenWallMs: number): void {
+    this.#entry = { key: "", value, writer: "", writtenWallMs };
+    for (const watcher of [...this.#watchers]) watcher(this.#entry);
+  }
+}
+
+/** A queue whose one message is taken at once, each time in the next epoch. */
+function queueWith(epochs: { next: number }): Queue {
+  const take = (): Promise<unknown> => {
+    epochs.next += 1;
+    const { signal } = new AbortController();
+    return Promise.resolve({ epoch: epochs.next, signal, release: () => Promise.resolve() });
   };
-  return shared as Mesh["state"]["shared"];
+  const queue = { take, enqueue: () => Promise.resolve() };
+  return queue as unknown as Queue;
 }
 
 it("begins a term only once as many have gathered as keep it, and none if one is known by then", async () => {
   const gathered = Promise.withResolvers<void>();
   const declared: string[] = [];
-  const known: { term?: string } = {};
+  const board = new Board();
   const port: ElectPort = {
-    shared: sharedWith(() => known.term),
+    shared: board.shared,
     gather: () => gathered.promise,
     declare: (name) => {
       declared.push(name);
@@ -26,19 +58,19 @@ it("begins a term only once as many have gathered as keep it, and none if one is
     },
   };
   const elected = elect(port, "chief", 1_000, undefined);
-  known.term = "a".repeat(28);
+  board.say("a".repeat(28), 1);
   gathered.resolve();
   await expect(elected).rejects.toThrow("far enough");
-  expect(declared).toEqual([`~elect/chief/${known.term}`]);
+  expect(declared).toEqual([`~elect/chief/${"a".repeat(28)}`]);
 });
 
 it("waits for no more nodes once a term is known", async () => {
-  const known: { term?: string } = {};
+  const board = new Board();
   const port: ElectPort = {
-    shared: sharedWith(() => known.term),
+    shared: board.shared,
     gather: async (isBegun) => {
       expect(isBegun()).toBe(false);
-      known.term = "a".repeat(28);
+      board.say("a".repeat(28), 1);
       await Promise.resolve();
       expect(isBegun()).toBe(true);
     },
@@ -49,9 +81,33 @@ it("waits for no more nodes once a term is known", async () => {
 
 it("begins none if nobody wants it any more", async () => {
   const never: ElectPort = {
-    shared: sharedWith(() => undefined),
+    shared: new Board().shared,
     gather: () => Promise.reject(new Error("nobody wants it")),
     declare: () => expect.fail("a term has begun"),
   };
   await expect(elect(never, "chief", 1_000, undefined)).rejects.toThrow("nobody wants it");
+});
+
+it("gives greater tokens in the term that was written later, whatever its name and epochs, and begins another after one of the same instant", async () => {
+  const board = new Board();
+  const epochs = { next: 70 };
+  const port: ElectPort = {
+    shared: board.shared,
+    gather: () => Promise.resolve(),
+    declare: () => queueWith(epochs),
+  };
+  board.say("f".repeat(28), 1_000);
+  const first = await elect(port, "chief", 1_000, undefined);
+  epochs.next = 0;
+  board.say("a".repeat(28), 1_001);
+  expect(first.signal.aborted).toBe(true);
+  const second = await elect(port, "chief", 1_000, undefined);
+  expect(second.token > first.token).toBe(true);
+
+  epochs.next = 0;
+  board.say("b".repeat(28), 1_001);
+  expect(second.signal.aborted).toBe(true);
+  const third = await elect(port, "chief", 1_000, undefined);
+  expect(board.shared.get("")).not.toBe("b".repeat(28));
+  expect(third.token > second.token).toBe(true);
 });
