@@ -242,7 +242,7 @@ const publishedSchema: z.ZodType<Published> = z.object({
 function isOutcome(value: unknown): boolean {
   if (typeof value !== "object" || value === null) return false;
   const { queue, id, error }: Partial<Record<keyof PublishOutcome, unknown>> = value;
-  const isNamed = typeof queue === "string" && (id === undefined || typeof id === "string");
+  const isNamed = nameSchema.safeParse(queue).success && (id === undefined || typeof id === "string");
   return isNamed && (error === undefined || error instanceof QueueError);
 }
 

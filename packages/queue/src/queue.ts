@@ -384,7 +384,7 @@ class QueuesService implements Queues {
   }
 
   open(name: string): Queue {
-    return this.#handle(this.#names.get(name));
+    return this.#handle(this.#names.get(parseName(name)));
   }
 
   /** Of a queue or the view of its dead messages; `undefined` if nobody declared it. */

@@ -16,6 +16,7 @@ describe("queues that are given", () => {
     const { queues } = nodes.get("a");
     const [jobs] = await nodes.declare("jobs", { replicas: 1 });
     const exchange = await queues.declareExchange("x");
+    expect(() => queues.open("~elect/chief/x")).toThrow(expect.objectContaining(INVALID));
     for (const odd of [Symbol("jobs"), Object.create(null), ["jobs"], null] as never[]) {
       expect(() => queues.open(odd)).toThrow(expect.objectContaining(INVALID));
       expect(() => queues.exchange(odd)).toThrow(expect.objectContaining(INVALID));
@@ -133,7 +134,8 @@ describe("a queue that is given", () => {
     await nodes.declare("jobs", { replicas: 1 });
     const news = await nodes.get("a").queues.declareExchange("news", { kind: "fanout" });
     await news.bind("jobs");
-    for (const retry of [{}, { publishId: "0".repeat(32), outcomes: [null] }]) {
+    const outcomes = [null, { queue: "~elect/chief/x", id: undefined }];
+    for (const retry of [{}, ...outcomes.map((one) => ({ publishId: "0".repeat(32), outcomes: [one] }))]) {
       await expect(news.publish(body, { retry: retry as never })).rejects.toMatchObject(INVALID);
     }
     await nodes.end("a");

@@ -91,7 +91,7 @@ export class ExchangeCalls {
       ...known,
       bind: async (queue, options) => await usable().bind(name, parseBinding(queue, options)),
       unbind: async (queue, options) => await usable().unbind(name, parseBinding(queue, options)),
-      bindings: () => exchanges.bindingsOf(name),
+      bindings: () => structuredClone(exchanges.bindingsOf(name)),
       publish: (body, options) => this.#publish(name, body, options),
     };
   }
