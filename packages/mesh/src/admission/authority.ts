@@ -189,7 +189,7 @@ class KeyAuthority implements MeshAuthority {
     }
     const entry = this.#revocation({ mesh: this.meshId, subject, atWallMs: this.#nowWallMs() });
     await this.#save({ ...this.#file, revocations: [...this.#file.revocations, entry] });
-    return noticesText([], [entry]);
+    return noticesText(this.#file.rotations, [entry]);
   }
 
   async delegate(init: { readonly directory: string; readonly lifeMs?: number | undefined }): Promise<void> {
@@ -242,9 +242,11 @@ class KeyAuthority implements MeshAuthority {
     );
     // Whoever joins after the overlap would not believe the old root's revocations.
     const revocations = this.#file.revocations.map(({ statement }) => this.#revocation(statement.body, key));
-    await this.#save({ ...this.#file, rotations: [...rotations, rotation], revocations });
+    const all = [...rotations, rotation];
+    await this.#save({ ...this.#file, rotations: all, revocations });
     this.#key = key;
-    return noticesText([rotation], revocations);
+    // Those before, too: a text may have been lost, and nobody believes a root whose predecessor they never heard of.
+    return noticesText(all, revocations);
   }
 
   async adopt(init: AdoptInit): Promise<{ readonly peerId: string; readonly certificate: string }> {
