@@ -48,9 +48,10 @@ export async function gather(
   await using client = await connectTo(flags);
   const args = { target, method, input: inputOf(text), reduce, of, deadlineMs };
   const result = await client.call("rpc.gather", args);
+  const { answered, failed, missing } = result;
+  if (answered.length === 0 && failed.length + missing.length > 0) process.exitCode = 1;
   if (flags.json === true) return printJson(result);
   if (result.value !== undefined) printJson(result.value); // There is none where nobody gave one.
-  const { answered, failed, missing } = result;
   console.error(`${answered.length} answered, ${failed.length} failed, ${missing.length} missing`);
   const rows = [
     ...failed.map(({ name, peerId, code }) => [name, peerId, code]),
