@@ -34,7 +34,7 @@ export interface ManageRequest {
   readonly limit: number;
   /** Of a list: what lies behind it, whoever writes it. */
   readonly after?: Place | undefined;
-  /** Of a list: those that were enqueued first, in no other order, and not in parts. */
+  /** Of a list: those that were enqueued first; `more` tells only that there are others. */
   readonly oldest?: boolean | undefined;
   /** Asks only these, for what lies behind these places; `undefined`: from the beginning. */
   readonly from: Places | undefined;
@@ -296,7 +296,7 @@ export class Manage {
     for (const [lane, register] of matching) {
       if (found.length >= limit || bytes >= MANAGE_BYTES_MAX) {
         const [before] = found.slice(-1);
-        if (!oldest) last = before && { lane: before[0].root, seq: before[1].seq };
+        last = before && { lane: before[0].root, seq: before[1].seq };
         break;
       }
       if (known?.end !== undefined && lane.root > known.end) break;
@@ -392,7 +392,7 @@ export class Manage {
     }
   }
 
-  /** A lane is in this order by itself, as far as its writer's clock is. */
+  /** A lane is in this order by itself, as far as clocks are. */
   *#oldestFirst(
     queue: QueueId,
     act: ManageAct,
@@ -405,7 +405,7 @@ export class Manage {
     for (;;) {
       let first: (typeof heads)[number] | undefined;
       for (const head of heads) {
-        if (head.next.done !== true && enqueuedAt(head) < enqueuedAt(first)) first = head;
+        if (enqueuedAt(head) < enqueuedAt(first)) first = head;
       }
       if (first?.next.done !== false) return;
       yield [first.lane, first.next.value];
@@ -577,10 +577,6 @@ function sumOf(all: readonly Counts[]): Counts {
   );
 }
 
-/**
- * A message whose next step is under way is in its queue all the while: a list in pages must not pass it over. Its first one may have
- * been chosen with another writer, and acknowledged, which this one has not heard of. What is as good as done is not there.
- */
 /** None that is dead rests. */
 function inOrder({ registers }: LaneWriter, scope: ManageScope, fromSeq: number): Iterable<Register> {
   return scope === "dead" ? registers.awakeInOrder(fromSeq) : registers.inOrder(fromSeq);
@@ -601,6 +597,10 @@ function enqueuedAt(head: { readonly next: IteratorResult<Register, undefined> }
   return head?.next.value?.value.enqueuedWallMs ?? Number.POSITIVE_INFINITY;
 }
 
+/**
+ * A message whose next step is under way is in its queue all the while: a list in pages must not pass it over. Its first one may have
+ * been chosen with another writer, and acknowledged, which this one has not heard of. What is as good as done is not there.
+ */
 function isThere({ value }: Register): boolean {
   return value.state !== "DONE";
 }

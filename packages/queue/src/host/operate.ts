@@ -181,9 +181,14 @@ export class Operations {
   async #peeked(queue: string, options: Listed): Promise<ManageResult["items"]> {
     const { state, limit, after, timeoutMs } = options;
     if (after !== undefined) return (await this.#list(queue, options)).items;
-    const { items } = await this.#manage(queue, "list", state, timeoutMs, { limit, oldest: true });
-    return onceEach(items)
-      .toSorted((a, b) => a.value.enqueuedWallMs - b.value.enqueuedWallMs)
+    const { items, more } = await this.#manage(queue, "list", state, timeoutMs, { limit, oldest: true });
+    // What no more fitted into an answer comes before what others tell of behind it.
+    const ends = [...Map.groupBy(items, ({ peer }) => peer)]
+      .filter(([peer]) => more.has(peer))
+      .map(([, found]) => Math.max(...found.map(enqueuedAt)));
+    const endMs = Math.min(...ends);
+    return onceEach(items.filter((item) => enqueuedAt(item) <= endMs))
+      .toSorted((a, b) => enqueuedAt(a) - enqueuedAt(b))
       .slice(0, limit);
   }
 
@@ -276,6 +281,10 @@ function replicaOf(lane: LaneId, seq: number, one: CoreInspection): ReplicaInfo 
     ballot,
     message: register && infoOf(lane, seq, register.value, peer),
   };
+}
+
+function enqueuedAt({ value }: { readonly value: Value }): number {
+  return value.enqueuedWallMs;
 }
 
 function infoOf(lane: LaneId, seq: number, value: Value, peer: string): MessageInfo {

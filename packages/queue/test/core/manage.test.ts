@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 
 import { bodyHash } from "../../src/codec/hash.ts";
-import type { ManageResult } from "../../src/core/manage.ts";
+import type { ManageRequest, ManageResult } from "../../src/core/manage.ts";
 import { LoneCore } from "../support/lone-core.ts";
 
 const QUEUE = "a".repeat(64);
@@ -24,8 +24,9 @@ class Alone extends LoneCore {
     this.enter({ type: "enqueue", queue: QUEUE, ...message, ...rest });
   }
 
-  list(): ManageResult | undefined {
-    this.enter({ type: "manage", queue: QUEUE, act: "list", scope: "alive", ...REST, requestId: 2 });
+  list(more: Partial<ManageRequest> = {}): ManageResult | undefined {
+    const request = { queue: QUEUE, act: "list", scope: "alive", ...REST, ...more } as const;
+    this.enter({ type: "manage", ...request, requestId: 2 });
     return this.effects.flatMap((one) => (one.type === "managed" ? [one.result] : [])).at(-1);
   }
 }
@@ -50,6 +51,14 @@ describe("a list of messages", () => {
     const { items, lanes } = node.list() ?? {};
     expect([items?.length, lanes?.[0]?.served.length, lanes?.[0]?.kept.length]).toEqual([1, 1, 1]);
     expect(lanes?.[0]?.kept[0]?.[0]).toBe(lanes?.[0]?.served[0]);
+  });
+
+  it.each([true, false])("tells that there are more than fitted (the oldest ones: %s)", (oldest) => {
+    const node = new Alone();
+    node.enqueue();
+    expect(node.list({ oldest, limit: 1 })?.more.size).toBe(0);
+    node.enqueue();
+    expect(node.list({ oldest, limit: 1 })?.more.size).toBe(1);
   });
 
   it("has none that is as good as done", () => {

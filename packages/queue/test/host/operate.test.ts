@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import type { QueueInput } from "../../src/core/inputs.ts";
 import type { ManageResult } from "../../src/core/manage.ts";
+import { enqueued } from "../../src/core/register.ts";
 import { Operations } from "../../src/host/operate.ts";
 
 beforeEach(() => void vi.useFakeTimers());
@@ -42,5 +43,35 @@ describe("drain", () => {
     }
     await told;
     expect(inputs).toHaveLength(looks.length);
+  });
+});
+
+describe("peek", () => {
+  it("shows nothing that came after what no more fitted into an answer", () => {
+    const inputs: QueueInput[] = [];
+    const operations = new Operations({ enter: (input) => void inputs.push(input), request: () => 1 });
+    void operations.peek("q", { state: "any", limit: 9, after: undefined, timeoutMs: 1_000 });
+    const told = [
+      ...([
+        ["a", 1],
+        ["a", 5],
+      ] as const),
+      ...([
+        ["b", 2],
+        ["b", 3],
+        ["b", 4],
+        ["b", 6],
+      ] as const),
+    ];
+    const content = { body: new Uint8Array(), bodyHash: "", notBeforeWallMs: 0, attributes: undefined };
+    const items = told.map(([peer, enqueuedWallMs]) => {
+      const value = enqueued({ ...content, enqueuedWallMs }, 1_000);
+      return { peer, lane: peer, seq: enqueuedWallMs, value };
+    });
+    const more = new Map([["a", { lane: "a", seq: 5 }]]);
+    operations.onAnswer({ type: "managed", requestId: 1, result: { ...found(0, []), items, more } });
+    return vi.waitFor(() => {
+      expect(inputs.flatMap((one) => (one.type === "fetch" ? [one.seq] : []))).toEqual([1, 2, 3, 4, 5]);
+    });
   });
 });
