@@ -61,7 +61,10 @@ export class SharedHost implements SharedState {
 
   entries(filter: KeyFilter = {}): readonly SharedEntry[] {
     checkFilter(filter);
-    const meant = [...this.#core.sharedEntries()].filter(({ key }) => isKeyMeant(filter, key));
+    const { key: only } = filter;
+    // All of them are up to 16,384: one is looked up.
+    const known = only === undefined ? this.#core.sharedEntries() : [this.#core.shared(only) ?? []].flat();
+    const meant = [...known].filter(({ key }) => isKeyMeant(filter, key));
     return meant
       .sort((a, b) => (a.key < b.key ? -1 : 1))
       .flatMap((entry) =>
