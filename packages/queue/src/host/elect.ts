@@ -1,6 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { randomHex } from "@klatsch/kit/core";
-import { systemRandom } from "@klatsch/kit";
+import { systemClock, systemRandom } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 
 import type { Leadership, Message, Queue } from "../types.ts";
@@ -11,6 +11,8 @@ const TERM_DIGITS = 28;
 const TERM = /^[0-9a-f]{28}$/;
 /** Of each half of a token. */
 const TOKEN_DIGITS = 12;
+/** Elections whose last term a node remembers; the one it took part in longest ago is forgotten. */
+const LAST_TERMS_MAX = 10_000;
 
 /** What all members agree on, as far as this one has heard. */
 interface Term {
@@ -62,24 +64,32 @@ export async function elect(
   signal: AbortSignal | undefined,
 ): Promise<Leadership> {
   const key = electionKey(name);
-  const last = lastTerms.get(port.shared) ?? new Map<string, Term>();
-  lastTerms.set(port.shared, last);
   for (;;) {
     signal?.throwIfAborted();
     const term = termIn(port.shared, key);
-    if (term === undefined || isTie(term, last.get(name))) {
-      await beginTerm(port, name, key, leaseMs, signal);
+    const last = lastTerms.get(port.shared)?.get(name);
+    if (term === undefined || isTie(term, last)) {
+      await beginTerm(port, name, key, leaseMs, last?.writtenWallMs ?? 0, signal);
       continue;
     }
-    last.set(name, term);
+    remember(port.shared, name, term);
     const won = await candidate(port, name, key, term, leaseMs, signal);
     if (won !== undefined) return won;
   }
 }
 
-/** Of two that were written in the same millisecond the tokens would not grow. */
+/** Of two that were written at the same instant the tokens would not grow. */
 function isTie(term: Term, last: Term | undefined): boolean {
   return last !== undefined && last.term !== term.term && last.writtenWallMs >= term.writtenWallMs;
+}
+
+function remember(shared: ElectPort["shared"], name: string, term: Term): void {
+  const terms = lastTerms.get(shared) ?? new Map<string, Term>();
+  lastTerms.set(shared, terms);
+  terms.delete(name);
+  terms.set(name, term);
+  const [oldest] = terms.keys();
+  if (terms.size > LAST_TERMS_MAX && oldest !== undefined) terms.delete(oldest);
 }
 
 function termIn(shared: ElectPort["shared"], key: string): Term | undefined {
@@ -93,13 +103,16 @@ async function beginTerm(
   name: string,
   key: string,
   leaseMs: number,
+  lastMs: number,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const before = port.shared.get(key);
   const isBegun = (): boolean => port.shared.get(key) !== before;
   await port.gather(isBegun);
   const term = randomHex(systemRandom, TERM_DIGITS);
-  await settle(signal);
+  // Where some member's clock is ahead, what is written bears its instant until the others' clocks have passed that.
+  do await settle(signal);
+  while (!isBegun() && systemClock.now().wallMs <= lastMs);
   if (isBegun()) return;
   // The message first: who hears of the term finds something to be elected by.
   await orAborted(port.declare(queueOf(name, term), leaseMs).enqueue(new Uint8Array(0)), signal);

@@ -1,5 +1,5 @@
 import type { SharedEntry } from "@klatsch/mesh";
-import { expect, it } from "vitest";
+import { afterEach, expect, it, vi } from "vitest";
 
 import { elect } from "../../src/host/elect.ts";
 import type { ElectPort } from "../../src/host/elect.ts";
@@ -8,21 +8,30 @@ import type { Queue } from "../../src/types.ts";
 type Shared = ElectPort["shared"];
 type Watcher = Parameters<Shared["watch"]>[1];
 
+afterEach(() => void vi.useRealTimers());
+
 /** What elections use of what all members share. */
 class Board {
   readonly shared: Shared;
+  looks = 0;
   #watchers: Watcher[] = [];
   #entry: SharedEntry | undefined;
 
   constructor() {
     const shared: Pick<Shared, "get" | "entries" | "watch" | "set"> = {
-      get: () => this.#entry?.value,
+      get: () => {
+        this.looks += 1;
+        return this.#entry?.value;
+      },
       entries: () => (this.#entry === undefined ? [] : [this.#entry]),
       watch: (_filter, watcher) => {
         this.#watchers.push(watcher);
         return () => (this.#watchers = this.#watchers.filter((one) => one !== watcher));
       },
-      set: (_key, value) => Promise.resolve(this.say(value as string, 5_000)),
+      set: (_key, value) => {
+        const { writtenWallMs = 0 } = this.#entry ?? {};
+        return Promise.resolve(this.say(value as string, Math.max(writtenWallMs, Date.now())));
+      },
     };
     this.shared = shared as Shared;
   }
@@ -110,4 +119,29 @@ it("gives greater tokens in the term that was written later, whatever its name a
   const third = await elect(port, "chief", 1_000, undefined);
   expect(board.shared.get("")).not.toBe("b".repeat(28));
   expect(third.token > second.token).toBe(true);
+});
+
+it("begins one term after two of the same instant, once the clock has passed that", async () => {
+  vi.useFakeTimers({ now: 1_000, toFake: ["Date"] });
+  const board = new Board();
+  const begun: string[] = [];
+  const port: ElectPort = {
+    shared: board.shared,
+    gather: () => Promise.resolve(),
+    declare: (name) => ({
+      ...queueWith({ next: 0 }),
+      enqueue: async () => {
+        begun.push(name);
+        return { id: "", duplicate: false };
+      },
+    }),
+  };
+  board.say("a".repeat(28), 6_000);
+  const first = await elect(port, "chief", 1_000, undefined);
+  board.say("b".repeat(28), 6_000);
+  const electing = elect(port, "chief", 1_000, undefined);
+  await vi.waitUntil(() => board.looks > 4, 20_000);
+  vi.setSystemTime(6_001);
+  const { token } = await electing;
+  expect([begun.length, token > first.token]).toEqual([1, true]);
 });
