@@ -17,6 +17,8 @@ const MAJORITY_MS: number = TIMEOUT_MS;
 const RANK_MS = 250;
 const SETTLE_MS = 300;
 const LOOK_MS = 20;
+/** Who may keep a queue is looked at less often: all members are, for each that waits. */
+const MAJORITY_LOOK_MS = 250;
 
 /** Who may keep a queue. */
 export interface Candidates {
@@ -78,7 +80,8 @@ export async function majority(
     const { have, need } = found();
     return have >= need || isNeedless();
   };
-  await until({ check: () => signal?.throwIfAborted() }, isEnough, systemClock.now().monoMs + MAJORITY_MS);
+  const port = { check: () => signal?.throwIfAborted() };
+  await until(port, isEnough, systemClock.now().monoMs + MAJORITY_MS, MAJORITY_LOOK_MS);
   if (!isEnough()) throw enqueueError({ code: "QUORUM_UNAVAILABLE", ...found() });
 }
 
@@ -138,9 +141,10 @@ async function until(
   port: Pick<DeclarePort, "check"> | undefined,
   condition: () => boolean,
   endMs: number,
+  lookMs: number = LOOK_MS,
 ): Promise<void> {
   while (!condition() && systemClock.now().monoMs < endMs) {
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    await new Promise((resolve) => setTimeout(resolve, lookMs));
     port?.check();
   }
 }

@@ -41,7 +41,7 @@ it("a queue for one message is made only where a majority can be reached, and no
   await failed;
   const waiting = majority(candidates, 3, () => false, undefined);
   others[0] = { ...here, peer: "b", store: "b" };
-  await vi.advanceTimersByTimeAsync(100);
+  await vi.advanceTimersByTimeAsync(250);
   vi.useRealTimers();
   await waiting;
 });
