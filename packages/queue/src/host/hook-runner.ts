@@ -3,6 +3,7 @@ import { types } from "node:util";
 import { textOf } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 
+import { DEFAULT_TUNING } from "../core/context.ts";
 import type { CoreHooks, ProposedLease } from "../core/hooks.ts";
 import { messageId } from "../core/message-id.ts";
 import type { Holder, QueueId } from "../core/types.ts";
@@ -19,8 +20,8 @@ const CORE_HOOK_MS = 50;
 /** `afterAck` and `onDead` under way at a time; further calls are left out, and counted. */
 const RUNNING_MAX = 1_024;
 /** Messages that wait for `beforeEnqueue` at most, and their bytes: as many as may wait for a quorum after that. */
-const SHOWN_MAX = 65_536;
-const SHOWN_BYTES_MAX: number = 64 * 1_024 * 1_024;
+const SHOWN_MAX: number = DEFAULT_TUNING.pendingEnqueues;
+const SHOWN_BYTES_MAX: number = DEFAULT_TUNING.pendingBytes;
 /** Faults of one hook logged within this time once, in milliseconds. */
 const LOG_MS = 1_000;
 
@@ -128,7 +129,9 @@ export class HookRunner {
     }
     const body = copyOf(given);
     const bytes = body.length;
-    const message: OutgoingMessage = { queue, body, ...options };
+    // Headers of its own: those of a publish are those of its other queues, too, and what is written into them is not looked at.
+    const headers = options.headers && { ...options.headers };
+    const message: OutgoingMessage = { queue, body, ...options, headers };
     this.#shown += 1;
     this.#shownBytes += bytes;
     try {

@@ -47,6 +47,15 @@ describe("a hook that the core asks", () => {
 });
 
 describe("a hook that messages wait for", () => {
+  it("changes no headers by writing into those it is shown", async () => {
+    const beforeEnqueue = ({ headers }: { headers: Record<string, unknown> }): void => {
+      headers["trace"] = 5n;
+    };
+    const options = { ...PLAIN_OPTIONS, headers: { trace: "1" } };
+    const { headers } = await makeRunner({ beforeEnqueue }).beforeEnqueue("jobs", new Uint8Array(1), options);
+    expect([headers, options.headers]).toEqual([{ trace: "1" }, { trace: "1" }]);
+  });
+
   it("has no more of them wait than may wait for a quorum, by number or by bytes", async () => {
     const gate = Promise.withResolvers<undefined>();
     const runner = makeRunner({ beforeEnqueue: () => gate.promise });
