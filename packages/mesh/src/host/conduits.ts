@@ -70,7 +70,7 @@ export function canDial(address: Multiaddr): boolean {
 /** Whether it is `0.0.0.0` or `::`, in whichever way that is written. */
 export function isUnspecified(address: Multiaddr): boolean {
   const host = address.getComponents().find(({ name }) => name === "ip4" || name === "ip6")?.value;
-  return host !== undefined && /^[0.:]+$/u.test(host);
+  return host !== undefined && /^(?:[0:]*:ffff:)?[0.:]+$/iu.test(host);
 }
 
 function partsOf(address: Multiaddr): string {

@@ -255,6 +255,7 @@ describe("options", () => {
     [{ announce: ["/ip4/127.0.0.1/tcp/1", "/ip4/0.0.0.0/tcp/1"] }, "announce[1]"],
     [{ announce: ["/ip6zone/lo/ip6/::/tcp/1"] }, "announce[0]"],
     [{ announce: ["/ip6/0:0:0:0:0:0:0:0/tcp/1"] }, "announce[0]"],
+    [{ announce: ["/ip6/::ffff:0.0.0.0/tcp/1"] }, "announce[0]"],
     [{ bootstrap: ["/ip4/127.0.0.1/tcp/0"] }, "bootstrap"],
     [{ bootstrap: [`/ip4/127.0.0.1/tcp/0/p2p/${STRANGER}`] }, "bootstrap[0]"],
     [{ bootstrap: [`/ip4/127.0.0.1/tcp/1/ws/p2p/${STRANGER}`] }, "bootstrap[0]"],
