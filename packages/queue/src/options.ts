@@ -119,7 +119,7 @@ const queueSchema: z.ZodType<QueueOptions, QueueInit> = z
     "shards are of queues with groups or dedupMs",
   );
 
-const nameSchema = z
+export const nameSchema: z.ZodType<string> = z
   .string()
   .regex(/^[A-Za-z0-9._-]{1,128}$/, "1 to 128 characters of A-Z a-z 0-9 . _ -")
   .refine((name) => !name.endsWith(".dead"), "names that end in .dead are those of dead letters");

@@ -6,7 +6,7 @@ import { pack } from "../codec/packr.ts";
 import type { Binding, ExchangeKind, Routed } from "../core/exchange.ts";
 import { RoutingTable } from "../core/exchange.ts";
 import { QueueError } from "../errors.ts";
-import { BOUND_VALUE_MAX } from "../options.ts";
+import { BOUND_VALUE_MAX, nameSchema } from "../options.ts";
 import { Gate } from "./gate.ts";
 
 /** Exchanges that pass a message on to their alternates, one after another, at most. */
@@ -30,7 +30,7 @@ const exchangeSchema = z.object({
   alternate: z.string().max(64).nullable(),
 });
 const bindingSchema: z.ZodType<Binding> = z.object({
-  queue: z.string().max(128),
+  queue: nameSchema,
   key: z.string().max(255),
   headers: z.record(z.string().max(128), z.string().max(BOUND_VALUE_MAX)),
   match: z.enum(["all", "any"]),

@@ -8,7 +8,7 @@ import { z } from "zod";
 
 import type { Definition } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
-import { parseEnqueue, refuse, SCHEDULE_BYTES_MAX } from "../options.ts";
+import { nameSchema, parseEnqueue, refuse, SCHEDULE_BYTES_MAX } from "../options.ts";
 import type { EnqueueOptions, MessageHeaders, ScheduleInfo, ScheduleInit } from "../types.ts";
 import { makeContent } from "./content.ts";
 import { checkFit, orderOf } from "./told.ts";
@@ -38,7 +38,7 @@ interface Entry {
 }
 
 const entrySchema: z.ZodType<Entry> = z.object({
-  queue: z.string().max(128),
+  queue: nameSchema,
   cron: z.string().max(256).nullable(),
   everyMs: z.int().min(1_000).nullable(),
   timezone: z.string().max(64),

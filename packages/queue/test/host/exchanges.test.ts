@@ -60,3 +60,15 @@ describe("bindings by the thousand", () => {
     }
   });
 });
+
+describe("a binding that another member wrote", () => {
+  it("leads to no queue that cannot be declared", async () => {
+    const mesh = makeMesh();
+    const exchanges = new Exchanges(mesh);
+    const plain = { key: "", headers: {}, match: "all" };
+    for (const queue of ["jobs", "~elect/chief/x"]) {
+      await mesh.state.shared.set(`queue/binding/x/${queue.length}`, { queue, ...plain });
+    }
+    expect(exchanges.bindingsOf("x").map(({ queue }) => queue)).toEqual(["jobs"]);
+  });
+});
