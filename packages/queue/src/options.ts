@@ -265,7 +265,7 @@ const scheduleSchema: z.ZodType<ScheduleInit> = z
     timezone: z.string().min(1).max(64).optional(),
     body: z
       .custom<Uint8Array>(types.isUint8Array, "must be a Uint8Array")
-      .refine(({ length }) => length <= SCHEDULE_BYTES_MAX, `has at most ${SCHEDULE_BYTES_MAX} bytes`),
+      .refine((body) => lengthOf(body) <= SCHEDULE_BYTES_MAX, `has at most ${SCHEDULE_BYTES_MAX} bytes`),
     headers: headersSchema.optional(),
     priority: messageFields.priority.optional(),
     ttlMs: messageFields.ttlMs,

@@ -107,9 +107,10 @@ export class Schedules {
     { queue, cron, everyMs, timezone = "UTC", body, ...options }: ScheduleInit,
   ): Promise<void> {
     const entry = { queue, cron: cron ?? null, everyMs: everyMs ?? null, timezone, options };
+    // At once: the application may write over its own body then.
+    const written = { ...entry, body: Buffer.concat([body]).toString("base64"), options: given(options) };
     const due = await dueTimes({ ...entry, body: "" }); // An expression that cannot be is refused here.
     if (due(systemClock.now().wallMs) === undefined) refuse("options.cron", "is never due");
-    const written = { ...entry, body: Buffer.from(body).toString("base64"), options: given(options) };
     const added = this.#newest.has(name) ? 0 : 1;
     if (added > 0 && this.#newest.size + this.#setting >= SCHEDULES_MAX) {
       throw new QueueError("LIMIT_REACHED", `there are ${SCHEDULES_MAX} schedules already`);

@@ -81,3 +81,21 @@ describe("a schedule on a node whose clock is wrong", () => {
     schedules.stop();
   });
 });
+
+it("a schedule has the body it was given, whatever that says of its length and becomes afterwards", async () => {
+  class Liar extends Uint8Array {
+    override get length(): number {
+      return 1;
+    }
+  }
+  const bodies: unknown[] = [];
+  const set = (_key: string, { body }: { body: unknown }): void => void bodies.push(body);
+  const shared = { entries: () => [], watch: () => () => undefined, set };
+  const schedules = new Schedules({ state: { shared } } as unknown as Mesh, {} as never);
+  const body = new Liar([1, 2, 3]);
+  const made = schedules.set("tick", { queue: "jobs", everyMs: MINUTE_MS, body });
+  body.fill(0);
+  await made;
+  expect(bodies).toEqual([Buffer.of(1, 2, 3).toString("base64")]);
+  schedules.stop();
+});
