@@ -441,7 +441,7 @@ class QueuesService implements Queues {
   }
 
   async consumers(name: string): Promise<readonly ConsumerInfo[]> {
-    const { queue } = this.#names.get(name);
+    const { queue } = this.#names.get(parseName(name));
     const { consumers } = await this.#operations.consumers(queue, TIMEOUT_MS);
     return consumers;
   }

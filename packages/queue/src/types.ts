@@ -667,7 +667,7 @@ export interface Queues extends AsyncDisposable, MetricSource {
   list(): readonly QueueDescription[];
   /**
    * A queue that somebody declared.
-   * @throws {@link QueueError} `QUEUE_NOT_FOUND`.
+   * @throws {@link QueueError} `INVALID_OPTIONS`, `QUEUE_NOT_FOUND`.
    */
   open(name: string): Queue;
   /**

@@ -17,6 +17,7 @@ describe("queues that are given", () => {
     const [jobs] = await nodes.declare("jobs", { replicas: 1 });
     const exchange = await queues.declareExchange("x");
     expect(() => queues.open("~elect/chief/x")).toThrow(expect.objectContaining(INVALID));
+    await expect(queues.consumers("~elect/chief/x")).rejects.toMatchObject(INVALID);
     for (const odd of [Symbol("jobs"), Object.create(null), ["jobs"], null] as never[]) {
       expect(() => queues.open(odd)).toThrow(expect.objectContaining(INVALID));
       expect(() => queues.exchange(odd)).toThrow(expect.objectContaining(INVALID));

@@ -3,7 +3,6 @@ import { systemClock } from "@klatsch/kit";
 import { queueIdOf } from "../codec/hash.ts";
 import type { Definition, QueueId } from "../core/types.ts";
 import { QueueError } from "../errors.ts";
-import { refuse } from "../options.ts";
 
 /** What the names need of the node's core. */
 interface NamesPort {
@@ -42,7 +41,6 @@ export class Names {
 
   /** @throws QueueError `QUEUE_NOT_FOUND`, `INVALID_OPTIONS`. */
   get(name: string): Definition {
-    if (typeof name !== "string") refuse("name", "must be a text");
     const known = this.#names.get(name);
     if (known === undefined) throw new QueueError("QUEUE_NOT_FOUND", `no queue ${name} is known here`);
     return known;
