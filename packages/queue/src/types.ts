@@ -464,7 +464,7 @@ export interface Queue {
   counts(options?: { readonly timeoutMs?: number | undefined }): Promise<QueueCounts>;
   /** Messages as they are now, lane by lane, so that a page misses none. Nobody's lease changes by it. */
   browse(options?: BrowseOptions): Promise<Browsed>;
-  /** Those that were enqueued first, or behind `after` a page, with their bodies. */
+  /** Those that were enqueued first (fewer where an answer of one node cannot hold as many), or behind `after` a page, with their bodies. */
   peek(options?: BrowseOptions): Promise<readonly PeekedMessage[]>;
   /** Does away with messages that wait: not with those that are held or dead. Once through the queue: what comes meanwhile may stay. */
   purge(options?: ChangeOptions): Promise<Changed>;
