@@ -48,4 +48,25 @@ describe("a gather", () => {
     expect([value, answered.length, missing.length]).toEqual([2, 2, 0]);
     expect(failed).toMatchObject([{ name: "n1", code: "INVALID_OUTPUT" }]);
   });
+
+  it("fails whose reducer gives a promise, and ends no process where that or a listener rejects", async () => {
+    await using nodes = await Nodes.start();
+    await serving(nodes);
+    const late = (): Promise<never> => Promise.reject(new Error("mine"));
+    const same = (value: unknown): unknown => value;
+    for (const { rpc } of nodes.all()) {
+      rpc.reducer("map", { map: late, merge: same, done: same });
+      rpc.reducer("merge", { map: same, merge: late, done: same });
+      rpc.reducer("done", { map: same, merge: same, done: late });
+    }
+    const { rpc } = nodes.get("n0");
+    const gather = async (name: string): Promise<readonly string[]> => {
+      const options = { reduce: { by: "own", name }, onProgress: late } as const;
+      const { failed } = await rpc.gather("all", api, "load", 1, options);
+      return failed.map(({ code }) => code);
+    };
+    expect(await gather("map")).toEqual(["INVALID_OUTPUT", "INVALID_OUTPUT", "INVALID_OUTPUT"]);
+    expect(await gather("merge")).toEqual(["INVALID_OUTPUT", "INVALID_OUTPUT"]);
+    await expect(gather("done")).rejects.toMatchObject({ code: "INVALID_OUTPUT" });
+  });
 });

@@ -150,7 +150,21 @@ export function reducerOf(reduce: Reduce, named: ReadonlyMap<string, Reducer>): 
     case "own": {
       const own = named.get(reduce.name);
       if (own === undefined) throw new TypeError(`no reducer ${reduce.name} is registered`);
-      return own;
+      return {
+        map: (answer, peer) => noPromise(own.map(answer, peer)),
+        merge: (a, b) => noPromise(own.merge(a, b)),
+        done: (state) => noPromise(own.done(state)),
+      };
     }
   }
+}
+
+/** Nobody waits for what a reducer gives: a promise would be the answer, or travel as nothing, and where it rejects end the process. */
+function noPromise(given: unknown): unknown {
+  if (typeof given !== "object" || given === null) return given;
+  const { then }: { readonly then?: unknown } = given;
+  if (typeof then !== "function") return given;
+  const ignore = (): void => undefined;
+  then.call(given, ignore, ignore);
+  throw new TypeError("a reducer must give its result at once, not a promise");
 }

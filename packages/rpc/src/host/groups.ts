@@ -1,4 +1,4 @@
-import { systemClock, textOf } from "@klatsch/kit";
+import { callListener, systemClock, textOf } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 import type { Mesh } from "@klatsch/mesh";
 
@@ -258,13 +258,12 @@ export class Groups {
 
   /** What the application throws when it is told ends no gather. */
   #contained(onProgress: NonNullable<GatherOptions["onProgress"]>): typeof onProgress {
-    return (progress) => {
-      try {
-        onProgress(progress);
-      } catch (error) {
-        this.#init.logger.warn("onProgress of a gather failed", { err: error });
-      }
-    };
+    const { logger } = this.#init;
+    return (progress) =>
+      callListener(
+        () => onProgress(progress),
+        (error) => logger.warn("onProgress of a gather failed", { err: error }),
+      );
   }
 
   #reducer(reduce: Reduce): Reducer {
