@@ -66,7 +66,8 @@ interface Run {
 }
 
 interface Kept {
-  readonly atMs: number;
+  /** When it ended; as it may run for longer than results are kept, not when it began. */
+  atMs: number;
   /** `undefined` while it runs. */
   result: Result | undefined;
   bytes: number;
@@ -121,7 +122,7 @@ export class Serving {
       case "ask":
         return this.#ask(input, now);
       case "done":
-        return this.#done(input.run, input.result, input.bytes);
+        return this.#done(input.run, input.result, input.bytes, now);
       case "message":
         return this.#told(input.from, input.message);
       case "up":
@@ -244,7 +245,7 @@ export class Serving {
     this.#kept.delete(keyed);
   }
 
-  #done(no: number, result: Result, bytes: number): readonly ServeEffect[] {
+  #done(no: number, result: Result, bytes: number, now: Instant): readonly ServeEffect[] {
     const run = this.#runs.get(no);
     if (run === undefined) return NOTHING;
     this.#detach(run);
@@ -260,6 +261,7 @@ export class Serving {
       if (!result.ok && (ended || result.fault.outcome === "none")) this.#giveUp(run.keyed ?? "");
       else {
         kept.result = result;
+        kept.atMs = now.monoMs;
         kept.bytes = bytes;
         this.#keptBytes += bytes;
         this.#giveUpOldest(KEPT_RESULTS_MAX);

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import { Calls } from "../../src/core/calls.ts";
 import type { Call, CallEffect } from "../../src/core/calls.ts";
-import { ASKERS_MAX, HELD_BYTES_MAX, KEPT_BYTES_MAX } from "../../src/core/limits.ts";
+import { ASKERS_MAX, HELD_BYTES_MAX, KEPT_BYTES_MAX, KEPT_RESULTS_MS } from "../../src/core/limits.ts";
 import { fault } from "../../src/core/messages.ts";
 import { Serving } from "../../src/core/serving.ts";
 import type { ServeInput } from "../../src/core/serving.ts";
@@ -215,6 +215,16 @@ describe("the handlers' core", () => {
     expect(["c", "d", "e"].map((key, no) => isKept(50 + no, key, 3))).toEqual([true, true, true]);
     expect(isKept(60, "a", 5)).toBe(false);
     expect(isKept(61, "c", 5)).toBe(false);
+  });
+
+  it("keeps a result from when its handler has ended, however long it ran", () => {
+    const serving = started();
+    const [begun] = serving.step(ask(1, "k"), at(0));
+    expect(begun).toMatchObject({ type: "run", run: 1 });
+    const endedAtMs = KEPT_RESULTS_MS * 2;
+    serving.step(done(1, "it"), at(endedAtMs)); // Its caller's link was lost just before.
+    expect(serving.step(ask(2, "k"), at(endedAtMs + KEPT_RESULTS_MS))).toMatchObject([{ type: "send" }]);
+    expect(serving.step(ask(3, "k"), at(endedAtMs + KEPT_RESULTS_MS + 1))).toMatchObject([{ type: "run" }]);
   });
 
   it("lets go of the one of several asks with a key that was cancelled, and of the others' number", () => {
