@@ -317,7 +317,7 @@ export interface Rpc extends AsyncDisposable, MetricSource {
   /**
    * Tells all members that are subscribed, this node included. Resolves once it is on its way, with the peers that
    * could not be sent to. Members that are no neighbours are told over gossip: up to 64 KiB, 100 values a second.
-   * @throws RpcError `INVALID_OPTIONS`, `INVALID_INPUT` for what cannot be encoded, `STOPPED`.
+   * @throws RpcError `INVALID_OPTIONS`, `INVALID_INPUT` for what cannot be encoded, `TOO_LARGE`, `STOPPED`.
    */
   emit(topic: string, value: unknown): Promise<readonly string[]>;
   /**

@@ -74,3 +74,14 @@ export function unpack(bytes: Uint8Array): unknown {
     throw new CodecError("not MessagePack", { cause: error });
   }
 }
+
+/** A value as it is now, in bytes that belong to nothing else, for {@link unpackValue}. Throws what {@link pack} throws. */
+export function packValue(value: unknown): Uint8Array {
+  return Uint8Array.from(pack([value]));
+}
+
+/** A value of its own each time. Throws {@link CodecError} where it has too many parts for an item. */
+export function unpackValue(bytes: Uint8Array): unknown {
+  const [value] = unpack(bytes) as readonly unknown[];
+  return value;
+}

@@ -6,6 +6,7 @@ import type { Channel, Mesh } from "@klatsch/mesh";
 import { Assembly } from "../codec/assembly.ts";
 import { decodeFrame, encodeParts } from "../codec/frames.ts";
 import type { Encoded } from "../codec/frames.ts";
+import { packValue, unpackValue } from "../codec/packr.ts";
 import { CodecError } from "../codec/read.ts";
 import type { CallClass } from "../contract.ts";
 import { Calls } from "../core/calls.ts";
@@ -205,10 +206,15 @@ export class Engine {
     return "code" in item || outbox.takes(item.bytes) ? undefined : outbox;
   }
 
-  /** Of a value as it travels; if it cannot, as many as an item may have: it may be any size, and is kept all the same. */
-  bytesOf(value: unknown): number {
+  /**
+   * A result as it is kept for its key, whatever its handler makes of it later, and its bytes. If it cannot travel, as many as an
+   * item may have: it may be any size, and is kept all the same.
+   */
+  kept(value: unknown): { readonly value: unknown; readonly bytes: number } {
     const item = encoded({ type: "reply", id: 0, value });
-    return "code" in item ? ITEM_BYTES_MAX : item.bytes;
+    return "code" in item
+      ? { value, bytes: ITEM_BYTES_MAX }
+      : { value: unpackValue(packValue(value)), bytes: item.bytes };
   }
 
   /** Queues one message. The reason if it cannot travel; nothing was queued then. */

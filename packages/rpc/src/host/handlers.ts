@@ -141,8 +141,11 @@ export class Handlers {
       this.#running.delete(run);
       profile.record(ask.method, systemClock.now().monoMs - beganMs, result.ok);
       // Whoever gives no key pays for none.
-      const bytes = ask.key === undefined || !result.ok ? 0 : engine.bytesOf(result.value);
-      engine.enterServe({ type: "done", run, result, bytes });
+      if (ask.key === undefined || !result.ok) engine.enterServe({ type: "done", run, result, bytes: 0 });
+      else {
+        const { value, bytes } = engine.kept(result.value);
+        engine.enterServe({ type: "done", run, result: { ok: true, value }, bytes });
+      }
     };
     const execute = (): Promise<unknown> =>
       this.invoke(served, context, () => this.#execute(run, served, running, ask.input));

@@ -4,6 +4,7 @@ import { z } from "zod";
 
 import { isAccess, isSchema, method } from "../contract.ts";
 import type { Access, Method } from "../contract.ts";
+import { packValue, unpackValue } from "../codec/packr.ts";
 import { HISTORY_MAX, NAME_LENGTH_MAX, TOPICS_MAX } from "../core/limits.ts";
 import type { EmitMessage, Route } from "../core/messages.ts";
 import { Seen } from "../core/seen.ts";
@@ -42,6 +43,12 @@ export interface Recall {
 }
 export type Recalled = readonly (readonly [no: number, value: unknown])[];
 
+/** A value as it was emitted, whatever the application makes of it later. */
+interface Past {
+  readonly no: number;
+  readonly packed: Uint8Array;
+}
+
 export const RECALL = "klatsch.topic.recall";
 export const recallMethod: Method<Schema<Recall>, Schema<Recalled>, "none"> = method({
   input: z.object({ topic: z.string().max(NAME_LENGTH_MAX), count: z.int().min(0) }),
@@ -70,7 +77,7 @@ export interface TopicsInit {
 export class Topics {
   readonly #init: TopicsInit;
   readonly #subscriptions = new Set<Subscription>();
-  readonly #histories = new Map<string, EmitMessage[]>();
+  readonly #histories = new Map<string, readonly Past[]>();
   /** What each neighbour has asked for. */
   readonly #recalls = new Map<string, Sluice<Recall>>();
   /** Values that a subscription's access rule refused. */
@@ -80,7 +87,7 @@ export class Topics {
     this.#init = init;
   }
 
-  /** Peers that could not be sent to are returned. @throws RpcError `INVALID_OPTIONS`, `INVALID_INPUT`. */
+  /** Peers that could not be sent to are returned. @throws RpcError `INVALID_OPTIONS`, `INVALID_INPUT`, `TOO_LARGE`. */
   async emit(topic: string, value: unknown): Promise<readonly string[]> {
     checkName(topic, "topic");
     const { engine, self, spreading } = this.#init;
@@ -98,8 +105,8 @@ export class Topics {
     const peers = [self, ...engine().peers()];
     const routes = peers.map((peer) => routeOf(peer, "normal"));
     const refused = engine().sendToAll(routes, message);
-    const unfit = refused.find((reason) => reason?.code === "INVALID_INPUT");
-    if (unfit !== undefined) throw rpcError("INVALID_INPUT", unfit.message);
+    const unfit = refused.find((reason) => reason?.code === "INVALID_INPUT" || reason?.code === "TOO_LARGE");
+    if (unfit !== undefined) throw rpcError(unfit.code, unfit.message);
     this.#keep(message);
     const unreachable = peers.filter((_, at) => refused[at] !== undefined);
     return !spread || (await spreading.tell(message)) ? unreachable : [...unreachable, ...far];
@@ -143,8 +150,10 @@ export class Topics {
     let recalls = this.#recalls.get(peer);
     if (recalls === undefined) {
       recalls = new Sluice({ turnMax: RECALLS_MAX, waitingMax: RECALLS_WAITING_MAX }, (one) => {
-        for (const last of this.#lastOf(one))
-          this.#init.resend(routeOf(peer, "normal"), { ...last, replayed: true, spread: false });
+        const { topic } = one;
+        const told = { type: "emit", topic, replayed: true, spread: false } as const;
+        for (const [no, value] of this.recalled(one))
+          this.#init.resend(routeOf(peer, "normal"), { ...told, no, value });
       });
       this.#recalls.set(peer, recalls);
     }
@@ -159,13 +168,11 @@ export class Topics {
     }
   }
 
-  /** The handler of {@link RECALL}. */
+  /** What this node emitted last. The handler of {@link RECALL}. */
   recalled(recall: Recall): Recalled {
-    return this.#lastOf(recall).map(({ no, value }) => [no, value]);
-  }
-
-  #lastOf({ topic, count }: Recall): readonly EmitMessage[] {
-    return count === 0 ? [] : (this.#histories.get(topic) ?? []).slice(-Math.min(count, HISTORY_MAX));
+    const { topic, count } = recall;
+    const last = count === 0 ? [] : (this.#histories.get(topic) ?? []).slice(-Math.min(count, HISTORY_MAX));
+    return last.map(({ no, packed }) => [no, unpackValue(packed)]);
   }
 
   #recall(peer: string, { topic, last }: Subscription): void {
@@ -189,12 +196,12 @@ export class Topics {
     }
   }
 
-  #keep(message: EmitMessage): void {
-    const history = this.#histories.get(message.topic) ?? [];
-    this.#histories.delete(message.topic); // Back at the end: the topic longest silent is given up first.
+  #keep({ topic, no, value }: EmitMessage): void {
+    const history = this.#histories.get(topic) ?? [];
+    this.#histories.delete(topic); // Back at the end: the topic longest silent is given up first.
     const [oldest] = this.#histories.keys();
     if (oldest !== undefined && this.#histories.size >= TOPICS_MAX) this.#histories.delete(oldest);
-    this.#histories.set(message.topic, [...history.slice(1 - HISTORY_MAX), message]);
+    this.#histories.set(topic, [...history.slice(1 - HISTORY_MAX), { no, packed: packValue(value) }]);
   }
 
   async #hear(
