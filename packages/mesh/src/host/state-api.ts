@@ -25,10 +25,16 @@ export function assertNotReserved(key: string): void {
 
 /** @throws MeshError `STATE_INVALID`. */
 export function encodeOrThrow(key: string, value: StateValue): Uint8Array {
-  const bytes = encodeStateValue(value);
+  let bytes: Uint8Array | undefined;
+  let cause: unknown;
+  try {
+    bytes = encodeStateValue(value);
+  } catch (error) {
+    cause = error; // A getter of its, or a proxy.
+  }
   if (bytes !== undefined) return bytes;
   const why = "is no plain data, nested deeper than 16, or has a key __proto__";
-  throw new MeshError("STATE_INVALID", `the value of ${key} ${why}`);
+  throw new MeshError("STATE_INVALID", `the value of ${key} ${why}`, { cause });
 }
 
 /** @throws MeshError `INVALID_OPTIONS`. */
@@ -70,8 +76,10 @@ export class Watchers<Filter extends StateFilter, Change> {
   tell(copy: () => Change): void {
     if (this.#watchers.size === 0) return;
     const change = copy();
-    for (const { filter, listener } of [...this.#watchers]) {
-      if (!this.#isMeant(filter, change)) continue;
+    for (const watcher of [...this.#watchers]) {
+      const { filter, listener } = watcher;
+      // One before it may have ended it.
+      if (!this.#watchers.has(watcher) || !this.#isMeant(filter, change)) continue;
       callListener(
         () => listener(copy()),
         (error) => this.#logger.error("a state listener threw", { err: error }),

@@ -104,8 +104,8 @@ export class Topics implements MeshTopics {
     this.#check(topic);
     checkObject("options", options);
     const target = options.to === undefined ? "all" : checkedTarget(options.to);
-    if (!(body instanceof Uint8Array)) refuse("body", "must be a Uint8Array");
-    if (body.length > TOPIC_BODY_BYTES_MAX) {
+    const copy = copyOf(body);
+    if (copy.length > TOPIC_BODY_BYTES_MAX) {
       throw new MeshError("INVALID_OPTIONS", `body: is longer than ${TOPIC_BODY_BYTES_MAX} bytes`);
     }
     const { peerId } = this.#init.mesh;
@@ -114,7 +114,7 @@ export class Topics implements MeshTopics {
         retryable: true,
       });
     }
-    const envelope: TopicEnvelope = { topic, target, body };
+    const envelope: TopicEnvelope = { topic, target, body: copy };
     const bytes = encodeTopicEnvelope(envelope);
     const gossip = await this.#start();
     if (this.#stopped) throw new MeshError("STOPPED", "the mesh has stopped");
@@ -271,6 +271,7 @@ export class Topics implements MeshTopics {
     const self = this.#init.mesh.member(this.#init.mesh.peerId);
     if (listeners === undefined || self === undefined || !isMeant(target, self)) return;
     for (const listener of [...listeners]) {
+      if (!listeners.has(listener)) continue; // One before it has removed it.
       callListener(
         () => listener({ topic, from, body, to: target }),
         (error) => {
@@ -337,6 +338,19 @@ function isMeant(target: TopicTarget, self: Member): boolean {
   const { key, value } = target.tag;
   const own = Object.hasOwn(self.tags, key) ? self.tags[key] : undefined;
   return own !== undefined && (value === undefined || own === value);
+}
+
+/**
+ * Its bytes as they are now, as many as there are: the caller may use the memory again before the first message leaves, and
+ * a class of its own may say another length. @throws MeshError `INVALID_OPTIONS`.
+ */
+function copyOf(body: Uint8Array): Uint8Array {
+  if (!(body instanceof Uint8Array)) refuse("body", "must be a Uint8Array");
+  try {
+    return new Uint8Array(body);
+  } catch {
+    return refuse("body", "lies in memory that was given away");
+  }
 }
 
 /** @throws MeshError `INVALID_OPTIONS`. */

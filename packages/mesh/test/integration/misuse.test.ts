@@ -112,6 +112,21 @@ describe("what plain JavaScript passes by mistake is refused with the field's na
     await Promise.all(thrown);
   });
 
+  it("values of state that throw when they are looked at", async () => {
+    const throwing = {
+      get value(): never {
+        throw new Error("mine");
+      },
+    };
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    const invalid = expect.objectContaining({ code: "STATE_INVALID" });
+    for (const value of [throwing, proxy]) {
+      expect(() => mesh.state.set("k", value)).toThrow(invalid);
+      await expect(mesh.state.shared.set("k", value)).rejects.toEqual(invalid);
+    }
+  });
+
   it("listeners and filters", () => {
     expect(() => mesh.on("member:joined", null as never)).toThrow(wrong("listener"));
     expect(() => mesh.topics.subscribe("t", null as never)).toThrow(wrong("listener"));

@@ -76,9 +76,33 @@ describe("topics", () => {
     expect(relay.metrics()).toContain('protocol="gossipsub"');
   }, 40_000);
 
+  it("are what their bytes were when they were published, all of them, and told to nobody who was unsubscribed before", async () => {
+    await using bed = new Bed();
+    const a = await bed.mesh("a");
+    const heard: string[] = [];
+    a.topics.subscribe("news", ({ body }) => {
+      heard.push(Buffer.from(body).toString());
+      unsubscribe();
+    });
+    const unsubscribe = a.topics.subscribe("news", () => heard.push("unsubscribed"));
+    class Short extends Uint8Array {
+      override get length(): number {
+        return 1;
+      }
+    }
+    const body = Short.from(bytes("good"));
+    const published = a.topics.publish("news", body);
+    body.fill(0);
+    await published;
+    expect(heard).toEqual(["good"]);
+  });
+
   it("are bounded in size and rate, with an error that says so", async () => {
     await using bed = new Bed();
     const a = await bed.mesh("a");
+    const given = new Uint8Array(8);
+    structuredClone(given.buffer, { transfer: [given.buffer] });
+    await expect(a.topics.publish("news", given)).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
     await expect(a.topics.publish("news", new Uint8Array(65_537))).rejects.toMatchObject({
       code: "INVALID_OPTIONS",
     });
