@@ -34,7 +34,9 @@ export class Emitter<Events> {
   }
 
   emit<Name extends keyof Events>(name: Name, event: Events[Name]): void {
-    for (const listener of [...(this.#listeners.get(name) ?? [])]) {
+    const listeners = this.#listeners.get(name) ?? new Set();
+    for (const listener of [...listeners]) {
+      if (!listeners.has(listener)) continue; // One before it has removed it.
       callListener(
         () => (listener as (event: Events[Name]) => unknown)(event),
         (error) => this.#init.logger.error("an event listener threw", { err: error, event: String(name) }),

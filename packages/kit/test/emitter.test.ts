@@ -38,6 +38,18 @@ describe("Emitter", () => {
     expect([log.errors, heard()]).toEqual([[threw, rejected], 1]);
   });
 
+  it("tells nothing to who was removed by one before it", () => {
+    const emitter = newsOf(silentLogger);
+    const heard: string[] = [];
+    emitter.on("news", () => {
+      heard.push("first");
+      removeSecond();
+    });
+    const removeSecond = emitter.on("news", () => heard.push("second"));
+    emitter.emit("news", 1);
+    expect(heard).toEqual(["first"]);
+  });
+
   it("refuses what cannot be called", () => {
     const emitter = newsOf(silentLogger);
     expect(() => emitter.on("news", undefined as never)).toThrow("listener: must be a function");
