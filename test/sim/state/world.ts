@@ -234,7 +234,7 @@ export class World {
       for (const node of this.nodes) {
         const hash = node.core?.hash;
         if (hash === undefined || (node.name !== a && node.name !== b)) continue;
-        this.send(node, node.name === a ? b : a, { type: "hash", hash });
+        this.send(node, node.name === a ? b : a, { type: "hash", hash, wallMs: node.now().wallMs });
       }
     }
   }

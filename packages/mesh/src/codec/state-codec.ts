@@ -53,7 +53,12 @@ const STATE = {
 export function encodeStateMessage(message: StateMessage): Uint8Array[] {
   switch (message.type) {
     case "hash":
-      return [encodeFields([STATE.hash, message.hash.high, message.hash.low])];
+      return [
+        encodeFields([
+          ...[STATE.hash, message.hash.high, message.hash.low],
+          ...(message.wallMs === undefined ? [] : [message.wallMs]),
+        ]),
+      ];
     case "buckets":
       return [encodeFields([STATE.buckets, message.hashes.flatMap(({ high, low }) => [high, low])])];
     case "ownHeads": {
@@ -144,7 +149,7 @@ function readStateMessage(fields: Fields): StateMessage | undefined {
   const type = fields.count();
   switch (type) {
     case STATE.hash:
-      return { type: "hash", hash: readHash(fields) };
+      return { type: "hash", hash: readHash(fields), wallMs: fields.optional(() => fields.count()) };
     case STATE.buckets:
       return { type: "buckets", hashes: fields.nested(readHashes) };
     case STATE.ownHeads:

@@ -133,7 +133,8 @@ export class StateHost implements MeshState {
   sendHash(peer: string): void {
     const { hash } = this.#core;
     if (hash === undefined) return;
-    for (const payload of encodeStateMessage({ type: "hash", hash })) this.#init.send(peer, payload);
+    const wallMs = Math.max(0, Math.floor(this.#init.clock.now().wallMs));
+    for (const payload of encodeStateMessage({ type: "hash", hash, wallMs })) this.#init.send(peer, payload);
   }
 
   /** Bytes of a linked peer. `false`: undecodable. */

@@ -48,7 +48,8 @@ const deleted: SharedEntry = {
   credential: Uint8Array.of(1),
 };
 const messages: readonly StateMessage[] = [
-  { type: "hash", hash: { high: 0xffff_ffff, low: 0 } },
+  { type: "hash", hash: { high: 0xffff_ffff, low: 0 }, wallMs: undefined },
+  { type: "hash", hash: { high: 0, low: 1 }, wallMs: 1_700_000_000_000 },
   { type: "buckets", hashes: Array.from({ length: 64 }, (_, low) => ({ high: 7, low })) },
   { type: "ownHeads", bucket: 63, after: "", upTo: PEER, heads },
   { type: "ownHeads", bucket: 0, after: PEER, upTo: undefined, heads: [] },

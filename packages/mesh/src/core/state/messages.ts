@@ -67,7 +67,8 @@ export interface SharedHead {
 /** Between linked members, about gossip state. `toAll`: the sender has told all members, so nobody need pass it on. */
 export type StateMessage =
   /** Of everything the sender holds; travels behind each PING and ACK. */
-  | { readonly type: "hash"; readonly hash: Hash64 }
+  /** `wallMs`: the sender's wall clock, which may have been set since its link came up. Older peers do not tell. */
+  | { readonly type: "hash"; readonly hash: Hash64; readonly wallMs: number | undefined }
   /** The sender found that the two differ, and says where it stands. */
   | { readonly type: "buckets"; readonly hashes: readonly Hash64[] }
   | ({ readonly type: "ownHeads"; readonly heads: readonly OwnHead[] } & HeadsRange)

@@ -8,8 +8,8 @@ import type { StateEffect, StateTimes } from "./state-types.ts";
 export interface StateLink {
   readonly peer: string;
   readonly upAtMs: number;
-  /** What its wall clock showed when our monotonic one showed 0: our own wall clock may be set meanwhile. */
-  readonly wallAtZeroMs: number;
+  /** What its wall clock showed when our monotonic one showed 0, as it last told: each of the two may be set meanwhile. */
+  wallAtZeroMs: number;
   /** When its state is compared with ours, if that is intended. */
   compareAt: number | undefined;
   comparedAt: number;
@@ -62,6 +62,12 @@ export class StateContext {
 
   removeLink(peer: string): void {
     this.#links.delete(peer);
+    this.#meshAheadMs = undefined;
+  }
+
+  /** A linked peer has told what its wall clock shows now. */
+  heardClock(link: StateLink, wallMs: number): void {
+    link.wallAtZeroMs = wallMs - this.nowMs;
     this.#meshAheadMs = undefined;
   }
 

@@ -229,6 +229,7 @@ export class StateCore implements Core<StateInput, StateEffect> {
     if (QUESTIONS.has(message.type) && !this.#context.mayAsk(link)) return;
     switch (message.type) {
       case "hash":
+        if (message.wallMs !== undefined) this.#context.heardClock(link, message.wallMs);
         this.#comparing.onHash(link, message.hash);
         if (equal64(message.hash, this.#buckets.total)) this.#absence.agreed();
         return;

@@ -10,6 +10,8 @@ const WALL_MS = 1_700_000_000_000;
 /** Two or more cores; what one sends is handed over at once, unless the test loses it. */
 class Net {
   nowMs = 0;
+  /** How far wall clocks are ahead. */
+  readonly aheadMs = new Map<string, number>();
   readonly cores = new Map<string, StateCore>();
   readonly effects: StateEffect[] = [];
   readonly sent: { readonly from: string; readonly to: string; readonly message: StateMessage }[] = [];
@@ -35,8 +37,12 @@ class Net {
 
   enter(name: string, input: StateInput): void {
     const core = this.core(name);
-    const now = { monoMs: this.nowMs, wallMs: WALL_MS + this.nowMs };
+    const now = { monoMs: this.nowMs, wallMs: this.wallMsOf(name) };
     for (const effect of [...core.step(input, now), ...core.flush(now)]) this.#perform(name, effect);
+  }
+
+  wallMsOf(name: string): number {
+    return WALL_MS + this.nowMs + (this.aheadMs.get(name) ?? 0);
   }
 
   say(name: string, key: string, value: number | undefined): void {
@@ -50,7 +56,7 @@ class Net {
 
   probe(from: string, to: string): void {
     const { hash } = this.core(from);
-    if (hash !== undefined) this.#deliver(from, to, { type: "hash", hash });
+    if (hash !== undefined) this.#deliver(from, to, { type: "hash", hash, wallMs: this.wallMsOf(from) });
   }
 
   /** Lets time pass; all who are linked probe each other once a second. */
@@ -166,7 +172,7 @@ describe("StateCore", () => {
     if (old === undefined) throw new Error("no hash");
     for (let round = 0; round < 5; round += 1) {
       net.say("a", "x", round);
-      net.enter("a", { type: "message", peer: "b", message: { type: "hash", hash: old } });
+      net.enter("a", { type: "message", peer: "b", message: { type: "hash", hash: old, wallMs: undefined } });
       net.pass(300);
     }
     net.pass(1_500);
@@ -242,6 +248,23 @@ describe("StateCore", () => {
     net.share("a", "s", 2);
     const outcomes = net.effects.flatMap((effect) => (effect.type === "reply" ? [effect.outcome] : []));
     expect(outcomes).toEqual(["written", "skew"]);
+  });
+
+  it("writes again once the clocks of most neighbours show what ours does, although their links have been up since before", () => {
+    const net = new Net("a", "b", "c");
+    const links = [
+      ["a", "b"],
+      ["a", "c"],
+    ] as const;
+    for (const [from, to] of links) net.link(from, to);
+    for (const name of net.cores.keys()) net.aheadMs.set(name, 3_600_000); // As on one machine whose clock is set.
+    net.share("a", "s", 1);
+    net.pass(1_000, ...links);
+    net.share("a", "s", 2);
+    net.aheadMs.set("a", 0);
+    net.share("a", "s", 3);
+    const outcomes = net.effects.flatMap((effect) => (effect.type === "reply" ? [effect.outcome] : []));
+    expect(outcomes).toEqual(["skew", "written", "skew"]);
   });
 
   it("checks no more signatures for one peer than that may cost, and finds the rest by comparing", () => {
