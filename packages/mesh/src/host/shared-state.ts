@@ -141,6 +141,10 @@ function refusalOf(key: string, outcome: Exclude<ShareOutcome, "written" | "unch
       return new MeshError("FORBIDDEN", `this node may not write ${key}`);
     case "overridden":
       return new MeshError("FORBIDDEN", `${key} was written with \`override\`: write it so, too`);
+    case "ahead": {
+      const message = `${key} was last written when clocks were more than ${SKEW_MS_MAX / 1_000} s ahead: the mesh's time has to come near that first`;
+      return new MeshError("CLOCK_SKEW", message, { retryable: true });
+    }
     case "skew": {
       const message = `this machine's clock is more than ${SKEW_MS_MAX / 1_000} s off its neighbours': set it right`;
       return new MeshError("CLOCK_SKEW", message, { retryable: true });

@@ -16,9 +16,12 @@ export class HybridClock {
 
   /**
    * The next stamp, after all that were seen, at the mesh's time `nowMs`. A peer may have signed the last counter there is: what came behind
-   * it nobody could read, and each entry would end all links of whoever wrote it or holds it.
+   * it nobody could read, and each entry would end all links of whoever wrote it or holds it. Not after what is further ahead than others
+   * take over: the mesh's time was set back since; `after` has to be overtaken all the same.
    */
-  next(nowMs: number): Stamp {
+  next(nowMs: number, after: Stamp | undefined): Stamp {
+    if (this.#last.l > nowMs + SKEW_MS_MAX) this.#last = { l: 0, c: 0 };
+    if (after !== undefined) this.observe(after);
     const isSpent = this.#last.c >= COUNTER_MAX;
     const l = Math.max(isSpent ? this.#last.l + 1 : this.#last.l, Math.floor(nowMs));
     this.#last = { l, c: l === this.#last.l ? this.#last.c + 1 : 0 };

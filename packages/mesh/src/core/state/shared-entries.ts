@@ -102,14 +102,17 @@ export class SharedEntries {
     change: Pick<SharedEntry, "key" | "value" | "override">,
     meshMs: number,
     nowMs: number,
-  ): SharedEntry | "unchanged" | "overridden" | "forbidden" | SharedLimit {
+  ): SharedEntry | "unchanged" | "overridden" | "ahead" | "forbidden" | SharedLimit {
     const { key, value, override } = change;
     const before = this.get(key);
     if (sameBytes(before?.value, value) && (before?.override ?? false) === override) return "unchanged";
     if (before?.override === true && !override) return "overridden";
+    const rival = before?.override === override ? before : undefined; // An entry with override needs no later time than one without.
+    // What comes after it nobody would take over, and nobody would be told.
+    if (rival !== undefined && rival.l > meshMs + SKEW_MS_MAX) return "ahead";
     const limit = value === undefined ? undefined : this.#limitOf(key, value, 1);
     if (limit !== undefined) return limit;
-    const entry = this.#init.ports.seal({ ...change, ...this.#clock.next(meshMs) });
+    const entry = this.#init.ports.seal({ ...change, ...this.#clock.next(meshMs, rival) });
     if (!this.#mayWrite(entry)) return "forbidden";
     this.#take(entry, meshMs, nowMs);
     return entry;

@@ -27,8 +27,15 @@ export type StateInput =
     }
   | { readonly type: "tick" };
 
-/** What became of a write: done, needless, or why not. */
-export type ShareOutcome = "written" | "unchanged" | "overridden" | "forbidden" | "skew" | SharedLimit;
+/** What became of a write: done, needless, or why not. `ahead`: the key was last written by a clock that is too far ahead. */
+export type ShareOutcome =
+  | "written"
+  | "unchanged"
+  | "overridden"
+  | "ahead"
+  | "forbidden"
+  | "skew"
+  | SharedLimit;
 
 export type StateEffect =
   | { readonly type: "send"; readonly to: string; readonly message: StateMessage }

@@ -128,6 +128,17 @@ describe("shared entries", () => {
     expect(b.entries.learn(far, NOW + 1, 0)).toBe("news");
   });
 
+  it("written after the mesh's time was set back are taken over by others, or refused where that cannot be", () => {
+    const [a, b] = [node("a"), node("b")];
+    const backMs = NOW - SKEW_MS_MAX - 1;
+    written(a, "x", 1);
+    expect(b.entries.learn(written(a, "y", 1, backMs), backMs, 0)).toBe("news");
+    expect(b.entries.learn(written(a, "y", 2, backMs), backMs, 0)).toBe("news");
+    expect([write(a, "x", 2, backMs), write(a, "x", undefined, backMs)]).toEqual(["ahead", "ahead"]);
+    expect(b.entries.learn(written(a, "x", 2, backMs, true), backMs, 0)).toBe("news");
+    expect(write(a, "z", 1, NOW)).toMatchObject({ l: NOW });
+  });
+
   it("written after the last counter there is have one that can be read, and win", () => {
     const [a, b] = [node("a"), node("b")];
     const last = { ...written(node("z"), "k", 1), l: NOW + 1_000, c: COUNTER_MAX };
