@@ -1,3 +1,4 @@
+import { callListener } from "@klatsch/kit";
 import type { Clock, Logger } from "@klatsch/kit";
 import type { Stream } from "@libp2p/interface";
 import { decodeNotice, encodeNotice, CHANNEL_NAME_LENGTH_MAX } from "../codec/link-codec.ts";
@@ -213,22 +214,21 @@ class LocalChannel implements Channel {
 
   up(peer: string, session: Session): void {
     this.#sessions.set(peer, session);
-    if (this.#guard(() => this.#handlers.onUp(peer), "onUp", peer)) return;
     // Not from inside the notice that brought it up.
-    queueMicrotask(() => {
-      if (this.#sessions.get(peer) === session) this.reset(peer, "onUp threw");
-    });
+    const end = (): void => queueMicrotask(() => this.#end(peer, session, "onUp threw"));
+    this.#guard(() => this.#handlers.onUp(peer), "onUp", peer, end);
   }
 
   down(peer: string): void {
-    if (this.#sessions.delete(peer)) this.#guard(() => this.#handlers.onDown(peer), "onDown", peer);
+    if (this.#sessions.delete(peer)) this.#guard(() => this.#handlers.onDown(peer), "onDown", peer, ignore);
   }
 
   /** `false`: the handler threw. */
   deliver(peer: string, frame: Uint8Array): boolean {
     countReceived(this.#row, frame.length + FRAME_HEADER_BYTES);
     try {
-      this.#handlers.onFrame(peer, frame);
+      const given: unknown = this.#handlers.onFrame(peer, frame);
+      if (given !== undefined) this.#follow(given, peer);
       return true;
     } catch (error) {
       this.#threw(error, "onFrame", peer);
@@ -236,14 +236,26 @@ class LocalChannel implements Channel {
     }
   }
 
-  #guard(call: () => void, handler: string, peer: string): boolean {
-    try {
-      call();
-      return true;
-    } catch (error) {
+  /** An async handler is not waited for; where it rejects, that costs its peer's stream too. */
+  #follow(given: unknown, peer: string): void {
+    const session = this.#sessions.get(peer);
+    this.#guard(
+      () => given,
+      "onFrame",
+      peer,
+      () => this.#end(peer, session, "onFrame rejected"),
+    );
+  }
+
+  #end(peer: string, session: Session | undefined, reason: string): void {
+    if (session !== undefined && this.#sessions.get(peer) === session) this.reset(peer, reason);
+  }
+
+  #guard(call: () => unknown, handler: string, peer: string, onThrew: () => void): void {
+    callListener(call, (error) => {
       this.#threw(error, handler, peer);
-      return false;
-    }
+      onThrew();
+    });
   }
 
   #threw(error: unknown, handler: string, peer: string): void {
@@ -355,3 +367,5 @@ export class ClassStream {
     this.#sessions.end();
   }
 }
+
+function ignore(): void {}

@@ -1,5 +1,5 @@
 import { randomBytes } from "node:crypto";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { Bed, full, next, Probe } from "./helpers.ts";
 
 async function pair(
@@ -113,6 +113,24 @@ describe("a channel", () => {
     throwing = false;
     atB.channel.send(a.peerId, Buffer.of(2));
     await atA.until(() => atA.frames.length === 1);
+  });
+
+  it("resets the stream of a peer at which an async handler rejected, too", async () => {
+    await using bed = new Bed();
+    const a = await bed.mesh("a");
+    const b = await bed.mesh("b", { bootstrap: a.addresses() });
+    const ups: string[] = [];
+    const late = (): undefined => Promise.reject(new Error("late")) as never;
+    a.channel("test", {
+      onUp: (peer) => (ups.push(peer) === 1 ? late() : undefined),
+      onDown: late,
+      onFrame: late,
+    });
+    const atB = new Probe(b);
+    await atB.until(() => atB.count("up") === 2);
+    atB.channel.send(a.peerId, Buffer.of(1));
+    await atB.until(() => atB.count("up") === 3);
+    await vi.waitFor(() => expect([ups.length, a.stats().handlerErrors]).toEqual([3, 4]));
   });
 
   it("survives handlers of its sessions that throw", async () => {
