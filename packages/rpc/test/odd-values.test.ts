@@ -260,6 +260,19 @@ describe("maps", () => {
   });
 });
 
+describe("a list with few items far apart", () => {
+  it("is refused before what lies between them is packed", async () => {
+    await using nodes = await two();
+    const { rpc, id } = nodes.get("a");
+    let reached = false;
+    const list: unknown[] = [];
+    Object.defineProperty(list, 1_000_000, { enumerable: true, get: () => (reached = true) });
+    expect(await fate(() => rpc.peer(id, api).echo({ list }))).toBe("TOO_LARGE");
+    expect(reached).toBe(false);
+    expect(await rpc.peer(id, api).echo([undefined, 1])).toEqual([undefined, 1]);
+  });
+});
+
 describe("what the application added to msgpackr", () => {
   it("is refused where it is sent, as no peer reads it, and ends no session", async () => {
     class Money {

@@ -19,7 +19,11 @@ export function encodeStateValue(value: StateValue): Uint8Array | undefined {
 function isPlain(value: unknown, depth: number): boolean {
   if (depth > LIMITS.depthMax) return false;
   if (value === null || value instanceof Uint8Array) return true;
-  if (Array.isArray(value)) return value.every((item) => isPlain(item, depth + 1));
+  // Not `every`, which passes over what is missing: that may be far more than there is.
+  if (Array.isArray(value)) {
+    for (const item of value as readonly unknown[]) if (!isPlain(item, depth + 1)) return false;
+    return true;
+  }
   if (typeof value !== "object") return ["boolean", "number", "string"].includes(typeof value);
   const prototype: unknown = Object.getPrototypeOf(value);
   if (prototype !== Object.prototype && prototype !== null) return false;

@@ -127,6 +127,14 @@ describe("what plain JavaScript passes by mistake is refused with the field's na
     }
   });
 
+  it("lists of state with gaps, however long they are", () => {
+    let reached = false;
+    const list: number[] = [];
+    Object.defineProperty(list, 1_000_000, { enumerable: true, get: () => (reached = true) });
+    expect(() => mesh.state.set("k", list)).toThrow(expect.objectContaining({ code: "STATE_INVALID" }));
+    expect(reached).toBe(false);
+  });
+
   it("listeners and filters", () => {
     expect(() => mesh.on("member:joined", null as never)).toThrow(wrong("listener"));
     expect(() => mesh.topics.subscribe("t", null as never)).toThrow(wrong("listener"));

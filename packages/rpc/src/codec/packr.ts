@@ -7,10 +7,19 @@ import { CodecError } from "./read.ts";
 /**
  * The packer asks for `moreTypes` at each typed array that is no Buffer, at sets, errors and the like, for `mapAsEmptyObject` at
  * maps, and for neither elsewhere: only what has such a value is looked through after it was packed. Functions it would write as
- * nothing.
+ * nothing. It asks for `encodeUndefinedAsNil` at each `undefined`: a list with one item at 1,000,000,000 has as many of them, and would take all
+ * memory before anybody saw how long it is.
  */
 class NoticingPackr extends Packr {
   hasNoticed = false;
+  undefinedCount = 0;
+
+  get encodeUndefinedAsNil(): boolean {
+    this.undefinedCount += 1;
+    if (this.undefinedCount > ITEM_PARTS_MAX)
+      throw new TooMuchError("too many fields or items are undefined");
+    return false;
+  }
 
   get moreTypes(): boolean {
     this.hasNoticed = true;
@@ -27,6 +36,11 @@ class NoticingPackr extends Packr {
   }
 }
 
+/** What is packed exceeds what an item may have. */
+export class TooMuchError extends Error {
+  override readonly name: string = "TooMuchError";
+}
+
 // Records off: every frame stands alone, and every other MessagePack implementation reads it.
 const packr = new NoticingPackr({ useRecords: false, mapsAsObjects: true, variableMapSize: true });
 
@@ -34,6 +48,7 @@ type Values = Readonly<Record<string, unknown>>;
 
 /** MessagePack of a positional array. The result is the caller's. Throws what the packer throws, and at {@link refuseOdd}. */
 export function pack(wire: readonly unknown[]): Uint8Array {
+  packr.undefinedCount = 0;
   const bytes = packr.pack(wire);
   if (packr.hasNoticed) {
     packr.hasNoticed = false;

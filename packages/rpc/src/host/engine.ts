@@ -6,7 +6,7 @@ import type { Channel, Mesh } from "@klatsch/mesh";
 import { Assembly } from "../codec/assembly.ts";
 import { decodeFrame, encodeParts } from "../codec/frames.ts";
 import type { Encoded } from "../codec/frames.ts";
-import { packValue, unpackValue } from "../codec/packr.ts";
+import { packValue, TooMuchError, unpackValue } from "../codec/packr.ts";
 import { CodecError } from "../codec/read.ts";
 import type { CallClass } from "../contract.ts";
 import { Calls } from "../core/calls.ts";
@@ -444,6 +444,10 @@ export class Engine {
 }
 
 const NO_LINK: Fault = fault("UNAVAILABLE", "the peer has no link");
+const TOO_MANY_PARTS: Fault = fault(
+  "TOO_LARGE",
+  `more than ${ITEM_PARTS_MAX} lists, objects and fields: use a stream`,
+);
 const FULL: Fault = fault("OVERLOADED", "too many bytes wait for this peer already");
 
 /** What may as well be refused: nobody waits for the rest of it yet. */
@@ -457,6 +461,7 @@ function encoded(message: Message): Encoded | Fault {
   try {
     item = encodeParts(message);
   } catch (error) {
+    if (error instanceof TooMuchError) return TOO_MANY_PARTS;
     return fault("INVALID_INPUT", `the value cannot be encoded: ${textOf(error)}`);
   }
   if (item.bytes > ITEM_BYTES_MAX)
@@ -464,7 +469,7 @@ function encoded(message: Message): Encoded | Fault {
   if (item.body !== undefined || isWithinMeans(item.head, ITEM_PARTS_MAX)) return item;
   // What the peer would refuse would cost the session, and all others' calls.
   return isWithinMeans(item.head, Infinity)
-    ? fault("TOO_LARGE", `more than ${ITEM_PARTS_MAX} lists, objects and fields: use a stream`)
+    ? TOO_MANY_PARTS
     : fault("INVALID_INPUT", "the value has an extension of MessagePack that the peer would not read");
 }
 
