@@ -227,7 +227,8 @@ export interface MeshTopics {
   /**
    * Sends up to 64 KiB; 200 messages at once after quiet, then 100 a second. Resolves once it is on its way; that
    * does not say to how many.
-   * @throws MeshError `INVALID_OPTIONS`, `LIMIT_REACHED` (retryable), `STOPPED`, `TOPICS_REFUSED`.
+   * @throws MeshError `INVALID_OPTIONS`, `LIMIT_REACHED` (retryable), `STOPPED`, `TOPICS_REFUSED`, `STORE_FAILED` (retryable) where
+   * gossipsub cannot be loaded.
    */
   publish(topic: string, body: Uint8Array, options?: TopicPublishOptions): Promise<void>;
 }

@@ -1,4 +1,4 @@
-import { callListener } from "@klatsch/kit";
+import { callListener, textOf } from "@klatsch/kit";
 import type { Clock, Logger } from "@klatsch/kit";
 import type { GossipSub, GossipSubComponents, Message } from "@libp2p/gossipsub";
 import type { RPC } from "@libp2p/gossipsub/message";
@@ -63,6 +63,9 @@ export class Topics implements MeshTopics {
   #unverified: Unverified | undefined;
   #starting: Promise<GossipSub> | undefined;
   #mending: NodeJS.Timeout | undefined;
+  /** Until the next start is tried. */
+  #again: NodeJS.Timeout | undefined;
+  #hasFailed = false;
   #subscriptions = 0;
   #stopped = false;
 
@@ -149,6 +152,7 @@ export class Topics implements MeshTopics {
   async stop(): Promise<void> {
     this.#stopped = true;
     clearInterval(this.#mending);
+    clearTimeout(this.#again);
     this.#unverified?.stop();
     const gossip = await this.#starting?.catch(() => undefined);
     if (gossip !== undefined && isService(gossip)) await gossip.stop();
@@ -176,14 +180,29 @@ export class Topics implements MeshTopics {
   /** Takes part from now on: this node uses topics, or another one does and this one has to pass on. */
   #begin(): void {
     if (this.#stopped || this.#init.components() === undefined) return;
-    this.#start().catch((error: unknown) => {
-      this.#init.logger.error("topics cannot be started", { err: error });
-    });
+    this.#start().catch(() => undefined); // It is logged, and tried again.
   }
 
+  /** @throws MeshError `STORE_FAILED`. */
   #start(): Promise<GossipSub> {
-    this.#starting ??= this.#open();
+    this.#starting ??= this.#open().catch((error: unknown) => this.#failed(error));
     return this.#starting;
+  }
+
+  /** There may have been no descriptor left to load it with: whoever has subscribed hears of what comes once there is. */
+  #failed(error: unknown): never {
+    this.#starting = undefined;
+    this.#topologies.clear();
+    if (!this.#hasFailed) this.#init.logger.error("topics cannot be started: tried again", { err: error });
+    this.#hasFailed = true;
+    if (!this.#stopped) this.#again ??= setTimeout(() => this.#retry(), MEND_MS).unref();
+    const message = `topics cannot be started now: ${textOf(error)}`;
+    throw new MeshError("STORE_FAILED", message, { cause: error, retryable: true });
+  }
+
+  #retry(): void {
+    this.#again = undefined;
+    this.#begin();
   }
 
   async #open(): Promise<GossipSub> {
@@ -220,6 +239,7 @@ export class Topics implements MeshTopics {
     if (!isService(gossip)) throw new TypeError("gossipsub cannot be started");
     this.#dose(gossip);
     await gossip.start();
+    this.#hasFailed = false;
     if (this.#stopped) return gossip;
     gossip.subscribe(this.#name);
     this.#state?.setReserved(TOPICS_KEY, 1);
