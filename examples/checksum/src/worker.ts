@@ -10,7 +10,7 @@ import type { Counters, Done, FromNode, Job, Result, ToNode } from "./protocol.t
 /** Enqueues under way at a time. */
 const IN_FLIGHT_MAX = 512;
 /** Files open at a time. */
-const FILES_MAX = 64;
+const FILES_MAX = 256;
 /** Digests on their way to the starter at a time. */
 const DIGESTS_MAX = 512;
 /** How often this node reports to the starter, in milliseconds. */
