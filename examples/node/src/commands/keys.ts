@@ -115,7 +115,7 @@ export async function revoke(subject: string, flags: AuthorityFlags & NodeFlags)
 
 /**
  * Changes the authority, and tells it to a node if one is named; else prints the text, for `klatsch mesh publish`.
- * Nothing changes where that node does not run: what an authority has rotated it never says again.
+ * Nothing changes where that node does not run: what an authority has changed it says again with its next rotation at the earliest.
  */
 async function tell(flags: NodeFlags, change: () => Promise<string>): Promise<void> {
   if (flags.data === undefined && flags.socket === undefined) {

@@ -135,10 +135,10 @@ function writeAtOnce(
   bytes: Uint8ArrayList,
 ): { readonly sentBytes: number; readonly canSendMore: boolean } {
   const pieces = [...bytes];
-  const isLong = pieces.length > 1;
-  if (isLong) socket.cork();
+  const areSeveral = pieces.length > 1;
+  if (areSeveral) socket.cork();
   for (const piece of pieces) socket.write(piece);
-  if (isLong) socket.uncork();
+  if (areSeveral) socket.uncork();
   return { sentBytes: bytes.byteLength, canSendMore: !socket.writableNeedDrain };
 }
 
