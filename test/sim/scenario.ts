@@ -101,6 +101,8 @@ export interface Scenario {
   readonly dedupMs: number;
   /** Limit of the queue; 0 is none. */
   readonly maxLength: number;
+  /** How long the queue keeps dead messages; 0 is for ever. */
+  readonly deadTtlMs: number;
   /** Probability that a consumer wants dead messages, and mean pause between acts of operators; 0 is none. */
   readonly undertaking: number;
   readonly operateMs: number;
@@ -192,6 +194,7 @@ export function drawScenario(seed: number, dice: Dice, patch: ScenarioPatch = {}
     undertaking: dice.pick([0, 0, 0.3]),
     operateMs: dice.pick([0, 0, 300, 2_000]),
     maxLength: dice.pick([0, 0, 0, 4]),
+    deadTtlMs: new Dice(seed ^ RETIRED_SALT).pick([0, 0, 0, 1_000, 5_000]),
     ...order.scenario,
   };
   const { powerCuts, relaxed } = { ...drawn, ...patch };
@@ -205,6 +208,7 @@ export function drawScenario(seed: number, dice: Dice, patch: ScenarioPatch = {}
 /** Drawn apart, so that what standard queues do under a seed stays as it is. */
 const ORDER_SALT = 0x5bd1e995;
 const RELAXED_SALT = 0x27d4eb2f;
+const RETIRED_SALT = 0x165667b1;
 /** Mean time between crashes of runs that are about them, where none was drawn. */
 const CUTS_MS = 1_500;
 

@@ -220,7 +220,8 @@ export class Workload {
     const node = dice.pick(nodes);
     if (node.state !== "up") return;
     const limits = { maxDeliveries: scenario.maxDeliveries, maxLength: dice.pick([undefined, 3, 20]) };
-    const policy = { ...limits, leaseMs: dice.pick(ALTERED_LEASES_MS) };
+    const deadTtlMs = dice.pick([undefined, 1_000, 20_000]);
+    const policy = { ...limits, deadTtlMs, leaseMs: dice.pick(ALTERED_LEASES_MS) };
     node.enter({ type: "alter", queue, policy: dice.chance(0.2) ? undefined : policy });
   }
 

@@ -293,10 +293,12 @@ export class World {
   }
 
   #definition(): Definition {
-    const { replicas, leaseMs, maxDeliveries, maxLength, shards, groups, keys, dedupMs } = this.scenario;
+    const { replicas, leaseMs, maxDeliveries, shards, groups, keys, dedupMs } = this.scenario;
     const fixed = { queue: this.queue, name: "jobs", replicas, leaseMs, maxDeliveries };
     const plain = this.scenario.relaxed ? { ...fixed, relaxed: true } : fixed;
-    const limited = maxLength === 0 ? plain : { ...plain, maxLength };
+    const maxLength = this.scenario.maxLength || undefined;
+    const deadTtlMs = this.scenario.deadTtlMs || undefined;
+    const limited = { ...plain, maxLength, deadTtlMs };
     if (shards === 0) return limited;
     const stores = this.#firstStores;
     return {

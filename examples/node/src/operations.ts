@@ -113,11 +113,12 @@ const QUEUE_FIELDS = [
   "maxLength",
   "maxBytes",
   "bodyBytesMax",
+  "deadTtlMs",
   "relaxed",
 ] as const;
 
 const MESSAGE_FIELDS = ["group", "dedupKey", "priority", "delayMs", "ttlMs", "headers"] as const;
-/** Longest delay and time to live of a message, in milliseconds. */
+/** Longest delay and time to live, in milliseconds. */
 const YEAR_MS: number = 366 * 24 * 3_600_000;
 
 function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
@@ -131,6 +132,7 @@ function queueOperations(queues: Queues): Pick<Operations, QueueOperation> {
       leaseMs: args.wholeNumber("leaseMs", 1_000, WAIT_MS_MAX),
       maxDeliveries: args.wholeNumber("maxDeliveries", 1, 1_000_000),
       bodyBytesMax: args.wholeNumber("bodyBytesMax", 1, BODY_BYTES_LIMIT),
+      deadTtlMs: args.wholeNumber("deadTtlMs", 1_000, YEAR_MS),
       maxLength: args.wholeNumber("maxLength", 1, Number.MAX_SAFE_INTEGER),
       maxBytes: args.wholeNumber("maxBytes", 1, Number.MAX_SAFE_INTEGER),
       groups: args.flag("groups") ? true : undefined,

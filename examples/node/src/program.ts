@@ -196,6 +196,7 @@ function withQueueOptions(command: Command): Command {
     .option("--max-bytes <bytes>", "bytes it holds (default: no limit)", wholeNumber)
     .option("--body-bytes-max <bytes>", "longest message (default: 1048576)", wholeNumber)
     .option("--max-deliveries <count>", "failures after which it is dead (default: 20)", wholeNumber)
+    .option("--dead-ttl-ms <ms>", "how long a dead one is kept (default: for ever)", wholeNumber)
     .option("--groups", "messages of a group come in order, one at a time")
     .option("--dedup-ms <ms>", "how long a deduplication key counts (default: there are none)", wholeNumber)
     .option("--shards <count>", "parts of a queue with groups or keys (default: 4)", wholeNumber)
@@ -288,6 +289,7 @@ function addTendingCommands(queues: Command): void {
     .option("--max-length <count>", "messages it holds", altered)
     .option("--max-bytes <bytes>", "bytes it holds", altered)
     .option("--body-bytes-max <bytes>", "longest message", altered)
+    .option("--dead-ttl-ms <ms>", "how long a dead one is kept", altered)
     .action(queue.alter);
   asking(queues, "delete <queue>", "do away with it and all that is in it").action(tend.remove);
   asking(queues, "pause <queue>", "hand nobody a message of it").action(

@@ -38,6 +38,7 @@ export interface QueueArgs {
   readonly dedupMs?: number | undefined;
   readonly shards?: number | undefined;
   readonly bodyBytesMax?: number | undefined;
+  readonly deadTtlMs?: number | undefined;
   readonly relaxed?: boolean | undefined;
 }
 

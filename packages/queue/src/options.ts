@@ -43,6 +43,8 @@ export const BODY_BYTES_LIMIT: number = BODY_BYTES_MAX - HEADER_BYTES_MAX;
 /** Default of `timeoutMs`, in milliseconds. */
 export const TIMEOUT_MS = 10_000;
 const DURATION_MS_MAX = 2_147_483_647;
+/** Longest delay and time to live, in milliseconds. */
+const WAIT_MS_MAX: number = 366 * 24 * 3_600_000;
 /** Longest time that a deduplication key counts, in milliseconds. */
 const DEDUP_MS_MAX: number = 7 * 24 * 3_600_000;
 /** `shards` of an ordered queue unless somebody says otherwise. */
@@ -61,6 +63,7 @@ export interface QueueOptions {
   readonly maxBytes?: number | undefined;
   /** Absent for the default. */
   readonly bodyBytesMax?: number | undefined;
+  readonly deadTtlMs?: number | undefined;
   readonly durability: Durability;
 }
 
@@ -95,6 +98,7 @@ const policyFields = {
     .max(BODY_BYTES_LIMIT)
     .optional()
     .transform((bytes) => (bytes === BODY_BYTES_DEFAULT ? undefined : bytes)),
+  deadTtlMs: z.int().min(1_000).max(WAIT_MS_MAX).optional(),
 };
 /** What `alter` may change; of what a later version wrote, what this one knows. */
 export const policySchema: z.ZodType<Policy, AlterableInit> = z.object(policyFields);
@@ -150,8 +154,6 @@ const initSchema = z.strictObject({
 
 const HEADERS_MAX = 64;
 const HEADER_NAME_MAX = 128;
-/** Longest delay and time to live, in milliseconds. */
-const WAIT_MS_MAX: number = 366 * 24 * 3_600_000;
 /** Messages of one `enqueueMany`. */
 const MANY_MAX = 10_000;
 

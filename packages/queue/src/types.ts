@@ -228,6 +228,11 @@ export interface QueueInit {
   readonly maxBytes?: number | undefined;
   /** Longest body, in bytes, from 1 to `BODY_BYTES_LIMIT` (8 MiB less 16 KiB for headers). Default 1 MiB. */
   readonly bodyBytesMax?: number | undefined;
+  /**
+   * How long a dead message is kept after it died, or failed once more, in milliseconds, 1,000 to 366 days; by the wall clocks of a
+   * majority of its replicas, give or take 5 s. Default: until somebody purges, redrives or acknowledges it.
+   */
+  readonly deadTtlMs?: number | undefined;
   /** What a replica's word for a message rests on. Default `fsync`. */
   readonly durability?: Durability | undefined;
 }
@@ -245,7 +250,7 @@ export type MessageHeaders = Readonly<Record<string, string>>;
 /** Of the options of a queue, those that `alter` changes. */
 export type AlterableInit = Pick<
   QueueInit,
-  "leaseMs" | "maxDeliveries" | "retry" | "maxLength" | "maxBytes" | "bodyBytesMax"
+  "leaseMs" | "maxDeliveries" | "retry" | "maxLength" | "maxBytes" | "bodyBytesMax" | "deadTtlMs"
 >;
 
 /** What `alter` changes: an option that is left out stays as it is, with `null` it is the default again. */
@@ -599,6 +604,8 @@ export interface QueueDescription {
   readonly maxLength: number | undefined;
   readonly maxBytes: number | undefined;
   readonly bodyBytesMax: number;
+  /** `undefined`: dead messages are kept for ever. */
+  readonly deadTtlMs: number | undefined;
   readonly durability: Durability;
   readonly isPaused: boolean;
 }

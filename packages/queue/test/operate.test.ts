@@ -74,6 +74,17 @@ describe("dead letters", () => {
     await last?.ack();
     expect(await a?.counts()).toMatchObject({ ready: 0, dead: 0, leased: 0 });
   });
+
+  it("are kept for as long as the queue says, wherever they are", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b, c] = await nodes.declare("jobs", { deadTtlMs: 3_600_000 });
+    await kill(a, ["1"]);
+    await kill(b, ["2"]);
+    expect((await c?.dead.list())?.messages.map(({ failures }) => failures.length)).toEqual([1, 1]);
+    await c?.alter({ deadTtlMs: 1_000 });
+    await until("both are gone", async () => (await a?.counts())?.dead === 0);
+    expect(nodes.get("a").queues.list()).toMatchObject([{ deadTtlMs: 1_000 }]);
+  });
 });
 
 describe("more dead letters than one answer has room for", () => {

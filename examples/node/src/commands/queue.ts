@@ -23,14 +23,16 @@ export interface QueueFlags extends NodeFlags {
   readonly maxLength?: number;
   readonly maxBytes?: number;
   readonly bodyBytesMax?: number;
+  readonly deadTtlMs?: number;
   readonly relaxed?: true;
 }
 
 function argsOf(queue: string, flags: QueueFlags): QueueArgs {
   const { replicas, leaseMs, maxDeliveries, groups, dedupMs, shards, relaxed } = flags;
-  const { maxLength, maxBytes, bodyBytesMax } = flags;
+  const { maxLength, maxBytes, bodyBytesMax, deadTtlMs } = flags;
   const order = { groups, dedupMs, shards };
-  return { queue, replicas, leaseMs, maxDeliveries, ...order, maxLength, maxBytes, bodyBytesMax, relaxed };
+  const limits = { maxLength, maxBytes, bodyBytesMax, deadTtlMs };
+  return { queue, replicas, leaseMs, maxDeliveries, ...order, ...limits, relaxed };
 }
 
 export async function declare(queue: string, flags: QueueFlags): Promise<void> {
@@ -38,7 +40,7 @@ export async function declare(queue: string, flags: QueueFlags): Promise<void> {
   console.log(queuesTable([await client.call("queue.declare", argsOf(queue, flags))]));
 }
 
-const ALTERED = ["leaseMs", "maxDeliveries", "maxLength", "maxBytes", "bodyBytesMax"] as const;
+const ALTERED = ["leaseMs", "maxDeliveries", "maxLength", "maxBytes", "bodyBytesMax", "deadTtlMs"] as const;
 type AlterFlags = { readonly [Name in (typeof ALTERED)[number]]?: number | "default" };
 
 export async function alter(queue: string, flags: NodeFlags & AlterFlags): Promise<void> {

@@ -219,6 +219,7 @@ export const definition = {
       d.bodyBytesMax ?? null,
       d.relaxed ?? null,
       d.generation ?? null,
+      d.deadTtlMs ?? null,
     ];
     return [...plain, ...trimmed(more)];
   },
@@ -254,6 +255,10 @@ export const definition = {
       ),
       ...present(
         "generation",
+        inner.optional((f) => f.uint()),
+      ),
+      ...present(
+        "deadTtlMs",
         inner.optional((f) => f.uint()),
       ),
     };

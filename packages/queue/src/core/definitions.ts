@@ -142,8 +142,8 @@ export class Definitions {
 
 /** What the policy leaves out has its default, whatever was declared. */
 export function altered(declared: Definition, policy: Policy): Definition {
-  const none = { retry: undefined, maxLength: undefined, maxBytes: undefined, bodyBytesMax: undefined };
-  return { ...declared, ...none, ...policy };
+  const limits = { maxLength: undefined, maxBytes: undefined, bodyBytesMax: undefined, deadTtlMs: undefined };
+  return { ...declared, retry: undefined, ...limits, ...policy };
 }
 
 function newestFirst([a, aWallMs]: Deleted, [b, bWallMs]: Deleted): number {

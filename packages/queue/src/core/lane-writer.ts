@@ -18,9 +18,9 @@ import { failedDelivery, outcomeOf } from "./outcome.ts";
 import {
   discarded,
   done,
+  ended,
+  endsAtWallMs,
   enqueued,
-  expired,
-  isExpired,
   leased,
   redriven,
   remembered,
@@ -512,14 +512,21 @@ export class LaneWriter implements LaneSender {
 
   /** It is the next one of its group now, or the lane is open at last, or the wall clock was set. */
   offer(seq: number): void {
-    const register = this.registers.get(seq);
-    // One that a steal found has its own turn: what is proposed before that would go for chosen.
-    if (register?.chosen !== true || register.recovering || !this.isServing) return;
-    if (register.value.state !== "READY" && register.value.state !== "DEAD") return;
-    this.#context.timers.cancel(register.timer);
-    register.timer = undefined;
+    const register = this.#idle(seq);
+    if (register === undefined) return;
     this.#onReady(register);
     this.#settleDown(register);
+  }
+
+  /** One that nobody holds, and no timer waits for. */
+  #idle(seq: number): Register | undefined {
+    const register = this.registers.get(seq);
+    // One that a steal found has its own turn: what is proposed before that would go for chosen.
+    if (register?.chosen !== true || register.recovering || !this.isServing) return undefined;
+    if (register.value.state !== "READY" && register.value.state !== "DEAD") return undefined;
+    this.#context.timers.cancel(register.timer);
+    register.timer = undefined;
+    return register;
   }
 
   /** Whether it may be handed out: an ordered lane must be open, and the message next in its group. */
@@ -539,19 +546,10 @@ export class LaneWriter implements LaneSender {
   }
 
   #onReady(register: Register): void {
-    const { value } = register;
     if (!this.isServing) return;
-    const { wallMs } = this.#context.now;
-    const lives = value.state === "READY";
-    if (lives && isExpired(value, wallMs)) return this.#propose(register, expired(value));
-    const expiresAtWallMs = lives ? (value.attributes?.expiresAtWallMs ?? 0) : 0;
-    if (value.notBeforeWallMs > wallMs) {
-      const end = expiresAtWallMs > 0 ? expiresAtWallMs : value.notBeforeWallMs;
-      this.#at(register, Math.min(end, value.notBeforeWallMs), () => this.#onReady(register));
-      return;
-    }
-    if (expiresAtWallMs > 0) this.#armTtl(register, expiresAtWallMs);
-    if (this.isNext(register)) this.#host.onClaimable(this, register);
+    this.#awaitEnd(register);
+    const isDue = register.chosen && register.value.notBeforeWallMs <= this.#context.now.wallMs;
+    if (isDue && this.isNext(register)) this.#host.onClaimable(this, register);
   }
 
   /** It was claimable and could not be handed out: if only because its time has still to come, it waits for that. */
@@ -560,21 +558,26 @@ export class LaneWriter implements LaneSender {
     if (register !== undefined && register.value.notBeforeWallMs > this.#context.now.wallMs) this.offer(seq);
   }
 
-  /** Flow 12: while nobody holds it, its time may run out. A clock that was set back is waited for. */
-  #armTtl(register: Register, expiresAtWallMs: number): void {
-    this.#at(register, expiresAtWallMs, () => {
-      if (this.isServing && isExpired(register.value, this.#context.now.wallMs)) {
-        this.#propose(register, expired(register.value));
-      } else this.#armTtl(register, expiresAtWallMs);
+  /** Flows 11 and 12: nobody holds it. If its time is not over a timer waits for that, and for when it is due. A clock set back is waited for. */
+  #awaitEnd(register: Register): void {
+    const { value } = register;
+    const { monoMs, wallMs } = this.#context.now;
+    const endsWallMs = endsAtWallMs(value, this.#host.definition(this).deadTtlMs);
+    if (endsWallMs <= wallMs) return this.#propose(register, ended(value, endsWallMs));
+    const isDue = value.notBeforeWallMs <= wallMs;
+    const nextWallMs = isDue ? endsWallMs : Math.min(endsWallMs, value.notBeforeWallMs);
+    if (nextWallMs === Number.POSITIVE_INFINITY) return;
+    register.timer = this.#context.timers.set(monoMs + Math.max(1, nextWallMs - wallMs), () => {
+      register.timer = undefined;
+      if (!isDue) this.#onReady(register);
+      else if (this.isServing) this.#awaitEnd(register);
     });
   }
 
-  #at(register: Register, wallMs: number, run: () => void): void {
-    const dueMs = this.#context.now.monoMs + Math.max(1, wallMs - this.#context.now.wallMs);
-    register.timer = this.#context.timers.set(dueMs, () => {
-      register.timer = undefined;
-      run();
-    });
+  /** Its queue keeps it for another time from now on, or the wall clock was set. */
+  review(seq: number): void {
+    const register = this.#idle(seq);
+    if (register !== undefined) this.#awaitEnd(register);
   }
 
   #finish(register: Register): void {

@@ -347,7 +347,9 @@ export class Lanes {
     this.#clockOffsetMs = offsetMs;
     for (const writer of this.#writers.values()) {
       for (const { seq, value, timer } of [...writer.registers.awake()]) {
-        if (timer !== undefined && value.notBeforeWallMs > 0) writer.offer(seq);
+        if (timer === undefined) continue;
+        if (value.notBeforeWallMs > 0) writer.offer(seq);
+        else writer.review(seq);
       }
     }
   }
@@ -364,6 +366,16 @@ export class Lanes {
 
   stamp(peer: PeerId, stampMs: number): void {
     this.#stamps.set(peer, { stampMs, atMs: this.#context.now.monoMs });
+  }
+
+  /** The queue keeps dead messages for another time from now on. */
+  reviewDead(queue: QueueId): void {
+    for (const writer of this.#writers.values()) {
+      if (writer.descriptor.queue !== queue) continue;
+      for (const { seq, value } of [...writer.registers.awake()]) {
+        if (value.state === "DEAD") writer.review(seq);
+      }
+    }
   }
 
   /** The peer is out of the mesh: what its consumers held is claimable again. */

@@ -107,7 +107,8 @@ export class Origin {
     return side;
   }
 
-  enqueue(definition: Definition, pending: Omit<PendingEnqueue, "enqueuedWallMs">): void {
+  enqueue(definition: Definition | undefined, pending: Omit<PendingEnqueue, "enqueuedWallMs">): void {
+    if (definition === undefined) return this.#host.onEnqueued(pending.requestId, { code: "QUEUE_DELETED" });
     const { pendingEnqueues, pendingBytes } = this.#context.tuning;
     const bytes = this.#waitingBytes + pending.body.length;
     if (this.#waiting.size >= pendingEnqueues || bytes > pendingBytes) {

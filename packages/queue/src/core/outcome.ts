@@ -2,7 +2,7 @@ import type { Instant, Random } from "@klatsch/kit/core";
 
 import { done, failed, failedCount, FAILURE_REASON_MAX, redriven, rejected, released } from "./register.ts";
 import { DEFAULT_RETRY, retryDelayMs } from "./retry.ts";
-import type { Definition, Value, Verdict } from "./types.ts";
+import type { Definition, Failure, Value, Verdict } from "./types.ts";
 
 /** What a verdict makes of the message its consumer holds; `undefined` for a renewal, which makes nothing of it. */
 export function outcomeOf(
@@ -24,7 +24,7 @@ export function outcomeOf(
     case "release":
       return released(value);
     case "reject":
-      return rejected(value, verdict.reason);
+      return rejected(value, verdict.reason, failureOf(verdict.reason, now.wallMs));
     case "renew":
       return undefined;
   }
@@ -38,12 +38,12 @@ export function failedDelivery(
   delayMs: number,
   wallMs: number,
 ): Value {
-  // What is cut may end in half a character.
-  const failure = {
-    atWallMs: Math.floor(wallMs),
-    reason: reason.slice(0, FAILURE_REASON_MAX).toWellFormed(),
-  };
   // Whole: a value is the same on the wire and on this node's own disk.
   const due = delayMs > 0 ? Math.ceil(wallMs + delayMs) : 0;
-  return failed(value, definition, failure, due);
+  return failed(value, definition, failureOf(reason, wallMs), due);
+}
+
+function failureOf(reason: string, wallMs: number): Pick<Failure, "atWallMs" | "reason"> {
+  // What is cut may end in half a character.
+  return { atWallMs: Math.floor(wallMs), reason: reason.slice(0, FAILURE_REASON_MAX).toWellFormed() };
 }

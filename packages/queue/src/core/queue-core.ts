@@ -405,12 +405,8 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         return this.#consumers.doubtAll();
       case "declare":
         return this.#declare(input.definition);
-      case "enqueue": {
-        const { requestId, queue } = input;
-        const definition = this.definitions.get(queue);
-        if (definition !== undefined) return this.origin.enqueue(definition, input);
-        return this.#emit({ type: "enqueued", requestId, result: { code: "QUEUE_DELETED" } });
-      }
+      case "enqueue":
+        return this.origin.enqueue(this.definitions.get(input.queue), input);
       case "consume":
         if (this.#isDeletedView(input.queue)) return;
         return this.#consumers.add(input.session, input.queue, input.prefetch);
@@ -426,6 +422,7 @@ export class QueueCore implements Core<QueueInput, QueueEffect>, Context {
         return this.lanes.dispatch.pause(input.queue, input.paused);
       case "alter":
         this.definitions.alter(input.queue, input.policy);
+        this.lanes.reviewDead(input.queue);
         return this.#quota.tellAgain();
       case "manage":
         return this.#manage.ask(input, (result) => {

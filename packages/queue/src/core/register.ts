@@ -1,8 +1,21 @@
-import type { Attributes, Definition, Descriptor, EndValue, Holder, Keys, Ranges, Value } from "./types.ts";
+import type {
+  Attributes,
+  Definition,
+  Descriptor,
+  EndValue,
+  Failure,
+  Holder,
+  Keys,
+  Ranges,
+  Value,
+} from "./types.ts";
 
 /** Why a message is dead when no consumer said so. */
 const EXPIRED = "expired";
 const MAX_DELIVERIES = "maxDeliveries";
+/** Why a message is done that was dead for as long as its queue keeps such. */
+const RETIRED = "retired";
+const OWN_REASONS: readonly string[] = [EXPIRED, MAX_DELIVERIES, RETIRED];
 /** Failed deliveries kept in a message's history. */
 export const FAILURES_MAX = 8;
 /** Characters of a failure's reason at most. */
@@ -102,18 +115,23 @@ export function done(value: Value): Value {
 export function failed(
   value: Value,
   definition: Definition,
-  failure: { readonly atWallMs: number; readonly reason: string },
+  failure: Pick<Failure, "atWallMs" | "reason">,
   notBeforeWallMs: number,
 ): Value {
-  const { epoch, holder, attributes = PLAIN } = value;
-  const known = attributes.failures.slice(1 - FAILURES_MAX);
-  const failures = [...known, { epoch, peer: holder?.peer ?? "", ...failure }];
-  const next = { ...value, encoded: undefined, holder: undefined, attributes: { ...attributes, failures } };
+  const { attributes = PLAIN } = value;
+  const next = { ...value, encoded: undefined, holder: undefined, attributes: withFailure(value, failure) };
   if (value.reason !== undefined) return { ...next, state: "DEAD", notBeforeWallMs };
   const deliveries = value.deliveries + 1;
   const isDead = deliveries - attributes.forgiven >= definition.maxDeliveries;
   if (isDead) return { ...next, state: "DEAD", deliveries, notBeforeWallMs: 0, reason: MAX_DELIVERIES };
   return { ...next, state: "READY", deliveries, notBeforeWallMs };
+}
+
+/** The newest failures of the message, and this one of its holder. */
+function withFailure(value: Value, failure: Pick<Failure, "atWallMs" | "reason">): Attributes {
+  const { epoch, holder, attributes = PLAIN } = value;
+  const known = attributes.failures.slice(1 - FAILURES_MAX);
+  return { ...attributes, failures: [...known, { epoch, peer: holder?.peer ?? "", ...failure }] };
 }
 
 /** Failed deliveries that count towards the limit. */
@@ -154,13 +172,22 @@ export function discarded(value: Value): Value {
 }
 
 /** Flow 4. The reasons that are the queue's own stay its own: acceptors go by them (A7). */
-export function rejected(value: Value, text: string): Value {
-  const reason = text === EXPIRED || text === MAX_DELIVERIES ? `rejected: ${text}` : text;
-  return { ...value, encoded: undefined, state: "DEAD", holder: undefined, notBeforeWallMs: 0, reason };
+export function rejected(value: Value, text: string, failure: Pick<Failure, "atWallMs" | "reason">): Value {
+  const reason = OWN_REASONS.includes(text) ? `rejected: ${text}` : text;
+  const attributes = withFailure(value, failure);
+  return {
+    ...value,
+    encoded: undefined,
+    state: "DEAD",
+    holder: undefined,
+    notBeforeWallMs: 0,
+    reason,
+    attributes,
+  };
 }
 
 /** Flow 12: its time ran out while nobody held it. */
-export function expired(value: Value): Value {
+function expired(value: Value): Value {
   return {
     ...value,
     encoded: undefined,
@@ -171,13 +198,31 @@ export function expired(value: Value): Value {
   };
 }
 
-export function isExpired({ attributes }: Value, wallMs: number): boolean {
-  return attributes !== undefined && attributes.expiresAtWallMs > 0 && attributes.expiresAtWallMs <= wallMs;
+/** Flow 11: it was dead for as long as its queue keeps such. */
+function retired(value: Value, notBeforeWallMs: number): Value {
+  return { ...discarded(value), reason: RETIRED, notBeforeWallMs };
+}
+
+/** When it died; of one that failed once more since, when that was. */
+function diedAtWallMs({ reason, enqueuedWallMs, attributes }: Value): number {
+  const expiredWallMs = reason === EXPIRED ? (attributes?.expiresAtWallMs ?? 0) : 0;
+  return Math.max(expiredWallMs, attributes?.failures.at(-1)?.atWallMs ?? enqueuedWallMs);
+}
+
+/** When a message that nobody holds is over, by the wall clock, if ever: what waits expires, what is dead is retired. */
+export function endsAtWallMs(value: Value, deadTtlMs: number = Number.POSITIVE_INFINITY): number {
+  if (value.state !== "READY") return diedAtWallMs(value) + deadTtlMs;
+  return value.attributes?.expiresAtWallMs || Number.POSITIVE_INFINITY; // 0 is never.
+}
+
+/** It is `endsWallMs`, and nobody holds it. */
+export function ended(value: Value, endsWallMs: number): Value {
+  return value.state === "READY" ? expired(value) : retired(value, endsWallMs);
 }
 
 /** The instant before which nobody may be in this state (A7), by the wall clock; 0 for none. */
 export function earliestWallMs({ state, notBeforeWallMs, reason, attributes }: Value): number {
-  if (state === "LEASED") return notBeforeWallMs;
+  if (state === "LEASED" || (state === "DONE" && reason === RETIRED)) return notBeforeWallMs;
   return state === "DEAD" && reason === EXPIRED ? (attributes?.expiresAtWallMs ?? 0) : 0;
 }
 

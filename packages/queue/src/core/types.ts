@@ -89,6 +89,8 @@ export interface Definition {
   readonly maxBytes?: number | undefined;
   /** Longest body, in bytes; absent for the default. */
   readonly bodyBytesMax?: number | undefined;
+  /** How long a dead message is kept, in milliseconds; absent: for ever. */
+  readonly deadTtlMs?: number | undefined;
   readonly ordered?: Ordered | undefined;
   /** Its lanes are relaxed. */
   readonly relaxed?: boolean | undefined;
@@ -99,7 +101,7 @@ export interface Definition {
 /** What may be changed of a queue that is there; its id stays that of the options it was declared with. Absent ones have their defaults. */
 export type Policy = Pick<
   Definition,
-  "leaseMs" | "maxDeliveries" | "retry" | "maxLength" | "maxBytes" | "bodyBytesMax"
+  "leaseMs" | "maxDeliveries" | "retry" | "maxLength" | "maxBytes" | "bodyBytesMax" | "deadTtlMs"
 >;
 
 /** Who holds a lease. The session is never the same after a restart. */

@@ -10,7 +10,8 @@ import type { MessageOptions, QueueOptions } from "../options.ts";
 
 /** What all nodes agree on of a queue, as its declarer wants it; what makes it ordered is chosen apart. */
 export function agreedOf(name: string, options: QueueOptions): Omit<Definition, "queue" | "ordered"> {
-  const { replicas, leaseMs, maxDeliveries, retry, exclusive, maxLength, maxBytes, bodyBytesMax } = options;
+  const { replicas, leaseMs, maxDeliveries, retry, exclusive } = options;
+  const { maxLength, maxBytes, bodyBytesMax, deadTtlMs } = options;
   return {
     name,
     replicas,
@@ -21,6 +22,7 @@ export function agreedOf(name: string, options: QueueOptions): Omit<Definition, 
     ...(maxLength === undefined ? {} : { maxLength }),
     ...(maxBytes === undefined ? {} : { maxBytes }),
     ...(bodyBytesMax === undefined ? {} : { bodyBytesMax }),
+    ...(deadTtlMs === undefined ? {} : { deadTtlMs }),
     ...(options.durability === "relaxed" ? { relaxed: true } : {}),
   };
 }
@@ -36,6 +38,7 @@ function differenceOf(known: Definition, options: QueueOptions): string | undefi
     "maxLength",
     "maxBytes",
     "bodyBytesMax",
+    "deadTtlMs",
   ] as const) {
     const here = JSON.stringify(field === "exclusive" ? known.exclusive === true : known[field]);
     const wanted = JSON.stringify(options[field]);
@@ -83,12 +86,13 @@ export function orderOf({ ordered }: Definition): {
 }
 
 export function describeQueue(definition: Definition, isPaused: boolean): QueueDescription {
-  const { name, replicas, leaseMs, maxDeliveries, exclusive, maxLength, maxBytes } = definition;
+  const { name, replicas, leaseMs, maxDeliveries, exclusive, maxLength, maxBytes, deadTtlMs } = definition;
   const retry = definition.retry && { ...definition.retry };
   const plain = { name, replicas, leaseMs, maxDeliveries, retry, exclusive: exclusive === true };
   const bodyBytesMax = definition.bodyBytesMax ?? BODY_BYTES_DEFAULT;
   const durability = durabilityOf(definition);
-  return { ...plain, ...orderOf(definition), maxLength, maxBytes, bodyBytesMax, durability, isPaused };
+  const limits = { maxLength, maxBytes, bodyBytesMax, deadTtlMs };
+  return { ...plain, ...orderOf(definition), ...limits, durability, isPaused };
 }
 
 export function durabilityOf({ relaxed }: Definition): Durability {

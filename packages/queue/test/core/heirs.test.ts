@@ -103,7 +103,12 @@ it("an heir that has a message dead already gives it no place in its group, what
       { body, bodyHash: "", notBeforeWallMs: 0, enqueuedWallMs: 0, attributes: { ...attributes, token } },
       1_000,
     );
-  const dead = { seq: 0, value: rejected(waits("0"), "poison"), proven: false, heldBy: 1 };
+  const dead = {
+    seq: 0,
+    value: rejected(waits("0"), "poison", { atWallMs: 0, reason: "poison" }),
+    proven: false,
+    heldBy: 1,
+  };
   const none = { registers: new RegisterTable(0), pages: [], heldBy: 0 };
   heir.recover({ found: [dead], whole: none, finished: [], nextSeq: 1, end: undefined, keys: [] });
   const before = ["0", "1"].map((token, seq) => ({ seq, value: waits(token), chosen: true }));

@@ -4,10 +4,14 @@ import { describe, expect, it } from "vitest";
 
 import { deadViewOf, isInDeadView } from "../../src/core/dead-queue.ts";
 import {
+  earliestWallMs,
+  ended,
+  endsAtWallMs,
   enqueued,
   failed,
   FAILURES_MAX,
   leased,
+  PLAIN,
   redriven,
   rejected,
   released,
@@ -21,6 +25,7 @@ const fresh = enqueued({ ...content, attributes: undefined }, 1_000);
 const definition = { queue: "a", name: "jobs", replicas: 3, leaseMs: 1_000, maxDeliveries: 3 };
 const holder = { peer: "p", session: "s" };
 const hold = (value: Value): Value => leased(value, holder, 1_000);
+const reject = (value: Value, reason: string): Value => rejected(value, reason, { atWallMs: 7, reason });
 const fail = (value: Value): Value => failed(value, definition, { atWallMs: 5, reason: "no" }, 0);
 
 describe("a message that fails", () => {
@@ -34,10 +39,10 @@ describe("a message that fails", () => {
   });
 
   it("stays dead whatever happens to its lease, until it is redriven", () => {
-    const ends = [fail, released, superseded, (value: Value) => rejected(value, "again")];
+    const ends = [fail, released, superseded, (value: Value) => reject(value, "again")];
     fc.assert(
       fc.property(fc.array(fc.constantFrom(...ends), { maxLength: 30 }), (steps) => {
-        let value = rejected(hold(fresh), "poison");
+        let value = reject(hold(fresh), "poison");
         for (const end of steps) {
           value = end(hold(value));
           expect([value.state, isInDeadView(value), value.deliveries]).toEqual(["DEAD", true, 0]);
@@ -58,7 +63,22 @@ describe("a message that fails", () => {
   });
 
   it("never passes for one whose time ran out because a consumer said so", () => {
-    expect(rejected(hold(fresh), "expired").reason).toBe("rejected: expired");
+    expect(reject(hold(fresh), "expired").reason).toBe("rejected: expired");
+    expect(reject(hold(fresh), "retired").reason).toBe("rejected: retired");
+  });
+
+  it("is over by itself, if ever, so long after it died or failed again, and not before", () => {
+    const killed = reject(hold(fresh), "poison");
+    expect(killed.attributes?.failures).toEqual([{ epoch: 1, atWallMs: 7, peer: "p", reason: "poison" }]);
+    expect([endsAtWallMs(fresh, 100), endsAtWallMs(killed, undefined)]).toEqual([Infinity, Infinity]);
+    expect(endsAtWallMs(killed, 100)).toBe(107);
+    const again = failed(hold(killed), definition, { atWallMs: 50, reason: "no" }, 0);
+    expect(endsAtWallMs(again, 100)).toBe(150);
+    const timed = enqueued({ ...content, attributes: { ...PLAIN, expiresAtWallMs: 30 } }, 1_000);
+    expect(endsAtWallMs(timed, 100)).toBe(30);
+    expect(endsAtWallMs(ended(timed, 30), 100)).toBe(130);
+    const over = ended(again, 150);
+    expect([over.state, over.epoch, earliestWallMs(over)]).toEqual(["DONE", 3, 150]);
   });
 });
 
