@@ -151,7 +151,11 @@ export interface TopicInfo {
 
 /** Port: durable queues that the application wires in. The queues of `@klatsch/queue` fit as they are. */
 export interface OnceQueues {
-  declare(name: string, options: { readonly replicas?: number }): Promise<OnceQueue>;
+  /** Tasks that failed too often are kept for `deadTtlMs`. */
+  declare(
+    name: string,
+    options: { readonly replicas?: number; readonly deadTtlMs: number },
+  ): Promise<OnceQueue>;
   inspect(id: string): Promise<{ readonly replicas: readonly OnceReplica[] }>;
   /** Somebody deleted a queue: its tasks are gone, and its scope gets a new one. */
   on(event: "queue:deleted", listener: (event: { readonly name: string }) => void): () => void;
@@ -227,7 +231,7 @@ export interface OnceTask {
 
 /** What has become of a task. */
 export interface OnceStatus {
-  /** `dead`: it failed too often; `unknown`: no replica that answered knows it, or any more. */
+  /** `dead`: it failed too often, within the last 7 days; `unknown`: no replica that answered knows it, or any more. */
   readonly state: "waiting" | "running" | "done" | "dead" | "unknown";
   /** Who runs it. */
   readonly peerId: string | undefined;

@@ -17,8 +17,9 @@ it("once tries a scope again that could not be taken, and stops when those it le
   let taken = 0;
   const stopped = Promise.withResolvers<void>();
   const queues = {
-    declare: async (name: string) => {
+    declare: async (name: string, options: object) => {
       declared += 1;
+      expect(options).toEqual({ deadTtlMs: 7 * 24 * 3_600_000 });
       if (name.includes("tag") && failures-- > 0) throw new Error("no quorum");
       return await Promise.resolve({
         enqueue: () => Promise.reject(new Error("not used")),

@@ -78,5 +78,7 @@ export const REDUCED_ITEMS_MAX = 16_384;
 export const HEDGED_MAX = 4;
 /** Tags whose tasks a node takes, in the order in which it has them. */
 export const TAG_SCOPES_MAX = 32;
+/** How long a task of `once` that failed too often is kept, in milliseconds. */
+export const TASK_DEAD_TTL_MS: number = 7 * 24 * 3_600_000;
 /** Asks with one key that wait for the same run. */
 export const ASKERS_MAX = 64;

@@ -7,7 +7,7 @@ import { pack, unpack } from "../codec/packr.ts";
 import { CodecError, textAt } from "../codec/read.ts";
 import type { Values } from "../codec/read.ts";
 import type { Method } from "../contract.ts";
-import { NAME_LENGTH_MAX, TAG_SCOPES_MAX } from "../core/limits.ts";
+import { NAME_LENGTH_MAX, TAG_SCOPES_MAX, TASK_DEAD_TTL_MS } from "../core/limits.ts";
 import { faultOf, RpcError, rpcError } from "../errors.ts";
 import { parse } from "../schema.ts";
 import type {
@@ -196,7 +196,8 @@ export class Once {
     let queue = this.#queues.get(scope);
     if (queue === undefined) {
       const { queues, replicas } = this.#options;
-      queue = queues.declare(queueName(scope), replicas === undefined ? {} : { replicas });
+      const copies = replicas === undefined ? {} : { replicas };
+      queue = queues.declare(queueName(scope), { ...copies, deadTtlMs: TASK_DEAD_TTL_MS });
       this.#queues.set(scope, queue);
       queue.catch(() => this.#queues.delete(scope)); // The next one tries again.
     }
