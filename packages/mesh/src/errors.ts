@@ -1,4 +1,4 @@
-import { excerpt, KlatschError } from "@klatsch/kit/core";
+import { excerpt, KlatschError, textOf } from "@klatsch/kit/core";
 import type { KlatschErrorInit } from "@klatsch/kit/core";
 import { z } from "zod";
 
@@ -67,6 +67,19 @@ export function invalidOptions(error: z.ZodError, whole = "options"): MeshError 
     return `${excerpt(z.core.toDotPath(path)) || whole}: ${excerpt(message)}`;
   });
   return new MeshError("INVALID_OPTIONS", told.join("; "), { cause: error });
+}
+
+/**
+ * What `read` returns, a check of `field` too. An application's own getters and proxies may throw anything there: that is
+ * `INVALID_OPTIONS`, as well.
+ */
+export function readable<T>(field: string, read: () => T): T {
+  try {
+    return read();
+  } catch (cause) {
+    if (cause instanceof MeshError) throw cause;
+    throw new MeshError("INVALID_OPTIONS", `${field}: cannot be read: ${textOf(cause)}`, { cause });
+  }
 }
 
 /** The system would not do something with a file or directory. */

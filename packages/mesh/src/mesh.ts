@@ -20,7 +20,7 @@ import { MeshError } from "./errors.ts";
 import { BootRaiser } from "./host/boot-raiser.ts";
 import { Channels } from "./host/channels.ts";
 import type { LinkCounters } from "./host/channels.ts";
-import { checkCount, checkObject, checkText, refuse } from "./host/given.ts";
+import { checkCount, checkText, isSet, refuse } from "./host/given.ts";
 import { awaitInvitation } from "./host/invitation.ts";
 import { GoneQuestions } from "./host/gone-questions.ts";
 import { answerHello } from "./host/greeting.ts";
@@ -374,15 +374,13 @@ class MeshService implements Mesh {
   }
 
   channel(name: string, handlers: ChannelHandlers, options: ChannelOptions = {}): Channel {
-    checkObject("options", options);
     if (this.#stopping !== undefined) throw new MeshError("STOPPED", "the mesh has stopped");
-    return this.#channels.register(name, handlers, options.class ?? "normal");
+    return this.#channels.register(name, handlers, options);
   }
 
   attend(peerId: string, options?: { readonly closely?: boolean | undefined }): () => void {
     checkText("peerId", peerId);
-    checkObject("options", options ?? {});
-    const closely = options?.closely !== false;
+    const closely = isSet(options, "closely", true);
     this.#enter({ type: "attend", peer: peerId, on: true, closely });
     let isOn = true;
     return () => {

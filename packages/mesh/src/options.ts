@@ -10,7 +10,7 @@ import { Gate } from "./admission/gate.ts";
 import { CLOUDS_MAX, PEER_PATTERN } from "./codec/record-codec.ts";
 import { STATE_KEY_LENGTH_MAX } from "./codec/state-codec.ts";
 import { HASH_PATTERN } from "./codec/statement-codec.ts";
-import { MeshError } from "./errors.ts";
+import { MeshError, readable } from "./errors.ts";
 import { givenNode } from "./given-node.ts";
 import type { GivenNode } from "./given-node.ts";
 import { canDial, canListen, isUnspecified } from "./host/conduits.ts";
@@ -25,6 +25,7 @@ import {
   nameSchema,
   parseWith,
   portSchema,
+  signalSchema,
   tagsSchema,
 } from "./schemas.ts";
 import type { ChannelClass, ClassLimits, LinkPeer, JoinAny, MeshInit } from "./types.ts";
@@ -120,7 +121,7 @@ const schema = z.strictObject({
   joinAny: z
     .strictObject({
       onWaiting: functionSchema<NonNullable<JoinAny["onWaiting"]>>().optional(),
-      signal: z.instanceof(AbortSignal).optional(),
+      signal: signalSchema.optional(),
     })
     .optional(),
   cloud: nameSchema.optional(),
@@ -186,7 +187,7 @@ export function resolveOptions(init: MeshInit): MeshOptions {
     throw new MeshError("INVALID_OPTIONS", "joinAny: is in place of mesh, and for a node of its own");
   if (joinAny !== undefined && admissionOf(admission).mode === "certificate")
     throw new MeshError("INVALID_OPTIONS", "joinAny: a certificate says which mesh it is");
-  const given = libp2p === undefined ? undefined : givenNode(libp2p, init);
+  const given = libp2p === undefined ? undefined : readable("libp2p", () => givenNode(libp2p, init));
   if (given === undefined) checkDialled(bootstrap); // A given node may have other transports.
   const admitting = admissionOf(admission);
   checkGate(admitting, given !== undefined);

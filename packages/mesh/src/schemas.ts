@@ -9,7 +9,8 @@ import {
   TAG_VALUE_LENGTH_MAX,
   TAGS_MAX,
 } from "./codec/record-codec.ts";
-import { invalidOptions } from "./errors.ts";
+import { invalidOptions, readable } from "./errors.ts";
+import { isSignal } from "./host/given.ts";
 
 /** No file system takes a longer path; errors may quote this much. */
 const PATH_CHARS_MAX = 4_096;
@@ -47,6 +48,9 @@ export function portSchema<Port>(...methods: readonly string[]): z.ZodType<Port>
   );
 }
 
+/** Its prototype alone makes no signal. */
+export const signalSchema: z.ZodType<AbortSignal> = z.custom<AbortSignal>(isSignal, "must be an AbortSignal");
+
 export function functionSchema<Given>(): z.ZodType<Given> {
   return z.custom<Given>((value) => typeof value === "function", "must be a function");
 }
@@ -54,9 +58,13 @@ export function functionSchema<Given>(): z.ZodType<Given> {
 /** `whole` names what is not part of an object. @throws MeshError `INVALID_OPTIONS` naming the field. */
 export function parseWith<Value>(schema: z.ZodType<Value>, value: unknown, whole?: string): Value {
   // Compiling a parser that runs once costs more than running it.
-  const parsed = schema.safeParse(value, { jitless: true });
-  if (parsed.success) return parsed.data;
-  throw invalidOptions(parsed.error, whole);
+  // The error as well: it is put into words, which read the value again, when it is asked for.
+  const { data, error } = readable(whole ?? "options", () => {
+    const parsed = schema.safeParse(value, { jitless: true });
+    return { data: parsed.data, error: parsed.error };
+  });
+  if (error === undefined) return data as Value;
+  throw invalidOptions(error, whole);
 }
 
 export function isMultiaddr(value: string): boolean {

@@ -99,7 +99,7 @@ export interface MeshState {
    * @throws MeshError `INVALID_OPTIONS`, `STATE_INVALID`, `FORBIDDEN`, `STOPPED`.
    */
   delete(key: string): boolean;
-  /** What a member says of itself under `key`. Each call gives a value of its own. */
+  /** What a member says of itself under `key`. Each call gives a value of its own. @throws MeshError `INVALID_OPTIONS`. */
   get(peerId: string, key: string): StateValue | undefined;
   /** All that members say of themselves, ordered by peer id and key. What the dead said last stays till they are forgotten. */
   entries(filter?: StateFilter): readonly StateEntry[];

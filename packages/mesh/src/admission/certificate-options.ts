@@ -2,7 +2,7 @@ import { z } from "zod";
 import { PEER_PATTERN } from "../codec/record-codec.ts";
 import { CAPABILITY_PATTERN } from "../codec/statement-codec.ts";
 import { ANY_CAPABILITY, CAPABILITIES_MAX, CERTIFICATE_LIFE_MS_MAX } from "../core/trust/statements.ts";
-import { addressSchema, nameSchema, tagsSchema } from "../schemas.ts";
+import { addressSchema, nameSchema, signalSchema, tagsSchema } from "../schemas.ts";
 
 const MINUTE_MS = 60_000;
 
@@ -66,6 +66,6 @@ export const adoptSchema: z.ZodType<AdoptInit> = z.strictObject({
   address: addressSchema,
   code: z.string(),
   configuration: z.unknown().optional(),
-  signal: z.instanceof(AbortSignal).optional(),
+  signal: signalSchema.optional(),
   ...fields,
 });

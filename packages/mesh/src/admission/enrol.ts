@@ -87,8 +87,8 @@ export interface Enrolment extends AsyncDisposable {
  */
 export async function startEnrolment(init: EnrolmentInit): Promise<Enrolment> {
   const options = parseWith(enrolmentSchema, init);
-  const { privateKey, peerId } = await loadIdentity(init.dataDir);
-  const unlock = await lockDataDir(init.dataDir);
+  const { privateKey, peerId } = await loadIdentity(options.dataDir);
+  const unlock = await lockDataDir(options.dataDir);
   try {
     return await listen(options, { privateKey, peerId, unlock });
   } catch (error) {

@@ -1,3 +1,4 @@
+import { types } from "node:util";
 import { callListener } from "@klatsch/kit";
 import type { Clock, Logger } from "@klatsch/kit";
 import type { Stream } from "@libp2p/interface";
@@ -5,8 +6,8 @@ import { decodeNotice, encodeNotice, CHANNEL_NAME_LENGTH_MAX } from "../codec/li
 import { CHANNEL_NUMBER_MAX, FRAME_HEADER_BYTES } from "../codec/framing.ts";
 import { CHANNELS_MAX, ChannelSessions } from "../core/channel-sessions.ts";
 import type { ChannelNotice } from "../core/channel-sessions.ts";
-import { MeshError } from "../errors.ts";
-import type { Channel, ChannelClass, ChannelHandlers, ClassLimits } from "../types.ts";
+import { MeshError, readable } from "../errors.ts";
+import type { Channel, ChannelClass, ChannelHandlers, ChannelOptions, ClassLimits } from "../types.ts";
 import { FrameStream } from "./frame-stream.ts";
 import type { FrameStreamEnd } from "./frame-stream.ts";
 import { checkFunction, checkObject, checkOneOf, checkText, refuse } from "./given.ts";
@@ -73,10 +74,10 @@ export class Channels {
   }
 
   /** @throws MeshError `CHANNEL_EXISTS`, `INVALID_OPTIONS`, `LIMIT_REACHED`. */
-  register(name: string, handlers: ChannelHandlers, trafficClass: ChannelClass): Channel {
+  register(name: string, handlers: ChannelHandlers, options: ChannelOptions): Channel {
     checkText("name", name);
     checkHandlers(handlers);
-    checkOneOf("options.class", trafficClass, CHANNEL_CLASSES);
+    const trafficClass = classOf(options);
     if (name.length === 0 || name.length > CHANNEL_NAME_LENGTH_MAX) {
       throw new MeshError(
         "INVALID_OPTIONS",
@@ -145,10 +146,22 @@ export class Channels {
 }
 
 function checkHandlers(handlers: ChannelHandlers): void {
-  checkObject("handlers", handlers);
-  for (const name of ["onUp", "onDown", "onFrame"] as const) {
-    checkFunction(`handlers.${name}`, handlers[name]);
-  }
+  readable("handlers", () => {
+    checkObject("handlers", handlers);
+    for (const name of ["onUp", "onDown", "onFrame"] as const) {
+      checkFunction(`handlers.${name}`, handlers[name]);
+    }
+  });
+}
+
+/** @throws MeshError `INVALID_OPTIONS`. */
+export function classOf(options: ChannelOptions): ChannelClass {
+  return readable("options", () => {
+    checkObject("options", options);
+    const { class: trafficClass = "normal" } = options;
+    checkOneOf("options.class", trafficClass, CHANNEL_CLASSES);
+    return trafficClass;
+  });
 }
 
 /** Where a session's frames go, and under which number. */
@@ -189,7 +202,7 @@ class LocalChannel implements Channel {
   }
 
   send(peer: string, frame: Uint8Array): boolean {
-    if (!(frame instanceof Uint8Array)) refuse("frame", "must be a Uint8Array");
+    if (!types.isUint8Array(frame)) refuse("frame", "must be a Uint8Array");
     const session = this.#sessions.get(peer);
     if (session === undefined) return false;
     if (frame.length <= session.stream.frameBytesMax && session.stream.send(session.number, frame)) {

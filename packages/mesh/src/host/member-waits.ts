@@ -1,7 +1,7 @@
 import { excerpt } from "@klatsch/kit";
 import { z } from "zod";
 import { MeshError } from "../errors.ts";
-import { parseWith, tagsSchema } from "../schemas.ts";
+import { parseWith, signalSchema, tagsSchema } from "../schemas.ts";
 import type { Member, WaitForOptions } from "../types.ts";
 
 /** Node fires a timer with a longer delay at once. */
@@ -92,7 +92,7 @@ const schema = z.strictObject({
   cloud: z.string().optional(),
   tags: tagsSchema.optional(),
   timeoutMs: z.number().min(0).max(TIMEOUT_MS_MAX).optional(),
-  signal: z.instanceof(AbortSignal).optional(),
+  signal: signalSchema.optional(),
 });
 
 /** @throws MeshError `INVALID_OPTIONS`. */

@@ -10,11 +10,11 @@ import { Overload } from "../core/routing/overload.ts";
 import { RELAY_LIMITS } from "../core/routing/relay-book.ts";
 import { Router } from "../core/routing/router.ts";
 import type { NodeLinks, Route, RouteClass, RouteProbe } from "../core/routing/types.ts";
-import { MeshError } from "../errors.ts";
+import { MeshError, readable } from "../errors.ts";
 import type { StateValue } from "../state-types.ts";
-import type { ConnectOptions, RouteTrace } from "../types.ts";
-import { CHANNEL_CLASSES } from "./channels.ts";
-import { checkObject, checkOneOf, checkText, refuse } from "./given.ts";
+import type { ChannelClass, ConnectOptions, RouteTrace } from "../types.ts";
+import { classOf } from "./channels.ts";
+import { checkText, isSignal, refuse } from "./given.ts";
 import { LinkPublisher } from "./link-publisher.ts";
 import type { LinkedMember } from "./link-publisher.ts";
 import type { Links, TunnelUp } from "./links.ts";
@@ -173,10 +173,10 @@ export class Routing {
 
   /** See `Mesh.connect`. */
   async connect(peer: string, options: ConnectOptions = {}): Promise<void> {
-    checkConnect(peer, options);
-    const { signal } = options;
-    const trafficClass = options.class ?? "normal";
-    signal?.throwIfAborted();
+    checkText("peerId", peer);
+    const given = checkedConnect(options);
+    const { class: trafficClass } = given;
+    given.signal?.throwIfAborted();
     this.#stopping.signal.throwIfAborted();
     const known = this.#interests.has(peer);
     if (!known && this.#interests.count >= INTERESTS_MAX)
@@ -184,7 +184,7 @@ export class Routing {
     this.#enter({ type: "wanted", peer, class: trafficClass });
     if (this.#init.ports.links()?.linkKind(peer) !== undefined) return;
     try {
-      await this.#persist(peer, trafficClass, options);
+      await this.#persist(peer, given);
     } catch (error) {
       if (!known) this.#enter({ type: "unwanted", peer });
       throw error;
@@ -192,18 +192,18 @@ export class Routing {
   }
 
   /** Tries until it is there, or the time is over. */
-  async #persist(peer: string, trafficClass: RouteClass, options: ConnectOptions): Promise<void> {
+  async #persist(peer: string, { class: trafficClass, waitMs, signal }: Connecting): Promise<void> {
     const { clock, ports } = this.#init;
-    const deadlineMs = clock.now().monoMs + (options.waitMs ?? 0);
+    const deadlineMs = clock.now().monoMs + waitMs;
     while (ports.links()?.linkKind(peer) === undefined) {
       try {
-        await abortable(this.#attempt(peer, trafficClass), options.signal);
+        await abortable(this.#attempt(peer, trafficClass), signal);
         return;
       } catch (error) {
         const isWorthIt = error instanceof MeshError && error.retryable;
         if (!isWorthIt || clock.now().monoMs >= deadlineMs) throw error;
       }
-      await abortable(delay(RETRY_MS), options.signal);
+      await abortable(delay(RETRY_MS), signal);
     }
   }
 
@@ -452,15 +452,21 @@ export class Routing {
   }
 }
 
-function checkConnect(peer: string, options: ConnectOptions): void {
-  checkText("peerId", peer);
-  checkObject("options", options);
-  const { class: trafficClass = "normal", waitMs = 0, signal } = options;
-  checkOneOf("options.class", trafficClass, CHANNEL_CLASSES);
-  if (typeof waitMs !== "number" || !(waitMs >= 0)) refuse("options.waitMs", "must be 0 or more");
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    refuse("options.signal", "must be an AbortSignal");
-  }
+interface Connecting {
+  readonly class: ChannelClass;
+  readonly waitMs: number;
+  readonly signal: AbortSignal | undefined;
+}
+
+/** The options as they are now. @throws MeshError `INVALID_OPTIONS`. */
+function checkedConnect(options: ConnectOptions): Connecting {
+  return readable("options", () => {
+    const trafficClass = classOf(options);
+    const { waitMs = 0, signal } = options;
+    if (typeof waitMs !== "number" || !(waitMs >= 0)) refuse("options.waitMs", "must be 0 or more");
+    if (signal !== undefined && !isSignal(signal)) refuse("options.signal", "must be an AbortSignal");
+    return { class: trafficClass, waitMs, signal };
+  });
 }
 
 const NOTHING_SAID: LinksSaid = { router: false, overloaded: false, links: [] };

@@ -8,10 +8,11 @@ import type { StateCore } from "../core/state/state-core.ts";
 import type { ShareOutcome, StateInput } from "../core/state/state-types.ts";
 import { MeshError } from "../errors.ts";
 import type { KeyFilter, SharedChange, SharedEntry, SharedState, StateValue } from "../state-types.ts";
+import { isSet } from "./given.ts";
 import {
   assertKey,
   assertNotReserved,
-  checkFilter,
+  checkedFilter,
   encodeOrThrow,
   isKeyMeant,
   Watchers,
@@ -30,7 +31,7 @@ interface Waiting {
 export class SharedHost implements SharedState {
   readonly #core: StateCore;
   readonly #enter: (input: StateInput) => void;
-  readonly #watchers: Watchers<KeyFilter, SharedChange>;
+  readonly #watchers: Watchers<SharedChange>;
   readonly #waiting = new Map<number, Waiting>();
   #lastRequest = 0;
   #stopped = false;
@@ -47,11 +48,11 @@ export class SharedHost implements SharedState {
     options?: { readonly override?: boolean | undefined },
   ): Promise<void> {
     assertKey(key);
-    await this.#write(key, encodeOrThrow(key, value), options?.override === true);
+    await this.#write(key, encodeOrThrow(key, value), isSet(options, "override", false));
   }
 
-  delete(key: string, options?: { readonly override?: boolean | undefined }): Promise<boolean> {
-    return this.#write(key, undefined, options?.override === true);
+  async delete(key: string, options?: { readonly override?: boolean | undefined }): Promise<boolean> {
+    return await this.#write(key, undefined, isSet(options, "override", false));
   }
 
   get(key: string): StateValue | undefined {
@@ -60,11 +61,11 @@ export class SharedHost implements SharedState {
   }
 
   entries(filter: KeyFilter = {}): readonly SharedEntry[] {
-    checkFilter(filter);
-    const { key: only } = filter;
+    const wanted = checkedFilter(filter);
+    const { key: only } = wanted;
     // All of them are up to 16,384: one is looked up.
     const known = only === undefined ? this.#core.sharedEntries() : [this.#core.shared(only) ?? []].flat();
-    const meant = [...known].filter(({ key }) => isKeyMeant(filter, key));
+    const meant = [...known].filter(({ key }) => isKeyMeant(wanted, key));
     return meant
       .sort((a, b) => (a.key < b.key ? -1 : 1))
       .flatMap((entry) =>

@@ -3,7 +3,7 @@ import type { Logger } from "@klatsch/kit";
 import { STATE_KEY_PATTERN } from "../codec/state-codec.ts";
 import { encodeStateValue } from "../codec/state-value.ts";
 import { RESERVED_PREFIX } from "../core/state/own-writer.ts";
-import { MeshError } from "../errors.ts";
+import { MeshError, readable } from "../errors.ts";
 import type { KeyFilter, StateFilter, StateValue } from "../state-types.ts";
 import { checkFunction, checkObject, checkText } from "./given.ts";
 
@@ -37,11 +37,15 @@ export function encodeOrThrow(key: string, value: StateValue): Uint8Array {
   throw new MeshError("STATE_INVALID", `the value of ${key} ${why}`, { cause });
 }
 
-/** @throws MeshError `INVALID_OPTIONS`. */
-export function checkFilter(filter: StateFilter): void {
-  checkObject("filter", filter);
-  const { peerId = "", key = "", prefix = "" } = filter;
-  for (const [field, value] of Object.entries({ peerId, key, prefix })) checkText(`filter.${field}`, value);
+/** A filter as it is now. @throws MeshError `INVALID_OPTIONS`. */
+export function checkedFilter(filter: StateFilter): StateFilter {
+  return readable("filter", () => {
+    checkObject("filter", filter);
+    const { peerId, key, prefix } = filter;
+    for (const [field, value] of Object.entries({ peerId, key, prefix }))
+      if (value !== undefined) checkText(`filter.${field}`, value);
+    return { peerId, key, prefix };
+  });
 }
 
 export function isKeyMeant(filter: KeyFilter, key: string): boolean {
@@ -53,21 +57,23 @@ export function isKeyMeant(filter: KeyFilter, key: string): boolean {
 }
 
 /** Listeners with what they asked for. One that throws or rejects is logged and harms neither the others nor us. */
-export class Watchers<Filter extends StateFilter, Change> {
+export class Watchers<Change> {
   readonly #logger: Logger;
-  readonly #isMeant: (filter: Filter, change: Change) => boolean;
-  readonly #watchers = new Set<{ readonly filter: Filter; readonly listener: (change: Change) => unknown }>();
+  readonly #isMeant: (filter: StateFilter, change: Change) => boolean;
+  readonly #watchers = new Set<{
+    readonly filter: StateFilter;
+    readonly listener: (change: Change) => unknown;
+  }>();
 
-  constructor(logger: Logger, isMeant: (filter: Filter, change: Change) => boolean) {
+  constructor(logger: Logger, isMeant: (filter: StateFilter, change: Change) => boolean) {
     this.#logger = logger;
     this.#isMeant = isMeant;
   }
 
   /** @throws MeshError `INVALID_OPTIONS`. */
-  add(filter: Filter, listener: (change: Change) => void): () => void {
-    checkFilter(filter);
+  add(filter: StateFilter, listener: (change: Change) => void): () => void {
+    const watcher = { filter: checkedFilter(filter), listener };
     checkFunction("listener", listener);
-    const watcher = { filter: { ...filter }, listener };
     this.#watchers.add(watcher);
     return () => void this.#watchers.delete(watcher);
   }

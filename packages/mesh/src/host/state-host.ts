@@ -20,13 +20,14 @@ import type {
   StateFilter,
   StateValue,
 } from "../state-types.ts";
+import { checkText } from "./given.ts";
 import { SharedHost } from "./shared-state.ts";
 import type { SharedStore, StateRecord } from "./shared-store.ts";
 import { Signing } from "./signing.ts";
 import {
   assertKey,
   assertNotReserved,
-  checkFilter,
+  checkedFilter,
   encodeOrThrow,
   isKeyMeant,
   Watchers,
@@ -75,7 +76,7 @@ export class StateHost implements MeshState {
   readonly #core: StateCore;
   readonly #runner: EffectRunner<StateInput, StateEffect>;
   readonly #shared: SharedHost;
-  readonly #watchers: Watchers<StateFilter, StateChange>;
+  readonly #watchers: Watchers<StateChange>;
   readonly #linked = new Set<string>();
   readonly #early = new Map<string, StateMessage[]>();
   #stopped = false;
@@ -177,17 +178,18 @@ export class StateHost implements MeshState {
   }
 
   get(peerId: string, key: string): StateValue | undefined {
+    checkText("key", key);
     const bytes = this.#core.ownValue(peerId, key);
     return bytes === undefined ? undefined : decodeStateValue(bytes);
   }
 
   entries(filter: StateFilter = {}): readonly StateEntry[] {
-    checkFilter(filter);
-    const peers = filter.peerId === undefined ? this.#core.owners() : [filter.peerId];
+    const wanted = checkedFilter(filter);
+    const peers = wanted.peerId === undefined ? this.#core.owners() : [wanted.peerId];
     return peers.toSorted().flatMap((peerId) => {
       const own = this.#core.ownOf(peerId);
       if (own === undefined) return [];
-      const meant = [...own.values].filter(([key]) => isMeant(filter, peerId, key));
+      const meant = [...own.values].filter(([key]) => isMeant(wanted, peerId, key));
       return meant
         .sort(([a], [b]) => (a < b ? -1 : 1))
         .map(([key, bytes]) => ({ peerId, key, value: decodeStateValue(bytes), boot: own.boot }));

@@ -1,3 +1,4 @@
+import { types } from "node:util";
 import { callListener, textOf } from "@klatsch/kit";
 import type { Clock, Logger } from "@klatsch/kit";
 import type { GossipSub, GossipSubComponents, Message } from "@libp2p/gossipsub";
@@ -15,7 +16,7 @@ import type { TopicEnvelope } from "../codec/topic-codec.ts";
 import { TokenBucket } from "../core/state/token-bucket.ts";
 import { Budgets } from "../core/budgets.ts";
 import { TOPIC_BUDGET, TOPIC_PASSED_BUDGET } from "../core/topic-rules.ts";
-import { MeshError } from "../errors.ts";
+import { MeshError, readable } from "../errors.ts";
 import type { Member, Mesh, MeshTopics, TopicListener, TopicPublishOptions, TopicTarget } from "../types.ts";
 import type { LinkCounters } from "./channels.ts";
 import { checkFunction, checkObject, checkText, refuse } from "./given.ts";
@@ -105,8 +106,7 @@ export class Topics implements MeshTopics {
 
   async publish(topic: string, body: Uint8Array, options: TopicPublishOptions = {}): Promise<void> {
     this.#check(topic);
-    checkObject("options", options);
-    const target = options.to === undefined ? "all" : checkedTarget(options.to);
+    const target = targetOf(options);
     const copy = copyOf(body);
     if (copy.length > TOPIC_BODY_BYTES_MAX) {
       throw new MeshError("INVALID_OPTIONS", `body: is longer than ${TOPIC_BODY_BYTES_MAX} bytes`);
@@ -365,7 +365,7 @@ function isMeant(target: TopicTarget, self: Member): boolean {
  * a class of its own may say another length. @throws MeshError `INVALID_OPTIONS`.
  */
 function copyOf(body: Uint8Array): Uint8Array {
-  if (!(body instanceof Uint8Array)) refuse("body", "must be a Uint8Array");
+  if (!types.isUint8Array(body)) refuse("body", "must be a Uint8Array");
   try {
     return new Uint8Array(body);
   } catch {
@@ -374,6 +374,14 @@ function copyOf(body: Uint8Array): Uint8Array {
 }
 
 /** @throws MeshError `INVALID_OPTIONS`. */
+function targetOf(options: TopicPublishOptions): TopicTarget {
+  return readable("options", () => {
+    checkObject("options", options);
+    const { to = "all" } = options;
+    return checkedTarget(to);
+  });
+}
+
 function checkedTarget(target: TopicTarget): TopicTarget {
   if (target === "all") return target;
   checkObject("to", target);

@@ -33,6 +33,13 @@ const enrolment = { dataDir: directory, listen: ["/ip4/127.0.0.1/tcp/0"], onCode
 const circular: Record<string, unknown> = {};
 circular["self"] = circular;
 
+const throwing = Object.defineProperty({}, "directory", {
+  enumerable: true,
+  get: () => {
+    throw new Error("mine");
+  },
+});
+
 /** What each call is given, and the field that the refusal names. */
 const WRONG: Readonly<
   Record<string, readonly [(given: never) => unknown, readonly (readonly [string, unknown])[]]>
@@ -51,6 +58,7 @@ const WRONG: Readonly<
   openAuthority: [
     openAuthority,
     [
+      ["options", throwing],
       ["options", null],
       ["directory", { directory: 5 }],
     ],

@@ -2,7 +2,6 @@ import { silentLogger } from "@klatsch/kit";
 import type { Logger } from "@klatsch/kit";
 import { describe, expect, it, vi } from "vitest";
 import { isKeyMeant, Watchers } from "../../src/host/state-api.ts";
-import type { KeyFilter } from "../../src/state-types.ts";
 
 const threw = new Error("threw");
 const rejected = new Error("rejected");
@@ -24,7 +23,7 @@ function logger(): { readonly logger: Logger; readonly errors: unknown[] } {
 }
 
 describe("Watchers", () => {
-  const watchers = (log: Logger): Watchers<KeyFilter, string> => new Watchers(log, isKeyMeant);
+  const watchers = (log: Logger): Watchers<string> => new Watchers(log, isKeyMeant);
 
   it("log what listeners throw and reject with, and tell the others", async () => {
     const log = logger();

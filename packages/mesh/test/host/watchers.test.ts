@@ -4,7 +4,7 @@ import { Watchers } from "../../src/host/state-api.ts";
 
 describe("Watchers", () => {
   it("tell nothing to who was taken off by one before it", () => {
-    const watchers = new Watchers<object, number>(silentLogger, () => true);
+    const watchers = new Watchers<number>(silentLogger, () => true);
     const heard: string[] = [];
     watchers.add({}, () => {
       heard.push("first");

@@ -112,6 +112,35 @@ describe("what plain JavaScript passes by mistake is refused with the field's na
     await Promise.all(thrown);
   });
 
+  it("options that throw when they are looked at, or only look like signals", async () => {
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    const hollow = Object.create(AbortSignal.prototype) as AbortSignal;
+    const given = proxy as never;
+    const calls: readonly (readonly [string, () => unknown])[] = [
+      ["options", () => createMesh(given)],
+      ["options", () => createMesh({ dataDir: "d", libp2p: given })],
+      ["options", () => mesh.setTags(given)],
+      ["options", () => mesh.waitFor({ tags: given })],
+      ["options", () => mesh.waitFor({ signal: hollow })],
+      ["options", () => mesh.connect("peer", { signal: hollow })],
+      ["options", () => mesh.connect("peer", given)],
+      ["options", () => mesh.attend("peer", given)],
+      ["options", () => mesh.channel("x", handlers, given)],
+      ["handlers", () => mesh.channel("x", given)],
+      ["options", () => mesh.topics.publish("t", bytes, given)],
+      ["options", () => mesh.topics.publish("t", bytes, { to: given })],
+      ["body", () => mesh.topics.publish("t", given)],
+      ["filter", () => mesh.state.entries(given)],
+      ["filter", () => mesh.state.watch(given, () => undefined)],
+      ["filter", () => mesh.state.shared.watch(given, () => undefined)],
+      ["options", () => mesh.state.shared.set("k", 1, given)],
+      ["options", () => mesh.state.shared.delete("k", given)],
+    ];
+    for (const [field, call] of calls)
+      await expect((async () => await call())()).rejects.toEqual(wrong(field));
+  });
+
   it("values of state that throw when they are looked at", async () => {
     const throwing = {
       get value(): never {
@@ -142,5 +171,7 @@ describe("what plain JavaScript passes by mistake is refused with the field's na
     expect(() => mesh.state.shared.watch(null as never, () => undefined)).toThrow(wrong("filter"));
     expect(() => mesh.state.entries(null as never)).toThrow(wrong("filter"));
     expect(() => mesh.state.delete(5 as never)).toThrow(wrong("key"));
+    expect(() => mesh.state.get("peer", 5 as never)).toThrow(wrong("key"));
+    expect(() => mesh.attend("peer", { closely: 1 as never })).toThrow(wrong("options.closely"));
   });
 });
