@@ -3,7 +3,7 @@ import type { MemberCertificate } from "@klatsch/mesh";
 
 import { NAME_LENGTH_MAX } from "./core/limits.ts";
 import { rpcError } from "./errors.ts";
-import { checkKnown } from "./known.ts";
+import { checkKnown, readable } from "./known.ts";
 import type { InputOf, OutputOf, Schema } from "./schema.ts";
 
 /** Which of a method's two values are streams of items. */
@@ -175,10 +175,16 @@ const NAMED = /^[A-Za-z][A-Za-z0-9_.-]*$/;
 export function method<In extends Schema, Out extends Schema, S extends Streaming = "none">(
   init: MethodInit<In, Out, S>,
 ): Method<In, Out, NoInfer<S>> {
+  return readable("method", () => made(init));
+}
+
+function made<In extends Schema, Out extends Schema, S extends Streaming>(
+  init: MethodInit<In, Out, S>,
+): Method<In, Out, S> {
   check("method", isObject(init), "takes an object");
   checkKnown(init, METHOD_OPTIONS);
   const { input, output, access, concurrencyMax = 4_096, idempotent = false, guard = {} } = init;
-  const made = {
+  const one = {
     input,
     output,
     access,
@@ -188,8 +194,8 @@ export function method<In extends Schema, Out extends Schema, S extends Streamin
     concurrencyMax,
     guard,
   };
-  checkMethod("", made);
-  return Object.freeze(made);
+  checkMethod("", one);
+  return Object.freeze(one);
 }
 
 /** Puts methods under one name. @throws RpcError `INVALID_OPTIONS`. */
@@ -197,12 +203,14 @@ export function contract<M extends Methods>(init: {
   readonly name?: string | undefined;
   readonly methods: M;
 }): Contract<M> {
-  check("contract", isObject(init), "takes an object");
-  check("methods", isObject(init.methods), "must be methods by name");
-  const made = Object.freeze({ name: init.name, methods: Object.freeze({ ...init.methods }) });
-  checkParts(made);
-  CHECKED.add(made);
-  return made;
+  return readable("contract", () => {
+    check("contract", isObject(init), "takes an object");
+    check("methods", isObject(init.methods), "must be methods by name");
+    const one = Object.freeze({ name: init.name, methods: Object.freeze({ ...init.methods }) });
+    checkParts(one);
+    CHECKED.add(one);
+    return one;
+  });
 }
 
 /** Made by {@link contract}, and as they were. */
@@ -211,8 +219,10 @@ const CHECKED = new WeakSet<Contract>();
 /** One that was made by hand is looked at each time. @throws RpcError `INVALID_OPTIONS`. */
 export function checkContract(contract: Contract | null | undefined): void {
   if (contract !== null && contract !== undefined && CHECKED.has(contract)) return;
-  check("contract", isObject(contract?.methods), "make it with contract()");
-  checkParts(contract as Contract);
+  readable("contract", () => {
+    check("contract", isObject(contract?.methods), "make it with contract()");
+    checkParts(contract as Contract);
+  });
 }
 
 function checkParts({ name, methods }: Contract): void {

@@ -4,6 +4,7 @@ import type { Mesh } from "@klatsch/mesh";
 import { z } from "zod";
 
 import { rpcError } from "./errors.ts";
+import { readable } from "./known.ts";
 import type {
   ClientMiddleware,
   OnceOptions,
@@ -55,13 +56,17 @@ const schema = z.strictObject({
 
 /** Checks and completes the options. @throws RpcError `INVALID_OPTIONS` naming the field. */
 export function resolveOptions(init: RpcInit): RpcOptions {
-  const result = schema.safeParse(init);
-  if (!result.success) {
-    const [issue] = result.error.issues;
-    const field = ["createRpc", ...(issue?.path ?? [])].join(".");
-    throw rpcError("INVALID_OPTIONS", `${field}: ${issue?.message ?? "invalid"}`, result.error);
+  // The error as well: it is put into words, which read the options again, when it is asked for.
+  const { data, error } = readable("createRpc", () => {
+    const result = schema.safeParse(init);
+    return { data: result.data, error: result.error };
+  });
+  if (data === undefined) {
+    const [issue] = error?.issues ?? [];
+    const field = ["createRpc", ...(issue?.path ?? [])].map(String).join(".");
+    throw rpcError("INVALID_OPTIONS", `${field}: ${issue?.message ?? "invalid"}`, error);
   }
-  const { middleware, logger, tracing, once, ...options } = result.data;
+  const { middleware, logger, tracing, once, ...options } = data;
   return {
     ...options,
     client: middleware?.client ?? [],

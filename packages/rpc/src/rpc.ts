@@ -36,6 +36,7 @@ import { Stops } from "./host/stops.ts";
 import { RECALL, recallMethod, Topics } from "./host/topics.ts";
 import type { Recall, Recalled } from "./host/topics.ts";
 import { nodeContract, nodeMethods } from "./node-contract.ts";
+import { readable } from "./known.ts";
 import { resolveOptions } from "./options.ts";
 import type { RpcOptions } from "./options.ts";
 import type { InputOf, OutputOf, Schema } from "./schema.ts";
@@ -220,11 +221,8 @@ class RpcService implements Rpc {
   serve<M extends Methods>(contract: Contract<M>, implementation: Implementation<M>): () => void {
     if (this.#stopping !== undefined) throw rpcError("STOPPED", "this node's rpc takes no more calls");
     checkContract(contract);
-    const given: Partial<Record<string, unknown>> | null | undefined = implementation;
     const served = Object.entries(contract.methods).map(([key, method]) => {
-      const handler = given?.[key];
-      if (typeof handler !== "function" || isInherent(key, implementation))
-        throw rpcError("INVALID_OPTIONS", `implementation.${key}: must be a function`);
+      const handler = handlerOf(implementation, key);
       const bound = (input: never, context: CallContext): unknown =>
         handler.call(implementation, input, context);
       return { name: wireName(contract.name, key), method, handler: bound };
@@ -324,10 +322,19 @@ class RpcService implements Rpc {
     readonly at?: Date | undefined;
   }): Promise<readonly OnceTask[]> {
     void this.#running;
-    const { scope, task, at }: Partial<typeof init> = init ?? {};
-    if (typeof task !== "object" || (task as unknown) === null)
-      throw rpcError("INVALID_OPTIONS", "task: must be { contract, method, input }");
-    const { contract, method, input } = task;
+    const { scope, at, contract, method, input } = readable("once", () => {
+      const given: Partial<typeof init> = init ?? {};
+      const { task } = given;
+      if (typeof task !== "object" || (task as unknown) === null)
+        throw rpcError("INVALID_OPTIONS", "task: must be { contract, method, input }");
+      return {
+        scope: given.scope,
+        at: given.at,
+        contract: task.contract,
+        method: task.method,
+        input: task.input,
+      };
+    });
     const found = methodOf(contract, method);
     return await this.#once.enter(scope, wireName(contract.name, method), found, input, at);
   }
@@ -397,6 +404,18 @@ class RpcService implements Rpc {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
+}
+
+type AnyHandler = (input: never, context: CallContext) => unknown;
+
+/** @throws RpcError `INVALID_OPTIONS`. */
+function handlerOf(implementation: object | null | undefined, key: string): AnyHandler {
+  const handler = readable("implementation", () => {
+    const given: unknown = (implementation as Partial<Record<string, unknown>> | null | undefined)?.[key];
+    return typeof given === "function" && !isInherent(key, implementation ?? {}) ? given : undefined;
+  });
+  if (handler === undefined) throw rpcError("INVALID_OPTIONS", `implementation.${key}: must be a function`);
+  return handler as AnyHandler;
 }
 
 /** What every object has is nobody's handler. */

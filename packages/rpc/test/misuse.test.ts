@@ -1,4 +1,4 @@
-import { contract, method, RpcError } from "@klatsch/rpc";
+import { contract, createRpc, method, RpcError } from "@klatsch/rpc";
 import type { ClientMiddleware, Contract, Rpc, Schema } from "@klatsch/rpc";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
@@ -416,5 +416,41 @@ describe("a bulkhead", () => {
     await until("its call gave up too", () => a.stats().running === 0, 5_000);
     hanging.abort();
     expect(await first).toBe("CANCELLED unknown");
+  });
+});
+
+describe("options that throw when they are looked at", () => {
+  it("are INVALID_OPTIONS, and what is asked with them ends there", async () => {
+    const { nodes, a, id } = await pair();
+    await using _ = nodes;
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    const given = proxy as never;
+    const signal = Object.create(AbortSignal.prototype) as AbortSignal; // Looks like one.
+    const api = contract({ methods: { m: method(open), up: method({ ...open, stream: "input" }) } });
+    const client = a.peer(id, api);
+    const uses: (() => unknown)[] = [
+      () => createRpc(given),
+      () => method(given),
+      () => method({ ...open, access: given }),
+      () => contract({ methods: given }),
+      () => a.serve(api, given),
+      () => a.peer(id, given),
+      () => client.m(1, given),
+      () => client.m(1, { signal }),
+      () => client.up(given),
+      () => a.any("all", api).m(1, given),
+      () => a.gather("all", api, "m", 1, given),
+      () => a.gather("all", api, "m", 1, { reduce: given }),
+      () => a.gather("all", api, "m", 1, { until: given }),
+      () => a.reducer("own", given),
+      () => a.subscribe("t", given, () => undefined),
+      () => a.subscribe("t", any, () => undefined, given),
+      () => a.once(given),
+      () => a.stop(given),
+    ];
+    for (const use of uses) expect(await fate(use)).toBe("INVALID_OPTIONS none");
+    expect(await fate(() => a.cast(given, api, "m", 1))).toBe("INVALID_TARGET none");
+    expect(a.stats().pending).toBe(0);
   });
 });

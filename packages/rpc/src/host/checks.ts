@@ -1,7 +1,7 @@
 import type { CallOptions } from "../contract.ts";
 import { DEADLINE_MS_MAX, GRACE_MS, NAME_LENGTH_MAX } from "../core/limits.ts";
 import { rpcError } from "../errors.ts";
-import { checkKnown } from "../known.ts";
+import { checkKnown, readable } from "../known.ts";
 import type { StopOptions } from "../types.ts";
 
 /** @throws RpcError `INVALID_OPTIONS` unless it is `undefined` or a number above 0, up to `DEADLINE_MS_MAX`. */
@@ -19,26 +19,37 @@ const STOP_OPTIONS: readonly (keyof StopOptions)[] = ["timeoutMs"];
 
 /** In milliseconds. @throws RpcError `INVALID_OPTIONS`. */
 export function graceOf(options: StopOptions | undefined): number {
-  checkKnown(options, STOP_OPTIONS);
-  const { timeoutMs = GRACE_MS } = options ?? {};
+  const { timeoutMs = GRACE_MS } = readable("options", () => {
+    checkKnown(options, STOP_OPTIONS);
+    return { timeoutMs: options?.timeoutMs };
+  });
   if (timeoutMs === 0 || isDuration(timeoutMs)) return timeoutMs;
   throw rpcError("INVALID_OPTIONS", `timeoutMs: must be a number from 0 up to ${DEADLINE_MS_MAX}`);
 }
 
 /** @throws RpcError `INVALID_OPTIONS`. */
 export function checkSignal(signal: unknown): void {
-  if (signal !== undefined && !(signal instanceof AbortSignal))
-    throw rpcError("INVALID_OPTIONS", "signal: must be an AbortSignal");
+  if (signal === undefined) return;
+  // Its prototype alone makes no signal: that throws here.
+  const isSignal = readable(
+    "signal",
+    () => signal instanceof AbortSignal && typeof signal.aborted === "boolean",
+  );
+  if (!isSignal) throw rpcError("INVALID_OPTIONS", "signal: must be an AbortSignal");
 }
 
 const CALL_OPTIONS: readonly (keyof CallOptions)[] = ["deadlineMs", "signal", "idempotencyKey"];
 
 /** What has to hold before a call waits for its turn, or begins. @throws RpcError `INVALID_OPTIONS`. */
 export function checkCall(options: CallOptions | undefined): void {
-  checkKnown(options, CALL_OPTIONS);
-  checkDeadline(options?.deadlineMs);
-  checkSignal(options?.signal);
-  if (options?.idempotencyKey !== undefined) checkName(options.idempotencyKey, "idempotencyKey");
+  if (options === undefined) return;
+  readable("options", () => {
+    checkKnown(options, CALL_OPTIONS);
+    const { deadlineMs, signal, idempotencyKey } = (options as CallOptions | null) ?? {};
+    checkDeadline(deadlineMs);
+    checkSignal(signal);
+    if (idempotencyKey !== undefined) checkName(idempotencyKey, "idempotencyKey");
+  });
 }
 
 /** Half a character is left out, as it would arrive as any other half. @throws RpcError `INVALID_OPTIONS`. */
@@ -69,7 +80,9 @@ export function checkFunction(value: unknown, field: string): void {
 /** @throws RpcError `INVALID_OPTIONS` unless it can be the input of a stream. */
 export function checkSource(source: unknown): void {
   const iterable = source as Partial<Iterable<unknown> & AsyncIterable<unknown>> | null | undefined;
-  if (typeof iterable?.[Symbol.asyncIterator] === "function") return;
-  if (typeof iterable?.[Symbol.iterator] === "function") return;
+  const isIterable = readable("input", () =>
+    [iterable?.[Symbol.asyncIterator], iterable?.[Symbol.iterator]].some((one) => typeof one === "function"),
+  );
+  if (isIterable) return;
   throw rpcError("INVALID_OPTIONS", "input: must be an iterable, since it is a stream");
 }

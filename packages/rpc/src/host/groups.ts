@@ -10,7 +10,7 @@ import type { CastMessage } from "../core/messages.ts";
 import { reducerOf } from "../core/reducers.ts";
 import type { Reduce, Reducer } from "../core/reducers.ts";
 import { RpcError, rpcError } from "../errors.ts";
-import { checkKnown } from "../known.ts";
+import { checkKnown, readable } from "../known.ts";
 import { parse } from "../schema.ts";
 import type {
   CastResult,
@@ -91,7 +91,9 @@ export class Groups {
   addReducer(name: string, reducer: Reducer): void {
     checkName(name, "name");
     const parts: Partial<Reducer> | null | undefined = reducer;
-    for (const part of ["map", "merge", "done"] as const) checkFunction(parts?.[part], `reducer.${part}`);
+    readable("reducer", () => {
+      for (const part of ["map", "merge", "done"] as const) checkFunction(parts?.[part], `reducer.${part}`);
+    });
     if (this.#reducers.has(name)) throw rpcError("CONFLICT", `reducer ${name} is registered already`);
     this.#reducers.set(name, reducer);
   }
@@ -176,9 +178,8 @@ export class Groups {
     input: unknown,
     options: GatherOptions,
   ): Promise<GatherResult> {
-    checkOptions(options);
-    const { until = "all", signal, reduce = { by: "concat" } } = options;
-    const deadlineAt = deadlineOf(options.deadlineMs ?? DEADLINE_MS, false) ?? 0;
+    const { until = "all", signal, reduce = { by: "concat" }, ...given } = checkedOptions(options);
+    const deadlineAt = deadlineOf(given.deadlineMs ?? DEADLINE_MS, false) ?? 0;
     // Once it has begun, its signal ends it with what has come so far.
     await checkedWithin(method, input, { name, deadlineAt, signal, outcome: "none" });
     this.#checkRuns();
@@ -196,11 +197,12 @@ export class Groups {
       input,
       below,
       reduce,
-      fanout: options.fanout ?? FANOUT,
+      fanout: given.fanout ?? FANOUT,
       origin: self,
     };
-    parse(collectSchema, asked, "INVALID_OPTIONS", "options");
-    const onProgress = options.onProgress && this.#contained(options.onProgress);
+    const checked = parse(collectSchema, asked, "INVALID_OPTIONS", "options");
+    if (checked instanceof Promise) await checked; // Where looking at it throws, it is looked at once more.
+    const onProgress = given.onProgress && this.#contained(given.onProgress);
     const tally = new Tally(this.#reducer(reduce), targets, until, onProgress);
     const ended = Promise.withResolvers<void>();
     const stop = (): void => run.enter({ type: "stop" });
@@ -371,11 +373,18 @@ const GATHER_OPTIONS: readonly (keyof GatherOptions)[] = [
 ];
 
 /** @throws RpcError `INVALID_OPTIONS` naming the field. The rest is checked with what children are asked. */
-function checkOptions(options: GatherOptions | null): void {
+function checkedOptions(options: GatherOptions | null): GatherOptions {
   if (typeof options !== "object" || options === null)
     throw rpcError("INVALID_OPTIONS", "options: must be an object");
-  checkKnown(options, GATHER_OPTIONS);
-  const { until, deadlineMs, signal, onProgress } = options;
+  return readable("options", () => {
+    checkKnown(options, GATHER_OPTIONS);
+    const { reduce, until, fanout, deadlineMs, signal, onProgress } = options;
+    checkGiven({ until, deadlineMs, signal, onProgress });
+    return { reduce, until, fanout, deadlineMs, signal, onProgress };
+  });
+}
+
+function checkGiven({ until, deadlineMs, signal, onProgress }: GatherOptions): void {
   checkDeadline(deadlineMs);
   checkSignal(signal);
   if (onProgress !== undefined) checkFunction(onProgress, "onProgress");

@@ -1,3 +1,4 @@
+import { textOf } from "@klatsch/kit";
 import type { Member, Mesh } from "@klatsch/mesh";
 
 import { matches, parseTarget, TargetError } from "../core/target.ts";
@@ -29,7 +30,8 @@ export class Members {
    * has them. @throws RpcError `INVALID_TARGET`.
    */
   select(target: string | readonly string[], members?: readonly Member[]): readonly string[] {
-    if (Array.isArray(target)) return [...new Set(target.map((name: string) => this.#peerOf(name)))];
+    const list = listOf(target);
+    if (list !== undefined) return [...new Set(list.map((name) => this.#peerOf(name)))];
     if (typeof target !== "string")
       throw rpcError("INVALID_TARGET", "target: must be an expression, or a list of peer ids or names");
     const parsed = this.#parse(target);
@@ -84,5 +86,14 @@ export class Members {
       if (error instanceof TargetError) throw rpcError("INVALID_TARGET", error.message, error);
       throw error;
     }
+  }
+}
+
+/** A target that is a list. @throws RpcError `INVALID_TARGET`. */
+function listOf(target: string | readonly string[]): readonly string[] | undefined {
+  try {
+    return Array.isArray(target) ? Array.from(target as readonly string[]) : undefined;
+  } catch (error) {
+    throw rpcError("INVALID_TARGET", `target: cannot be read: ${textOf(error)}`, error);
   }
 }

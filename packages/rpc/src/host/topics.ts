@@ -9,7 +9,7 @@ import { HISTORY_MAX, NAME_LENGTH_MAX, TOPICS_MAX } from "../core/limits.ts";
 import type { EmitMessage, Route } from "../core/messages.ts";
 import { Seen } from "../core/seen.ts";
 import { rpcError } from "../errors.ts";
-import { checkKnown } from "../known.ts";
+import { checkKnown, readable } from "../known.ts";
 import { parse } from "../schema.ts";
 import type { Schema } from "../schema.ts";
 import type { SubscribeOptions } from "../types.ts";
@@ -114,14 +114,10 @@ export class Topics {
 
   subscribe(topic: string, schema: Schema, handler: Handler, options: SubscribeOptions): () => void {
     checkName(topic, "topic");
-    if (!isSchema(schema)) throw rpcError("INVALID_OPTIONS", "schema: must be a Standard Schema");
+    if (!readable("schema", () => isSchema(schema)))
+      throw rpcError("INVALID_OPTIONS", "schema: must be a Standard Schema");
     checkFunction(handler, "handler");
-    checkKnown(options, ["last", "access"]);
-    const { last = 0, access = "members" } = (options as SubscribeOptions | null) ?? {};
-    if (!Number.isSafeInteger(last) || last < 0 || last > HISTORY_MAX) {
-      throw rpcError("INVALID_OPTIONS", `last: must be a whole number up to ${HISTORY_MAX}`);
-    }
-    if (!isAccess(access)) throw rpcError("INVALID_OPTIONS", "access: must say whose values are heard");
+    const { last, access } = checkedOptions(options);
     const seen = new Seen({ numbersMax: HISTORY_MAX * 2, sendersMax: TOPICS_MAX });
     const subscription: Subscription = { topic, schema, handler, last, access, seen };
     this.#subscriptions.add(subscription);
@@ -226,4 +222,19 @@ export class Topics {
       logger.warn("a topic's value was not handled", { err: error, topic: message.topic, peer });
     }
   }
+}
+
+/** @throws RpcError `INVALID_OPTIONS`. */
+function checkedOptions(options: SubscribeOptions | null): {
+  readonly last: number;
+  readonly access: Access;
+} {
+  return readable("options", () => {
+    checkKnown(options ?? undefined, ["last", "access"]);
+    const { last = 0, access = "members" } = options ?? {};
+    if (!Number.isSafeInteger(last) || last < 0 || last > HISTORY_MAX)
+      throw rpcError("INVALID_OPTIONS", `last: must be a whole number up to ${HISTORY_MAX}`);
+    if (!isAccess(access)) throw rpcError("INVALID_OPTIONS", "access: must say whose values are heard");
+    return { last, access };
+  });
 }
