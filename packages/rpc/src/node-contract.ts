@@ -49,6 +49,7 @@ const stats: z.ZodType<RpcStats, RpcStats> = z.object({
   denied: count,
   castsDropped: count,
   valuesDenied: count,
+  valuesDropped: count,
 });
 
 function ask<Out>(output: Schema<Out>): Ask<Out> {

@@ -356,6 +356,7 @@ class RpcService implements Rpc {
       badFrames: this.#badFrames,
       castsDropped: this.#groups.dropped,
       valuesDenied: this.#topics.denied,
+      valuesDropped: this.#topics.dropped,
       ...this.#registry.refused,
     };
   }

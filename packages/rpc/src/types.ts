@@ -268,6 +268,8 @@ export interface RpcStats {
   readonly castsDropped: number;
   /** Values of topics that a subscription's access rule refused. */
   readonly valuesDenied: number;
+  /** Values of topics that came while too many handlers of a subscription ran. */
+  readonly valuesDropped: number;
 }
 
 /** Calls between this node and the others. */
@@ -310,6 +312,8 @@ export interface Rpc extends AsyncDisposable, MetricSource {
   reducer(name: string, reducer: Reducer): void;
   /**
    * Hears a topic until the returned function is called. A value that does not fit, or a handler that throws, is logged.
+   * Async handlers are not waited for: up to 16,384 run at once, and 128 MiB of values above 32 KiB; what comes beyond is
+   * dropped, and counted in {@link RpcStats}.
    * @throws RpcError `INVALID_OPTIONS`.
    */
   subscribe<S extends Schema>(

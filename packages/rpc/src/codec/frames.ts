@@ -171,7 +171,8 @@ export interface Spread {
 export function decodeItem(bytes: Uint8Array): Message {
   const message = readItem(unpack(bytes));
   if (message.type === "chunk") throw new CodecError("a chunk within chunks");
-  if (message.type === "ask" || message.type === "cast") return { ...message, bytes: bytes.length };
+  if (message.type === "ask" || message.type === "cast" || message.type === "emit")
+    return { ...message, bytes: bytes.length };
   return message.type === "item" ? { ...message, large: true } : message;
 }
 

@@ -29,7 +29,7 @@ export const STREAM_ITEMS_MAX = 64;
 export const STREAM_BYTES_MAX: number = 2 * 1_024 * 1_024;
 /** Times one call is sent again by itself. */
 export const ATTEMPTS_MAX = 4;
-/** Bytes of the calls of one peer, and of all casts, that came in chunks and whose handlers run. */
+/** Bytes of the calls of one peer, of all casts, and of one subscription's values that came in chunks and whose handlers run. */
 export const HELD_BYTES_MAX: number = 128 * 1_024 * 1_024;
 /** Results kept for calls with an idempotency key, oldest given up first. */
 export const KEPT_RESULTS_MAX = 4_096;
@@ -59,6 +59,8 @@ export const TRACE_LENGTH_MAX = 128;
 export const TARGET_DEPTH_MAX = 64;
 /** Casts whose handlers run at once on one node; more are dropped and counted. */
 export const CASTS_MAX = 4_096;
+/** Values whose handler runs at once, of one subscription; more are dropped and counted. As many as come in one turn of the event loop. */
+export const HEARD_MAX = 16_384;
 /** Values kept of one topic for late joiners, and topics with a history, on the node that emitted them. */
 export const HISTORY_MAX = 64;
 export const TOPICS_MAX = 1_024;

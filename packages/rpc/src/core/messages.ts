@@ -91,6 +91,8 @@ export interface EmitMessage {
   readonly replayed: boolean;
   /** It is told over gossip too: whoever gets both hears one. */
   readonly spread: boolean;
+  /** Of one that came in chunks. */
+  readonly bytes?: number;
 }
 
 interface ItemMessage {

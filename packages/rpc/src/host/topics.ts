@@ -5,7 +5,7 @@ import { z } from "zod";
 import { isAccess, isSchema, method } from "../contract.ts";
 import type { Access, Method } from "../contract.ts";
 import { packValue, unpackValue } from "../codec/packr.ts";
-import { HISTORY_MAX, NAME_LENGTH_MAX, TOPICS_MAX } from "../core/limits.ts";
+import { HEARD_MAX, HELD_BYTES_MAX, HISTORY_MAX, NAME_LENGTH_MAX, TOPICS_MAX } from "../core/limits.ts";
 import type { EmitMessage, Route } from "../core/messages.ts";
 import { Seen } from "../core/seen.ts";
 import { rpcError } from "../errors.ts";
@@ -30,6 +30,8 @@ interface Subscription {
   readonly access: Access;
   /** What is replayed may have come live. Remembers what can be replayed, and as many that came since. */
   readonly seen: Seen;
+  /** Of values whose handler runs. */
+  readonly running: { count: number; bytes: number };
 }
 
 /** Topics that a neighbour is told of in one turn of the event loop, and that wait for the next. */
@@ -82,6 +84,8 @@ export class Topics {
   readonly #recalls = new Map<string, Sluice<Recall>>();
   /** Values that a subscription's access rule refused. */
   denied = 0;
+  /** Values that came while as many handlers of a subscription ran as may. */
+  dropped = 0;
 
   constructor(init: TopicsInit) {
     this.#init = init;
@@ -119,7 +123,8 @@ export class Topics {
     checkFunction(handler, "handler");
     const { last, access } = checkedOptions(options);
     const seen = new Seen({ numbersMax: HISTORY_MAX * 2, sendersMax: TOPICS_MAX });
-    const subscription: Subscription = { topic, schema, handler, last, access, seen };
+    const running = { count: 0, bytes: 0 };
+    const subscription: Subscription = { topic, schema, handler, last, access, seen, running };
     this.#subscriptions.add(subscription);
     const { engine, self } = this.#init;
     if (last > 0) {
@@ -206,8 +211,8 @@ export class Topics {
     process: string,
     message: EmitMessage,
   ): Promise<void> {
-    const { schema, handler, last, access, seen } = subscription;
-    const { guard, logger } = this.#init;
+    const { last, access, seen, running } = subscription;
+    const { guard } = this.#init;
     if (!this.#subscriptions.has(subscription)) return;
     if (message.replayed && last === 0) return; // Another subscription of this node asked for it.
     if (last > 0 && !seen.isNew(process, message.no)) return;
@@ -215,11 +220,33 @@ export class Topics {
       this.denied += 1;
       return;
     }
+    const { bytes = 0 } = message;
+    if (running.count >= HEARD_MAX || running.bytes + bytes > HELD_BYTES_MAX) {
+      this.dropped += 1;
+      return;
+    }
+    await this.#handle(subscription, peer, message);
+  }
+
+  async #handle(
+    { schema, handler, running }: Subscription,
+    peer: string,
+    message: EmitMessage,
+  ): Promise<void> {
+    const { topic, replayed, bytes = 0 } = message;
+    running.count += 1;
+    running.bytes += bytes;
     try {
-      const value = await parse(schema, message.value, "INVALID_INPUT", message.topic);
-      await handler(value as never, { peerId: peer, replayed: message.replayed });
+      // What is not async ends at once, and counts for nobody: thousands may come in one turn of the event loop.
+      let value = parse(schema, message.value, "INVALID_INPUT", topic);
+      if (value instanceof Promise) value = await value;
+      const given = handler(value as never, { peerId: peer, replayed });
+      if (typeof given === "object") await (given as PromiseLike<unknown> | null); // Any library's promise.
     } catch (error) {
-      logger.warn("a topic's value was not handled", { err: error, topic: message.topic, peer });
+      this.#init.logger.warn("a topic's value was not handled", { err: error, topic, peer });
+    } finally {
+      running.count -= 1;
+      running.bytes -= bytes;
     }
   }
 }
