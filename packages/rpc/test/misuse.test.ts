@@ -1,4 +1,4 @@
-import { contract, createRpc, method, RpcError } from "@klatsch/rpc";
+import { contract, createRpc, method, nodeContract, RpcError } from "@klatsch/rpc";
 import type { ClientMiddleware, Contract, Rpc, Schema } from "@klatsch/rpc";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
@@ -238,6 +238,32 @@ describe("a key", () => {
     held.resolve();
     expect(await Promise.all(again)).toEqual([3, "UNAVAILABLE unknown"]);
     expect(runs).toBe(3);
+  });
+});
+
+describe("a run that several wait for by their key", () => {
+  it("has until the latest of their deadlines, and so have its own calls", async () => {
+    const { nodes, a, b, id } = await pair();
+    await using _ = nodes;
+    const api = contract({ methods: { slow: method(open) } });
+    const held = Promise.withResolvers<void>();
+    b.serve(api, {
+      slow: async (_input, context) => {
+        await held.promise;
+        return [
+          context.signal.aborted,
+          (context.remainingMs() ?? 0) > 0,
+          await b.peer(id, nodeContract).ping(),
+        ];
+      },
+    });
+    const client = a.peer(id, api);
+    const short = fate(() => client.slow(1, { idempotencyKey: "k", deadlineMs: 300 }));
+    const long = client.slow(1, { idempotencyKey: "k", deadlineMs: 60_000 });
+    expect(await short).toBe("DEADLINE_EXCEEDED unknown");
+    await client.slow(1, { idempotencyKey: "l", deadlineMs: 30 }).catch(() => undefined); // It ticks there as well.
+    held.resolve();
+    expect(await long).toEqual([false, true, nodes.get("b").mesh.boot]);
   });
 });
 

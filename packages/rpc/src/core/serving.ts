@@ -47,6 +47,8 @@ export type ServeEffect =
       readonly deadlineAt: number | undefined;
     }
   | { readonly type: "abort"; readonly run: number; readonly fault: Fault }
+  /** Somebody waits for longer. */
+  | { readonly type: "extend"; readonly run: number; readonly deadlineAt: number | undefined }
   | { readonly type: "item"; readonly run: number; readonly value: unknown; readonly large: boolean }
   | { readonly type: "end"; readonly run: number }
   | { readonly type: "credit"; readonly run: number; readonly count: number };
@@ -56,7 +58,8 @@ interface Run {
   readonly method: string;
   readonly owner: string;
   readonly bytes: number;
-  readonly deadlineAt: number | undefined;
+  /** The latest of its askers. */
+  deadlineAt: number | undefined;
   readonly stream: boolean;
   /** Who waits for it; several only if they gave the same key. */
   readonly askers: { readonly route: Route; readonly id: number }[];
@@ -151,7 +154,7 @@ export class Serving {
     if (asked === undefined || asked.has(ask.id)) return NOTHING;
     if (!verdict.ok) return [failed(from, ask.id, verdict.fault)];
     const keyed = ask.key === undefined || verdict.stream ? undefined : `${owner} ${ask.method} ${ask.key}`;
-    const repeated = keyed === undefined ? undefined : this.#repeat(keyed, from, asked, ask.id, now);
+    const repeated = keyed === undefined ? undefined : this.#repeat(keyed, from, asked, ask, now);
     if (repeated !== undefined) return repeated;
     if (this.#onlyOwner !== undefined && this.#onlyOwner !== owner)
       return [failed(from, ask.id, fault("UNAVAILABLE", "the peer stops, and takes no more calls"))];
@@ -177,7 +180,7 @@ export class Serving {
   ): ServeEffect {
     this.#lastRun += 1;
     const no = this.#lastRun;
-    const deadlineAt = ask.remainingMs === undefined ? undefined : now.monoMs + ask.remainingMs;
+    const deadlineAt = deadlineOf(ask, now);
     const run: Run = {
       no,
       method: ask.method,
@@ -208,9 +211,10 @@ export class Serving {
     keyed: string,
     from: Route,
     asked: Map<number, Run>,
-    id: number,
+    ask: AskMessage,
     now: Instant,
   ): readonly ServeEffect[] | undefined {
+    const { id } = ask;
     const kept = this.#kept.get(keyed);
     if (kept === undefined) return undefined;
     if (kept.result !== undefined) {
@@ -224,7 +228,17 @@ export class Serving {
       return [failed(from, id, fault("OVERLOADED", `${run.method} is asked too often with one key`))];
     run.askers.push({ route: from, id });
     asked.set(id, run);
-    return NOTHING;
+    return this.#extend(run, deadlineOf(ask, now));
+  }
+
+  /** A run goes on for as long as anybody waits; whoever gave it less time cancels for itself. */
+  #extend(run: Run, deadlineAt: number | undefined): readonly ServeEffect[] {
+    if (run.ended || run.deadlineAt === undefined || (deadlineAt ?? Infinity) <= run.deadlineAt)
+      return NOTHING;
+    this.#deadlines.delete(run.no, run.deadlineAt);
+    run.deadlineAt = deadlineAt;
+    if (deadlineAt !== undefined) this.#deadlines.add(run.no, deadlineAt);
+    return [{ type: "extend", run: run.no, deadlineAt }];
   }
 
   #keep(keyed: string, kept: Kept): void {
@@ -331,6 +345,10 @@ export class Serving {
     if (run.deadlineAt !== undefined) this.#deadlines.delete(run.no, run.deadlineAt);
     for (const { route, id } of run.askers) this.#asked.get(route)?.delete(id);
   }
+}
+
+function deadlineOf({ remainingMs }: AskMessage, now: Instant): number | undefined {
+  return remainingMs === undefined ? undefined : now.monoMs + remainingMs;
 }
 
 function failed(route: Route, id: number, reason: Fault): ServeEffect {

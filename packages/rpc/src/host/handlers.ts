@@ -20,7 +20,8 @@ export class Context implements CallContext {
   readonly method: string;
   readonly caller: Caller;
   readonly idempotencyKey: string | undefined;
-  readonly deadlineAt: number | undefined;
+  /** Grows where somebody else waits for the same run, by its key. */
+  deadlineAt: number | undefined;
   #controller: AbortController | undefined;
   #reason: RpcError | undefined;
   #onAbort: (() => void) | undefined;
@@ -94,6 +95,9 @@ export class Handlers {
       case "abort":
         this.#abort(running, effect.fault);
         return;
+      case "extend":
+        running.context.deadlineAt = effect.deadlineAt;
+        return;
       case "item":
         if (running.inlet?.push(effect.value, effect.large) !== false) return;
         this.#abort(running, { ...faultOf(new Error("items without credit")), outcome: "unknown" });
@@ -150,7 +154,7 @@ export class Handlers {
     const execute = (): Promise<unknown> =>
       this.invoke(served, context, () => this.#execute(run, served, running, ask.input));
     ambient
-      .run({ deadlineAt }, () => this.#traced(context, ask.trace, execute))
+      .run(context, () => this.#traced(context, ask.trace, execute))
       .then(
         (value) => ended({ ok: true, value }),
         (error: unknown) => {
