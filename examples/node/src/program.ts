@@ -19,6 +19,7 @@ const USAGE_CODES: ReadonlySet<string> = new Set([
   "INVALID_TARGET",
   "STATE_INVALID",
   "BAD_REQUEST",
+  "CERTIFICATE_INVALID",
 ]);
 
 function wholeNumber(text: string): number {

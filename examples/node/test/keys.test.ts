@@ -94,6 +94,20 @@ describe("keys", { timeout: TIMEOUT_MS }, () => {
     await again.says(/code (\S+), for 10 minutes/);
   });
 
+  it("that are missing, or in no file that is named, are a configuration that cannot be", async () => {
+    await using nodes = await Nodes.create();
+    const data = ["--data", join(nodes.directory, "eve")];
+    const file = join(nodes.directory, "text");
+    await writeFile(file, "no certificate");
+    for (const wrong of [
+      ["up", ...data, "--admission", "certificate"],
+      ["up", ...data, "--certificate", file],
+      ["up", ...data, "--certificate", join(nodes.directory, "none")],
+      ["cert", "show", file],
+    ])
+      expect(await run(wrong)).toMatchObject({ code: 2, stderr: expect.stringContaining("certificate") });
+  });
+
   it("can be delegated and replaced", async () => {
     await using nodes = await Nodes.create();
     const at = (name: string): string => join(nodes.directory, name);
