@@ -32,10 +32,12 @@ import { ADOPTION_FILE, CERTIFICATE_FILE } from "./own-credentials.ts";
 
 /** A whole adoption, the person's part not included, may take this long, in milliseconds. */
 const DIALOG_MS = 15_000;
-/** Adopters at once. */
+/** Proofs that wait for their turn. */
 const DIALOGS_MAX = 8;
 /** Connections per second that one host may open. */
 const DIALS_PER_SECOND_MAX = 20;
+/** Dialogs at once: as many as one host that says nothing may hold by its rate, and some of others beside. */
+const PENDING_MAX: number = DIALOGS_MAX + (DIALS_PER_SECOND_MAX * DIALOG_MS) / 1_000;
 /** After a wrong proof nobody else is heard for this long, in milliseconds: guessing is slow whatever it costs. */
 const WRONG_PAUSE_MS = 1_000;
 /** How long an adopted node answers its adopter again, whose ack may be lost, in milliseconds. */
@@ -118,7 +120,7 @@ async function listen(init: EnrolmentInit, { privateKey, peerId, unlock }: Enrol
     connectionEncrypters: [enrolEncrypter((exchange) => server.talk(exchange))],
     connectionMonitor: { enabled: false },
     connectionManager: {
-      maxIncomingPendingConnections: DIALOGS_MAX,
+      maxIncomingPendingConnections: PENDING_MAX,
       inboundConnectionThreshold: DIALS_PER_SECOND_MAX,
       inboundUpgradeTimeout: DIALOG_MS,
       reconnectRetries: 0,

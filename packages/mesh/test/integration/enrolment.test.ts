@@ -1,4 +1,6 @@
+import { once } from "node:events";
 import { statSync } from "node:fs";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { silentLogger } from "@klatsch/kit";
 import type { Instant, Logger } from "@klatsch/kit";
@@ -121,6 +123,27 @@ describe("enrolment", () => {
     expect(bed.codes.length).toBe(2);
     await root.adopt({ address: addressOf(a), code: bed.code, name: "a" });
   });
+
+  it.runIf(process.platform === "linux")(
+    "keeps no adopter out who comes from elsewhere than those that never come to the point",
+    async () => {
+      await using bed = new EnrolBed();
+      const root = await bed.root();
+      const a = await bed.waiting("a");
+      const port = Number(addressOf(a).split("/")[4]);
+      const dialled = Array.from({ length: 16 }, async () => {
+        const socket = connect({ port, host: "127.0.0.1", localAddress: "127.0.0.2" }).on(
+          "error",
+          () => undefined,
+        );
+        bed.onEnd(() => void socket.destroy());
+        socket.write("\u0013/multistream/1.0.0\n");
+        await once(socket, "data"); // It is let in, and says no more.
+      });
+      await Promise.all(dialled);
+      await root.adopt({ address: addressOf(a), code: bed.code, name: "a" });
+    },
+  );
 
   it("is closed by the first adopter for everybody else, restarts included", async () => {
     await using bed = new EnrolBed();
