@@ -3,7 +3,7 @@ import { hash } from "node:crypto";
 import { systemClock } from "@klatsch/kit";
 import { rendezvousOrder } from "@klatsch/kit/core";
 import type { Mesh, SharedChange } from "@klatsch/mesh";
-import type { Cron } from "croner";
+import { Cron } from "croner";
 import { z } from "zod";
 
 import type { Definition } from "../core/types.ts";
@@ -77,8 +77,6 @@ interface Running {
 export class Schedules {
   readonly #shared: Mesh["state"]["shared"];
   readonly #port: SchedulePort;
-  /** By name: what was written last. When it is due is found out later than that, and perhaps later than for what comes next. */
-  readonly #newest = new Map<string, Entry>();
   readonly #running = new Map<string, Running>();
   /** Due times being enqueued. */
   readonly #waiting = new Set<NodeJS.Timeout>();
@@ -109,10 +107,10 @@ export class Schedules {
     const entry = { queue, cron: cron ?? null, everyMs: everyMs ?? null, timezone, options };
     // At once: the application may write over its own body then.
     const written = { ...entry, body: Buffer.concat([body]).toString("base64"), options: given(options) };
-    const due = await dueTimes({ ...entry, body: "" }); // An expression that cannot be is refused here.
+    const due = dueTimes(entry); // An expression that cannot be is refused here.
     if (due(systemClock.now().wallMs) === undefined) refuse("options.cron", "is never due");
-    const added = this.#newest.has(name) ? 0 : 1;
-    if (added > 0 && this.#newest.size + this.#setting >= SCHEDULES_MAX) {
+    const added = this.#running.has(name) ? 0 : 1;
+    if (added > 0 && this.#running.size + this.#setting >= SCHEDULES_MAX) {
       throw new QueueError("LIMIT_REACHED", `there are ${SCHEDULES_MAX} schedules already`);
     }
     this.#setting += added;
@@ -144,23 +142,11 @@ export class Schedules {
   #follow({ key, value, writtenWallMs }: SharedChange): void {
     const name = key.slice(SCHEDULE.length);
     this.#running.delete(name);
-    this.#newest.delete(name);
-    // What another member wrote and is not as it must be counts as absent.
-    const parsed = entrySchema.safeParse(value);
-    if (!parsed.success || this.#newest.size >= SCHEDULES_MAX) return;
-    const entry = parsed.data;
-    this.#newest.set(name, entry);
-    dueTimes(entry).then(
-      (due) => {
-        if (this.#stopped || this.#newest.get(name) !== entry) return;
-        const running = { entry, due, writtenWallMs, fromMs: 0, nextMs: undefined };
-        begin(running, systemClock.now().wallMs);
-        this.#running.set(name, running);
-        // Once for all that are read at the start: each look is at all of them.
-        this.#lookIn(1);
-      },
-      () => undefined,
-    );
+    const running = this.#running.size < SCHEDULES_MAX ? runningOf(value, writtenWallMs) : undefined;
+    if (running === undefined) return;
+    this.#running.set(name, running);
+    // Once for all that are read at the start: each look is at all of them.
+    this.#lookIn(1);
   }
 
   #lookIn(delayMs: number): void {
@@ -220,6 +206,20 @@ export class Schedules {
   }
 }
 
+/** `undefined`: what another member wrote and is not as it must be counts as absent. */
+function runningOf(value: SharedChange["value"], writtenWallMs: number): Running | undefined {
+  const parsed = entrySchema.safeParse(value);
+  if (!parsed.success) return undefined;
+  const entry = parsed.data;
+  try {
+    const running = { entry, due: dueTimes(entry), writtenWallMs, fromMs: 0, nextMs: undefined };
+    begin(running, systemClock.now().wallMs);
+    return running;
+  } catch {
+    return undefined;
+  }
+}
+
 /** What was due since it was made, while nobody was there, is enqueued late, or missed. The clock it was made by may be ahead. */
 function begin(running: Running, wallMs: number): void {
   running.fromMs = Math.max(wallMs - LATE_MS, Math.min(wallMs, running.writtenWallMs));
@@ -256,12 +256,10 @@ function given(options: Entry["options"]): Record<string, never> {
 }
 
 /** The due time that comes after an instant. Throws `INVALID_OPTIONS` for an expression that nobody can read. */
-async function dueTimes({ cron, everyMs, timezone }: Entry): Promise<Running["due"]> {
+function dueTimes({ cron, everyMs, timezone }: Pick<Entry, "cron" | "everyMs" | "timezone">): Running["due"] {
   if (everyMs !== null) return (afterMs) => (Math.floor(afterMs / everyMs) + 1) * everyMs;
-  // Loaded by those who use it: most nodes have no schedules.
-  const { Cron: CronClass } = await import("croner");
   try {
-    const job: Cron = new CronClass(cron ?? "", { timezone, paused: true });
+    const job = new Cron(cron ?? "", { timezone, paused: true });
     job.nextRun(new Date());
     return (afterMs) => job.nextRun(new Date(afterMs))?.getTime();
   } catch (error) {

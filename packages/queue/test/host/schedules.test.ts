@@ -82,6 +82,15 @@ describe("a schedule on a node whose clock is wrong", () => {
   });
 });
 
+it("a schedule by cron is followed as soon as it is read: where no file descriptor is left, nothing can be loaded for it", () => {
+  const value = { ...QUEUE, everyMs: null, cron: "30 4 * * *" };
+  const written = { key: "queue/schedule/tick", writer: "me", writtenWallMs: NOON, value };
+  const shared = { entries: () => [written], watch: () => () => undefined };
+  const schedules = new Schedules({ state: { shared } } as unknown as Mesh, {} as never);
+  expect(schedules.list()[0]?.nextAt?.toISOString()).toMatch(/T04:30:00.000Z$/);
+  schedules.stop();
+});
+
 it("a schedule has the body it was given, whatever that says of its length and becomes afterwards", async () => {
   class Liar extends Uint8Array {
     override get length(): number {
