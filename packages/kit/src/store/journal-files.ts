@@ -204,13 +204,17 @@ export class JournalFiles {
     if (at * 2 <= file.size && this.#at * 2 > file.size && this.#idle(0) === undefined) this.#prepare();
   }
 
-  /** Whoever removes the directory of a process that runs leaves it files that nobody will ever open again. */
+  /**
+   * Whoever removes or moves the directory of a process that runs leaves it files that nobody will ever open again. The next ones
+   * would be made in the directory that took its place, which may be another process's.
+   */
   async #assertNamed({ path, handle }: JournalFile): Promise<void> {
     const nowMs = performance.now();
     if (nowMs - this.#namedAtMs < NAMED_MS) return;
     this.#namedAtMs = nowMs;
-    const { nlink } = await handle.stat();
-    if (nlink === 0) throw new StoreError("STORE_IO", `${path} was removed while it was written to`);
+    const [held, named] = await Promise.all([handle.stat(), stat(path).catch(() => undefined)]);
+    if (held.ino === named?.ino) return;
+    throw new StoreError("STORE_IO", `${path} was removed or replaced while it was written to`);
   }
 
   /**

@@ -1,4 +1,4 @@
-import { readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { cp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { crc32 } from "node:zlib";
 import { afterEach, describe, expect, it, vi } from "vitest";
@@ -27,6 +27,12 @@ async function numbersIn(directory: string, doneNo = 0): Promise<number[]> {
   return numbers;
 }
 
+/** A copy is in the place of what a process has open. */
+async function replace(directory: string): Promise<void> {
+  await rename(directory, `${directory}.old`);
+  await cp(`${directory}.old`, directory, { recursive: true });
+}
+
 function upTo(count: number, from = 1): number[] {
   return Array.from({ length: count - from + 1 }, (_, index) => from + index);
 }
@@ -43,11 +49,15 @@ describe("journal files", () => {
       expect(await numbersIn(directory, 25)).toEqual(upTo(40, 26));
     }));
 
-  it("take no record once their directory was removed", () =>
+  it.each([
+    ["removed", (directory: string) => rm(directory, { recursive: true })],
+    ["moved", (directory: string) => rename(directory, `${directory}.old`)],
+    ["replaced", replace],
+  ])("take no record once their directory was %s", (_what, happen) =>
     withDirectory(async (directory) => {
       const journal = await open(directory);
       await journal.append(1, record(1));
-      await rm(directory, { recursive: true });
+      await happen(directory);
       const later = performance.now() + 1_000;
       vi.spyOn(performance, "now").mockReturnValue(later);
       await expect(journal.append(2, record(2))).rejects.toMatchObject({
@@ -55,7 +65,8 @@ describe("journal files", () => {
         message: expect.stringContaining("was removed"),
       });
       await journal.close();
-    }));
+    }),
+  );
 
   it("are written again once what they hold is done, and never before", () =>
     withDirectory(async (directory) => {
