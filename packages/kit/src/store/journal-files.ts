@@ -329,8 +329,10 @@ async function writeSynced(
 }
 
 async function writeRelaxed(file: JournalFile, content: readonly Uint8Array[], at: number): Promise<void> {
+  // Where no descriptor is left for it, what nobody waits for is synced: slower, and no less.
+  file.relaxed ??= await open(file.path, constants.O_RDWR).catch(() => undefined);
+  if (file.relaxed === undefined) return await writeSynced(file, content, at);
   file.isDirty = true;
-  file.relaxed ??= await open(file.path, constants.O_RDWR);
   await writeWhole(file.relaxed, content, at);
 }
 

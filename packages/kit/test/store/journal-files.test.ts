@@ -68,6 +68,20 @@ describe("journal files", () => {
     }),
   );
 
+  it("take relaxed records although no descriptor can be had for them", () =>
+    withDirectory(async (directory) => {
+      vi.spyOn(performance, "now").mockReturnValue(0);
+      const journal = await open(directory);
+      await journal.append(1, record(1));
+      const path = join(directory, "0.journal");
+      await rename(path, `${path}.away`); // Nobody can open it.
+      await journal.append(2, record(2), false);
+      await rename(`${path}.away`, path);
+      await journal.append(3, record(3), false);
+      await journal.close();
+      expect(await numbersIn(directory)).toEqual([1, 2, 3]);
+    }));
+
   it("are written again once what they hold is done, and never before", () =>
     withDirectory(async (directory) => {
       const journal = await open(directory);
