@@ -31,6 +31,12 @@ const RECORD_BYTES = 300;
 /** Inputs wait while the next batch has this many bytes: a store takes 32 MiB in one. */
 const BATCH_BYTES = 8 * 1_024 * 1_024;
 
+/**
+ * A disk that has not finished one batch at so many looks, a second apart, is broken. Not by the clock: that goes on while
+ * the process stands still.
+ */
+const DISK_LOOKS_MAX = 60;
+
 /** What is left for the application's side: answers, deliveries and news. */
 export type HostEffect = Exclude<QueueEffect, SendEffect | { readonly type: "persist" }>;
 
@@ -66,6 +72,9 @@ export class Engine {
   #bulk: Bulk | undefined;
   #unsubscribe: (() => void)[] = [];
   #attention: Attention | undefined;
+  /** At the batch that is being written. */
+  #looks: number | undefined;
+  readonly #watch: NodeJS.Timeout;
   #ended = false;
 
   private constructor(
@@ -91,7 +100,9 @@ export class Engine {
       perform: (effect, batchNo) => this.#perform(effect, batchNo),
       commit: (records, done) => {
         const beganMs = performance.now();
+        this.#looks = 0;
         const written = (error: StoreError | undefined, batchNo: number): void => {
+          this.#looks = undefined;
           events.onSynced(performance.now() - beganMs);
           done(error, batchNo);
         };
@@ -102,6 +113,20 @@ export class Engine {
       batchWeightMax: BATCH_BYTES,
       onFailed: (error) => void this.#fail(error),
     });
+    this.#watch = setInterval(() => this.#look(), 1_000).unref();
+  }
+
+  /** Until a disk fails a write, nobody else takes over what waits for it: one that hangs has to be noticed. */
+  #look(): void {
+    if (this.#looks === undefined) return;
+    this.#looks += 1;
+    if (!this.#isHung) return;
+    const text = `the disk has not finished a write for ${DISK_LOOKS_MAX} s`;
+    void this.#fail(new StoreError("STORE_IO", text, { storeId: this.store.storeId }));
+  }
+
+  get #isHung(): boolean {
+    return this.#looks !== undefined && this.#looks >= DISK_LOOKS_MAX;
   }
 
   /** Opens the store (a damaged one is put aside), then joins the mesh's links. */
@@ -291,12 +316,14 @@ export class Engine {
 
   async #end(): Promise<void> {
     this.#ended = true;
+    clearInterval(this.#watch);
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     this.#runner.stop();
     this.#attention?.stop();
     this.#bulk?.close();
     this.#channel?.close();
-    await this.store.close();
+    const closed = this.store.close();
+    if (!this.#isHung) await closed; // Or it closes once its disk goes on, if ever.
   }
 }
 
