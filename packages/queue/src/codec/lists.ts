@@ -13,6 +13,7 @@ import {
   BODY_BYTES_MAX,
   encodeValue,
   LEASE_MS_MAX,
+  one,
   PEER_MAX,
   readValue,
   REASON_MAX,
@@ -252,7 +253,7 @@ function moreOf(verdict: Verdict): readonly unknown[] | undefined {
 function verdictOf(kind: Verdict["kind"], more: Fields | undefined): Verdict {
   if (kind !== "nack" && kind !== "reject") return { kind };
   const delayMs = more?.optional((field) => field.number());
-  const reason = more?.optional((field) => field.text(REASON_MAX));
+  const reason = more?.optional((field) => one(field.text(REASON_MAX)));
   if (kind === "nack") return { kind, delayMs, reason };
   if (reason === undefined) throw new CodecError("a rejection has a reason");
   return { kind, reason };

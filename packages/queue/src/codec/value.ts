@@ -49,9 +49,11 @@ const FIXED_BYTES: number =
 /** Bytes of an encoded value at most. */
 export const VALUE_BYTES_MAX: number = FIXED_BYTES + 4 * REASON_MAX;
 const HOLDERS_MAX = 4_096;
+const TEXTS_MAX = 4_096;
 
 const scratch: Buffer = Buffer.allocUnsafe(VALUE_BYTES_MAX);
 const holders = new Map<string, Holder>();
+const texts = new Map<string, string>();
 
 /** Writes `value` once: the same object gives the same bytes again. */
 export function encodeValue(value: Value): Uint8Array {
@@ -196,7 +198,16 @@ function readReason(reader: ByteReader): string | undefined {
   if (length === 0) return undefined;
   const reason = reader.utf8(length - 1);
   if (reason.length > REASON_MAX) throw new CodecError("a reason is too long");
-  return reason;
+  return one(reason);
+}
+
+/** Few nodes fail many messages, mostly for few reasons: dead ones that wait for somebody have one text of each between them. */
+export function one(text: string): string {
+  const known = texts.get(text);
+  if (known !== undefined) return known;
+  if (texts.size >= TEXTS_MAX) texts.clear();
+  texts.set(text, text);
+  return text;
 }
 
 function readAttributes(reader: ByteReader, bodyBytes: number): Attributes {
@@ -217,7 +228,7 @@ function readFailure(reader: ByteReader): Failure {
   return {
     epoch: reader.varint(Number.MAX_SAFE_INTEGER),
     atWallMs: reader.varint(Number.MAX_SAFE_INTEGER),
-    peer: reader.text(PEER_MAX) ?? "",
-    reason: reader.text(FAILURE_REASON_MAX) ?? "",
+    peer: one(reader.text(PEER_MAX) ?? ""),
+    reason: one(reader.text(FAILURE_REASON_MAX) ?? ""),
   };
 }
