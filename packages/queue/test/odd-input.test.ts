@@ -37,8 +37,8 @@ describe("queues that are given", () => {
     await failing?.stop();
     const [dead] = (await jobs?.dead.list())?.messages ?? [];
     const texts = [dead?.reason, ...(dead?.failures ?? []).map(({ reason }) => reason)];
-    expect(texts).toHaveLength(3);
-    expect(texts.map((one) => one?.isWellFormed())).toEqual([true, true, true]);
+    expect(texts).toHaveLength(4);
+    expect(texts.map((one) => one?.isWellFormed())).toEqual([true, true, true, true]);
   });
 });
 
