@@ -323,7 +323,8 @@ export class Engine {
     this.#bulk?.close();
     this.#channel?.close();
     const closed = this.store.close();
-    if (!this.#isHung) await closed; // Or it closes once its disk goes on, if ever.
+    if (!this.#isHung) return await closed;
+    closed.catch(() => undefined); // It closes once its disk goes on, if ever, and has failed already.
   }
 }
 
