@@ -1,5 +1,5 @@
 import type { Attributes, Failure, Holder, Value } from "../core/types.ts";
-import { FAILURE_REASON_MAX, FAILURES_MAX } from "../core/register.ts";
+import { FAILURE_REASON_MAX, FAILURES_MAX, PLAIN } from "../core/register.ts";
 import { ByteReader, VARINT_BYTES } from "./byte-reader.ts";
 import { CodecError } from "./fields.ts";
 
@@ -217,11 +217,16 @@ function readAttributes(reader: ByteReader, bodyBytes: number): Attributes {
     expiresAtWallMs: reader.varint(Number.MAX_SAFE_INTEGER),
     group: reader.text(KEY_MAX),
     dedupKey: reader.text(KEY_MAX),
-    failures: Array.from({ length: reader.varint(FAILURES_MAX) }, () => readFailure(reader)),
+    failures: readFailures(reader),
     redrives: reader.isAtEnd ? 0 : reader.varint(Number.MAX_SAFE_INTEGER),
     forgiven: reader.isAtEnd ? 0 : reader.varint(Number.MAX_SAFE_INTEGER),
     token: reader.isAtEnd ? undefined : reader.text(TOKEN_MAX),
   };
+}
+
+function readFailures(reader: ByteReader): readonly Failure[] {
+  const count = reader.varint(FAILURES_MAX);
+  return count === 0 ? PLAIN.failures : Array.from({ length: count }, () => readFailure(reader));
 }
 
 function readFailure(reader: ByteReader): Failure {

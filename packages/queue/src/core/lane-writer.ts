@@ -4,7 +4,7 @@ import type { Right } from "./ballot.ts";
 import { comparePromises, pidStore } from "./ballot.ts";
 import type { Context } from "./context.ts";
 import { absentBelow, FinishedEpochs, FinishedSet, gapsBelow, without } from "./finished.ts";
-import { dropBody, trimBody } from "./lane-bodies.ts";
+import { dropBody, trim } from "./lane-bodies.ts";
 import { LaneDebts } from "./lane-debts.ts";
 import { LaneEnd } from "./lane-end.ts";
 import { sorted } from "./found.ts";
@@ -541,7 +541,7 @@ export class LaneWriter implements LaneSender {
 
   /** The message may wait for long: as little of it as can be stays in memory. */
   #settleDown(register: Register): void {
-    trimBody(register, 1 << this.#self, this.#context.bodies);
+    trim(register, 1 << this.#self, this.#context.bodies);
     if (!this.#lost) this.registers.rest(register);
   }
 
