@@ -1,4 +1,4 @@
-import { PLAIN as NO_ATTRIBUTES } from "../../packages/queue/src/core/register.ts";
+import { headed, PLAIN as NO_ATTRIBUTES } from "../../packages/queue/src/core/register.ts";
 import { bodyHash } from "../../packages/queue/src/codec/hash.ts";
 import type { QueueEffect } from "../../packages/queue/src/core/inputs.ts";
 import { deadViewOf } from "../../packages/queue/src/core/dead-queue.ts";
@@ -150,7 +150,9 @@ export class Workload {
     const order = this.#order();
     if (!dice.chance(scenario.attributed)) {
       const isPlain = order.group === undefined && order.dedupKey === undefined;
-      return { notBeforeWallMs: 0, attributes: isPlain ? undefined : { ...NO_ATTRIBUTES, ...order } };
+      const headerBytes = scenario.attributed > 0 ? this.requests.size % 3 : 0;
+      if (isPlain) return { notBeforeWallMs: 0, attributes: headed(headerBytes) };
+      return { notBeforeWallMs: 0, attributes: { ...NO_ATTRIBUTES, ...order } };
     }
     const { wallMs } = node.now();
     const dueMs = dice.pick([0, 0, 50, 3_000]);

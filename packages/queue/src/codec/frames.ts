@@ -40,7 +40,7 @@ import {
 } from "./value.ts";
 
 /** Version of the frames: both ends must speak the same first number. */
-const WIRE_VERSION = 4;
+const WIRE_VERSION = 5;
 const MESSAGES_MAX = 4_096;
 const SECTIONS_MAX = 65_536;
 const ITEMS_MAX = 65_536;

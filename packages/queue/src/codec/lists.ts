@@ -12,6 +12,7 @@ import * as shapes from "./shapes.ts";
 import {
   BODY_BYTES_MAX,
   encodeValue,
+  HEADER_BYTES_MAX,
   LEASE_MS_MAX,
   one,
   PEER_MAX,
@@ -36,7 +37,7 @@ import {
  *               [attributes, reason]
  *   verdict   = ref, kind, [delayMs, reason]
  *   settled   = ref, kind, code, hint: 0 or length + 1 and UTF-8
- *   packed    = no, number of kinds, [round, pid: 30 bytes, leaseMs], number of seqs (a power of two), the columns
+ *   packed    = no, number of kinds, [round, pid: 30 bytes, leaseMs, headerBytes], number of seqs (a power of two), the columns
  *
  * A column is its numbers one after the other, little-endian: kind u8, step u32, epoch u32, deliveries u16, acquired u16,
  * bodyBytes u32, enqueuedWallMs f64, hash 32 bytes.
@@ -290,10 +291,11 @@ export const packed = {
     for (const { no, kinds, columns } of pages) {
       writer.varint(no);
       writer.varint(kinds.length);
-      for (const { round, pid, leaseMs } of kinds) {
+      for (const { round, pid, leaseMs, headerBytes } of kinds) {
         writer.varint(round);
         writer.hex(pid);
         writer.varint(leaseMs);
+        writer.varint(headerBytes);
       }
       writer.varint(columns.seqs);
       for (const column of columnsOf(columns)) {
@@ -311,7 +313,8 @@ export const packed = {
       for (let left = reader.varint(KINDS_MAX); left > 0; left -= 1) {
         const round = reader.varint(ROUND_MAX);
         const pid = reader.hex(PID_DIGITS / 2);
-        kinds.push({ round, pid, leaseMs: reader.varint(LEASE_MS_MAX) });
+        const leaseMs = reader.varint(LEASE_MS_MAX);
+        kinds.push({ round, pid, leaseMs, headerBytes: reader.varint(HEADER_BYTES_MAX) });
       }
       const seqs = reader.varint(PACKED_SEQS_MAX);
       if (!isPowerOfTwo(seqs) || (no + 1) * seqs - 1 > SEQ_MAX)
@@ -326,7 +329,7 @@ export const packed = {
         own.set(reader.bytes(own.length));
         swapped(column, own);
       }
-      checkColumns(columns, kinds.length);
+      checkColumns(columns, kinds);
       columns.share();
       return { no, kinds, columns };
     }),
@@ -355,12 +358,14 @@ function isPowerOfTwo(seqs: number): boolean {
 }
 
 /** Counts what is there; what is not is nothing. */
-function checkColumns(columns: Columns, kinds: number): void {
-  for (const [at, kind] of columns.kinds.entries()) {
-    if (kind === 0) continue;
+function checkColumns(columns: Columns, kinds: readonly Kind[]): void {
+  for (const [at, number] of columns.kinds.entries()) {
+    if (number === 0) continue;
+    const kind = kinds[number - 1];
+    const bodyBytes = columns.bodyBytes[at] ?? 0;
     const enqueuedWallMs = columns.enqueuedWallMs[at] ?? Number.NaN;
     const isTime = Number.isSafeInteger(enqueuedWallMs) && enqueuedWallMs >= 0;
-    if (kind > kinds || !isTime || (columns.bodyBytes[at] ?? 0) > BODY_BYTES_MAX)
+    if (kind === undefined || kind.headerBytes > bodyBytes || !isTime || bodyBytes > BODY_BYTES_MAX)
       throw new CodecError("a packed register is none");
     columns.count += 1;
   }

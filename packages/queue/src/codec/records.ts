@@ -14,6 +14,7 @@ import {
   decodeValue,
   encodeValueBehind,
   HASH_BYTES,
+  HEADER_BYTES_MAX,
   LEASE_MS_MAX,
   PEER_MAX,
   READY,
@@ -45,6 +46,8 @@ const PID_AT = 15;
 const PID_BYTES: number = PID_DIGITS / 2;
 const VALUE_AT: number = PID_AT + PID_BYTES;
 const NUMBER_BYTES = 6;
+/** Of attributes behind the length of the headers, all zero: when it expires, group, key, failures, redrives, forgiven; no token. */
+const REST_BYTES = 6;
 
 function encodeRegister(
   kind: number,
@@ -120,6 +123,7 @@ export class PlainReader implements PlainRegister {
   pid = "";
   step = 0;
   leaseMs = 0;
+  headerBytes = 0;
   epoch = 0;
   deliveries = 0;
   acquired = 0;
@@ -148,11 +152,26 @@ export class PlainReader implements PlainRegister {
     const isPlain = bytes[noHolderAt] === 0 && bytes[noHolderAt + 1] === 0 && bytes[noHolderAt + 2] === 0;
     this.#at = noHolderAt + 3;
     this.enqueuedWallMs = this.#varint();
-    if (!isPlain || notBeforeWallMs !== 0 || this.#at !== this.#end) return false;
+    if (!isPlain || notBeforeWallMs !== 0 || !this.#readHeaders()) return false;
     if (this.leaseMs > LEASE_MS_MAX || this.bodyBytes > BODY_BYTES_MAX) return false;
     this.round = bytes.readUIntBE(from + ROUND_AT, NUMBER_BYTES);
     this.step = bytes.readUIntBE(from + STEP_AT, NUMBER_BYTES);
     this.pid = pidDigits(bytes, from);
+    return true;
+  }
+
+  /** Of attributes, if there are any, nothing but how long the headers are. */
+  #readHeaders(): boolean {
+    this.headerBytes = 0;
+    if (this.#at === this.#end) return true;
+    const bytes = this.#varint();
+    const isWhole = this.#at + bytes === this.#end;
+    const priority = this.#varint();
+    this.headerBytes = this.#varint();
+    if (!isWhole || priority !== 0 || this.headerBytes === 0) return false;
+    if (this.headerBytes > Math.min(HEADER_BYTES_MAX, this.bodyBytes)) return false;
+    if (this.#end - this.#at !== REST_BYTES) return false;
+    for (; this.#at < this.#end; this.#at += 1) if (this.bytes[this.#at] !== 0) return false;
     return true;
   }
 

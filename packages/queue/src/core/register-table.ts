@@ -1,6 +1,6 @@
 import type { Ballot, Right } from "./ballot.ts";
 import { comparePromises } from "./ballot.ts";
-import { isPlain, sameValue } from "./register.ts";
+import { headed, isPlain, sameValue } from "./register.ts";
 import type { Value } from "./types.ts";
 
 /** What a store has accepted for one message. */
@@ -12,9 +12,9 @@ export interface StoredRegister {
   readonly rewritten: boolean;
 }
 
-/** A register as a record has it that packs: it waits, has its body, and nothing more is to be said of it. */
-export interface PlainRegister extends Ballot {
-  readonly leaseMs: number;
+/** A register as a record has it that packs: it waits, has its body, headers perhaps, and nothing more is to be said of it. */
+export interface PlainRegister extends Kind {
+  readonly step: number;
   readonly epoch: number;
   readonly deliveries: number;
   readonly acquired: number;
@@ -29,7 +29,7 @@ export interface PlainRegister extends Ballot {
 const PAGE_BITS = 9;
 /** Characters of a body's hash, each of one byte. */
 const HASH_CHARS = 32;
-/** Rights and lease times that the packed registers of one lane may have between them. */
+/** Rights, lease times and lengths of headers that the packed registers of one lane may have between them. */
 export const KINDS_MAX: number = 255;
 const UINT16_MAX = 0xffff;
 const UINT32_MAX = 0xffff_ffff;
@@ -44,6 +44,8 @@ export interface Kind {
   readonly round: number;
   readonly pid: string;
   readonly leaseMs: number;
+  /** 0 for none. */
+  readonly headerBytes: number;
 }
 
 /** What a page has columns of, beside the step. */
@@ -210,7 +212,8 @@ export class RegisterTable {
     if (page === undefined || kind === undefined || !isPlain(value)) return false;
     if (!isAt(kind, page.steps[at] ?? 0, right, step)) return false;
     const isCounted = page.deliveries[at] === value.deliveries && page.acquired[at] === value.acquired;
-    const isSized = page.bodyBytes[at] === value.bodyBytes && kind.leaseMs === value.leaseMs;
+    const isHeaded = kind.headerBytes === (value.attributes?.headerBytes ?? 0);
+    const isSized = isHeaded && page.bodyBytes[at] === value.bodyBytes && kind.leaseMs === value.leaseMs;
     const isTimed = page.enqueuedWallMs[at] === value.enqueuedWallMs && page.epochs[at] === value.epoch;
     return isCounted && isSized && isTimed && isHashAt(page.hashes, at * HASH_CHARS, value.bodyHash);
   }
@@ -230,7 +233,7 @@ export class RegisterTable {
   setPlain(seq: number, register: PlainRegister): boolean {
     if (this.#loose.size < this.#looseMax || this.has(seq) || !isNarrow(register, register.step))
       return false;
-    const kind = this.#kindOf(register, register.leaseMs);
+    const kind = this.#kindOf(register);
     if (kind === 0) return false;
     const { bytes, hashAt: from } = register;
     const { hashes } = this.#place(seq, kind, register.step, register, 0);
@@ -280,7 +283,7 @@ export class RegisterTable {
   /** Takes a part of another table; `false`: it does not fit here. */
   adopt({ no, kinds, columns }: PackedPage): boolean {
     if (columns.seqs !== this.pageSeqs || this.#pages.has(no) || columns.count === 0) return false;
-    const numbers = kinds.map((kind) => this.#kindOf(kind, kind.leaseMs));
+    const numbers = kinds.map((kind) => this.#kindOf(kind));
     if (numbers.includes(0)) return false;
     let own = columns;
     if (numbers.some((number, at) => number !== at + 1)) {
@@ -338,7 +341,7 @@ export class RegisterTable {
     const at = seq & this.#mask;
     const kind = this.#kinds[(page?.kinds[at] ?? 0) - 1];
     if (page === undefined || kind === undefined) return undefined;
-    const { round, pid, leaseMs } = kind;
+    const { round, pid, leaseMs, headerBytes } = kind;
     return {
       ballot: { round, pid, step: page.steps[at] ?? 0 },
       value: {
@@ -353,7 +356,7 @@ export class RegisterTable {
         bodyBytes: page.bodyBytes[at] ?? 0,
         reason: undefined,
         enqueuedWallMs: page.enqueuedWallMs[at] ?? 0,
-        attributes: undefined,
+        attributes: headed(headerBytes),
         encoded: undefined,
       },
       hasBody: true,
@@ -365,7 +368,9 @@ export class RegisterTable {
   #pack(seq: number, { ballot, value, hasBody, rewritten }: StoredRegister): boolean {
     if (!hasBody || !isPlain(value) || !isNarrow(value, ballot.step)) return false;
     if (value.bodyHash.length !== HASH_CHARS) return false;
-    const kind = this.#kindOf(ballot, value.leaseMs);
+    const { round, pid } = ballot;
+    const { leaseMs, attributes } = value;
+    const kind = this.#kindOf({ round, pid, leaseMs, headerBytes: attributes?.headerBytes ?? 0 });
     if (kind === 0) return false;
     const { bodyHash } = value;
     for (let index = 0; index < HASH_CHARS; index += 1) if (bodyHash.charCodeAt(index) > 0xff) return false;
@@ -401,15 +406,12 @@ export class RegisterTable {
   }
 
   /** Its number from 1 on; 0 if there is no room for another. */
-  #kindOf(ballot: Right, leaseMs: number): number {
-    const last = this.#kinds.length - 1;
-    for (let at = last; at >= 0; at -= 1) {
-      const kind = this.#kinds[at];
-      if (kind?.leaseMs === leaseMs && comparePromises(kind, ballot) === 0) return at + 1;
-    }
+  #kindOf({ round, pid, leaseMs, headerBytes }: Kind): number {
+    const kind = { round, pid, leaseMs, headerBytes };
+    const at = this.#kinds.findLastIndex((one) => isSameKind(one, kind));
+    if (at >= 0) return at + 1;
     if (this.#kinds.length >= KINDS_MAX) return 0;
-    const { round, pid } = ballot;
-    this.#kinds.push({ round, pid, leaseMs });
+    this.#kinds.push(kind);
     return this.#kinds.length;
   }
 }
@@ -420,7 +422,7 @@ function isSameHash(a: Uint32Array, b: Uint32Array): boolean {
 }
 
 function isSameKind(a: Kind, b: Kind): boolean {
-  return a.leaseMs === b.leaseMs && comparePromises(a, b) === 0;
+  return a.leaseMs === b.leaseMs && a.headerBytes === b.headerBytes && comparePromises(a, b) === 0;
 }
 
 /** Whether what stands at `own` and `ownStep` stands at `step` of `right`; a negative one is any. */

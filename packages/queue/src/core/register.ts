@@ -308,5 +308,22 @@ export function isVoid(end: EndValue, seq: number): boolean {
 
 /** Whether it waits for a consumer and for nothing else, whatever the time. */
 export function isPlain({ state, notBeforeWallMs, reason, attributes }: Value): boolean {
-  return state === "READY" && notBeforeWallMs === 0 && reason === undefined && attributes === undefined;
+  if (state !== "READY" || notBeforeWallMs !== 0 || reason !== undefined) return false;
+  return attributes === undefined || hasHeadersAlone(attributes);
 }
+
+function hasHeadersAlone(attributes: Attributes): boolean {
+  const { headerBytes } = attributes;
+  return headerBytes > 0 && sameAttributes(attributes, headed(headerBytes));
+}
+
+/** Of a message that has headers and nothing else. Many messages have the same number of bytes of them: one object each. */
+export function headed(headerBytes: number): Attributes | undefined {
+  if (headerBytes === 0) return undefined;
+  let known = HEADED[headerBytes];
+  if (known === undefined) HEADED[headerBytes] = known = { ...PLAIN, headerBytes };
+  return known;
+}
+
+/** By number of bytes, 16 KiB at most. */
+const HEADED: (Attributes | undefined)[] = [];

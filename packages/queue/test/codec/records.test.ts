@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 
 import { decodeRegister, encodeRecord, PlainReader } from "../../src/codec/records.ts";
 import { RegisterTable } from "../../src/core/register-table.ts";
+import { headed } from "../../src/core/register.ts";
 import { ballot, value } from "../support/arbitrary.ts";
 
 const MESSAGE = 0x62;
@@ -15,7 +16,7 @@ const waiting = value.map((one) => ({
   holder: undefined,
   notBeforeWallMs: 0,
   reason: undefined,
-  attributes: undefined,
+  attributes: headed(Math.min(one.bodyBytes, one.acquired % 300)),
 }));
 const message = fc.record({
   ballot: fc.oneof(

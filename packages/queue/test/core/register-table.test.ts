@@ -6,12 +6,14 @@ import { describe, expect, it } from "vitest";
 
 import { Columns, RegisterTable } from "../../src/core/register-table.ts";
 import type { StoredRegister } from "../../src/core/register-table.ts";
+import { headed } from "../../src/core/register.ts";
 import { ballot, value } from "../support/arbitrary.ts";
 
 const any = fc.record({ ballot, value, hasBody: fc.boolean(), rewritten: fc.boolean() });
 const waiting: fc.Arbitrary<StoredRegister> = any.map((one) => {
   const state = { state: "READY", holder: undefined, notBeforeWallMs: 0 } as const;
-  const rare = { reason: undefined, attributes: undefined, encoded: undefined };
+  const attributes = headed(one.value.acquired % 3);
+  const rare = { reason: undefined, attributes, encoded: undefined };
   const counts = { deliveries: one.value.deliveries % 70_000, acquired: one.value.acquired % 100 };
   return { ...one, hasBody: true, value: { ...one.value, ...state, ...rare, ...counts } };
 });

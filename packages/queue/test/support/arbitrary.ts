@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { bodyHash } from "../../src/codec/hash.ts";
 import type { Message } from "../../src/core/messages.ts";
 import type { PackedPage } from "../../src/core/register-table.ts";
+import { headed } from "../../src/core/register.ts";
 import { RegisterTable } from "../../src/core/register-table.ts";
 import type {
   Attributes,
@@ -70,7 +71,7 @@ const packed: fc.Arbitrary<readonly PackedPage[]> = fc
       const state = { state: "READY", holder: undefined, reason: undefined, encoded: undefined } as const;
       const rare = {
         notBeforeWallMs: 0,
-        attributes: undefined,
+        attributes: headed(Math.min(counts.bodyBytes, counts.acquired % 300)),
         bodyHash: String.fromCharCode(at).repeat(32),
       };
       table.set(at, {
