@@ -4,9 +4,9 @@ import { isWithinMeans } from "@klatsch/kit/core";
 import type { Channel, Mesh } from "@klatsch/mesh";
 
 import { Assembly } from "../codec/assembly.ts";
-import { decodeFrame, encodeParts } from "../codec/frames.ts";
+import { decodeFrame, decodeItem, encodeParts, wholeOf } from "../codec/frames.ts";
 import type { Encoded } from "../codec/frames.ts";
-import { packValue, TooMuchError, unpackValue } from "../codec/packr.ts";
+import { TooMuchError } from "../codec/packr.ts";
 import { CodecError } from "../codec/read.ts";
 import type { CallClass } from "../contract.ts";
 import { Calls } from "../core/calls.ts";
@@ -212,9 +212,9 @@ export class Engine {
    */
   kept(value: unknown): { readonly value: unknown; readonly bytes: number } {
     const item = encoded({ type: "reply", id: 0, value });
-    return "code" in item
-      ? { value, bytes: ITEM_BYTES_MAX }
-      : { value: unpackValue(packValue(value)), bytes: item.bytes };
+    if ("code" in item) return { value, bytes: ITEM_BYTES_MAX };
+    const copy = decodeItem(Uint8Array.from(wholeOf(item)));
+    return { value: copy.type === "reply" ? copy.value : undefined, bytes: item.bytes };
   }
 
   /** Queues one message. The reason if it cannot travel; nothing was queued then. */
