@@ -35,6 +35,8 @@ export interface WriterRegistersInit {
 export class WriterRegisters {
   readonly #init: WriterRegistersInit;
   readonly #awake = new Map<number, Register>();
+  /** How many of them each page has. Long lists are asked for in parts: each would put all of them in order once more. */
+  readonly #awakeIn = new Map<number, number>();
   readonly #pages = new Map<number, Page>();
   #resting = 0;
 
@@ -69,7 +71,7 @@ export class WriterRegisters {
       return undefined;
     }
     this.#forget(seq);
-    this.#awake.set(seq, register);
+    this.add(register);
     return register;
   }
 
@@ -87,11 +89,21 @@ export class WriterRegisters {
   }
 
   add(register: Register): void {
-    this.#awake.set(register.seq, register);
+    const { seq } = register;
+    if (!this.#awake.has(seq)) this.#countAwake(seq, 1);
+    this.#awake.set(seq, register);
   }
 
   delete(seq: number): void {
-    if (!this.#awake.delete(seq) && this.rests(seq)) this.#forget(seq);
+    if (this.#awake.delete(seq)) this.#countAwake(seq, -1);
+    else if (this.rests(seq)) this.#forget(seq);
+  }
+
+  #countAwake(seq: number, change: 1 | -1): void {
+    const page = Math.floor(seq / PAGE_SEQS);
+    const count = (this.#awakeIn.get(page) ?? 0) + change;
+    if (count === 0) this.#awakeIn.delete(page);
+    else this.#awakeIn.set(page, count);
   }
 
   /** All but the resting ones: everything with a lease, a proposal, a timer, or somebody who waits for it. */
@@ -107,25 +119,16 @@ export class WriterRegisters {
 
   /** The same from `fromSeq` on, in the order of seqs. */
   *inOrder(fromSeq: number): Generator<Register> {
-    const awake = this.#awakeFrom(fromSeq);
-    const pages = [...this.#pages.keys()].filter((page) => (page + 1) * PAGE_SEQS > fromSeq);
-    let at = 0;
-    for (const seq of this.#restingIn(pages.toSorted((a, b) => a - b))) {
-      if (seq < fromSeq) continue;
-      for (let next = awake[at]; next !== undefined && next < seq; next = awake[(at += 1)])
-        yield* this.#look(next);
-      yield* this.#look(seq);
-    }
-    for (; at < awake.length; at += 1) yield* this.#look(awake[at] ?? 0);
+    const pages = new Set([...this.#pages.keys(), ...this.#awakeIn.keys()]);
+    for (const seq of seqsIn(pages, fromSeq)) if (this.has(seq)) yield* this.#look(seq);
   }
 
   /** Of these, all but the resting ones. */
   *awakeInOrder(fromSeq: number): Generator<Register> {
-    for (const seq of this.#awakeFrom(fromSeq)) yield* this.#look(seq);
-  }
-
-  #awakeFrom(fromSeq: number): readonly number[] {
-    return [...this.#awake.keys()].filter((seq) => seq >= fromSeq).toSorted((a, b) => a - b);
+    for (const seq of seqsIn(this.#awakeIn.keys(), fromSeq)) {
+      const register = this.#awake.get(seq);
+      if (register !== undefined) yield register;
+    }
   }
 
   *#look(seq: number): Generator<Register> {
@@ -145,7 +148,9 @@ export class WriterRegisters {
   rest(register: Register): void {
     if (this.#awake.size <= this.#init.looseMax || !isIdle(register)) return;
     const { seq, step, heldBy, value } = register;
-    if (this.#awake.get(seq) === register && this.#rest(seq, value, step, heldBy)) this.#awake.delete(seq);
+    if (this.#awake.get(seq) !== register || !this.#rest(seq, value, step, heldBy)) return;
+    this.#awake.delete(seq);
+    this.#countAwake(seq, -1);
   }
 
   #rest(seq: number, value: Value, step: number, heldBy: number): boolean {
@@ -207,6 +212,15 @@ export class WriterRegisters {
   /** Whether the store's register is what this writer proposed last, or, at step −1, found. */
   #isOwn({ ballot, value }: StoredRegister, step: number): boolean {
     return value.state === "READY" && isAt(ballot, ballot.step, this.#init.right, step);
+  }
+}
+
+/** Every seq of some pages from `fromSeq` on. */
+function* seqsIn(pages: Iterable<number>, fromSeq: number): Generator<number> {
+  const inOrder = [...pages].filter((page) => (page + 1) * PAGE_SEQS > fromSeq).toSorted((a, b) => a - b);
+  for (const page of inOrder) {
+    const end = (page + 1) * PAGE_SEQS;
+    for (let seq = Math.max(fromSeq, page * PAGE_SEQS); seq < end; seq += 1) yield seq;
   }
 }
 
