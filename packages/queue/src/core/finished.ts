@@ -141,6 +141,9 @@ export class FinishedSet {
 /** Chunks of which epochs are kept. */
 const EPOCH_CHUNKS_MAX = 64;
 
+/** Epochs for which there is room at first: a queue of a few messages needs no whole chunk in each of its lanes. */
+const EPOCHS_MIN = 64;
+
 /** Under which epoch messages were finished: of the newest 262,144 or so. */
 export class FinishedEpochs {
   readonly #chunks = new Map<number, Uint32Array>();
@@ -152,14 +155,24 @@ export class FinishedEpochs {
 
   set(seq: number, epoch: number): void {
     const index = Math.floor(seq / CHUNK_SEQS);
+    const at = seq % CHUNK_SEQS;
     let epochs = this.#chunks.get(index);
-    if (epochs === undefined) {
-      this.#chunks.set(index, (epochs = new Uint32Array(CHUNK_SEQS)));
+    if (epochs === undefined || at >= epochs.length) {
+      epochs = withRoom(epochs, at);
+      this.#chunks.set(index, epochs);
       const [oldest] = this.#chunks.keys();
       if (this.#chunks.size > EPOCH_CHUNKS_MAX && oldest !== undefined) this.#chunks.delete(oldest);
     }
-    epochs[seq % CHUNK_SEQS] = epoch;
+    epochs[at] = epoch;
   }
+}
+
+function withRoom(epochs: Uint32Array | undefined, at: number): Uint32Array {
+  let length = epochs?.length ?? EPOCHS_MIN;
+  while (length <= at) length *= 2;
+  const wider = new Uint32Array(length);
+  if (epochs !== undefined) wider.set(epochs);
+  return wider;
 }
 
 /** The seqs below `n` that are not there. */

@@ -1,7 +1,14 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
-import { CHUNK_SEQS, FinishedSet, gapsBelow, merged, without } from "../../src/core/finished.ts";
+import {
+  CHUNK_SEQS,
+  FinishedEpochs,
+  FinishedSet,
+  gapsBelow,
+  merged,
+  without,
+} from "../../src/core/finished.ts";
 
 const SEQS = 4 * CHUNK_SEQS;
 const range = fc
@@ -66,5 +73,30 @@ describe("a finished set", () => {
     set.takeDirty();
     expect(set.chunkIndexes()).toHaveLength(2);
     expect([set.has(0), set.has(2 ** 31 - 2), set.has(2 ** 31 - 1)]).toEqual([true, true, false]);
+  });
+});
+
+describe("epochs of finished messages", () => {
+  it("always are what was said last, up to the end of a chunk and beyond", () => {
+    const seqs = fc.oneof(
+      fc.nat(300),
+      fc.constantFrom(63, 64, CHUNK_SEQS - 1, CHUNK_SEQS, 3 * CHUNK_SEQS + 64),
+    );
+    fc.assert(
+      fc.property(fc.array(fc.tuple(seqs, fc.integer({ min: 1, max: 2 ** 32 - 1 }))), (said) => {
+        const epochs = new FinishedEpochs();
+        for (const [seq, epoch] of said) epochs.set(seq, epoch);
+        for (const [seq, epoch] of new Map(said)) expect(epochs.get(seq)).toBe(epoch);
+        expect(epochs.get(5 * CHUNK_SEQS)).toBe(0);
+      }),
+    );
+  });
+
+  it("take little of a lane that had few messages", () => {
+    const before = process.memoryUsage().arrayBuffers;
+    const lanes = Array.from({ length: 1_000 }, () => new FinishedEpochs());
+    for (const lane of lanes) lane.set(0, 1);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(1_000 * 1_024);
+    expect(lanes.every((lane) => lane.get(0) === 1)).toBe(true);
   });
 });
