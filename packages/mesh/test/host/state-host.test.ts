@@ -1,6 +1,7 @@
 import { generateKeyPair } from "@libp2p/crypto/keys";
 import { peerIdFromPrivateKey } from "@libp2p/peer-id";
 import { silentLogger, systemClock, systemRandom } from "@klatsch/kit";
+import type { Instant } from "@klatsch/kit";
 import { describe, expect, it } from "vitest";
 import { STATE_TIMES } from "../../src/core/state/state-types.ts";
 import { Signing } from "../../src/host/signing.ts";
@@ -11,11 +12,13 @@ type Commit = StateHostInit["store"]["commit"];
 
 async function hostWith(
   commit: Commit,
-): Promise<{ readonly host: StateHost; readonly failed: Promise<Error> }> {
+  init: Partial<Pick<StateHostInit, "clock" | "send">> = {},
+): Promise<{ readonly host: StateHost; readonly self: string; readonly failed: Promise<Error> }> {
   const privateKey = await generateKeyPair("Ed25519");
+  const self = peerIdFromPrivateKey(privateKey).toString();
   const failed = Promise.withResolvers<Error>();
   const host = new StateHost({
-    ...{ self: peerIdFromPrivateKey(privateKey).toString(), boot: 1, mesh: "m", privateKey },
+    ...{ self, boot: 1, mesh: "m", privateKey },
     ...{ times: STATE_TIMES, clock: systemClock, random: systemRandom, logger: silentLogger },
     store: { entries: [], agreedAtMs: undefined, commit, close: () => Promise.resolve() },
     policy: { mayWrite: () => true, credential: () => undefined },
@@ -24,8 +27,9 @@ async function hostWith(
     disconnect: () => undefined,
     raiseBoot: () => undefined,
     onFailed: (error) => failed.resolve(error),
+    ...init,
   });
-  return { host, failed: failed.promise };
+  return { host, self, failed: failed.promise };
 }
 
 describe("gossip state on a disk that fails", () => {
@@ -55,6 +59,32 @@ describe("gossip state on a disk that fails", () => {
     sync();
     await Promise.all([write, stopped]);
     expect(confirmed).toBe(true);
+  });
+});
+
+describe("shared entries by the hundred", () => {
+  it("are checked few at a time where that takes long: nothing else of the process would go on meanwhile", async () => {
+    const written: Uint8Array[] = [];
+    const atOnce: Commit = (_records, done) => setImmediate(() => done(undefined));
+    const send = (_to: string, payload: Uint8Array): boolean => written.push(payload) > 0;
+    const writer = await hostWith(atOnce, { send });
+    let lateMs = 0;
+    // Whoever looks finds that the time of a run is over.
+    const now = (): Instant => ({ ...systemClock.now(), monoMs: systemClock.now().monoMs + (lateMs += 25) });
+    const reader = await hostWith(atOnce, { clock: { now } });
+    writer.host.enter({ type: "linkUp", peer: reader.self, aheadMs: 0 });
+    reader.host.enter({ type: "linkUp", peer: writer.self, aheadMs: 0 });
+    const keys = Array.from({ length: 600 }, (_, no) => `k${no}`);
+    await Promise.all(keys.map((key) => writer.host.shared.set(key, 1)));
+    for (const payload of written) expect(reader.host.receive(writer.self, payload)).toBe(true);
+    const counts = [0];
+    while ((counts.at(-1) ?? 0) < keys.length) {
+      await new Promise(setImmediate);
+      counts.push(reader.host.shared.entries().length);
+    }
+    const atATime = counts.slice(1).map((count, turn) => count - (counts[turn] ?? 0));
+    expect(Math.max(...atATime)).toBeLessThanOrEqual(64);
+    await Promise.all([writer.host.stop(), reader.host.stop()]);
   });
 });
 
