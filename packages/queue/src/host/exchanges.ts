@@ -14,8 +14,8 @@ const ALTERNATES_MAX = 8;
 /** Bindings of all exchanges that one node follows at most; further ones are not routed by. */
 const BINDINGS_MAX = 10_000;
 
-/** Bindings removed side by side: the mesh takes a limited number of writes at a time, the application's among them. */
-const REMOVALS_MAX = 64;
+/** Bindings written side by side: the mesh takes a limited number of writes at a time, the application's among them. */
+const WRITES_MAX = 64;
 
 const EXCHANGE = "queue/exchange/";
 const BINDING = "queue/binding/";
@@ -46,7 +46,7 @@ export class Exchanges {
   readonly #bindings = new Map<string, Map<string, Binding>>();
   /** Made with the first message, and kept as the bindings are. */
   readonly #tables = new Map<string, RoutingTable>();
-  readonly #removals = new Gate(REMOVALS_MAX);
+  readonly #writes = new Gate(WRITES_MAX);
   readonly #unwatch: () => void;
   #count = 0;
   /** New ones on their way to disk. */
@@ -131,14 +131,16 @@ export class Exchanges {
     }
     this.#binding += added;
     try {
-      await this.#shared.set(key, { ...binding, headers: { ...binding.headers } });
+      const value = { ...binding, headers: { ...binding.headers } };
+      await this.#writes.pass(() => this.#shared.set(key, value));
     } finally {
       this.#binding -= added;
     }
   }
 
   async unbind(name: string, binding: Binding): Promise<boolean> {
-    return await this.#shared.delete(keyOf(name, binding));
+    const key = keyOf(name, binding);
+    return await this.#writes.pass(() => this.#shared.delete(key));
   }
 
   /** The queue was deleted: no exchange leads there any more. */
@@ -150,7 +152,7 @@ export class Exchanges {
   }
 
   async #remove(keys: readonly string[]): Promise<void> {
-    await Promise.all(keys.map((key) => this.#removals.pass(() => this.#shared.delete(key))));
+    await Promise.all(keys.map((key) => this.#writes.pass(() => this.#shared.delete(key))));
   }
 
   /** The queues for a message; where there is none, those of the alternate exchange. */

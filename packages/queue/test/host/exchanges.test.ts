@@ -49,6 +49,14 @@ describe("bindings by the thousand", () => {
     expect([taken, exchanges.bindingsOf("x").length]).toEqual([BINDINGS_MAX, BINDINGS_MAX]);
   });
 
+  it("are made and undone at once, more of them than the mesh writes at a time", async () => {
+    const exchanges = new Exchanges(makeMesh());
+    expect(await bindMany(exchanges, 0, 2 * WRITES_MAX)).toBe(2 * WRITES_MAX);
+    const undone = exchanges.bindingsOf("x").map((binding) => exchanges.unbind("x", binding));
+    expect(new Set(await Promise.all(undone))).toEqual(new Set([true]));
+    expect(exchanges.bindingsOf("x")).toEqual([]);
+  });
+
   it("go with their queue or their exchange, more of them than the mesh writes at a time", async () => {
     const exchanges = new Exchanges(makeMesh());
     const remove = [() => exchanges.unbindAll("jobs"), () => exchanges.delete("x")];
