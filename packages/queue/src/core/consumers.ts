@@ -112,6 +112,8 @@ export class Consumers {
   readonly #context: Context;
   readonly #host: ConsumersHost;
   readonly #consumers = new Map<string, Consumer>();
+  /** An offer asks those of one queue; a node has up to 65,536, and as many offers once all its queues are entered. */
+  readonly #byQueue = new Map<QueueId, Set<Consumer>>();
   readonly #seen = new Map<LaneId, Seen>();
   readonly #outbox = new Map<PeerId, VerdictItem[]>();
   readonly #dirty = new Set<Consumer>();
@@ -136,8 +138,8 @@ export class Consumers {
 
   /** Who consumes the queue here. */
   roster(queue: QueueId): readonly RosterEntry[] {
-    const here = [...this.#consumers.values()].filter((consumer) => consumer.queue === queue);
-    return here.map(({ session, prefetch, held }) => ({ session, prefetch, held }));
+    const here = this.#byQueue.get(queue) ?? [];
+    return [...here].map(({ session, prefetch, held }) => ({ session, prefetch, held }));
   }
 
   /** Messages held, in all. */
@@ -159,8 +161,19 @@ export class Consumers {
     };
     this.#nextTurn = (this.#nextTurn + 1) % 0x1_0000;
     this.#consumers.set(session, consumer);
+    const others = this.#byQueue.get(queue);
+    if (others === undefined) this.#byQueue.set(queue, new Set([consumer]));
+    else others.add(consumer);
     this.#dirty.add(consumer);
     this.#host.onRosterChanged();
+  }
+
+  #forget(consumer: Consumer): void {
+    const { session, queue } = consumer;
+    const others = this.#byQueue.get(queue);
+    this.#consumers.delete(session);
+    others?.delete(consumer);
+    if (others?.size === 0) this.#byQueue.delete(queue);
   }
 
   /** Grants nothing any more; what it holds stays held until a verdict comes. */
@@ -173,7 +186,7 @@ export class Consumers {
       this.#context.send(peer, { type: "credit", items, stampMs: this.#context.now.monoMs });
     }
     consumer.grants.clear();
-    if (consumer.held === 0) this.#consumers.delete(session);
+    if (consumer.held === 0) this.#forget(consumer);
     this.#host.onRosterChanged();
   }
 
@@ -509,14 +522,14 @@ export class Consumers {
     if (consumer === undefined) return;
     consumer.held -= 1;
     this.#dirty.add(consumer);
-    if (consumer.ending && consumer.held === 0) this.#consumers.delete(consumer.session);
+    if (consumer.ending && consumer.held === 0) this.#forget(consumer);
   }
 
   // Credit.
 
   offer(from: PeerId, queue: QueueId): void {
-    for (const consumer of this.#consumers.values()) {
-      if (consumer.queue !== queue || consumer.ending) continue;
+    for (const consumer of this.#byQueue.get(queue) ?? []) {
+      if (consumer.ending) continue;
       this.#use(consumer, from, this.#grantOf(consumer, from));
       this.#dirty.add(consumer);
     }

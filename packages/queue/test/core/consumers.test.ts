@@ -1,5 +1,5 @@
 import { SeededRandom } from "@klatsch/kit/core";
-import { describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 
 import { Consumers } from "../../src/core/consumers.ts";
 import { BodyBudget, DEFAULT_TUNING } from "../../src/core/context.ts";
@@ -76,6 +76,8 @@ function delivery(): Message & { type: "deliver" } {
   return { type: "deliver", items: [item], descriptors: [], stampMs: 0 };
 }
 
+afterEach(() => void vi.restoreAllMocks());
+
 describe("a verdict", () => {
   it("goes to the one that all name, however long that one is not ready", () => {
     const { consumers, sent, timers, now } = consumerOf(["a", "b", "c"]);
@@ -119,5 +121,35 @@ describe("a consumer's credit", () => {
     consumers.flush();
     const credits = sent.filter(([, { type }]) => type === "credit");
     expect(credits).toMatchObject([["old", { items: [{ total: 2, recall: false }] }]]);
+  });
+});
+
+describe("an offer", () => {
+  const otherQueue = (no: number): string => no.toString(16).padStart(64, "0");
+
+  it("does not look at the consumers of other queues", () => {
+    const { consumers } = consumerOf(["a", "b"]);
+    for (let no = 0; no < 1_000; no += 1) consumers.add(no.toString(16).padStart(16, "0"), otherQueue(no), 1);
+    const looks = vi.spyOn(Map.prototype, "values");
+    consumers.offer("a", QUEUE);
+    const seen = looks.mock.contexts.map((map) => (map as ReadonlyMap<unknown, unknown>).size);
+    expect(Math.max(0, ...seen)).toBeLessThan(10);
+  });
+
+  it("is answered by every consumer of its queue that has not ended", () => {
+    const { consumers, sent } = consumerOf(["a"]);
+    const [second, third] = ["6".repeat(16), "7".repeat(16)];
+    for (const session of [second, third]) consumers.add(session, QUEUE, 8);
+    consumers.add("8".repeat(16), otherQueue(0), 8);
+    consumers.flush();
+    consumers.end(second);
+    sent.length = 0;
+    consumers.offer("a", QUEUE);
+    consumers.flush();
+    const credited = sent.flatMap(([, message]) => (message.type === "credit" ? message.items : []));
+    expect(credited.map(({ session }) => session)).toEqual([third]);
+    expect(consumers.roster(QUEUE).map(({ session }) => session)).toEqual([SESSION, third]);
+    for (const session of [SESSION, third]) consumers.end(session);
+    expect(consumers.roster(QUEUE)).toEqual([]);
   });
 });
