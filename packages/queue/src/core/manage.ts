@@ -467,12 +467,13 @@ export class Manage {
       if (this.#host.isWeak(lane)) counts.weakLanes += 1;
       if (lane.course.isMoving) counts.movingLanes += 1;
     }
-    for (const { value } of counted(lanes, counts)) {
-      if (isInDeadView(value)) counts.dead += 1;
-      else if (value.state === "LEASED" || value.state === "DONE") counts.leased += 1;
+    for (const register of counted(lanes, counts)) {
+      const { value } = register;
+      if (isDead(register)) counts.dead += 1;
+      else if (value.state !== "READY") counts.leased += 1;
       else if (value.notBeforeWallMs > wallMs) counts.delayed += 1;
       else counts.ready += 1;
-      if (isInDeadView(value) || value.enqueuedWallMs === 0) continue;
+      if (isDead(register) || value.enqueuedWallMs === 0) continue;
       const oldest = counts.oldestWallMs;
       counts.oldestWallMs = oldest === 0 ? value.enqueuedWallMs : Math.min(oldest, value.enqueuedWallMs);
     }
@@ -605,8 +606,13 @@ function isThere({ value }: Register): boolean {
   return value.state !== "DONE";
 }
 
-function isIn({ value }: Register, scope: ManageScope): boolean {
+function isIn(register: Register, scope: ManageScope): boolean {
   if (scope === "any") return true;
-  if (scope === "dead") return isInDeadView(value);
-  return !isInDeadView(value) && (scope === "alive" || value.state === "READY");
+  if (scope === "dead") return isDead(register);
+  return !isDead(register) && (scope === "alive" || register.value.state === "READY");
+}
+
+/** Until it is chosen, a death is still its consumer's business: nobody could redrive the message. */
+function isDead({ value, chosen, dying }: Register): boolean {
+  return isInDeadView(value) && (chosen || !dying);
 }

@@ -61,6 +61,26 @@ describe("a list of messages", () => {
     expect(node.list({ oldest, limit: 1 })?.more.size).toBe(1);
   });
 
+  it("has one that dies among the dead once that is chosen, when it can be redriven", () => {
+    const node = new Alone();
+    node.enqueue();
+    node.enter({ type: "consume", session: SESSION, queue: QUEUE, prefetch: 1 });
+    const dead = (): unknown[] => {
+      const counted = node.list({ act: "count", scope: "any" })?.counts.dead;
+      const listed = node.list({ scope: "dead" })?.items.length;
+      return [counted, listed, node.list({ act: "redrive", scope: "dead" })?.count];
+    };
+    const [taken] = node.effects.flatMap((one) => (one.type === "deliver" ? [one.item] : []));
+    if (taken === undefined) throw new Error("nothing was delivered");
+    node.held = "ok";
+    const { lane, seq, epoch } = taken;
+    const verdict = { kind: "reject", reason: "poison" } as const;
+    node.enter({ type: "verdict", lane, seq, epoch, verdict, requestId: 4, deadlineMs: 10_000 });
+    expect(dead()).toEqual([0, 0, 0]);
+    node.release();
+    expect(dead()).toEqual([1, 1, 1]);
+  });
+
   it("has none that is as good as done", () => {
     const node = new Alone();
     node.enqueue();
