@@ -1,4 +1,5 @@
 import { rttOfClass } from "./round-trips.ts";
+import { HOPS_MAX } from "./types.ts";
 import type { NodeLinks, RouteClass } from "./types.ts";
 
 /** What makes a route dear to a class, in milliseconds that it would rather wait. */
@@ -21,6 +22,9 @@ const COSTS: Readonly<Record<RouteClass, ClassCosts>> = {
 
 /** More than any route costs: one relay less that is held down outweighs everything else. */
 export const HELD_COST = 1_000_000;
+
+/** More than a route whose relays are all held down: its own end has said that this link is not there. */
+export const REFUSED_COST: number = 2 * HOPS_MAX * HELD_COST;
 
 export function linkCost(trafficClass: RouteClass, rttClass: number): number {
   const costs = COSTS[trafficClass];

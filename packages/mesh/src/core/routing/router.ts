@@ -5,7 +5,7 @@ import { costOf, shortestRoute } from "./shortest.ts";
 import type { Search } from "./shortest.ts";
 import type { HopRefusalCode, NodeLinks, Route, RouteClass } from "./types.ts";
 
-/** Relays of a route that did not work are avoided for this long, and refused links not taken, in milliseconds. */
+/** Relays of a route that did not work, and refused links, are avoided for this long, in milliseconds. */
 export const HOLD_MS = 10_000;
 /** A route is kept as long as the best one is not cheaper by this factor … */
 const BETTER_FACTOR = 1.25;
@@ -25,7 +25,9 @@ export class Router {
   readonly #self: string;
   /** Relays held down, and until when; monotonic milliseconds. */
   readonly #held = new Map<string, number>();
-  /** Links refused by their own end, and relays that carry nothing for us; and until when. */
+  /** Links refused by their own end, and until when. */
+  readonly #refused = new Map<string, number>();
+  /** Relays that carry nothing for us, and until when. */
   readonly #denied = new Map<string, number>();
   readonly #current = new Map<string, Route>();
 
@@ -66,8 +68,8 @@ export class Router {
   }
 
   /**
-   * The hop at `route[hop]` refused. It is believed about itself and its own link only: for a while that link is
-   * not taken, or it is asked last (`RELAY_FULL`) or not at all.
+   * The hop at `route[hop]` refused. It is believed about itself and its own link only: for a while it, or that
+   * link, is asked last, or it is not asked at all. A link may be back before its end has told of anything new.
    */
   refused(route: Route, hop: number, code: HopRefusalCode, now: Instant): void {
     const namer = route[hop];
@@ -76,7 +78,7 @@ export class Router {
     const until = now.monoMs + HOLD_MS;
     if (code === "RELAY_FULL") remember(this.#held, namer, until);
     else if (code !== "NOT_DIRECT" && code !== "TIMED_OUT") remember(this.#denied, namer, until);
-    else if (next !== undefined) remember(this.#denied, linkKey(namer, next), until);
+    else if (next !== undefined) remember(this.#refused, linkKey(namer, next), until);
   }
 
   /** A tunnel over the route did not open in time, or broke: nobody knows at which hop. */
@@ -86,8 +88,8 @@ export class Router {
 
   /** A node has told of its links anew: what it refused before may work now. */
   forgive(peer: string): void {
-    for (const key of this.#denied.keys())
-      if (key === peer || key.startsWith(linkKey(peer, ""))) this.#denied.delete(key);
+    this.#denied.delete(peer);
+    for (const key of this.#refused.keys()) if (key.startsWith(linkKey(peer, ""))) this.#refused.delete(key);
   }
 
   #search(target: string, trafficClass: RouteClass, now: Instant): Search {
@@ -97,10 +99,9 @@ export class Router {
       to: target,
       class: trafficClass,
       isHeld: (peer) => isLive(this.#held.get(peer)),
+      isRefused: (from, to) => isLive(this.#refused.get(linkKey(from, to))),
       isDenied: (from, to) =>
-        isLive(this.#denied.get(linkKey(from, to))) ||
-        isLive(this.#denied.get(from)) ||
-        (to !== target && isLive(this.#denied.get(to))),
+        isLive(this.#denied.get(from)) || (to !== target && isLive(this.#denied.get(to))),
     };
   }
 }

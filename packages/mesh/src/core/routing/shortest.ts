@@ -1,4 +1,4 @@
-import { HELD_COST, linkCost, relayCost } from "./costs.ts";
+import { HELD_COST, linkCost, REFUSED_COST, relayCost } from "./costs.ts";
 import type { LinkMap } from "./link-map.ts";
 import { mayReach } from "./policy.ts";
 import { HOPS_MAX } from "./types.ts";
@@ -10,6 +10,8 @@ export interface Search {
   readonly class: RouteClass;
   /** Relays to be taken only where nobody else is left. */
   isHeld(peer: string): boolean;
+  /** Links to be taken only where there is no other way at all. */
+  isRefused(from: string, to: string): boolean;
   /** Links not to be taken at all. */
   isDenied(from: string, to: string): boolean;
 }
@@ -114,7 +116,8 @@ function step(
     return undefined;
   const held = !isEnd && search.isHeld(node.peer) ? HELD_COST : 0;
   const relay = isEnd ? 0 : relayCost(search.class, node) + held;
-  return { cost: from.cost + linkCost(search.class, rttClass) + relay, from, node };
+  const refused = search.isRefused(from.node.peer, node.peer) ? REFUSED_COST : 0;
+  return { cost: from.cost + linkCost(search.class, rttClass) + relay + refused, from, node };
 }
 
 function routeOf(found: Reached): string[] {

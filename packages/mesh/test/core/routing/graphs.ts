@@ -101,7 +101,8 @@ export function reach(
   const tried: Route[] = [];
   for (;;) {
     const answer = router.route(target, trafficClass, now);
-    if (answer.type === "none") return { tried, reached: false };
+    const isNew = answer.type === "route" && !tried.some((route) => route.join() === answer.route.join());
+    if (!isNew) return { tried, reached: false };
     tried.push(answer.route);
     const hop = graph.brokenAt(answer.route);
     if (hop === undefined) return { tried, reached: true };

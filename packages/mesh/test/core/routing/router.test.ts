@@ -156,6 +156,15 @@ describe("Router", () => {
     expect(routeOf(router, third ?? "", "high", HOLD_MS)).toEqual(["n0", "n1", third]);
   });
 
+  it("takes a link that its own end refused where nobody else is left, be the others held down", () => {
+    const router = diamond().router("n0");
+    router.refused(["n0", "n1", "n3"], 1, "NOT_DIRECT", at(0));
+    router.lost(["n0", "n2", "n3"], at(0));
+    expect(routeOf(router, "n3")).toEqual(["n0", "n2", "n3"]);
+    router.refused(["n0", "n2", "n3"], 1, "STOPPED", at(0));
+    expect(routeOf(router, "n3")).toEqual(["n0", "n1", "n3"]);
+  });
+
   it("asks a full relay last, and one that carries nothing not at all", () => {
     const router = diamond().router("n0");
     router.refused(["n0", "n1", "n3"], 1, "RELAY_FULL", at(0));
