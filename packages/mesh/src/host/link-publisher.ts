@@ -82,6 +82,8 @@ export class LinkPublisher {
 
   #publish(): void {
     this.#dirtySinceMs = undefined;
-    this.#ports.publish(this.links());
+    const links = this.links();
+    // Without a link nobody hears it, and what is said then would delay word of the next ones.
+    if (links.length > 0) this.#ports.publish(links);
   }
 }
