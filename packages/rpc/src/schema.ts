@@ -61,7 +61,7 @@ async function parseLate(result: PromiseLike<unknown>, code: ParseCode, what: st
 type Verdict = { readonly value: unknown } | { readonly issue: string };
 
 /** Any library's promise, of any realm: taken for a result, it would say that all is well. */
-function isThenable(result: unknown): result is PromiseLike<unknown> {
+export function isThenable(result: unknown): result is PromiseLike<unknown> {
   return typeof (result as Partial<PromiseLike<unknown>> | null | undefined)?.then === "function";
 }
 

@@ -57,8 +57,8 @@ export const TARGET_LENGTH_MAX = 4_096;
 export const TRACE_LENGTH_MAX = 128;
 /** Deepest nesting of a target expression. */
 export const TARGET_DEPTH_MAX = 64;
-/** Casts whose handlers run at once on one node; more are dropped and counted. */
-export const CASTS_MAX = 4_096;
+/** Casts whose handlers run at once on one node; more are dropped and counted. As many as come in one turn of the event loop. */
+export const CASTS_MAX = 16_384;
 /** Values whose handler runs at once, of one subscription; more are dropped and counted. As many as come in one turn of the event loop. */
 export const HEARD_MAX = 16_384;
 /** Values kept of one topic for late joiners, and topics with a history, on the node that emitted them. */

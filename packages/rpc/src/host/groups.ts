@@ -152,23 +152,29 @@ export class Groups {
       this.dropped += 1;
       return;
     }
+    const deadlineAt = systemClock.now().monoMs + DEADLINE_MS;
+    const context = new Context(method, guard.caller(peer), undefined, deadlineAt);
+    const failed = (error: unknown): void => logger.warn("a cast failed", { err: error, method, peer });
+    try {
+      // What is not async has ended by now, and counts for nobody: thousands may come in one turn of the event loop.
+      const given = handlers.direct(served, context, input, trace);
+      if (given instanceof Promise) void this.#hold(context, bytes, given).catch(failed);
+    } catch (error) {
+      failed(error);
+    }
+  }
+
+  /** A cast runs until its handler ends. */
+  async #hold(context: Context, bytes: number, given: Promise<unknown>): Promise<void> {
     this.#castingBytes += bytes;
-    const context = new Context(
-      method,
-      guard.caller(peer),
-      undefined,
-      systemClock.now().monoMs + DEADLINE_MS,
-    );
     this.#casts.add(context);
-    const ended = (): void => {
+    try {
+      await given;
+    } finally {
       this.#casts.delete(context);
       this.#castingBytes -= bytes;
       if (this.#casts.size === 0) this.#onCastsEnded?.();
-    };
-    handlers.direct(served, context, input, trace).then(ended, (error: unknown) => {
-      ended();
-      logger.warn("a cast failed", { err: error, method, peer });
-    });
+    }
   }
 
   async gather(

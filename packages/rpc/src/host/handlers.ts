@@ -6,7 +6,7 @@ import { fault } from "../core/messages.ts";
 import type { AskMessage, Fault } from "../core/messages.ts";
 import type { Result, ServeEffect } from "../core/serving.ts";
 import { faultOf, RpcError } from "../errors.ts";
-import { parse } from "../schema.ts";
+import { isThenable, parse } from "../schema.ts";
 import type { ServerMiddleware, Tracing } from "../types.ts";
 import type { Guard } from "./access.ts";
 import { ambient } from "./ambient.ts";
@@ -168,21 +168,32 @@ export class Handlers {
       );
   }
 
-  /** Runs one handler for a caller that was let in, without streams: what a cast or a gather's own part is. */
-  async direct(served: Served, context: Context, input: unknown, trace?: string): Promise<unknown> {
-    const { profile } = this.#init;
+  /**
+   * Runs one handler for a caller that was let in, without streams: what a cast or a gather's own part is. No promise where
+   * nothing of it is async: then it has ended, and throws if it failed.
+   */
+  direct(served: Served, context: Context, input: unknown, trace?: string): unknown {
+    const { profile, middleware, tracing } = this.#init;
     const beganMs = systemClock.now().monoMs;
-    let ok = false;
+    const ended = (ok: boolean): void => profile.record(served.name, systemClock.now().monoMs - beganMs, ok);
+    const single = (): unknown => this.#single(served, context, input);
+    const around = async (): Promise<unknown> => await this.invoke(served, context, async () => single());
+    const isPlain = tracing === undefined && middleware.length === 0;
+    const { deadlineAt } = context;
+    let given: unknown;
     try {
-      const single = (): Promise<unknown> =>
-        this.invoke(served, context, () => this.#single(served, context, input));
-      const { deadlineAt } = context;
-      const value = await ambient.run({ deadlineAt }, () => this.#traced(context, trace, single));
-      ok = true;
-      return value;
-    } finally {
-      profile.record(served.name, systemClock.now().monoMs - beganMs, ok);
+      given = ambient.run({ deadlineAt }, () => (isPlain ? single() : this.#traced(context, trace, around)));
+    } catch (error) {
+      ended(false);
+      throw error;
     }
+    if (given instanceof Promise)
+      given.then(
+        () => ended(true),
+        () => ended(false),
+      );
+    else ended(true);
+    return given;
   }
 
   #traced(
@@ -205,19 +216,25 @@ export class Handlers {
     return onion();
   }
 
-  async #single({ method, handler, name }: Served, context: Context, input: unknown): Promise<unknown> {
-    let parsed = parse(method.input, input, "INVALID_INPUT", "input");
-    if (parsed instanceof Promise) parsed = await parsed;
-    const value = await handler(parsed as never, context);
-    const checked = parse(method.output, value, "INVALID_OUTPUT", `${name} output`);
-    if (checked instanceof Promise) await checked;
-    return value;
+  #single(served: Served, context: Context, input: unknown): unknown {
+    const parsed = parse(served.method.input, input, "INVALID_INPUT", "input");
+    if (!(parsed instanceof Promise)) return this.#handled(served, context, parsed);
+    return parsed.then((value: unknown) => this.#handled(served, context, value));
   }
 
-  #execute(run: number, served: Served, running: Running, input: unknown): Promise<unknown> {
+  #handled({ method, handler, name }: Served, context: Context, input: unknown): unknown {
+    const checked = (value: unknown): unknown => {
+      const verdict = parse(method.output, value, "INVALID_OUTPUT", `${name} output`);
+      return verdict instanceof Promise ? verdict.then(() => value) : value;
+    };
+    const value: unknown = handler(input as never, context);
+    return isThenable(value) ? Promise.resolve(value).then(checked) : checked(value);
+  }
+
+  async #execute(run: number, served: Served, running: Running, input: unknown): Promise<unknown> {
     const { context, inlet, outlet } = running;
-    if (inlet === undefined && outlet === undefined) return this.#single(served, context, input);
-    return this.#streaming(run, served, running, input);
+    if (inlet === undefined && outlet === undefined) return await this.#single(served, context, input);
+    return await this.#streaming(run, served, running, input);
   }
 
   async #streaming(run: number, served: Served, running: Running, input: unknown): Promise<unknown> {
