@@ -5,6 +5,7 @@ import { mkdir, open, readdir, readFile, stat, unlink } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { crc32 } from "node:zlib";
+import { withDescriptor } from "./descriptors.ts";
 import { syncDirectory } from "./directory.ts";
 import { StoreError } from "./errors.ts";
 import { JournalBatch, readUint64, writeUint64 } from "./record.ts";
@@ -247,7 +248,9 @@ export class JournalFiles {
   /** A file with room for so many bytes and nothing in it that counts. */
   async #next(bytes: number): Promise<JournalFile> {
     await this.#spare;
-    return this.#idle(bytes) ?? (await this.#create(Math.max(bytes, this.#fileBytes)));
+    return await withDescriptor(
+      async () => this.#idle(bytes) ?? (await this.#create(Math.max(bytes, this.#fileBytes))),
+    );
   }
 
   /** Makes the next file before it is needed; a failure shows when that is made again. */

@@ -1,6 +1,7 @@
 import { open, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { ClassicLevel } from "classic-level";
+import { withDescriptor } from "../descriptors.ts";
 import { syncDirectory, undefinedIfMissing } from "../directory.ts";
 import type { Disk, DiskOperation, DiskPage, DiskRange, DiskVisitor } from "../disk.ts";
 import { diskError, StoreError } from "../errors.ts";
@@ -53,10 +54,10 @@ class LevelDisk implements Disk {
 
   async write(operations: readonly DiskOperation[], sync: boolean): Promise<void> {
     this.#isWritten = true;
-    if (sync) await syncLogs(this.#location);
+    if (sync) await withDescriptor(() => syncLogs(this.#location));
     await this.#write(operations, sync);
     // LevelDB may have begun a log for it.
-    if (sync) await syncDirectory(this.#location);
+    if (sync) await withDescriptor(() => syncDirectory(this.#location));
   }
 
   async #write(operations: readonly DiskOperation[], sync: boolean): Promise<void> {
