@@ -1,4 +1,4 @@
-import { systemClock } from "@klatsch/kit";
+import { renderMetrics, systemClock } from "@klatsch/kit";
 import type { Message, Queue } from "@klatsch/queue";
 import { describe, expect, it } from "vitest";
 
@@ -242,6 +242,22 @@ describe("a queue seen from outside", () => {
       await expect(nodes.get("c").queues.inspect(none)).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
     }
     expect(c?.depth).toBe(0);
+  });
+
+  it("shows that a message is over although its lane is closed, as after a restart of where it was entered", async () => {
+    await using nodes = await Nodes.start("a", "b", "c");
+    const [a, b] = await nodes.declare("jobs");
+    const { id } = (await a?.enqueue(bytes("x"))) ?? { id: "" };
+    await (await b?.take())?.ack();
+    await nodes.end("a");
+    await nodes.add("a");
+    const isClosed = (name: string): boolean =>
+      /klatsch_queue_lanes\{[^}]*state="closed"[^}]*\} 1/.test(
+        renderMetrics(nodes.get(name).queues.metricFamilies()),
+      );
+    await until("its lane is closed", () => ["a", "b", "c"].every(isClosed));
+    const { replicas } = await nodes.get("c").queues.inspect(id);
+    expect(replicas.map(({ finished }) => finished)).toEqual([true, true, true]);
   });
 
   it("refuses what would pass its limit, counted over all nodes, and takes it once there is room", async () => {

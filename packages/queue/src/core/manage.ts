@@ -6,6 +6,8 @@ import type { Register } from "./lane-register.ts";
 import type { LaneWriter } from "./lane-writer.ts";
 import { SEQ_LAST } from "./message-id.ts";
 import type { Counts, GroupItem, ListedLanes, ManagedItem, Message, RosterEntry } from "./messages.ts";
+import { isForgotten } from "./ordered.ts";
+import { isVoid } from "./register.ts";
 import type { Timer } from "./timers.ts";
 import type { LaneId, ManageAct, ManageScope, PeerId, Place, QueueId, Replica } from "./types.ts";
 
@@ -505,12 +507,19 @@ export class Manage {
       store: this.#context.store,
       known: known !== undefined,
       isWriter,
-      finished: known?.finished.has(seq) ?? false,
+      finished: known !== undefined && isFinished(known, seq),
       promise: known?.promise,
       register,
       end: known?.end?.value,
     });
   }
+}
+
+/** Whether a message of the lane is known to be over. Of a closed one only its END is left: it had no other, or its heir knows. */
+function isFinished({ closed, end, finished, descriptor }: AcceptorLane, seq: number): boolean {
+  if (!closed) return finished.has(seq);
+  if (end === undefined || end.value.heir !== undefined || isVoid(end.value, seq)) return false;
+  return descriptor.shard === undefined || !isForgotten(end.value.voids, seq);
 }
 
 const NO_ORDER: { readonly groups: readonly GroupItem[]; readonly shards: readonly number[] } = {
