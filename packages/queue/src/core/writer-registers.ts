@@ -8,6 +8,8 @@ import type { Value } from "./types.ts";
 
 /** Messages in one page. */
 const PAGE_SEQS = 1_024;
+/** Neighbouring places of which it is known how many are awake. A list looks at each of them, and of a long stream one in thousands is dead. */
+const BLOCK_SEQS = 64;
 const STEP_MAX = 0x7fff_ffff;
 
 /** What a writer knows of resting messages with neighbouring seqs; held by nobody means that none rests there. */
@@ -35,7 +37,7 @@ export interface WriterRegistersInit {
 export class WriterRegisters {
   readonly #init: WriterRegistersInit;
   readonly #awake = new Map<number, Register>();
-  /** How many of them each page has. Long lists are asked for in parts: each would put all of them in order once more. */
+  /** How many of them each block has. Long lists are asked for in parts: each would put all of them in order once more. */
   readonly #awakeIn = new Map<number, number>();
   readonly #pages = new Map<number, Page>();
   #resting = 0;
@@ -100,10 +102,10 @@ export class WriterRegisters {
   }
 
   #countAwake(seq: number, change: 1 | -1): void {
-    const page = Math.floor(seq / PAGE_SEQS);
-    const count = (this.#awakeIn.get(page) ?? 0) + change;
-    if (count === 0) this.#awakeIn.delete(page);
-    else this.#awakeIn.set(page, count);
+    const block = Math.floor(seq / BLOCK_SEQS);
+    const count = (this.#awakeIn.get(block) ?? 0) + change;
+    if (count === 0) this.#awakeIn.delete(block);
+    else this.#awakeIn.set(block, count);
   }
 
   /** All but the resting ones: everything with a lease, a proposal, a timer, or somebody who waits for it. */
@@ -119,13 +121,14 @@ export class WriterRegisters {
 
   /** The same from `fromSeq` on, in the order of seqs. */
   *inOrder(fromSeq: number): Generator<Register> {
-    const pages = new Set([...this.#pages.keys(), ...this.#awakeIn.keys()]);
-    for (const seq of seqsIn(pages, fromSeq)) if (this.has(seq)) yield* this.#look(seq);
+    const resting = spansOf(this.#pages.keys(), PAGE_SEQS, fromSeq);
+    const awake = spansOf(this.#awakeIn.keys(), BLOCK_SEQS, fromSeq);
+    for (const seq of seqsIn([...resting, ...awake])) if (this.has(seq)) yield* this.#look(seq);
   }
 
   /** Of these, all but the resting ones. */
   *awakeInOrder(fromSeq: number): Generator<Register> {
-    for (const seq of seqsIn(this.#awakeIn.keys(), fromSeq)) {
+    for (const seq of seqsIn(spansOf(this.#awakeIn.keys(), BLOCK_SEQS, fromSeq))) {
       const register = this.#awake.get(seq);
       if (register !== undefined) yield register;
     }
@@ -215,13 +218,27 @@ export class WriterRegisters {
   }
 }
 
-/** Every seq of some pages from `fromSeq` on. */
-function* seqsIn(pages: Iterable<number>, fromSeq: number): Generator<number> {
-  const inOrder = [...pages].filter((page) => (page + 1) * PAGE_SEQS > fromSeq).toSorted((a, b) => a - b);
-  for (const page of inOrder) {
-    const end = (page + 1) * PAGE_SEQS;
-    for (let seq = Math.max(fromSeq, page * PAGE_SEQS); seq < end; seq += 1) yield seq;
+/** Places next to each other. */
+interface Span {
+  readonly from: number;
+  readonly end: number;
+}
+
+/** Pages or blocks, of so many seqs each, without what lies before `fromSeq`. */
+function spansOf(numbers: Iterable<number>, seqs: number, fromSeq: number): Span[] {
+  const spans: Span[] = [];
+  for (const number of numbers) {
+    const end = (number + 1) * seqs;
+    if (end > fromSeq) spans.push({ from: Math.max(fromSeq, number * seqs), end });
   }
+  return spans;
+}
+
+/** Every seq of these, once and in order. */
+function* seqsIn(spans: readonly Span[]): Generator<number> {
+  let next = 0;
+  for (const { from, end } of spans.toSorted((a, b) => a.from - b.from))
+    for (next = Math.max(next, from); next < end; next += 1) yield next;
 }
 
 function isIdle(register: Register): boolean {

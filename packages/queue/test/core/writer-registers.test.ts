@@ -11,7 +11,7 @@ const BALLOT = { round: 0, pid: "0".repeat(60), step: 0 };
 const MESSAGE = { body: new Uint8Array(7), bodyHash: "h".repeat(32), notBeforeWallMs: 0, enqueuedWallMs: 5 };
 const VALUE = enqueued({ ...MESSAGE, attributes: undefined }, 1_000);
 /** At both ends of pages, and on pages that have nothing else. */
-const SEQS = [0, 1, 1_023, 1_024, 2_047, 2_048, 70_000];
+const SEQS = [0, 1, 63, 64, 1_023, 1_024, 2_047, 2_048, 70_000];
 
 function setUp(): { readonly registers: WriterRegisters; readonly found: (seq: number) => Register } {
   const table = new RegisterTable(0, 1);
@@ -70,6 +70,16 @@ describe("the messages of a lane", () => {
     );
     expect(firsts).toMatchObject([{ seq: 40_000 }, { seq: 40_000 }]);
     const sorted = sorts.mock.contexts.map((list) => (list as readonly unknown[]).length);
-    expect(Math.max(0, ...sorted)).toBeLessThan(100);
+    expect(Math.max(0, ...sorted)).toBeLessThan(1_000);
+  });
+
+  it("are not looked for at every place between those that a list has", () => {
+    const { registers, found } = setUp();
+    for (let no = 0; no < 100; no += 1) registers.add(found(no * 2_000));
+    const looks = vi.spyOn(Map.prototype, "get");
+    const counts = [registers.inOrder(0), registers.awakeInOrder(0)].map((list) => [...list].length);
+    const looked = looks.mock.calls.length;
+    expect(counts).toEqual([100, 100]);
+    expect(looked).toBeLessThan(50_000);
   });
 });
