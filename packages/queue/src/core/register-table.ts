@@ -29,7 +29,7 @@ export interface PlainRegister extends Kind {
 const PAGE_BITS = 9;
 /** Characters of a body's hash, each of one byte. */
 const HASH_CHARS = 32;
-/** Rights, lease times and lengths of headers that the packed registers of one lane may have between them. */
+/** Rights, lease times and lengths of headers that the packed registers of one lane may have between them at a time. */
 export const KINDS_MAX: number = 255;
 const UINT16_MAX = 0xffff;
 const UINT32_MAX = 0xffff_ffff;
@@ -162,6 +162,8 @@ export class RegisterTable {
   readonly #bits: number;
   readonly #mask: number;
   #kinds: Kind[] = [];
+  /** How many registers are of each. Lengths of headers come and go: the number of one that nobody has is another's. */
+  #users: number[] = [];
   #packed = 0;
 
   /** Packs none before it has `looseMax` of them: most lanes never do. */
@@ -262,6 +264,7 @@ export class RegisterTable {
     for (const [seq, register] of this.#loose) copy.#loose.set(seq, register);
     for (const [number, page] of this.#pages) copy.#pages.set(number, page.copy());
     copy.#kinds = [...this.#kinds];
+    copy.#users = [...this.#users];
     copy.#packed = this.#packed;
     return copy;
   }
@@ -283,8 +286,8 @@ export class RegisterTable {
   /** Takes a part of another table; `false`: it does not fit here. */
   adopt({ no, kinds, columns }: PackedPage): boolean {
     if (columns.seqs !== this.pageSeqs || this.#pages.has(no) || columns.count === 0) return false;
-    const numbers = kinds.map((kind) => this.#kindOf(kind));
-    if (numbers.includes(0)) return false;
+    const numbers = this.#numbersOf(kinds, columns.kinds);
+    if (numbers === undefined) return false;
     let own = columns;
     if (numbers.some((number, at) => number !== at + 1)) {
       own = columns.copy();
@@ -294,6 +297,28 @@ export class RegisterTable {
     this.#pages.set(no, own);
     this.#packed += own.count;
     return true;
+  }
+
+  /** The number here of each kind that a page of another table has, for as many registers as it has of it; `undefined`: there is no room for one. */
+  #numbersOf(kinds: readonly Kind[], page: Uint8Array): readonly number[] | undefined {
+    const counts = kinds.map(() => 0);
+    for (const number of page) if (number !== 0) counts[number - 1] = (counts[number - 1] ?? 0) + 1;
+    const numbers: number[] = [];
+    for (const [at, kind] of kinds.entries()) {
+      const number = counts[at] === 0 ? at + 1 : this.#kindOf(kind);
+      if (number === 0) {
+        for (const [before, taken] of numbers.entries()) this.#use(taken, -(counts[before] ?? 0));
+        return undefined;
+      }
+      this.#use(number, counts[at] ?? 0);
+      numbers.push(number);
+    }
+    return numbers;
+  }
+
+  /** So many registers more are of a kind. */
+  #use(kind: number, count: number): void {
+    if (count !== 0) this.#users[kind - 1] = (this.#users[kind - 1] ?? 0) + count;
   }
 
   /** Numbers of the pages with no free place. */
@@ -390,6 +415,7 @@ export class RegisterTable {
     page.flags[at] = flags;
     page.put(at, step, numbers);
     page.count += 1;
+    this.#use(kind, 1);
     this.#packed += 1;
     return page;
   }
@@ -398,7 +424,9 @@ export class RegisterTable {
     const number = seq >>> this.#bits;
     const page = this.#pages.get(number);
     const at = seq & this.#mask;
-    if (page === undefined || page.kinds[at] === 0) return;
+    const kind = page?.kinds[at] ?? 0;
+    if (page === undefined || kind === 0) return;
+    this.#use(kind, -1);
     page.kinds[at] = 0;
     page.count -= 1;
     this.#packed -= 1;
@@ -410,9 +438,11 @@ export class RegisterTable {
     const kind = { round, pid, leaseMs, headerBytes };
     const at = this.#kinds.findLastIndex((one) => isSameKind(one, kind));
     if (at >= 0) return at + 1;
-    if (this.#kinds.length >= KINDS_MAX) return 0;
-    this.#kinds.push(kind);
-    return this.#kinds.length;
+    const free = this.#kinds.length < KINDS_MAX ? this.#kinds.length : this.#users.indexOf(0);
+    if (free < 0) return 0;
+    this.#kinds[free] = kind;
+    this.#users[free] = 0;
+    return free + 1;
   }
 }
 

@@ -4,9 +4,9 @@ import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 
-import { Columns, RegisterTable } from "../../src/core/register-table.ts";
+import { Columns, KINDS_MAX, RegisterTable } from "../../src/core/register-table.ts";
 import type { StoredRegister } from "../../src/core/register-table.ts";
-import { headed } from "../../src/core/register.ts";
+import { enqueued, headed } from "../../src/core/register.ts";
 import { ballot, value } from "../support/arbitrary.ts";
 
 const any = fc.record({ ballot, value, hasBody: fc.boolean(), rewritten: fc.boolean() });
@@ -31,6 +31,18 @@ const step = fc.record({
   seq: fc.oneof(fc.nat(8), fc.nat(70_000)),
   put: fc.option(register, { nil: undefined }),
 });
+
+function headedBy(headerBytes: number): StoredRegister {
+  const times = { notBeforeWallMs: 0, enqueuedWallMs: 5 };
+  const message = { body: new Uint8Array(2_000), bodyHash: "h".repeat(32), ...times };
+  const waits = enqueued({ ...message, attributes: headed(headerBytes) }, 1_000);
+  return {
+    ballot: { round: 0, pid: "0".repeat(60), step: 0 },
+    value: waits,
+    hasBody: true,
+    rewritten: false,
+  };
+}
 
 function contentOf(table: Iterable<readonly [number, StoredRegister]>): Map<number, StoredRegister> {
   return new Map(
@@ -113,6 +125,31 @@ describe("a register table", () => {
           expect(other.adopt({ no, kinds: [], columns: new Columns(4) })).toBe(false);
       }),
     );
+  });
+
+  it("packs for ever, however many lengths of headers came and went", () => {
+    const table = new RegisterTable(0, 6);
+    for (let seq = 0; seq < 3 * KINDS_MAX; seq += 1) {
+      table.set(seq, headedBy(1 + seq));
+      if (seq >= 100) table.delete(seq - 100);
+    }
+    const counts = table.parts().packed.map(({ columns }) => columns.count);
+    expect(counts.reduce((sum, count) => sum + count, 0)).toBe(100);
+    for (const [seq, { value: one }] of table.copy()) expect(one.attributes?.headerBytes).toBe(1 + seq);
+  });
+
+  it("takes those of another that it has room for, and of none that it refuses does it keep a kind", () => {
+    const [table, first, second] = [0, 128, 128].map((count, at) => {
+      const one = new RegisterTable(0, 8);
+      for (let seq = 0; seq < count; seq += 1) one.set(at * 256 + seq, headedBy(at * 256 + seq));
+      return one;
+    });
+    const pagesOf = (from = table) => from?.parts().packed ?? [];
+    const adopt = (from = table): unknown => pagesOf(from).map((page) => table?.adopt(page));
+    expect([adopt(first), adopt(second), table?.size]).toEqual([[true], [false], 128]);
+    table?.delete(256);
+    expect([adopt(second), table?.size, pagesOf().length]).toEqual([[true], 255, 2]);
+    for (const [seq, { value: one }] of table ?? []) expect(one.attributes?.headerBytes).toBe(seq);
   });
 
   it("always knows a full page that another has too, and never one that differs", () => {
