@@ -305,7 +305,7 @@ export class RegisterTable {
     for (const number of page) if (number !== 0) counts[number - 1] = (counts[number - 1] ?? 0) + 1;
     const numbers: number[] = [];
     for (const [at, kind] of kinds.entries()) {
-      const number = counts[at] === 0 ? at + 1 : this.#kindOf(kind);
+      const number = counts[at] === 0 ? at + 1 : this.#kindOf(kind, at);
       if (number === 0) {
         for (const [before, taken] of numbers.entries()) this.#use(taken, -(counts[before] ?? 0));
         return undefined;
@@ -332,7 +332,7 @@ export class RegisterTable {
     const its = other.#pages.get(no);
     if (own === undefined || own.count !== this.pageSeqs || own.seqs !== its?.seqs) return false;
     if (own === its && this.#kinds === other.#kinds) return true;
-    const numbers = this.#kinds.map((kind) => 1 + other.#kinds.findIndex((one) => isSameKind(one, kind)));
+    const numbers = this.#kinds.map((kind, at) => 1 + placeOf(kind, other.#kinds, at));
     for (let at = 0; at <= this.#mask; at += 1) {
       const kind = numbers[(own.kinds[at] ?? 0) - 1] ?? 0;
       if (kind === 0 || kind !== its.kinds[at] || own.enqueuedWallMs[at] !== its.enqueuedWallMs[at])
@@ -434,9 +434,9 @@ export class RegisterTable {
   }
 
   /** Its number from 1 on; 0 if there is no room for another. */
-  #kindOf({ round, pid, leaseMs, headerBytes }: Kind): number {
+  #kindOf({ round, pid, leaseMs, headerBytes }: Kind, likelyAt = -1): number {
     const kind = { round, pid, leaseMs, headerBytes };
-    const at = this.#kinds.findLastIndex((one) => isSameKind(one, kind));
+    const at = placeOf(kind, this.#kinds, likelyAt);
     if (at >= 0) return at + 1;
     const free = this.#kinds.length < KINDS_MAX ? this.#kinds.length : this.#users.indexOf(0);
     if (free < 0) return 0;
@@ -449,6 +449,13 @@ export class RegisterTable {
 function isSameHash(a: Uint32Array, b: Uint32Array): boolean {
   for (let at = 0; at < a.length; at += 1) if (a[at] !== b[at]) return false;
   return true;
+}
+
+/** Mostly it is the last one, or, of another table of the same lane, at the same place as there; −1 if it is none of them. */
+function placeOf(kind: Kind, kinds: readonly Kind[], likelyAt: number): number {
+  const likely = kinds[likelyAt];
+  if (likely !== undefined && isSameKind(likely, kind)) return likelyAt;
+  return kinds.findLastIndex((one) => isSameKind(one, kind));
 }
 
 function isSameKind(a: Kind, b: Kind): boolean {
