@@ -338,7 +338,8 @@ export class Lanes {
 
   /**
    * Who waits for a time has a timer on the monotonic clock, set by what the wall clock said then. When that was wrong
-   * and is set right, it may be due long before its timer.
+   * and is set right, it may be due long before its timer. What is dead is not looked at: nobody waits for its end, which by a clock that is
+   * wrong just now would be proposed, and refused until its time has come; meanwhile nobody could redrive it.
    */
   #watchClock(): void {
     const { monoMs, wallMs } = this.#context.now;
@@ -349,7 +350,7 @@ export class Lanes {
       for (const { seq, value, timer } of [...writer.registers.awake()]) {
         if (timer === undefined) continue;
         if (value.notBeforeWallMs > 0) writer.offer(seq);
-        else writer.review(seq);
+        else if (value.state === "READY") writer.review(seq);
       }
     }
   }

@@ -106,8 +106,17 @@ describe("a dead message", () => {
     node.wait(2_000);
     expect(node.counts.dead).toBe(1);
     node.offMs = 0;
-    node.wait(2_000);
+    node.wait(HOUR_MS);
     expect(node.counts).toEqual({ alive: 0, dead: 0 });
+  });
+
+  it("stays although a clock jumped ahead meanwhile", () => {
+    const node = bereaved(10 * HOUR_MS);
+    node.offMs = 24 * HOUR_MS;
+    node.wait(3_000);
+    node.offMs = 0;
+    node.wait(HOUR_MS);
+    expect(node.counts).toEqual({ alive: 0, dead: 1 });
   });
 
   it("goes by what its queue says now", () => {
