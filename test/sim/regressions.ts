@@ -321,7 +321,7 @@ export const REGRESSIONS: readonly Mutant[] = [
       wrongClockMs: 20_000,
       faults: { crash: 1_500, falseDeath: 800 },
     },
-    from: 220,
+    from: 510,
     seeds: 1_000,
   },
   {
@@ -364,7 +364,7 @@ export const REGRESSIONS: readonly Mutant[] = [
     find: "imports && op.imported === true",
     replace: "imports && op.step === 0",
     patch: { ...HARD_MOVES, attributed: 1, wrongClockMs: 20_000 },
-    from: 5_520,
+    from: 5_570,
     seeds: 2_000,
   },
   {
