@@ -174,7 +174,15 @@ export function discarded(value: Value): Value {
 /** Flow 4. The reasons that are the queue's own stay its own: acceptors go by them (A7). */
 export function rejected(value: Value, text: string, failure: Pick<Failure, "atWallMs" | "reason">): Value {
   const reason = OWN_REASONS.includes(text) ? `rejected: ${text}` : text;
-  const attributes = withFailure(value, failure);
+  return dead(value, reason, withFailure(value, failure));
+}
+
+/** Flow 12: its time ran out while nobody held it. */
+function expired(value: Value): Value {
+  return dead(value, EXPIRED, value.attributes);
+}
+
+function dead(value: Value, reason: string, attributes: Attributes | undefined): Value {
   return {
     ...value,
     encoded: undefined,
@@ -183,18 +191,6 @@ export function rejected(value: Value, text: string, failure: Pick<Failure, "atW
     notBeforeWallMs: 0,
     reason,
     attributes,
-  };
-}
-
-/** Flow 12: its time ran out while nobody held it. */
-function expired(value: Value): Value {
-  return {
-    ...value,
-    encoded: undefined,
-    state: "DEAD",
-    holder: undefined,
-    notBeforeWallMs: 0,
-    reason: EXPIRED,
   };
 }
 
