@@ -13,8 +13,8 @@ import {
   BODY_BYTES_MAX,
   encodeValue,
   HEADER_BYTES_MAX,
+  interned,
   LEASE_MS_MAX,
-  one,
   PEER_MAX,
   readValue,
   REASON_MAX,
@@ -254,7 +254,7 @@ function moreOf(verdict: Verdict): readonly unknown[] | undefined {
 function verdictOf(kind: Verdict["kind"], more: Fields | undefined): Verdict {
   if (kind !== "nack" && kind !== "reject") return { kind };
   const delayMs = more?.optional((field) => field.number());
-  const reason = more?.optional((field) => one(field.text(REASON_MAX)));
+  const reason = more?.optional((field) => interned(field.text(REASON_MAX)));
   if (kind === "nack") return { kind, delayMs, reason };
   if (reason === undefined) throw new CodecError("a rejection has a reason");
   return { kind, reason };

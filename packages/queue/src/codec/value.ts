@@ -198,11 +198,11 @@ function readReason(reader: ByteReader): string | undefined {
   if (length === 0) return undefined;
   const reason = reader.utf8(length - 1);
   if (reason.length > REASON_MAX) throw new CodecError("a reason is too long");
-  return one(reason);
+  return interned(reason);
 }
 
 /** Few nodes fail many messages, mostly for few reasons: dead ones that wait for somebody have one text of each between them. */
-export function one(text: string): string {
+export function interned(text: string): string {
   const known = texts.get(text);
   if (known !== undefined) return known;
   if (texts.size >= TEXTS_MAX) texts.clear();
@@ -233,7 +233,7 @@ function readFailure(reader: ByteReader): Failure {
   return {
     epoch: reader.varint(Number.MAX_SAFE_INTEGER),
     atWallMs: reader.varint(Number.MAX_SAFE_INTEGER),
-    peer: one(reader.text(PEER_MAX) ?? ""),
-    reason: one(reader.text(FAILURE_REASON_MAX) ?? ""),
+    peer: interned(reader.text(PEER_MAX) ?? ""),
+    reason: interned(reader.text(FAILURE_REASON_MAX) ?? ""),
   };
 }
